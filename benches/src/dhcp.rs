@@ -1,0 +1,150 @@
+//! DHCP: from the start of a client to its handler and to the address on the interface.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use testkit::wait_until;
+
+use crate::table::{OURS, Row, median};
+use crate::world::{Starter, World, script, sh};
+
+const FIFO: &str = "/run/bench.fifo";
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How a client is called, and what is reset before each run.
+struct Client {
+    name: &'static str,
+    command: String,
+    reset: &'static str,
+    has_handler: bool,
+}
+
+fn clients(applets: &str) -> Vec<Client> {
+    let client =
+        |name, command: &str, reset, has_handler| Client { name, command: command.to_owned(), reset, has_handler };
+    vec![
+        client("udhcpc", "udhcpc -f -i eth0 -s /run/handler", "", true),
+        client(
+            "dhcpcd",
+            "dhcpcd -f /run/dhcpcd.conf -c /run/handler -A --nodelay -4 -B eth0",
+            "rm -rf /run/dhcpcd /var/lib/dhcpcd/*",
+            true,
+        ),
+        client(
+            "dhclient",
+            "dhclient -d -sf /run/handler -lf /run/dhclient.leases -pf /run/dhclient.pid eth0",
+            "rm -f /run/dhclient.leases",
+            true,
+        ),
+        client(OURS, &format!("{applets}/udhcpc -f -i eth0 -s /run/handler"), "", true),
+        client(
+            "ours+fw",
+            &format!("env SVDIR=/run/sv {applets}/udhcpc -f -i eth0 --ipconf /run/service/fw"),
+            "rm -rf /run/service",
+            false,
+        ),
+    ]
+}
+
+/// The handler of all clients: one byte into a fifo (a builtin, no fork), then the address.
+const HANDLER: &str = "#!/bin/sh
+case ${1:-$reason} in bound | BOUND) echo b > /run/bench.fifo ;; *) exit 0 ;; esac
+exec ip addr replace ${new_ip_address:-$ip}/${mask:-24} dev $interface
+";
+
+/// Runs every client `times` times.
+pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Vec<Row>> {
+    script("/run/handler", HANDLER);
+    std::fs::write("/run/dhcpcd.conf", "nodev\nnoipv6\nnoipv4ll\noption routers, domain_name_servers\n")?;
+    sh(&format!("rm -f {FIFO}; mkfifo {FIFO}"));
+    let mut handler = Vec::new();
+    let mut address = Vec::new();
+    let mut note = String::new();
+    for client in clients(applets) {
+        let mut samples = (Vec::new(), Vec::new());
+        for _ in 0..times {
+            world.clean();
+            sh(client.reset);
+            let mut starter = Starter::enter(world)?;
+            if !client.has_handler {
+                start_fw(&mut starter, applets)?;
+            }
+            let (to_handler, to_address) = one_run(&mut starter, &client)?;
+            samples.0.extend(to_handler);
+            samples.1.extend(to_address);
+        }
+        if samples.1.len() < times {
+            note.push_str(&format!("{}: {} of {times} runs; ", client.name, samples.1.len()));
+        }
+        if client.has_handler {
+            handler.push((client.name, median(samples.0)));
+        }
+        address.push((client.name, median(samples.1)));
+    }
+    world.clean();
+    let medians = format!("median of {times} {note}");
+    Ok(vec![
+        Row::new("DHCP: start -> handler, ms", handler).note(medians.clone()),
+        Row::new("DHCP: start -> address, ms", address).note(medians),
+    ])
+}
+
+/// A runsvdir over nothing but fw, so that a published lease reaches the kernel as in a real appliance.
+fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
+    sh(
+        "rm -rf /run/sv; mkdir -p /run/sv /run/etc; cp -r services/fw /run/sv/fw; echo 'extif=\"eth0\"' > /run/sv/fw/fw.conf",
+    );
+    let path = std::env::var("PATH").unwrap_or_default();
+    let command = format!("env SVDIR=/run/sv FW_ETC=/run/etc PATH={applets}:{path} runsvdir /run/sv");
+    starter.start("runsvdir", &command)?;
+    // Its first run has configured what is static, and has ended.
+    wait_until("fw ran", LIMIT, || {
+        let ran = std::fs::exists("/run/service/fw/.lock").unwrap_or(false);
+        ran && std::fs::read("/run/sv/fw/supervise/stat").is_ok_and(|s| s.starts_with(b"down"))
+    });
+    Ok(())
+}
+
+fn one_run(starter: &mut Starter, client: &Client) -> io::Result<(Option<f64>, Option<f64>)> {
+    // Read and write: opening does not wait for the other side.
+    let mut fifo = OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(FIFO)?;
+    let mut monitor =
+        Command::new("ip").args(["-n", "home", "-4", "-o", "monitor", "address"]).stdout(Stdio::piped()).spawn()?;
+    let lines = follow(monitor.stdout.take())?;
+    std::thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    starter.start("client", &client.command)?;
+    let mut handler = None;
+    let mut address = None;
+    let mut byte = [0; 16];
+    while start.elapsed() < LIMIT && (address.is_none() || (client.has_handler && handler.is_none())) {
+        if fifo.read(&mut byte).is_ok_and(|n| n > 0) {
+            handler.get_or_insert(start.elapsed());
+        }
+        if let Ok(at) = lines.recv_timeout(Duration::from_micros(200)) {
+            address.get_or_insert(at.saturating_duration_since(start));
+        }
+    }
+    let _ = monitor.kill();
+    let _ = monitor.wait();
+    let ms = |d: Duration| d.as_secs_f64() * 1000.0;
+    Ok((handler.map(ms), address.map(ms)))
+}
+
+/// When a line came that says that an address of the uplink is there.
+fn follow(out: Option<impl Read + Send + 'static>) -> io::Result<Receiver<Instant>> {
+    let out = out.ok_or_else(|| io::Error::other("no output"))?;
+    let (tx, rx) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if line.contains("eth0") && !line.contains("Deleted") {
+                let _ = tx.send(Instant::now());
+            }
+        }
+    });
+    Ok(rx)
+}

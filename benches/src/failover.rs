@@ -1,0 +1,221 @@
+//! Two leased uplinks, an echo every 2 ms from the appliance: the cable of the preferred one is pulled and plugged back.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use testkit::probe::Probe;
+use testkit::{poll_for, wait_until};
+
+use crate::table::{OURS, Row, median};
+use crate::world::{Starter, TARGET, World, private_kb, script, sh};
+
+const PACE: Duration = Duration::from_millis(2);
+
+/// A whole suite that keeps two uplinks.
+struct Suite {
+    name: &'static str,
+    /// Shell text that makes its files and says nothing.
+    files: String,
+    command: String,
+    /// How long it may take to settle after a pull or plug: the seed's debounce is 9 s.
+    settle: Duration,
+    /// How often the cable is pulled and plugged back; the median counts.
+    rounds: u32,
+    /// Whether the kernel holds both default routes at once.
+    standby: bool,
+}
+
+fn suites(applets: &str) -> Vec<Suite> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let network = |i: u32, metric: u32| {
+        format!(
+            "printf '[Match]\\nName=eth{i}\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n\
+             [DHCPv4]\\nRouteMetric={metric}\\n' > /run/systemd/network/eth{i}.network"
+        )
+    };
+    vec![
+        Suite {
+            name: "dhcpcd",
+            files: "rm -rf /run/dhcpcd /var/lib/dhcpcd; mkdir -p /run/dhcpcd /var/lib/dhcpcd; printf 'nodev\\nnoipv6\\nnoipv4ll\\nnoarp\\n\
+                    option routers, domain_name_servers\\ninterface eth0\\nmetric 100\\ninterface eth1\\nmetric 600\\n' > /run/dhcpcd.conf"
+                .into(),
+            command: "dhcpcd -f /run/dhcpcd.conf -B --nodelay -4 eth0 eth1".into(),
+            settle: Duration::from_secs(4),
+            rounds: 3,
+            standby: true,
+        },
+        Suite {
+            name: "networkd",
+            files: format!(
+                "rm -rf /run/systemd/netif; mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases \
+                 /run/systemd/netif/lldp; chown -R systemd-network: /run/systemd/netif; {}; {}",
+                network(0, 100),
+                network(1, 600)
+            ),
+            command: "/lib/systemd/systemd-networkd".into(),
+            settle: Duration::from_secs(4),
+            rounds: 3,
+            standby: true,
+        },
+        Suite {
+            name: "seed",
+            files: "rm -rf /run/seedsv /run/seed; mkdir -p /run/seedsv /run/seed; for i in eth0 eth1; do \
+                    cp -r benches/seed/dhcp_if /run/seedsv/dhcp_$i; cp -r benches/seed/ifplugd_if /run/seedsv/ifplugd_$i; done; \
+                    cp -r benches/seed/fw /run/seedsv/fw"
+                .into(),
+            command: "env SVDIR=/run/seedsv SEED_RUN=/run/seed runsvdir -P /run/seedsv".into(),
+            settle: Duration::from_secs(15),
+            rounds: 1,
+            standby: false,
+        },
+        Suite {
+            name: OURS,
+            files: "rm -rf /run/sv /run/service/fw /run/etc; mkdir -p /run/sv /run/etc /run/log; for i in eth0 eth1; do \
+                    cp -r services/dhcp_if /run/sv/dhcp_$i; cp -r services/ifplugd_if /run/sv/ifplugd_$i; done; \
+                    cp -r services/fw /run/sv/fw; printf 'preferred_default_route_iface=\"eth0\"\\n' > /run/sv/fw/fw.conf"
+                .into(),
+            command: format!(
+                "env SVDIR=/run/sv FW_ETC=/run/etc LOG_DIR=/run/log PATH={applets}:{path} runsvdir -P /run/sv"
+            ),
+            // Longer than IFPLUGD_DOWN: the services are taken down and brought up again.
+            settle: Duration::from_secs(7),
+            rounds: 3,
+            standby: true,
+        },
+    ]
+}
+
+/// What one suite did.
+struct Seen {
+    pull_lost: Option<f64>,
+    pull_ms: Option<f64>,
+    plug_lost: Option<f64>,
+    plug_ms: Option<f64>,
+    uss_kb: Option<f64>,
+    dirty_kb: Option<f64>,
+    processes: Option<f64>,
+}
+
+/// Every suite once; `seed` takes half a minute, so it can be left out.
+pub(crate) fn bench(world: &World, applets: &str, with_seed: bool) -> io::Result<Vec<Row>> {
+    let mut all: Vec<(&'static str, Seen)> = Vec::new();
+    for suite in suites(applets) {
+        if suite.name == "seed" && !with_seed {
+            continue;
+        }
+        eprintln!("  failover: {}", suite.name);
+        all.push((suite.name, one(world, &suite)?));
+    }
+    let row = |name: &str, get: fn(&Seen) -> Option<f64>| {
+        Row::new(name, all.iter().map(|(n, seen)| (*n, get(seen))).collect())
+    };
+    Ok(vec![
+        row("cable pulled: pings lost (every 2 ms)", |s| s.pull_lost).note("median of 3 cuts, seed 1"),
+        row("cable pulled -> pings flow for good, ms", |s| s.pull_ms),
+        row("plugged back: pings lost", |s| s.plug_lost),
+        row("plugged back -> preferred uplink again, ms", |s| s.plug_ms).note("ours waits its hold-down on purpose"),
+        row("two uplinks: private memory (USS), kB", |s| s.uss_kb),
+        row("two uplinks: private dirty memory, kB", |s| s.dirty_kb),
+        row("two uplinks: processes", |s| s.processes),
+    ])
+}
+
+fn via_eth0(world: &World) -> bool {
+    world.home.route_to(&TARGET.to_string()).as_deref() == Some("eth0")
+}
+
+fn one(world: &World, suite: &Suite) -> io::Result<Seen> {
+    world.clean();
+    sh(&suite.files);
+    let mut starter = Starter::enter(world)?;
+    starter.start(suite.name, &suite.command)?;
+    let ready = poll_for(Duration::from_secs(20), || {
+        let addresses = world.at_home("ip -4 -o addr show scope global").lines().count();
+        let routes = world.home.default_routes().len();
+        (via_eth0(world) && addresses >= 2 && routes >= if suite.standby { 2 } else { 1 }).then_some(())
+    });
+    if ready.is_none() {
+        let log = sh(&format!("tail -n 40 /run/{}.log", suite.name));
+        return Err(io::Error::other(format!("{}: uplinks not ready; its log:\n{log}", suite.name)));
+    }
+    let pids: Vec<u32> = world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect();
+    let (uss, dirty) = private_kb(&pids);
+    let probe = Probe::start(Some(world.home.name()), TARGET, PACE)?;
+    let mut cuts = Vec::new();
+    for _ in 0..suite.rounds {
+        cuts.push(cut(world, suite, &probe));
+    }
+    let of = |get: fn(&Cut) -> Option<f64>| median(cuts.iter().filter_map(get).collect());
+    let seen = Seen {
+        pull_lost: of(|c| Some(c.pull_lost)),
+        pull_ms: of(|c| c.pull_ms),
+        plug_lost: of(|c| Some(c.plug_lost)),
+        plug_ms: of(|c| c.plug_ms),
+        uss_kb: Some(uss),
+        dirty_kb: Some(dirty),
+        processes: Some(pids.len() as f64),
+    };
+    drop(probe);
+    drop(starter);
+    world.clean();
+    Ok(seen)
+}
+
+/// One pull and plug.
+struct Cut {
+    pull_lost: f64,
+    pull_ms: Option<f64>,
+    plug_lost: f64,
+    plug_ms: Option<f64>,
+}
+
+fn cut(world: &World, suite: &Suite, probe: &Probe) -> Cut {
+    // The kernel's linkwatch passes non-urgent events about once a second: a pull soon after another event of any link
+    // would measure that wait.
+    std::thread::sleep(Duration::from_secs(3));
+    let pulled = Instant::now();
+    world.uplinks[0].pull();
+    std::thread::sleep(suite.settle);
+    let settled = Instant::now();
+    std::thread::sleep(Duration::from_millis(200));
+    let pull_lost = probe.loss(pulled, settled).lost as f64;
+    let pull_ms = probe.recovered(pulled).map(|at| (at - pulled).as_secs_f64() * 1000.0);
+
+    let plugged = Instant::now();
+    world.uplinks[0].plug();
+    let back = poll_for(suite.settle, || via_eth0(world).then(|| plugged.elapsed()));
+    std::thread::sleep(suite.settle.saturating_sub(plugged.elapsed()));
+    let settled = Instant::now();
+    std::thread::sleep(Duration::from_millis(200));
+    let plug_lost = probe.loss(plugged, settled).lost as f64;
+    Cut { pull_lost, pull_ms, plug_lost, plug_ms: back.map(|d| d.as_secs_f64() * 1000.0) }
+}
+
+/// Private memory per supervisor: ours beside runit's, `count` idle services each.
+pub(crate) fn supervisors(world: &World, applets: &str, count: usize) -> io::Result<Row> {
+    let runit = testkit::original("runsv").and_then(|path| Some(path.parent()?.to_string_lossy().into_owned()));
+    let runit = runit.ok_or_else(|| io::Error::other("runit is not installed"))?;
+    let mut values = Vec::new();
+    for (name, path) in [("runit", runit.as_str()), (OURS, applets)] {
+        world.clean();
+        sh("rm -rf /run/idle; mkdir -p /run/idle");
+        for n in 0..count {
+            sh(&format!("mkdir /run/idle/s{n}"));
+            script(&format!("/run/idle/s{n}/run"), "#!/bin/sh\nexec sleep 1000\n");
+        }
+        let mut starter = Starter::enter(world)?;
+        let rest = std::env::var("PATH").unwrap_or_default();
+        starter.start("idle", &format!("env PATH={path}:{rest} {path}/runsvdir /run/idle"))?;
+        let up =
+            |n: usize| std::fs::read(format!("/run/idle/s{n}/supervise/stat")).is_ok_and(|s| s.starts_with(b"run"));
+        wait_until("all services run", Duration::from_secs(20), || (0..count).all(up));
+        let is_runsv = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).next().is_some_and(|name| name.ends_with(b"runsv"))
+        };
+        let pids: Vec<u32> = world.pids().into_iter().filter(is_runsv).collect();
+        values.push((name, (!pids.is_empty()).then(|| private_kb(&pids).0 / pids.len() as f64)));
+    }
+    world.clean();
+    Ok(Row::new("private memory (USS) per runsv, kB", values).note(format!("mean of {count}")))
+}

@@ -1,0 +1,163 @@
+//! The bench's world on the test kit's lab: `home` with two uplinks eth0 and eth1 to two providers, each with a real
+//! dnsmasq, and one target that both reach.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use testkit::{Cable, Lab, Net, Proc, wait_until};
+
+/// What both uplinks reach.
+pub(crate) const TARGET: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// Everything that the subjects meet.
+pub(crate) struct World {
+    /// Where the subjects run.
+    pub(crate) home: Net,
+    /// The cables of eth0 and eth1.
+    pub(crate) uplinks: [Cable; 2],
+    _servers: Vec<Proc>,
+}
+
+impl World {
+    /// Builds it inside the private namespaces of the process.
+    pub(crate) fn build(lab: &Lab) -> World {
+        lab.cover("/var/lib");
+        let home = lab.net("home");
+        let net = lab.net("net");
+        net.address("lo", &format!("{TARGET}/32"));
+        let mut servers = Vec::new();
+        let uplinks = [("isp_a", "eth0", 1), ("isp_b", "eth1", 2)].map(|(name, interface, n)| {
+            let isp = lab.net(name);
+            let cable = lab.cable((&home, interface), (&isp, "cust"));
+            lab.cable((&isp, "wan"), (&net, name));
+            let (near, far) = (format!("192.0.2.{}", n * 4 + 1), format!("192.0.2.{}", n * 4 + 2));
+            isp.address("cust", &format!("10.{n}.0.1/24"));
+            isp.address("wan", &format!("{near}/30"));
+            net.address(name, &format!("{far}/30"));
+            isp.ip(&["route", "add", "default", "via", &far]);
+            net.ip(&["route", "add", &format!("10.{n}.0.0/24"), "via", &near]);
+            isp.sysctl("net/ipv4/ip_forward", "1");
+            let server = isp.spawn(&[
+                "dnsmasq",
+                "--no-daemon",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--port=0",
+                "--no-ping",
+                "--interface=cust",
+                "--bind-interfaces",
+                "--dhcp-authoritative",
+                &format!("--dhcp-range=10.{n}.0.100,10.{n}.0.250,255.255.255.0,1h"),
+                &format!("--dhcp-option=3,10.{n}.0.1"),
+                &format!("--dhcp-option=6,10.{n}.0.1"),
+                &format!("--dhcp-leasefile=/run/leases.{n}"),
+            ]);
+            server.wait_log("DHCP, IP range", Duration::from_secs(5));
+            servers.push(server);
+            cable
+        });
+        World { home, uplinks, _servers: servers }
+    }
+
+    /// Runs a shell command in `home` to its end; its output, whatever its exit code.
+    pub(crate) fn at_home(&self, command: &str) -> String {
+        String::from_utf8_lossy(&self.home.try_run(&["sh", "-c", command]).stdout).into_owned()
+    }
+
+    /// Pids of all processes in `home`.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        sh(&format!("ip netns pids {}", self.home.name())).split_whitespace().filter_map(|p| p.parse().ok()).collect()
+    }
+
+    /// Ends everything that runs in `home`, takes its addresses, routes and rules away and plugs the cables.
+    pub(crate) fn clean(&self) {
+        wait_until("home is empty", Duration::from_secs(10), || {
+            let pids = self.pids();
+            for pid in &pids {
+                sh(&format!("kill -9 {pid} 2>/dev/null || true"));
+            }
+            pids.is_empty()
+        });
+        self.at_home(
+            "nft flush ruleset; for i in eth0 eth1; do ip addr flush dev $i; ip route flush dev $i; ip link set $i up; \
+             echo 0 > /proc/sys/net/ipv4/conf/$i/ignore_routes_with_linkdown; done",
+        );
+        self.uplinks.iter().for_each(Cable::plug);
+        wait_until("both uplinks have carrier", Duration::from_secs(5), || {
+            self.at_home("cat /sys/class/net/eth?/carrier").matches('1').count() == 2
+        });
+    }
+}
+
+/// A shell that lives in `home` and starts the subjects: the cost of entering the namespace is not measured.
+pub(crate) struct Starter {
+    shell: Child,
+    orders: ChildStdin,
+    pids: BufReader<ChildStdout>,
+}
+
+impl Starter {
+    /// Enters the namespace. /sys is read-only there: networkd and dhcpcd would wait for udev otherwise.
+    pub(crate) fn enter(world: &World) -> io::Result<Starter> {
+        let mut shell = world.home.command(&["sh", "-c", "mount -o remount,ro /sys; exec sh"]);
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let missing = || io::Error::other("no pipe to the shell");
+        let orders = shell.stdin.take().ok_or_else(missing)?;
+        let pids = BufReader::new(shell.stdout.take().ok_or_else(missing)?);
+        let mut starter = Starter { shell, orders, pids };
+        starter.start("ready", "true")?;
+        Ok(starter)
+    }
+
+    /// The shell's own pid: not part of what is measured.
+    pub(crate) fn pid(&self) -> u32 {
+        self.shell.id()
+    }
+
+    /// Starts a command; its output goes to /run/LOG.log. Returns its pid.
+    pub(crate) fn start(&mut self, log: &str, command: &str) -> io::Result<u32> {
+        writeln!(self.orders, "{command} > /run/{log}.log 2>&1 < /dev/null & echo $!")?;
+        let mut line = String::new();
+        self.pids.read_line(&mut line)?;
+        line.trim().parse().map_err(|_| io::Error::other(format!("{command}: no pid but {line:?}")))
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// Runs a shell command outside the namespaces of the lab; a failure panics with what it said.
+pub(crate) fn sh(command: &str) -> String {
+    let out = Command::new("sh").args(["-ec", command]).stdin(Stdio::null()).output().expect("sh");
+    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Writes an executable file.
+pub(crate) fn script(path: &str, text: &str) {
+    fs::write(path, text).unwrap_or_else(|e| panic!("{path}: {e}"));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap_or_else(|e| panic!("{path}: {e}"));
+}
+
+/// Private memory in kB of the processes: all of it (USS), and the part that is dirty.
+pub(crate) fn private_kb(pids: &[u32]) -> (f64, f64) {
+    let mut sums = (0.0, 0.0);
+    for pid in pids {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        let dirty = field("Private_Dirty:");
+        sums = (sums.0 + field("Private_Clean:") + dirty, sums.1 + dirty);
+    }
+    sums
+}

@@ -1,0 +1,136 @@
+//! Which records count, who comes first, what is outside, which switches are needed.
+
+use super::*;
+use crate::policy;
+use crate::record;
+use netd::ipconf;
+
+fn entries(text: &str) -> Vec<Entry> {
+    let mut out = Vec::new();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
+        let fields = line.replace('=', "[$cfg]=");
+        let records = ipconf::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
+        out.push(record::read(&records[0], is_static, "f:1".into()).unwrap().0);
+    }
+    out
+}
+
+fn make(text: &str, policy: &str, remembered: &[&str]) -> Want {
+    let (current, messages) = current(entries(text), &Now::default());
+    assert_eq!(messages, [] as [&str; 0]);
+    want(&current, &policy::parse(policy.as_bytes()).0, &remembered.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn metrics(want: &Want) -> Vec<String> {
+    want.routes.iter().map(|r| format!("{} {} {}", r.interface, r.destination, r.metric)).collect()
+}
+
+fn switches(want: &Want) -> Vec<String> {
+    want.sysctls.iter().map(|s| format!("{}={}", s.path, s.value)).collect()
+}
+
+#[test]
+fn which_leases_still_count() {
+    let now =
+        Now { boottime: Duration::from_millis(1_000_500), wall: Duration::from_secs(50), boot_id: "abcd1234".into() };
+    let table = [
+        ("", Some(None)),
+        ("lease_end_boottime=1010 boot_id=abcd1234", Some(Some(9))),
+        // The wall clock of a router jumps: it only counts when there is nothing better.
+        ("lease_end_boottime=1010 lease_end=1 boot_id=abcd1234", Some(Some(9))),
+        ("lease_end=60", Some(Some(10))),
+        ("lease_end_boottime=1001", None),
+        ("lease_end_boottime=1000", None),
+        ("lease_end=50", None),
+        ("lease_end_boottime=1010 boot_id=00000000", None),
+    ];
+    for (fields, left) in table {
+        let (records, messages) = current(entries(&format!("if=eth0 {fields}")), &now);
+        let got = records.first().map(|(_, left)| left.map(|d| d.as_secs()));
+        assert_eq!(got, left, "{fields}");
+        assert_eq!(messages.len(), usize::from(left.is_none()), "{fields}");
+    }
+}
+
+const A: &str = "if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1\n";
+const B: &str = "if=wlan0 ipmask=10.2.0.5/24 gw=10.2.0.1\n";
+const STATIC: &str = "static if=ppp0 ipmask=10.3.0.5/24 gw=10.3.0.1\n";
+
+#[test]
+fn rank_of_uplinks() {
+    let order = |text: &str, policy: &str, remembered: &[&str]| {
+        let want = make(text, policy, remembered);
+        let metric = |name: &str| want.routes.iter().find(|r| r.interface == name).map(|r| r.metric);
+        ["eth0", "wlan0", "ppp0"].map(metric)
+    };
+    let all = format!("{STATIC}{A}{B}");
+    assert_eq!(order(&all, "", &[]), [Some(200), Some(300), Some(100)]);
+    assert_eq!(order(&all, "preferred_default_route_iface=wlan0", &[]), [Some(300), Some(100), Some(200)]);
+    assert_eq!(order(B, "", &["eth0", "wlan0"]), [None, Some(200), None], "the place of eth0 stays free");
+    assert_eq!(order(B, "preferred_default_route_iface=eth0", &[]), [None, Some(200), None]);
+    assert_eq!(order("if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1 metric=7", "", &[]), [Some(7), None, None]);
+}
+
+#[test]
+fn what_is_outside_stays_outside_until_fw_conf_or_a_static_record_says_otherwise() {
+    let outside = |text: &str, policy: &str, remembered: &[&str]| make(text, policy, remembered).external.join(" ");
+    assert_eq!(outside(A, "", &[]), "eth0");
+    assert_eq!(outside("", "", &["eth0"]), "eth0", "its lease is lost");
+    assert_eq!(outside("if=eth0 ipmask=169.254.1.1/16", "", &["eth0"]), "eth0", "a link-local address is no LAN");
+    assert_eq!(outside("static if=eth0 ipmask=192.168.1.1/24", "", &["eth0"]), "", "it is a LAN now");
+    assert_eq!(outside("", "preferred_default_route_iface=eth0", &[]), "eth0", "from the start");
+    assert_eq!(outside(&format!("{A}{B}"), "extif=wan", &["eth0"]), "wan");
+}
+
+#[test]
+fn a_bad_uplink_is_demoted_where_another_can_serve() {
+    let bad = "if=eth0 health=down\n";
+    assert_eq!(
+        metrics(&make(&format!("{A}{B}{bad}"), "", &[])),
+        ["eth0 10.1.0.0/24 100", "wlan0 10.2.0.0/24 200", "eth0 0.0.0.0/0 20100", "wlan0 0.0.0.0/0 200"]
+    );
+    let same_network = "if=wlan0 ipmask=10.1.0.6/24 gw=10.1.0.1\n";
+    assert_eq!(
+        metrics(&make(&format!("{A}{same_network}{bad}"), "demote_metric=5", &[])),
+        ["eth0 10.1.0.0/24 105", "wlan0 10.1.0.0/24 200", "eth0 0.0.0.0/0 105", "wlan0 0.0.0.0/0 200"]
+    );
+}
+
+#[test]
+fn routes_with_the_same_key_get_different_metrics_and_twins_are_one() {
+    let twice = format!("{A}if=eth0 ipmask=10.1.0.9/24 gw=10.1.0.1\nif=eth0 gw=10.1.0.254\n");
+    assert_eq!(metrics(&make(&twice, "", &[])), ["eth0 10.1.0.0/24 100", "eth0 0.0.0.0/0 100", "eth0 0.0.0.0/0 101"]);
+}
+
+#[test]
+fn gateways_outside_every_prefix_are_on_the_link() {
+    let onlink = |text: &str| make(text, "", &[]).routes.iter().filter(|r| r.onlink).count();
+    assert_eq!(onlink(A), 0);
+    assert_eq!(onlink("if=eth0 ipmask=10.1.0.5/32 gw=10.1.0.5"), 1);
+    assert_eq!(onlink("if=eth0 ipmask=10.1.0.5/24 gw=10.9.0.1"), 1);
+    assert_eq!(onlink("if=eth0 ipmask=2001:db8::5/64 gw=fe80::1"), 0);
+}
+
+#[test]
+fn the_loopback_is_the_kernels_business() {
+    let want = make("static if=lo ip=127.0.0.1 ipmask=127.0.0.1/8\nstatic if=lo ipmask=::1/128", "", &[]);
+    assert_eq!(want.routes, []);
+    assert!(want.addresses.iter().all(|a| a.kernel_prefix_route && a.scope == Scope::Host && a.broadcast.is_none()));
+    assert_eq!(switches(&want), ["net/ipv4/ip_forward=1"]);
+}
+
+#[test]
+fn switches_only_where_they_are_needed() {
+    let of = |name: &str, key: &str, value: &str| format!("net/ipv4/conf/{name}/{key}={value}");
+    let one = switches(&make(A, "forward=no", &[]));
+    assert_eq!(one, [of("eth0", "ignore_routes_with_linkdown", "1"), of("eth0", "promote_secondaries", "1")]);
+    let two = switches(&make(&format!("{A}{B}"), "", &[]));
+    assert!(two.contains(&of("eth0", "rp_filter", "2")) && two.contains(&of("wlan0", "rp_filter", "2")), "{two:?}");
+    assert!(!two.iter().any(|s| s.contains("arp_") || s.contains("ipv6")), "{two:?}");
+    let shared = switches(&make(&format!("{A}if=wlan0 ipmask=10.1.0.6/24"), "", &[]));
+    assert!(shared.contains(&of("wlan0", "arp_ignore", "1")) && shared.contains(&of("eth0", "arp_announce", "2")));
+    let v6 = switches(&make("if=eth0 ipmask=2001:db8::5/64 gw=fe80::1", "", &[]));
+    assert!(v6.contains(&"net/ipv6/conf/all/forwarding=1".to_owned()), "{v6:?}");
+    assert!(v6.contains(&"net/ipv6/conf/eth0/ignore_routes_with_linkdown=1".to_owned()), "{v6:?}");
+}

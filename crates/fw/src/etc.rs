@@ -1,0 +1,220 @@
+//! resolv.conf, hosts and dnsmasq_servers.conf: rendered from the records, written atomically and only when they change.
+//!
+//! Rendering is pure; `write_atomically` and `write_through` are the only IO. Called by run.rs.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::record::Entry;
+
+/// First line of resolv.conf and dnsmasq_servers.conf when they are ours.
+const HEADER: &str = "# Made by fw from *.ipconf records: edits are lost\n";
+const HOSTS_BEGIN: &str = "# fw begin: made from *.ipconf records, edits inside are lost";
+const HOSTS_END: &str = "# fw end";
+/// EBUSY and EXDEV: the file is a mount point (containers, `ip netns exec`), nothing can be renamed over it.
+const BUSY: [i32; 2] = [16, 18];
+
+/// Records that count for name service: those with servers, and of them those with the highest `dns_prio`. Servers of a
+/// bad uplink come last.
+fn resolving<'a>(records: &[&'a Entry]) -> Vec<&'a Entry> {
+    let mut with: Vec<&Entry> =
+        records.iter().copied().filter(|e| !e.dns.is_empty() || !e.dnsmasq.is_empty()).collect();
+    let highest = with.iter().map(|e| e.dns_prio).max();
+    with.retain(|e| Some(e.dns_prio) == highest);
+    with.sort_by_key(|e| records.iter().any(|o| o.interface == e.interface && o.healthy == Some(false)));
+    with
+}
+
+fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// resolv.conf. `None`: leave it alone, because no record says anything and what is there is not ours.
+pub fn resolv_conf(records: &[&Entry], old: &str) -> Option<String> {
+    let entries = resolving(records);
+    let (mut servers, mut search) = (Vec::new(), Vec::new());
+    for entry in entries {
+        entry.dns.iter().for_each(|ip| push_new(&mut servers, *ip));
+        entry.search.iter().chain(entry.domain.iter().filter(|_| entry.search.is_empty())).for_each(|d| {
+            push_new(&mut search, d.as_str());
+        });
+    }
+    if servers.is_empty() && !old.starts_with(HEADER) {
+        return None;
+    }
+    let mut out = HEADER.to_owned();
+    if !search.is_empty() {
+        out += &format!("search {}\n", search.join(" "));
+    }
+    servers.iter().for_each(|ip| out += &format!("nameserver {ip}\n"));
+    Some(out)
+}
+
+/// dnsmasq_servers.conf, for dnsmasq's `--servers-file`. `dnsmasq` words of a record stand in place of its `dns`.
+pub fn dnsmasq_servers(records: &[&Entry], old: &str) -> Option<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for entry in resolving(records) {
+        match entry.dnsmasq.is_empty() {
+            true => entry.dns.iter().for_each(|ip| push_new(&mut lines, format!("server={ip}"))),
+            false => entry.dnsmasq.iter().for_each(|word| push_new(&mut lines, word.clone())),
+        }
+    }
+    if lines.is_empty() && !old.starts_with(HEADER) {
+        return None;
+    }
+    Some(HEADER.to_owned() + &lines.iter().map(|l| format!("{l}\n")).collect::<String>())
+}
+
+/// hosts: the lines between our two marks; everything else in the file is the administrator's and stays.
+pub fn hosts(records: &[&Entry], hostname: &str, old: &str) -> String {
+    let mut block = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
+    for entry in records {
+        let Some(address) = entry.address.map(|a| a.ip).filter(|ip| !ip.is_loopback() && !is_zone_bound(*ip)) else {
+            continue;
+        };
+        if !hostname.is_empty() {
+            let full = entry.domain.as_ref().map(|d| format!("{hostname}.{d} ")).unwrap_or_default();
+            push_new(&mut block, format!("{address} {full}{hostname}"));
+        }
+    }
+    let (mut before, mut after, mut inside) = (String::new(), String::new(), false);
+    let mut seen = false;
+    for line in old.lines() {
+        match line {
+            HOSTS_BEGIN => (inside, seen) = (true, true),
+            HOSTS_END if inside => inside = false,
+            _ if inside => {}
+            other => {
+                let part = if seen { &mut after } else { &mut before };
+                part.push_str(other);
+                part.push('\n');
+            }
+        }
+    }
+    format!("{before}{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n{after}", block.join("\n"))
+}
+
+/// Useless without an interface beside it.
+fn is_zone_bound(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+/// A name that hosts can carry.
+pub fn is_hostname(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+}
+
+/// Writes `.NAME.tmp` beside `path` and renames it.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let mut tmp_name = b".".to_vec();
+    tmp_name.extend_from_slice(name.as_bytes());
+    tmp_name.extend_from_slice(b".tmp");
+    let tmp = dir.join(std::ffi::OsStr::from_bytes(&tmp_name));
+    File::create(&tmp)?.write_all(content)?;
+    fs::rename(&tmp, path).inspect_err(|_| {
+        let _ = fs::remove_file(&tmp);
+    })
+}
+
+/// As [`write_atomically`], into the file that a symbolic link leads to. A file that is a mount point cannot be replaced
+/// and is overwritten in its place.
+pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    match write_atomically(&real, content) {
+        Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&errno)) => fs::write(&real, content),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record;
+    use netd::ipconf::Record;
+
+    fn entry(fields: &[(&str, &str)]) -> Entry {
+        let record = fields.iter().fold(Record::new(), |r, (k, v)| r.with(k, *v));
+        record::read(&record, true, "f:1".into()).unwrap().0
+    }
+
+    #[test]
+    fn only_the_highest_priority_counts_and_each_server_once() {
+        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1 8.8.8.8"), ("domain", "lan")]);
+        let b = entry(&[("if", "eth1"), ("dns", "8.8.8.8 9.9.9.9"), ("search", "example.org lan"), ("domain", "x")]);
+        let none = entry(&[("if", "eth2"), ("dns_prio", "9")]);
+        assert_eq!(
+            resolv_conf(&[&a, &b, &none], "").unwrap(),
+            format!("{HEADER}search lan example.org\nnameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver 9.9.9.9\n")
+        );
+        let vpn = entry(&[("if", "tun0"), ("dns", "10.0.0.53"), ("dns_prio", "5")]);
+        assert_eq!(resolv_conf(&[&a, &vpn], "").unwrap(), format!("{HEADER}nameserver 10.0.0.53\n"));
+    }
+
+    #[test]
+    fn servers_of_a_bad_uplink_come_last() {
+        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1")]);
+        let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
+        let bad = entry(&[("if", "eth0"), ("health", "down")]);
+        assert_eq!(
+            resolv_conf(&[&a, &b, &bad], "").unwrap(),
+            format!("{HEADER}nameserver 2.2.2.2\nnameserver 1.1.1.1\n")
+        );
+    }
+
+    #[test]
+    fn without_servers_a_foreign_file_stays_and_ours_is_emptied() {
+        assert_eq!(resolv_conf(&[], "nameserver 192.0.2.1\n"), None);
+        assert_eq!(resolv_conf(&[], &format!("{HEADER}nameserver 1.1.1.1\n")).as_deref(), Some(HEADER));
+        assert_eq!(dnsmasq_servers(&[], "server=192.0.2.1\n"), None);
+    }
+
+    #[test]
+    fn dnsmasq_words_replace_the_servers_of_their_record() {
+        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1"), ("dnsmasq", "server=/corp/10.0.0.1 no-resolv")]);
+        let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
+        assert_eq!(
+            dnsmasq_servers(&[&a, &b], "").unwrap(),
+            format!("{HEADER}server=/corp/10.0.0.1\nno-resolv\nserver=2.2.2.2\n")
+        );
+    }
+
+    #[test]
+    fn hosts_keeps_the_administrators_lines_and_is_stable() {
+        let a = entry(&[("if", "eth0"), ("ipmask", "10.0.0.5/24"), ("domain", "lan")]);
+        let lo = entry(&[("if", "lo"), ("ipmask", "127.0.0.1/8")]);
+        let once = hosts(&[&lo, &a], "box", "10.9.9.9 printer\n");
+        assert_eq!(
+            once,
+            format!(
+                "10.9.9.9 printer\n{HOSTS_BEGIN}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n\
+                 10.0.0.5 box.lan box\n{HOSTS_END}\n"
+            )
+        );
+        let more = format!("{once}10.8.8.8 scanner\n");
+        let twice = hosts(&[], "box", &more);
+        assert!(twice.starts_with("10.9.9.9 printer\n") && twice.ends_with("10.8.8.8 scanner\n"), "{twice}");
+        assert!(!twice.contains("10.0.0.5"));
+        assert_eq!(hosts(&[], "box", &twice), twice);
+    }
+
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let dir = std::env::temp_dir().join(format!("fw-etc-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("real"), "old").unwrap();
+        std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
+        write_through(&dir.join("link"), b"new").unwrap();
+        assert!(dir.join("link").symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read(dir.join("real")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

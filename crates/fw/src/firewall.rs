@@ -1,0 +1,227 @@
+//! Loading our nft table, only when it is needed.
+//!
+//! Shell. The text that was loaded last is kept in `.nft` of the dynamic directory, with a fingerprint of what the
+//! kernel made of it (its own dump of our table, chains, rules and sets). When both are as before no process is started;
+//! when somebody has deleted or edited our table, the fingerprint differs. Called by run.rs.
+#![expect(clippy::disallowed_methods, reason = "starts nft")]
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use crate::etc::write_atomically;
+use crate::nft;
+use crate::socket::{NETFILTER, Netlink};
+use crate::wire::{self, Message};
+
+/// NFPROTO_INET.
+const FAMILY: u8 = 1;
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, _GETCHAIN, _GETRULE, _GETSET.
+const GETS: [u16; 4] = [0x0a01, 0x0a04, 0x0a07, 0x0a0a];
+/// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE).
+const TABLE_NAME: u16 = 1;
+const ENOENT: i32 = 2;
+/// NFNLGRP_NFTABLES.
+const GROUP: u32 = 7;
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
+const NEWGEN: u16 = 0x0a0f;
+/// Big-endian process id of who committed.
+const NFTA_GEN_PROC_PID: u16 = 2;
+/// An nft that says nothing for so long is killed: everything else waits for it.
+const PATIENCE_MS: u16 = 10_000;
+
+/// Our table as it was left and as it is.
+pub struct Firewall {
+    cache: PathBuf,
+    loaded: Option<String>,
+    netlink: Option<Netlink>,
+}
+
+/// An nft that is running, or the reason why it is not.
+pub struct Running {
+    child: io::Result<Child>,
+    /// Tells of every commit in this network namespace.
+    events: Option<Netlink>,
+}
+
+impl Firewall {
+    /// Reads what the last run left.
+    pub fn open(dynamic: &Path) -> Firewall {
+        let cache = dynamic.join(".nft");
+        let mut netlink = Netlink::open(NETFILTER).ok();
+        let loaded = fs::read_to_string(&cache).ok().and_then(|content| {
+            let (mark, text) = content.split_once('\n')?;
+            let same = match netlink.as_mut().map(fingerprint) {
+                Some(Ok(now)) => mark == format!("{now:016x}"),
+                // `plan` without privilege: believe the memory.
+                Some(Err(e)) => e.raw_os_error() == Some(crate::kernel::EPERM),
+                None => false,
+            };
+            same.then(|| text.to_owned())
+        });
+        Firewall { cache, loaded, netlink }
+    }
+
+    /// The text that has to be loaded so that the kernel has `wanted`; `None`: it has it.
+    pub fn difference(&mut self, wanted: Option<&str>) -> Option<String> {
+        match wanted {
+            Some(text) if self.loaded.as_deref() == Some(text) => None,
+            Some(text) => Some(text.to_owned()),
+            // A table of our name, from an earlier run or from a boot whose directory is gone.
+            None => self.is_there().then(nft::removal),
+        }
+    }
+
+    /// Whether the kernel has a table of our name, whoever changed it last.
+    pub fn is_there(&mut self) -> bool {
+        let empty = Fnv::new().0;
+        self.netlink.as_mut().and_then(|n| fingerprint(n).ok()).is_some_and(|mark| mark != empty)
+    }
+
+    /// Remembers what was loaded, after nft has ended well.
+    pub fn remember(&mut self, text: &str) -> io::Result<()> {
+        self.loaded = Some(text.to_owned());
+        match self.netlink.as_mut().map(fingerprint) {
+            Some(Ok(mark)) => write_atomically(&self.cache, format!("{mark:016x}\n{text}").as_bytes()),
+            // Not readable: the next run loads it again.
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's state.
+pub fn start(text: &str) -> Running {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).env_clear().env("PATH", path);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().and_then(|mut child| {
+        // A few kB fit into the pipe. A write error means that nft has died: its exit code tells.
+        let written = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
+        match written {
+            Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+            Some(_) | None => Ok(child),
+        }
+    });
+    Running { child, events }
+}
+
+/// What [`Running::committed`] leaves: nft has nothing more to say, but may not have ended.
+pub struct Ending {
+    child: Option<Child>,
+    /// Kept open: to close a netfilter socket makes us wait for the same remains.
+    events: Option<Netlink>,
+}
+
+impl Ending {
+    /// Waits for the process.
+    pub fn reap(self) {
+        if let Some(mut child) = self.child {
+            let _ = child.wait();
+        }
+        drop(self.events);
+    }
+}
+
+impl Running {
+    /// Waits until the kernel has the table or nft has failed; that error is a line for the administrator. nft itself
+    /// ends 8 to 16 ms later: the kernel makes it wait for the old table's remains when it closes its socket.
+    pub fn committed(self) -> (Ending, Result<(), String>) {
+        let mut child = match self.child {
+            Ok(child) => child,
+            Err(e) => return (Ending { child: None, events: self.events }, Err(not_started(&e))),
+        };
+        if self.events.as_ref().is_some_and(|events| commit_seen(events, &mut child)) {
+            return (Ending { child: Some(child), events: self.events }, Ok(()));
+        }
+        let mut words = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            let _ = stderr.read_to_string(&mut words);
+        }
+        let result = match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) if words.contains("Operation not permitted") => Err(format!("nft: {}", crate::run::NO_CAPABILITY)),
+            Ok(_) => Err(format!("nft: {}", words.lines().next().unwrap_or("failed without a word").escape_debug())),
+            Err(e) => Err(format!("unable to wait for nft: {e}")),
+        };
+        (Ending { child: None, events: self.events }, result)
+    }
+}
+
+fn not_started(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "unable to run nft: file does not exist: no firewall and no masquerading; \
+                                    install nftables (Debian: apt-get install nftables)"
+            .to_owned(),
+        _ => format!("unable to run nft: {}", supervise::control::error_text(error)),
+    }
+}
+
+/// Waits for the commit of this child or its last word, whichever comes first. In a process namespace the kernel's
+/// number for the child is another one: then its end is the sign.
+fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
+    let pid = child.id();
+    loop {
+        let Some(stderr) = &child.stderr else { return false };
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PATIENCE_MS) {
+            Ok(0) => {
+                let _ = child.kill();
+                return false;
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+        let [_, last_word] = fds;
+        let committed = events.pending().iter().any(|(kind, payload)| {
+            let committer =
+                payload.get(4..).and_then(|a| wire::attribute(a, NFTA_GEN_PROC_PID)).and_then(|v| v.first_chunk());
+            *kind == NEWGEN && committer.is_some_and(|c| u32::from_be_bytes(*c) == pid)
+        });
+        if committed || last_word.any() != Some(false) {
+            return committed;
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here anyway.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// A number that changes when our table changes. Attributes only: the header carries the ruleset's generation.
+fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
+    let mut name = nft::TABLE.as_bytes().to_vec();
+    name.push(0);
+    let mut hash = Fnv::new();
+    for kind in GETS {
+        let request = Message::new(kind, wire::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
+        let objects = match netlink.dump(&request) {
+            Ok(objects) => objects,
+            Err(e) if e.raw_os_error() == Some(ENOENT) => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        for attributes in objects.iter().filter_map(|(_, payload)| payload.get(4..)) {
+            if wire::attribute(attributes, TABLE_NAME) == Some(name.as_slice()) {
+                hash.add(attributes);
+            }
+        }
+    }
+    Ok(hash.0)
+}

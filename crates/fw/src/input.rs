@@ -1,0 +1,135 @@
+//! Reading fw's input: the two directories of `*.ipconf` files and fw.conf.
+//!
+//! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
+//! a copy of every good file is kept in `.good` of the dynamic directory. Called by run.rs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use netd::ipconf::{self, Record};
+
+use crate::etc::write_atomically;
+use crate::policy::{self, Policy};
+use crate::record::{self, Entry};
+
+/// What was read and what was wrong with it.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Records, static ones first, each directory in glob order.
+    pub entries: Vec<Entry>,
+    /// Lines for the administrator; each makes the run fail in the end.
+    pub errors: Vec<String>,
+    /// File name in `.good` and content, of every file that is good now.
+    good: Vec<(OsString, Vec<u8>)>,
+    /// Names in `.good` that have to stay though their file is malformed now.
+    kept: Vec<OsString>,
+}
+
+/// Reads both directories.
+pub fn read(static_dir: &Path, dynamic: &Path) -> Input {
+    let mut input = Input::default();
+    for (dir, is_static) in [(static_dir, true), (dynamic, false)] {
+        match ipconf::list(dir) {
+            Ok(paths) => paths.iter().for_each(|path| input.file(dir, path, is_static, &dynamic.join(".good"))),
+            Err(e) => input.errors.push(format!("unable to read {}: {}", dir.display(), text(&e))),
+        }
+    }
+    input
+}
+
+fn text(error: &io::Error) -> String {
+    supervise::control::error_text(error)
+}
+
+impl Input {
+    fn file(&mut self, dir: &Path, path: &Path, is_static: bool, good_dir: &Path) {
+        let kind = if is_static { "static." } else { "dynamic." };
+        let mut name = OsString::from(kind);
+        name.push(path.file_name().unwrap_or_default());
+        let read = ipconf::read_bytes(dir, path).map_err(|e| format!("{}: {}", path.display(), text(&e)));
+        let understood = read.and_then(|bytes| Ok((self.understand(path, &bytes, is_static)?, bytes)));
+        match understood {
+            Ok((entries, bytes)) => {
+                self.entries.extend(entries);
+                self.good.push((name, bytes));
+            }
+            Err(error) => {
+                let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
+                // Its complaints about single words were made when it was new.
+                let last = last.ok().and_then(|bytes| Input::default().understand(path, &bytes, is_static).ok());
+                let fate = if last.is_some() { "its last good content is kept" } else { "file skipped" };
+                self.errors.push(format!("{error}: {fate}"));
+                self.entries.extend(last.unwrap_or_default());
+                self.kept.push(name);
+            }
+        }
+    }
+
+    /// All records of a file, or the reason why the file cannot be used.
+    fn understand(&mut self, path: &Path, bytes: &[u8], is_static: bool) -> Result<Vec<Entry>, String> {
+        let path = path.display();
+        let records = ipconf::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
+        let (mut entries, mut complaints) = (Vec::new(), Vec::new());
+        for record in &records {
+            let origin = format!("{path}:{}", record.line);
+            if is_nameless(record) {
+                complaints.push(format!("{origin}: record without `if`: record skipped"));
+                continue;
+            }
+            let (entry, dropped) =
+                record::read(record, is_static, origin.clone()).map_err(|what| format!("{origin}: {what}"))?;
+            complaints.extend(dropped.into_iter().map(|what| format!("{origin}: {what}: left out")));
+            entries.push(entry);
+        }
+        self.errors.append(&mut complaints);
+        Ok(entries)
+    }
+
+    /// Brings `.good` up to date: writes only what differs and removes what has no file any more.
+    pub fn keep_good(&self, dynamic: &Path) -> io::Result<()> {
+        let dir = dynamic.join(".good");
+        let is_wanted = |name: &OsString| self.good.iter().any(|(n, _)| n == name) || self.kept.contains(name);
+        match fs::read_dir(&dir) {
+            Ok(files) => {
+                for name in files.filter_map(|f| f.ok().map(|f| f.file_name())).filter(|n| !is_wanted(n)) {
+                    fs::remove_file(dir.join(name))?;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&dir)?,
+            Err(e) => return Err(e),
+        }
+        for (name, bytes) in &self.good {
+            let path: PathBuf = dir.join(name);
+            let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64);
+            if !(there && fs::read(&path).is_ok_and(|old| old == *bytes)) {
+                write_atomically(&path, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_nameless(record: &Record) -> bool {
+    record.get("if").is_none_or(|name| name.trim().is_empty())
+}
+
+/// Reads fw.conf; a file that is not there means the defaults.
+pub fn read_policy(config: &Path) -> (Policy, Vec<String>) {
+    let bytes = match fs::read(config) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return (Policy::default(), Vec::new()),
+        Err(e) => return (Policy::default(), vec![format!("unable to read {}: {}", config.display(), text(&e))]),
+    };
+    let (policy, errors) = policy::parse(&bytes);
+    (policy, errors.into_iter().map(|e| format!("{}:{}: {}", config.display(), e.line, e.what)).collect())
+}
+
+/// The name of this host, when hosts can carry it.
+pub fn hostname() -> String {
+    let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::ffi::OsStr::from_bytes(bytes.trim_ascii()).to_string_lossy().into_owned();
+    Some(name).filter(|n| crate::etc::is_hostname(n)).unwrap_or_default()
+}

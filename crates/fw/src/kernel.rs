@@ -1,0 +1,172 @@
+//! The kernel's side of fw: a snapshot of what is there, and the application of a plan.
+//!
+//! Shell: netlink and /proc/sys, no decision. Every refused object is reported and the others are still applied. Called
+//! by run.rs.
+#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
+
+use std::fs;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use netd::clock;
+
+use crate::conf::Now;
+use crate::memory::Memory;
+use crate::model::{Have, PROTOCOL, Sysctl};
+use crate::plan::Change;
+use crate::socket::{Netlink, ROUTE, Refusal};
+use crate::wire::{self, Message};
+
+/// EPERM: the capability is missing.
+pub const EPERM: i32 = 1;
+const ESRCH: i32 = 3;
+const EEXIST: i32 = 17;
+const EADDRNOTAVAIL: i32 = 99;
+/// Requests that are sent before their answers are read.
+const CHUNK: usize = 64;
+
+/// An open route socket.
+pub struct Kernel {
+    route: Netlink,
+}
+
+/// An object that the kernel did not take.
+#[derive(Debug)]
+pub struct Failure {
+    /// The change, as `fw plan` prints it.
+    pub change: String,
+    /// The kernel's answer.
+    pub refusal: Refusal,
+}
+
+impl Kernel {
+    /// Opens the socket.
+    pub fn open() -> io::Result<Kernel> {
+        Netlink::open(ROUTE).map(|route| Kernel { route })
+    }
+
+    /// Everything that a plan is compared with. `switches` are read from /proc/sys. On a kernel without IFA_PROTO the
+    /// memory says which addresses are ours.
+    pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
+        let links = self.route.dump(&wire::dump_links())?;
+        let addresses = self.route.dump(&wire::dump_addresses())?;
+        let mut routes = self.route.dump(&wire::dump_routes(wire::AF_INET))?;
+        // A kernel without IPv6 refuses the dump.
+        routes.extend(self.route.dump(&wire::dump_routes(wire::AF_INET6)).unwrap_or_default());
+        let mut have = Have {
+            links: links.iter().filter_map(|(_, p)| wire::decode_link(p)).collect(),
+            addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
+            routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
+            sysctls: switches.iter().filter_map(|s| read_switch(&s.path)).collect(),
+        };
+        if switches.iter().any(|s| s.path.ends_with("/rp_filter")) {
+            have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
+        }
+        if !has_address_protocol() {
+            claim(&mut have, memory);
+        }
+        Ok(have)
+    }
+
+    /// Applies the changes in their order. `turned` is called when the last route change has been made, before anything
+    /// else is waited for.
+    pub fn apply(&mut self, changes: &[Change], turned: &mut dyn FnMut()) -> io::Result<Vec<Failure>> {
+        let mut failures = Vec::new();
+        let (switches, objects): (Vec<&Change>, Vec<&Change>) =
+            changes.iter().partition(|c| matches!(c, Change::Sysctl(_)));
+        for change in switches {
+            if let Change::Sysctl(switch) = change
+                && let Err(e) = fs::write(format!("/proc/sys/{}", switch.path), format!("{}\n", switch.value))
+            {
+                failures.push(failure(change, Refusal { errno: e.raw_os_error().unwrap_or(0), text: None }));
+            }
+        }
+        let last_route = objects.iter().rposition(|c| c.route().is_some()).map_or(0, |at| at + 1);
+        let (before, after) = objects.split_at_checked(last_route).unwrap_or((&objects, &[]));
+        let mut turned = Some(turned);
+        let routes_in_chunks = before.chunks(CHUNK).count();
+        for (number, chunk) in before.chunks(CHUNK).chain(after.chunks(CHUNK)).enumerate() {
+            let first = self.route.send_batch(chunk.iter().filter_map(|c| encode(c)))?;
+            if number + 1 == routes_in_chunks
+                && let Some(turned) = turned.take()
+            {
+                turned();
+            }
+            let results = self.route.collect(first)?;
+            let refused = chunk.iter().zip(results).filter_map(|(c, r)| Some((c, r.err()?)));
+            failures.extend(refused.filter(|(c, r)| !is_success(c, r.errno)).map(|(c, r)| failure(c, r)));
+        }
+        Ok(failures)
+    }
+}
+
+fn failure(change: &Change, refusal: Refusal) -> Failure {
+    Failure { change: change.to_string(), refusal }
+}
+
+fn encode(change: &Change) -> Option<Message> {
+    match change {
+        Change::Sysctl(_) => None,
+        Change::LinkMtu { index, mtu, .. } => Some(wire::link_mtu(*index, *mtu)),
+        Change::LinkUp { index, .. } => Some(wire::link_up(*index)),
+        Change::AddAddress(_, a) => Some(wire::encode_address(a, wire::CREATE | wire::EXCLUSIVE)),
+        Change::RefreshAddress(_, a) => Some(wire::encode_address(a, wire::CREATE | wire::REPLACE)),
+        Change::AddRoute(_, r) => Some(wire::encode_route(r, wire::CREATE | wire::EXCLUSIVE)),
+        Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, wire::CREATE | wire::REPLACE)),
+        Change::DelRoute(_, r) => Some(wire::delete_route(r)),
+        Change::DelAddress(_, a) => Some(wire::delete_address(a)),
+    }
+}
+
+/// What we wanted to be there is there already, or what we wanted gone has gone already.
+fn is_success(change: &Change, errno: i32) -> bool {
+    match change {
+        Change::AddAddress(..) | Change::AddRoute(..) => errno == EEXIST,
+        Change::DelRoute(..) => errno == ESRCH,
+        Change::DelAddress(..) => errno == EADDRNOTAVAIL,
+        Change::Sysctl(_)
+        | Change::LinkMtu { .. }
+        | Change::LinkUp { .. }
+        | Change::RefreshAddress(..)
+        | Change::ReplaceRoute(..) => false,
+    }
+}
+
+fn read_switch(path: &str) -> Option<Sysctl> {
+    let value = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
+    Some(Sysctl { path: path.to_owned(), value: value.trim_end().to_owned() })
+}
+
+/// IFA_PROTO is stored and shown since Linux 5.18.
+fn has_address_protocol() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 18)
+}
+
+fn claim(have: &mut Have, memory: &Memory) {
+    let names: Vec<(u32, String)> = have.links.iter().map(|l| (l.index, l.name.clone())).collect();
+    for address in have.addresses.iter_mut().filter(|a| a.protocol == 0) {
+        let name = names.iter().find(|(index, _)| *index == address.index).map(|(_, n)| n);
+        if memory.addresses.iter().any(|(n, prefix)| Some(n) == name && *prefix == address.address) {
+            address.protocol = PROTOCOL;
+        }
+    }
+}
+
+/// The clocks and the boot that they count from.
+pub fn now() -> Now {
+    Now {
+        boottime: clock::now(),
+        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        boot_id: clock::boot_id(),
+    }
+}
+
+/// Whether this process has CAP_NET_ADMIN (bit 12 of capabilities(7)). In a user namespace it may have it and the
+/// network namespace may still belong to somebody else: the kernel's EPERM says so then.
+pub fn has_net_admin() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
+    effective.and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_none_or(|bits| bits & (1 << 12) != 0)
+}

@@ -1,0 +1,232 @@
+//! fw: makes the kernel match the `*.ipconf` records, once, and ends.
+//!
+//! It reads static and dynamic records and fw.conf, compares what they ask for with what the kernel has, and writes only
+//! the difference: addresses, routes, its own nft table, a few switches, resolv.conf and hosts. It is no daemon: the
+//! DHCP client and the link watcher publish a record and send `u` to the service that runs it.
+//! Here: the command line. run.rs has the order of things; conf.rs, plan.rs, nft.rs and etc.rs decide.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use netd::ipconf::{self, Record};
+use supervise::control::{ControlError, error_text};
+use supervise::getopt::{Arg, Getopt, Opt};
+use supervise::{EXIT_SYSTEM, EXIT_USAGE};
+
+pub mod conf;
+pub mod conntrack;
+pub mod etc;
+pub mod firewall;
+pub mod input;
+pub mod kernel;
+pub mod memory;
+pub mod model;
+pub mod nft;
+pub mod plan;
+pub mod policy;
+pub mod record;
+pub mod run;
+pub mod socket;
+pub mod wire;
+
+use run::Paths;
+
+/// The whole use.
+pub const USAGE: &str = "\
+usage: fw [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply|plan
+       fw [--dynamic DIR] publish NAME KEY=VALUE...
+       fw [--dynamic DIR] withdraw NAME
+";
+
+const OPTIONS: &[Opt] = &[
+    Opt { key: '\u{1}', long: "static", arg: Arg::Required },
+    Opt { key: '\u{2}', long: "dynamic", arg: Arg::Required },
+    Opt { key: '\u{3}', long: "config", arg: Arg::Required },
+    Opt { key: '\u{4}', long: "etc", arg: Arg::Required },
+];
+
+/// Keys that `publish` takes; man 5 ipconf explains them. A seed's reader ignores those it does not know.
+pub const KEYS: &[&str] = &[
+    "if",
+    "ip",
+    "ipmask",
+    "gw",
+    "net",
+    "dns",
+    "dns_prio",
+    "dnsmasq",
+    "ntpip",
+    "ntp",
+    "domain",
+    "search",
+    "mtu",
+    "routes",
+    "broadcast",
+    "serverid",
+    "metric",
+    "table",
+    "scope",
+    "src",
+    "health",
+    "lease_end",
+    "lease_end_boottime",
+    "boot_id",
+    "owner",
+];
+
+/// The applet.
+pub fn main(argv: Vec<OsString>) -> u8 {
+    let (paths, operands) = match parse(argv.into_iter().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            supervise::say::error(format_args!("fw: {error}\n{USAGE}"));
+            return EXIT_USAGE;
+        }
+    };
+    let words: Vec<&str> = operands.iter().filter_map(|o| o.to_str()).collect();
+    let done = match words.as_slice() {
+        _ if words.len() != operands.len() => None,
+        ["apply"] => Some(run::apply(&paths)),
+        ["plan"] => Some(run::plan(&paths)),
+        ["publish", name, fields @ ..] if !fields.is_empty() => Some(publish(&paths, name, fields)),
+        ["withdraw", name] => Some(withdraw(&paths, name)),
+        _ => None,
+    };
+    match done {
+        Some(Ok(code)) => code,
+        Some(Err(error)) => {
+            supervise::say::error(format_args!("fw: fatal: {error}\n"));
+            EXIT_SYSTEM
+        }
+        None => {
+            supervise::say::error(format_args!("{USAGE}"));
+            EXIT_USAGE
+        }
+    }
+}
+
+/// Options may stand before and after the subcommand.
+fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>), String> {
+    let from = |variable: &str, default: &str| {
+        std::env::var_os(variable).filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
+    let mut paths = Paths {
+        static_dir: from("FW_STATIC", "./conf"),
+        dynamic: from("FW_DYNAMIC", "/run/service/fw"),
+        config: from("FW_CONFIG", "./fw.conf"),
+        etc: from("FW_ETC", "/etc"),
+    };
+    let mut operands = Vec::new();
+    let mut rest: Vec<OsString> = args.collect();
+    while !rest.is_empty() {
+        let mut getopt = Getopt::new(OPTIONS, rest);
+        for given in getopt.by_ref() {
+            let (key, value) = given.map_err(|e| e.to_string())?;
+            let value = PathBuf::from(value.unwrap_or_default());
+            match key {
+                '\u{1}' => paths.static_dir = value,
+                '\u{2}' => paths.dynamic = value,
+                '\u{3}' => paths.config = value,
+                _ => paths.etc = value,
+            }
+        }
+        let mut left = getopt.operands().into_iter();
+        operands.extend(left.next());
+        rest = left.collect();
+    }
+    Ok((paths, operands))
+}
+
+fn publish(paths: &Paths, name: &str, fields: &[&str]) -> Result<u8, String> {
+    let mut record = Record::new();
+    for field in fields {
+        let (key, value) = field.split_once('=').ok_or_else(|| format!("not KEY=VALUE: {}", field.escape_debug()))?;
+        if !KEYS.contains(&key) {
+            return Err(format!("unknown key: {}", key.escape_debug()));
+        }
+        record.set(key, value);
+    }
+    let (_, dropped) = record::read(&record, false, String::new())?;
+    if let Some(what) = dropped.first() {
+        return Err(what.clone());
+    }
+    let changed = ipconf::publish(&paths.dynamic, name, &[record])
+        .map_err(|e| format!("unable to publish {}: {}", name.escape_debug(), error_text(&e)))?;
+    Ok(tell_fw(changed))
+}
+
+fn withdraw(paths: &Paths, name: &str) -> Result<u8, String> {
+    let changed = ipconf::withdraw(&paths.dynamic, name)
+        .map_err(|e| format!("unable to withdraw {}: {}", name.escape_debug(), error_text(&e)))?;
+    Ok(tell_fw(changed))
+}
+
+/// One `u` to the service, after the file is in its place. Nobody there to hear it is no failure: the file counts.
+fn tell_fw(changed: bool) -> u8 {
+    if changed && let Err(e) = netd::daemon::notify("fw".as_ref()) {
+        let hint = match e {
+            ControlError::Missing(_) | ControlError::NotRunning(_) => "run `fw apply`",
+            ControlError::Full | ControlError::Io(..) => "the record counts at the next run",
+        };
+        supervise::say::error(format_args!("fw: warning: fw: {e}: {hint}\n"));
+    }
+    run::EXIT_OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAN: &str = include_str!("../../../man/fw.8");
+    const MAN_IPCONF: &str = include_str!("../../../man/ipconf.5");
+
+    #[test]
+    fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
+        for opt in OPTIONS {
+            assert!(USAGE.contains(&format!("--{} ", opt.long)), "usage: {}", opt.long);
+            assert!(MAN.contains(&format!(".It Fl -{} ", opt.long)), "man: {}", opt.long);
+        }
+        let in_man = MAN.lines().filter_map(|l| l.strip_prefix(".It Fl -")).filter_map(|l| l.split(' ').next());
+        assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long == name)));
+        for word in ["apply", "plan", "publish", "withdraw"] {
+            assert!(USAGE.contains(word) && MAN.contains(&format!(".It Cm {word}\n")), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_key_and_every_knob_is_in_a_man_page() {
+        let listed = |man: &str, key: &str| {
+            let items = man.lines().filter_map(|l| l.strip_prefix(".It Va "));
+            items.flat_map(|l| l.split(" , ")).any(|word| word == key)
+        };
+        assert!(KEYS.iter().all(|key| listed(MAN_IPCONF, key)));
+        let (_, errors) = policy::parse(include_bytes!("../../../services/fw/fw.conf"));
+        assert_eq!(errors, []);
+        for line in include_str!("../../../services/fw/fw.conf").lines().filter(|l| !l.starts_with('#')) {
+            if let Some((key, _)) = line.split_once('=') {
+                assert!(listed(MAN, key), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_record_is_good() {
+        let records = ipconf::parse(include_bytes!("../../../services/fw/conf/lo.ipconf")).unwrap();
+        assert_eq!(records.len(), 2);
+        assert!(records.iter().all(|r| record::read(r, true, String::new()).is_ok()));
+    }
+
+    #[test]
+    fn options_stand_before_and_after_the_subcommand() {
+        let parse = |args: &[&str]| super::parse(args.iter().map(OsString::from));
+        let (paths, operands) = parse(&["--dynamic", "/d", "apply", "--etc=/e", "--static", "/s"]).unwrap();
+        assert_eq!((paths.dynamic, paths.etc, paths.static_dir), ("/d".into(), "/e".into(), "/s".into()));
+        assert_eq!(operands, ["apply"]);
+        let (paths, operands) = parse(&["publish", "x", "if=eth0", "--dynamic", "/d", "ip=1"]).unwrap();
+        assert_eq!(
+            (paths.dynamic, operands),
+            ("/d".into(), ["publish", "x", "if=eth0", "ip=1"].map(OsString::from).into())
+        );
+        assert!(parse(&["--bogus"]).is_err());
+    }
+}

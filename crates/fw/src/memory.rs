@@ -1,0 +1,87 @@
+//! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
+//!
+//! Pure: the text of the file. Lines are `uplink IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
+//! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
+
+use crate::model::{self, Prefix};
+
+/// The MTU that fw lowered on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedMtu {
+    /// Interface.
+    pub interface: String,
+    /// Bytes before fw came.
+    pub original: u32,
+    /// Bytes that fw set; another value means that somebody else has changed it since.
+    pub ours: u32,
+}
+
+/// Everything remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Interfaces that have been uplinks: they keep their rank and stay outside for the firewall.
+    pub uplinks: Vec<String>,
+    /// Interfaces that records name and that were not there: reported when this changes.
+    pub missing: Vec<String>,
+    /// To give back when no record asks for an MTU any more.
+    pub mtus: Vec<SavedMtu>,
+    /// Addresses that fw made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
+    pub addresses: Vec<(String, Prefix)>,
+}
+
+impl Memory {
+    /// Reads the file's text.
+    pub fn parse(text: &str) -> Memory {
+        let mut memory = Memory::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                [kind, name, rest @ ..] if model::is_interface_name(name) => memory.take(kind, name, rest),
+                _ => {}
+            }
+        }
+        memory
+    }
+
+    fn take(&mut self, kind: &str, name: &str, rest: &[&str]) {
+        let interface = name.to_owned();
+        match (kind, rest) {
+            ("uplink", []) => self.uplinks.push(interface),
+            ("missing", []) => self.missing.push(interface),
+            ("mtu", [original, ours]) => {
+                if let (Some(original), Some(ours)) = (model::decimal(original), model::decimal(ours)) {
+                    self.mtus.push(SavedMtu { interface, original, ours });
+                }
+            }
+            ("address", [prefix]) => self.addresses.extend(Prefix::parse(prefix).map(|p| (interface, p))),
+            _ => {}
+        }
+    }
+
+    /// The file's text.
+    pub fn render(&self) -> String {
+        let uplinks = self.uplinks.iter().map(|n| format!("uplink {n}\n"));
+        let missing = self.missing.iter().map(|n| format!("missing {n}\n"));
+        let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}\n", m.interface, m.original, m.ours));
+        let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
+        uplinks.chain(missing).chain(mtus).chain(addresses).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_rendered_reads_back_and_damage_is_skipped() {
+        let memory = Memory {
+            uplinks: vec!["eth0".into(), "wlan0".into()],
+            missing: vec!["usb0".into()],
+            mtus: vec![SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }],
+            addresses: vec![("eth0".into(), Prefix::parse("10.0.0.1/24").unwrap())],
+        };
+        let text = memory.render();
+        assert_eq!(Memory::parse(&text), memory);
+        assert_eq!(Memory::parse(&format!("\u{0}junk\nuplink a b c\nuplink ../x\nmtu eth0 x y\n{text}uplink")), memory);
+    }
+}

@@ -1,0 +1,372 @@
+//! Tables of situations, and the three properties that make a plan right: applied to `have` it gives `want`, planned
+//! again it is empty, and no step leaves a destination without the route that it had before and has after.
+
+use super::*;
+use crate::conf;
+use crate::policy::{self, Policy};
+use crate::record::{self, Entry};
+use netd::ipconf;
+
+/// Records in the files' own text; `static:` in front of a line starts the static ones.
+fn entries(text: &str) -> Vec<Entry> {
+    let mut out = Vec::new();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
+        let fields = line.replace('=', "[$cfg]=");
+        let records = ipconf::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
+        out.push(record::read(&records[0], is_static, "f:1".into()).unwrap().0);
+    }
+    out
+}
+
+fn want_with(text: &str, policy: &str, remembered: &[&str]) -> Want {
+    let (policy, errors): (Policy, _) = policy::parse(policy.as_bytes());
+    assert_eq!(errors, []);
+    let now = conf::Now { boottime: Duration::from_secs(1000), ..conf::Now::default() };
+    let (current, _) = conf::current(entries(text), &now);
+    conf::want(&current, &policy, &remembered.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn want(text: &str) -> Want {
+    want_with(text, "", &[])
+}
+
+fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.into(), up: true, loopback: name == "lo", mtu: 1500, min_mtu: 68 }
+}
+
+fn machine() -> Have {
+    let links = ["lo", "eth0", "eth1", "lan0"].iter().zip(1..).map(|(name, index)| link(index, name)).collect();
+    Have { links, ..Have::default() }
+}
+
+fn foreign_route(destination: &str, index: u32, metric: u32) -> Route {
+    Route {
+        index,
+        destination: Prefix::parse(destination).unwrap(),
+        gateway: None,
+        onlink: false,
+        dead: false,
+        metric,
+        table: TABLE_MAIN,
+        scope: Scope::Link,
+        source: None,
+        tos: 0,
+        protocol: 3,
+    }
+}
+
+fn foreign_address(address: &str, index: u32) -> Address {
+    Address {
+        index,
+        address: Prefix::parse(address).unwrap(),
+        broadcast: None,
+        scope: Scope::Global,
+        lifetime: None,
+        kernel_prefix_route: true,
+        protocol: 0,
+    }
+}
+
+/// What the kernel would have after one change.
+fn step(have: &mut Have, change: &Change) {
+    have.routes = routes_after(&have.routes, std::slice::from_ref(change));
+    match change {
+        Change::Sysctl(s) => {
+            have.sysctls.retain(|o| o.path != s.path);
+            have.sysctls.push(s.clone());
+        }
+        Change::LinkUp { index, .. } => have.links.iter_mut().filter(|l| l.index == *index).for_each(|l| l.up = true),
+        Change::LinkMtu { index, mtu, .. } => {
+            have.links.iter_mut().filter(|l| l.index == *index).for_each(|l| l.mtu = *mtu);
+        }
+        Change::AddAddress(_, a) => have.addresses.push(a.clone()),
+        Change::RefreshAddress(_, a) => {
+            have.addresses.retain(|o| (o.index, o.address) != (a.index, a.address));
+            have.addresses.push(a.clone());
+        }
+        Change::DelAddress(_, a) => have.addresses.retain(|o| (o.index, o.address) != (a.index, a.address)),
+        Change::AddRoute(..) | Change::ReplaceRoute(..) | Change::DelRoute(..) => {}
+    }
+}
+
+fn reaches(routes: &[Route], destination: Prefix) -> bool {
+    routes.iter().any(|r| r.destination == destination)
+}
+
+/// Plans, applies step by step, checks the properties, and returns the lines.
+fn run(want: &Want, have: &mut Have) -> Vec<String> {
+    let memory = Memory::default();
+    let foreign = |h: &Have| {
+        let routes: Vec<Route> = h.routes.iter().filter(|r| r.protocol != PROTOCOL).cloned().collect();
+        let addresses: Vec<Address> = h.addresses.iter().filter(|a| a.protocol != PROTOCOL).cloned().collect();
+        (routes, addresses)
+    };
+    let foreign_before = foreign(have);
+    let plan = plan(want, have, &memory);
+    let before = have.routes.clone();
+    let after = routes_after(&before, &plan.changes);
+    for change in &plan.changes {
+        step(have, change);
+        for route in &before {
+            let lost = reaches(&after, route.destination) && !reaches(&have.routes, route.destination);
+            assert!(!lost, "{change} leaves nothing to {}", route.destination);
+        }
+        if let Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) = change {
+            let source = |ip: &IpAddr| have.addresses.iter().any(|a| a.address.ip == *ip);
+            assert!(r.source.as_ref().is_none_or(source), "{change} before its source address");
+            let up = have.links.iter().any(|l| l.index == r.index && l.up);
+            assert!(up, "{change} before its link is up");
+        }
+    }
+    assert_eq!(super::plan(want, have, &memory).changes, [], "second plan");
+    for route in want.routes.iter().filter(|r| have.link(&r.interface).is_some()) {
+        assert!(reaches(&have.routes, route.destination), "{} wanted", route.destination);
+    }
+    if !want.reset {
+        assert_eq!(foreign(have), foreign_before, "foreign objects changed");
+    }
+    plan.changes.iter().map(ToString::to_string).collect()
+}
+
+const TWO: &str = "static if=lan0 ipmask=192.168.5.1/24
+                   if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1 net=0/0 lease_end_boottime=4600
+                   if=eth1 ipmask=10.2.0.5/24 gw=10.2.0.1 net=0/0 lease_end_boottime=4600";
+
+fn without_switches(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().filter(|l| !l.starts_with("~ sysctl")).collect()
+}
+
+#[test]
+fn two_uplinks_and_a_lan_from_nothing() {
+    let lines = without_switches(run(&want(TWO), &mut machine()));
+    assert_eq!(
+        lines,
+        [
+            "+ address 192.168.5.1/24 dev lan0 valid_lft forever",
+            "+ address 10.1.0.5/24 dev eth0 valid_lft 3600sec",
+            "+ address 10.2.0.5/24 dev eth1 valid_lft 3600sec",
+            "+ route 192.168.5.0/24 dev lan0 metric 0 src 192.168.5.1",
+            "+ route 10.1.0.0/24 dev eth0 metric 100 src 10.1.0.5",
+            "+ route 10.2.0.0/24 dev eth1 metric 200 src 10.2.0.5",
+            "+ route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.5",
+            "+ route default via 10.2.0.1 dev eth1 metric 200 src 10.2.0.5",
+        ]
+    );
+}
+
+#[test]
+fn a_bad_uplink_is_demoted_by_adding_first_and_restored_likewise() {
+    let mut have = machine();
+    run(&want(TWO), &mut have);
+    let bad = want(&format!("{TWO}\nif=eth0 health=down"));
+    assert_eq!(
+        run(&bad, &mut have),
+        [
+            "+ route default via 10.1.0.1 dev eth0 metric 20100 src 10.1.0.5",
+            "- route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.5",
+        ]
+    );
+    assert_eq!(
+        run(&want(&format!("{TWO}\nif=eth0 health=up")), &mut have),
+        [
+            "+ route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.5",
+            "- route default via 10.1.0.1 dev eth0 metric 20100 src 10.1.0.5",
+        ]
+    );
+    let all_bad = want(&format!("{TWO}\nif=eth0 health=down\nif=eth1 health=down"));
+    run(&all_bad, &mut have);
+    let defaults: Vec<u32> = have.routes.iter().filter(|r| r.destination.is_default()).map(|r| r.metric).collect();
+    assert_eq!(defaults, [20_100, 20_200], "all bad: still there");
+}
+
+#[test]
+fn a_new_address_replaces_routes_before_the_old_one_goes() {
+    let mut have = machine();
+    run(&want("if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1"), &mut have);
+    assert_eq!(
+        run(&want("if=eth0 ipmask=10.1.0.6/24 gw=10.1.0.1"), &mut have),
+        [
+            "+ address 10.1.0.6/24 dev eth0 valid_lft forever",
+            "~ route 10.1.0.0/24 dev eth0 metric 100 src 10.1.0.6",
+            "~ route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.6",
+            "- address 10.1.0.5/24 dev eth0",
+        ]
+    );
+    assert_eq!(
+        run(&want(""), &mut have),
+        [
+            "- route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.6",
+            "- route 10.1.0.0/24 dev eth0 metric 100 src 10.1.0.6",
+            "- address 10.1.0.6/24 dev eth0",
+        ]
+    );
+}
+
+#[test]
+fn uplinks_that_swap_their_places_never_leave_one_empty() {
+    let mut have = machine();
+    run(&want_with(TWO, "preferred_default_route_iface=eth0", &[]), &mut have);
+    let lines = run(&want_with(TWO, "preferred_default_route_iface=eth1", &[]), &mut have);
+    assert_eq!(lines.iter().filter(|l| l.starts_with("~ route default")).count(), 2, "{lines:?}");
+}
+
+#[test]
+fn metrics_of_the_others_stay_when_a_lease_goes() {
+    let mut have = machine();
+    run(&want(TWO), &mut have);
+    let one = "static if=lan0 ipmask=192.168.5.1/24\nif=eth1 ipmask=10.2.0.5/24 gw=10.2.0.1 lease_end_boottime=4600";
+    let lines = run(&want_with(one, "", &["eth0", "eth1"]), &mut have);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().all(|l| l.starts_with("- ") && l.contains("eth0")), "{lines:?}");
+}
+
+#[test]
+fn lifetimes_are_refreshed_by_a_renewal_and_left_alone_without() {
+    let mut have = machine();
+    let at = |end: u32| want(&format!("if=eth0 ipmask=10.1.0.5/24 lease_end_boottime={end}"));
+    run(&at(4600), &mut have);
+    have.addresses[0].lifetime = Some(Duration::from_secs(3598));
+    assert_eq!(plan(&at(4600), &have, &Memory::default()).changes, []);
+    assert_eq!(run(&at(8200), &mut have), ["~ address 10.1.0.5/24 dev eth0 valid_lft 7200sec"]);
+    assert_eq!(
+        run(&want("if=eth0 ipmask=10.1.0.5/24"), &mut have),
+        ["~ address 10.1.0.5/24 dev eth0 valid_lft forever"]
+    );
+}
+
+#[test]
+fn foreign_objects_are_left_alone_and_stepped_around() {
+    let mut have = machine();
+    have.routes.push(foreign_route("0/0", 2, 100));
+    have.routes.push(foreign_route("172.16.0.0/12", 4, 0));
+    have.addresses.push(foreign_address("203.0.113.1/24", 2));
+    let lines = without_switches(run(&want(TWO), &mut have));
+    assert!(lines.contains(&"+ route default via 10.1.0.1 dev eth0 metric 101 src 10.1.0.5".to_owned()), "{lines:?}");
+    let lines = run(&want(""), &mut have);
+    assert!(lines.iter().all(|l| !l.contains("203.0.113.1") && !l.contains("172.16")), "{lines:?}");
+}
+
+#[test]
+fn an_address_that_somebody_else_made_counts_and_stays_his() {
+    let mut have = machine();
+    have.addresses.push(foreign_address("192.168.5.1/24", 4));
+    have.routes.push(Route { protocol: PROTOCOL_KERNEL, ..foreign_route("192.168.5.0/24", 4, 0) });
+    assert_eq!(run(&want("static if=lan0 ipmask=192.168.5.1/24"), &mut have), [] as [&str; 0]);
+    assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
+}
+
+#[test]
+fn reset_removes_foreign_objects_but_not_the_kernels() {
+    let mut have = machine();
+    have.addresses.push(foreign_address("203.0.113.1/24", 2));
+    have.addresses.push(Address { protocol: 3, ..foreign_address("fe80::1/64", 2) });
+    have.addresses.push(foreign_address("127.0.0.1/8", 1));
+    have.routes.push(foreign_route("0/0", 2, 0));
+    have.routes.push(Route { protocol: PROTOCOL_KERNEL, ..foreign_route("203.0.113.0/24", 2, 0) });
+    have.routes.push(Route { table: 100, ..foreign_route("0/0", 2, 0) });
+    let lines = run(&want_with("", "reset_all_netdevs=yes", &[]), &mut have);
+    assert_eq!(lines, ["- route default dev eth0 metric 0", "- address 203.0.113.1/24 dev eth0"]);
+}
+
+#[test]
+fn a_missing_interface_is_named_and_the_others_are_served() {
+    let want = want("if=wlan9 ipmask=10.9.0.5/24 gw=10.9.0.1\nif=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1");
+    let plan = plan(&want, &machine(), &Memory::default());
+    assert_eq!(plan.missing, ["wlan9"]);
+    assert_eq!(plan.changes.len(), 3);
+}
+
+#[test]
+fn a_router_outside_the_prefix_is_on_the_link() {
+    let lines = run(&want("if=eth0 ipmask=203.0.113.7/32 gw=10.0.0.1"), &mut machine());
+    assert_eq!(lines[1], "+ route default via 10.0.0.1 dev eth0 metric 100 src 203.0.113.7 onlink");
+}
+
+#[test]
+fn mtu_goes_down_only_and_comes_back() {
+    let mut have = machine();
+    let low = want("if=eth0 ipmask=10.1.0.5/24 mtu=1400");
+    let first = plan(&low, &have, &Memory::default());
+    assert_eq!(first.changes[0].to_string(), "~ link eth0 mtu 1400");
+    let memory = Memory { mtus: first.mtus.clone(), ..Memory::default() };
+    assert_eq!(memory.mtus, [SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }]);
+    first.changes.iter().for_each(|c| step(&mut have, c));
+    let second = plan(&low, &have, &memory);
+    assert_eq!((second.changes, second.mtus), (vec![], memory.mtus.clone()));
+    let back = plan(&want("if=eth0 ipmask=10.1.0.5/24"), &have, &memory);
+    assert_eq!((back.changes[0].to_string(), back.mtus), ("~ link eth0 mtu 1500".into(), vec![]));
+    for (mtu, then) in [(9000, 1500), (1000, 1000)] {
+        let plan = plan(&want(&format!("if=eth1 ipmask=10.2.0.5/24 mtu={mtu}")), &machine(), &Memory::default());
+        let set: Vec<u32> = plan
+            .changes
+            .iter()
+            .filter_map(|c| match c {
+                Change::LinkMtu { mtu, .. } => Some(*mtu),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(set.first().copied().unwrap_or(1500), then, "asked {mtu}");
+    }
+}
+
+#[test]
+fn ipv6_keeps_its_minimum_mtu_and_changes_a_prefix_length_by_deleting_first() {
+    let mut have = machine();
+    let lines = run(&want("if=eth0 ipmask=2001:db8::5/64 gw=fe80::1 mtu=1000"), &mut have);
+    assert_eq!(
+        lines,
+        [
+            "~ link eth0 mtu 1280",
+            "+ address 2001:db8::5/64 dev eth0 valid_lft forever",
+            "+ route 2001:db8::/64 dev eth0 metric 100",
+            "+ route ::/0 via fe80::1 dev eth0 metric 100",
+        ]
+    );
+    have.links[1].mtu = 1500;
+    let lines = run(&want("if=eth0 ipmask=2001:db8::5/48 gw=fe80::1"), &mut have);
+    let at = |text: &str| lines.iter().position(|l| l.starts_with(text)).unwrap();
+    assert!(at("- address 2001:db8::5/64") < at("+ address 2001:db8::5/48"), "{lines:?}");
+}
+
+#[test]
+fn random_sequences_of_records_keep_the_properties() {
+    let pool = [
+        "static if=lan0 ipmask=192.168.5.1/24",
+        "static if=lan0 ipmask=192.168.5.1/16",
+        "if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1",
+        "if=eth0 ipmask=10.1.0.6/24 gw=10.1.0.254",
+        "if=eth1 ipmask=10.1.0.7/24 gw=10.1.0.1",
+        "if=eth1 ipmask=10.2.0.5/32 gw=10.9.0.1",
+        "if=eth1 ipmask=10.2.0.5/24 gw=10.2.0.1 routes='172.16.0.0/12 10.2.0.2 0.0.0.0/0 10.2.0.3'",
+        "if=eth0 health=down",
+        "if=eth1 health=down",
+        "static if=eth0 ipmask=2001:db8::5/64 gw=fe80::1",
+        "static if=lan0 net=10/8 gw=192.168.5.9",
+        "if=eth0 ipmask=169.254.7.7/16",
+        "if=eth1 ipmask=169.254.7.8/16",
+        "if=gone0 ipmask=10.7.0.5/24 gw=10.7.0.1",
+    ];
+    let mut rng = random(0x6e65_7473);
+    let mut have = machine();
+    have.routes.push(foreign_route("0/0", 2, 100));
+    have.routes.push(foreign_route("10.2.0.0/24", 4, 200));
+    for _ in 0..2000 {
+        let bits = rng();
+        let text: Vec<&str> = pool.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, l)| *l).collect();
+        let policy = if bits >> 20 & 1 == 1 { "preferred_default_route_iface=eth1" } else { "" };
+        let remembered: &[&str] = if bits >> 21 & 1 == 1 { &["eth0", "eth1"] } else { &[] };
+        run(&want_with(&text.join("\n"), policy, remembered), &mut have);
+    }
+}
+
+/// xorshift32: the same sequence in every run.
+fn random(seed: u32) -> impl FnMut() -> u32 {
+    let mut state = seed;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    }
+}

@@ -1,0 +1,313 @@
+//! One run of fw: `apply` and `plan`, from the files to the kernel.
+//!
+//! Shell: the order of the steps and nothing else. Switches, the firewall that admits old and new, addresses, routes,
+//! deletions, the firewall as it shall stay, files. An error in one step is reported and the others still happen. Called
+//! by lib.rs.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use supervise::control::{Command, ServiceDir, error_text};
+
+use crate::conf;
+use crate::conntrack::{self, Mover};
+use crate::etc;
+use crate::firewall::{self, Ending, Firewall, Running};
+use crate::input::{self, Input};
+use crate::kernel::{self, EPERM, Kernel};
+use crate::memory::Memory;
+use crate::model::{Have, Want};
+use crate::nft;
+use crate::plan::{self, Plan};
+use crate::policy::Policy;
+use crate::record::Entry;
+
+/// Everything done, or nothing to do.
+pub const EXIT_OK: u8 = 0;
+/// Something went wrong; all the rest was done.
+pub const EXIT_ERRORS: u8 = 1;
+/// `plan`: there are changes.
+pub const EXIT_CHANGES: u8 = 2;
+
+/// What is said when the kernel refuses.
+pub const NO_CAPABILITY: &str = "no permission to change the network: capability CAP_NET_ADMIN is missing";
+
+/// Where everything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The administrator's records.
+    pub static_dir: PathBuf,
+    /// The daemons' records, and fw's own dot files.
+    pub dynamic: PathBuf,
+    /// fw.conf.
+    pub config: PathBuf,
+    /// Where resolv.conf and its kind go.
+    pub etc: PathBuf,
+}
+
+/// Lines for the administrator, and whether any was an error.
+#[derive(Default)]
+struct Report {
+    failed: bool,
+}
+
+impl Report {
+    fn note(&self, text: &str) {
+        supervise::say::error(format_args!("fw: {text}\n"));
+    }
+
+    fn error(&mut self, text: &str) {
+        self.failed = true;
+        supervise::say::error(format_args!("fw: error: {text}\n"));
+    }
+
+    fn check(&mut self, what: &Path, result: io::Result<()>) {
+        if let Err(e) = result {
+            self.error(&format!("unable to write {}: {}", what.display(), error_text(&e)));
+        }
+    }
+}
+
+/// All that is known before the kernel is asked.
+struct Situation {
+    input: Input,
+    policy: Policy,
+    memory: Memory,
+    records: Vec<Entry>,
+    want: Want,
+}
+
+fn situation(paths: &Paths, report: &mut Report) -> Situation {
+    let mut input = input::read(&paths.static_dir, &paths.dynamic);
+    let (policy, errors) = input::read_policy(&paths.config);
+    errors.iter().chain(&input.errors).for_each(|e| report.error(e));
+    let memory = Memory::parse(&fs::read_to_string(memory_file(paths)).unwrap_or_default());
+    let (current, messages) = conf::current(std::mem::take(&mut input.entries), &kernel::now());
+    messages.iter().for_each(|m| report.note(m));
+    let want = conf::want(&current, &policy, &memory.uplinks);
+    let records = current.into_iter().map(|(entry, _)| entry).collect();
+    Situation { input, policy, memory, records, want }
+}
+
+fn memory_file(paths: &Paths) -> PathBuf {
+    paths.dynamic.join(".memory")
+}
+
+/// `fw plan`: prints what `apply` would do.
+pub fn plan(paths: &Paths) -> Result<u8, String> {
+    let mut report = Report::default();
+    let s = situation(paths, &mut report);
+    let have = open_kernel(&s)?.1;
+    let plan = plan::plan(&s.want, &have, &s.memory);
+    let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    let text = nft::render(&s.want.external, &s.policy);
+    let mut firewall = Firewall::open(&paths.dynamic);
+    if firewall.difference(text.as_deref()).is_some() {
+        let sign = match (&text, firewall.is_there()) {
+            (None, _) => '-',
+            (Some(_), true) => '~',
+            (Some(_), false) => '+',
+        };
+        lines.push(format!("{sign} nft table inet {}", nft::TABLE));
+    }
+    lines.extend(
+        etc_files(paths, &s.records)
+            .into_iter()
+            .map(|f| format!("{} file {}", if f.path.exists() { '~' } else { '+' }, f.path.display())),
+    );
+    supervise::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    say_missing(&plan, &Memory::default(), &s, &report);
+    plan.notes.iter().for_each(|n| report.note(n));
+    Ok(match (report.failed, lines.is_empty()) {
+        (true, _) => EXIT_ERRORS,
+        (false, true) => EXIT_OK,
+        (false, false) => EXIT_CHANGES,
+    })
+}
+
+fn open_kernel(s: &Situation) -> Result<(Kernel, Have), String> {
+    let failed = |e: io::Error| format!("unable to read the kernel's state: {}", error_text(&e));
+    let mut kernel = Kernel::open().map_err(failed)?;
+    let have = kernel.snapshot(&s.want.sysctls, &s.memory).map_err(failed)?;
+    Ok((kernel, have))
+}
+
+/// `fw apply`.
+pub fn apply(paths: &Paths) -> Result<u8, String> {
+    if !kernel::has_net_admin() {
+        return Err(NO_CAPABILITY.to_owned());
+    }
+    let _lock =
+        lock(&paths.dynamic).map_err(|e| format!("unable to lock {}: {}", paths.dynamic.display(), error_text(&e)))?;
+    let mut report = Report::default();
+    let s = situation(paths, &mut report);
+    let mut firewall = Firewall::open(&paths.dynamic);
+    let mut wall = Wall::begin(&mut firewall, &s);
+    let opened = open_kernel(&s);
+    wall.settle(&mut firewall, &mut report);
+    let (mut kernel, have) = opened?;
+    let plan = plan::plan(&s.want, &have, &s.memory);
+    plan.notes.iter().for_each(|n| report.note(n));
+    say_missing(&plan, &s.memory, &s, &report);
+    change(&mut kernel, &have, &plan, &mut report);
+    wall.end(&mut firewall, &mut report);
+    write_files(paths, &s, &mut report);
+    let memory = remember(&s, &plan);
+    if memory != s.memory {
+        let written = etc::write_atomically(&memory_file(paths), memory.render().as_bytes());
+        report.check(&memory_file(paths), written);
+    }
+    report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
+    wall.reap();
+    Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
+}
+
+/// One run at a time; the lock is gone with the process, however that ends.
+fn lock(dynamic: &Path) -> io::Result<File> {
+    fs::create_dir_all(dynamic)?;
+    let file = File::options().create(true).append(true).open(dynamic.join(".lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// The firewall's two moments: before the kernel changes, everything that was or will be outside is treated as outside;
+/// afterwards it is as wanted. Mostly both texts are the same, and mostly the same as loaded.
+struct Wall {
+    first: Option<String>,
+    last: Option<String>,
+    running: Option<Running>,
+    endings: Vec<Ending>,
+}
+
+impl Wall {
+    /// Starts nft, which then works while the kernel's state is read.
+    fn begin(firewall: &mut Firewall, s: &Situation) -> Wall {
+        let last = nft::render(&s.want.external, &s.policy);
+        let mut both = s.want.external.clone();
+        both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
+        both.sort();
+        both.dedup();
+        let first = nft::render(&both, &s.policy);
+        let running = match &first {
+            Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
+            None => None,
+        };
+        Wall { first, last, running, endings: Vec::new() }
+    }
+
+    fn settle(&mut self, firewall: &mut Firewall, report: &mut Report) {
+        if let (Some(running), Some(text)) = (self.running.take(), self.first.clone()) {
+            self.finish(running, &text, firewall, report);
+        }
+    }
+
+    fn end(&mut self, firewall: &mut Firewall, report: &mut Report) {
+        if self.last.is_some() && self.last == self.first {
+            return;
+        }
+        if let Some(text) = firewall.difference(self.last.as_deref()) {
+            self.finish(firewall::start(&text), &text, firewall, report);
+        }
+    }
+
+    fn finish(&mut self, running: Running, text: &str, firewall: &mut Firewall, report: &mut Report) {
+        let (ending, result) = running.committed();
+        self.endings.push(ending);
+        match result {
+            Ok(()) => {
+                if let Err(e) = firewall.remember(text) {
+                    report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
+                }
+            }
+            Err(text) => report.error(&text),
+        }
+    }
+
+    /// When everything else has been done.
+    fn reap(self) {
+        self.endings.into_iter().for_each(Ending::reap);
+    }
+}
+
+/// Applies the plan, and moves the flows of an uplink that loses the default route.
+fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
+    if plan.changes.is_empty() {
+        return;
+    }
+    let after = plan::routes_after(&have.routes, &plan.changes);
+    let losers = conntrack::losers(have, &after);
+    // Without connection tracking in the kernel nothing is masqueraded and nothing has to move.
+    let mut mover = Some(losers).filter(|l| !l.is_empty()).and_then(|l| Mover::prepare(l, have, after).ok());
+    let applied = kernel.apply(&plan.changes, &mut || {
+        if let Some(mover) = &mut mover {
+            let _ = mover.strike();
+        }
+    });
+    if let Some(mover) = &mut mover
+        && let Err(e) = mover.sweep()
+    {
+        report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
+    }
+    match applied {
+        Ok(failures) if !failures.is_empty() && failures.iter().all(|f| f.refusal.errno == EPERM) => {
+            report.error(NO_CAPABILITY);
+        }
+        Ok(failures) => failures.iter().for_each(|f| report.error(&format!("{}: {}", f.change, f.refusal))),
+        Err(e) => report.error(&format!("netlink: {}", error_text(&e))),
+    }
+}
+
+/// A missing interface is no failure: it may be plugged in later. Said once per change.
+fn say_missing(plan: &Plan, memory: &Memory, s: &Situation, report: &Report) {
+    for name in plan.missing.iter().filter(|n| !memory.missing.contains(n)) {
+        let origin = s.records.iter().find(|e| e.interface == **name).map_or("", |e| e.origin.as_str());
+        report.note(&format!("{origin}: no interface {name} yet: the next run looks again"));
+    }
+}
+
+fn remember(s: &Situation, plan: &Plan) -> Memory {
+    let there = |name: &str| !plan.missing.iter().any(|m| m == name);
+    let addresses = s.want.addresses.iter().filter(|a| there(&a.interface));
+    Memory {
+        uplinks: s.want.uplinks.clone(),
+        missing: plan.missing.clone(),
+        mtus: plan.mtus.clone(),
+        addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),
+    }
+}
+
+/// A file whose content has to change.
+struct EtcFile {
+    path: PathBuf,
+    content: String,
+    service: Option<&'static str>,
+}
+
+fn etc_files(paths: &Paths, records: &[Entry]) -> Vec<EtcFile> {
+    let records: Vec<&Entry> = records.iter().collect();
+    let mut out = Vec::new();
+    let mut file = |name: &str, service, render: &dyn Fn(&str) -> Option<String>| {
+        let path = paths.etc.join(name);
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        out.extend(render(&old).filter(|new| *new != old).map(|content| EtcFile { path, content, service }));
+    };
+    let hostname = input::hostname();
+    file("resolv.conf", None, &|old| etc::resolv_conf(&records, old));
+    file("hosts", None, &|old| Some(etc::hosts(&records, &hostname, old)));
+    file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| etc::dnsmasq_servers(&records, old));
+    out
+}
+
+fn write_files(paths: &Paths, s: &Situation, report: &mut Report) {
+    for file in etc_files(paths, &s.records) {
+        let written = etc::write_through(&file.path, file.content.as_bytes());
+        if written.is_ok()
+            && let Some(service) = file.service
+        {
+            // dnsmasq reads its servers-file again on HUP. Most machines have no such service.
+            let _ = ServiceDir::resolve(service.as_ref()).send(&[Command::Hangup]);
+        }
+        report.check(&file.path, written);
+    }
+}

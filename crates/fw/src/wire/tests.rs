@@ -1,0 +1,112 @@
+//! Golden bytes: payloads that Linux 6.18 sent in dumps, with `ip` from iproute2 6.1 having made the objects.
+
+use super::*;
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |b: u8| char::from(b).to_digit(16).unwrap() as u8;
+    hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+const LEASED: &str = "0218000002000000080001000a010005080002000a010005080004000a0100ff0900030065746830000000\
+    0005000b00d50000000800080000020000140006000f0e00000f0e00004583050045830500";
+const LOOPBACK: &str = "020880fe01000000080001007f000001080002007f000001070003006c6f000008000800800000001400060\
+    0ffffffffffffffff3483050034830500";
+const LINK_LOCAL: &str = "0a40c0fd0200000014000100fe80000000000000380f0bfffe24838d14000600ffffffffffffffff45830500\
+    4583050008000800c000000005000b0003000000";
+const DEFAULT: &str = "02000000fed500010000000008000f00fe0000000800060064000000080007000a010005080005000a010001\
+    0800040002000000";
+const MULTIPATH: &str = "02100000fe0300010000000008000f00fe000000080001000a4d0000240009001000000002000000080005000a0100\
+    011000000003000000080005000a020001";
+const VIA_SIX: &str = "02100000fc0300010000000008000f00e8030000080001000a4e0000160012000a00fe800000000000000000000000\
+    00000100000800040002000000";
+const LOCAL: &str = "02080000ff02fe020000000008000f00ff000000080001007f000000080007007f0000010800040001000000";
+const LINK: &str = "0000010002000000431001000000000009000300657468300000000008000d00e8030000050010000600000008000400\
+    dc0500000800320044000000";
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::parse(text).unwrap()
+}
+
+#[test]
+fn addresses_of_a_real_kernel() {
+    let leased = decode_address(&bytes(LEASED)).unwrap();
+    let want = Address {
+        index: 2,
+        address: prefix("10.1.0.5/24"),
+        broadcast: Some(Ipv4Addr::new(10, 1, 0, 255)),
+        scope: Scope::Global,
+        lifetime: Some(Duration::from_secs(3599)),
+        kernel_prefix_route: false,
+        protocol: PROTOCOL,
+    };
+    assert_eq!(leased, want);
+    let loopback = decode_address(&bytes(LOOPBACK)).unwrap();
+    assert_eq!((loopback.lifetime, loopback.scope, loopback.protocol), (None, Scope::Host, 0));
+    assert!(loopback.kernel_prefix_route);
+    let six = decode_address(&bytes(LINK_LOCAL)).unwrap();
+    assert_eq!((six.address, six.scope, six.protocol), (prefix("fe80::380f:bff:fe24:838d/64"), Scope::Link, 3));
+}
+
+#[test]
+fn routes_of_a_real_kernel() {
+    let route = decode_route(&bytes(DEFAULT)).unwrap();
+    assert_eq!((route.destination, route.gateway), (prefix("0/0"), "10.1.0.1".parse().ok()));
+    assert_eq!((route.metric, route.table, route.protocol, route.index), (100, 254, PROTOCOL, 2));
+    assert_eq!(route.source, "10.1.0.5".parse().ok());
+    let multipath = decode_route(&bytes(MULTIPATH)).unwrap();
+    assert_eq!((multipath.destination, multipath.index, multipath.gateway), (prefix("10.77.0.0/16"), 0, None));
+    let via = decode_route(&bytes(VIA_SIX)).unwrap();
+    assert_eq!((via.table, via.gateway), (1000, "fe80::1".parse().ok()));
+    assert_eq!(decode_route(&bytes(LOCAL)), None, "the kernel's own table");
+}
+
+#[test]
+fn links_of_a_real_kernel() {
+    let link = decode_link(&bytes(LINK)).unwrap();
+    assert_eq!((link.name.as_str(), link.index, link.mtu, link.min_mtu), ("eth0", 2, 1500, 68));
+    assert!(link.up && !link.loopback);
+}
+
+#[test]
+fn what_is_encoded_decodes_to_the_same() {
+    let address = decode_address(&bytes(LEASED)).unwrap();
+    let sent = encode_address(&address, CREATE).finish(7);
+    let (header, payload) = messages(&sent).next().unwrap();
+    assert_eq!(header, Header { kind: NEW_ADDRESS, flags: REQUEST | CREATE, sequence: 7 });
+    assert_eq!(decode_address(payload).unwrap(), address);
+    let route = Route { onlink: true, table: 1000, ..decode_route(&bytes(DEFAULT)).unwrap() };
+    let sent = encode_route(&route, CREATE | REPLACE).finish(8);
+    assert_eq!(decode_route(messages(&sent).next().unwrap().1).unwrap(), route);
+    let sent = delete_route(&route).finish(9);
+    assert_eq!(messages(&sent).next().unwrap().0, Header { kind: DEL_ROUTE, flags: REQUEST, sequence: 9 });
+}
+
+#[test]
+fn a_datagram_of_several_messages_is_walked_and_damage_ends_the_walk() {
+    let two = [link_up(1).finish(1), link_mtu(2, 1400).finish(2)].concat();
+    assert_eq!(messages(&two).map(|(h, _)| h.sequence).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(messages(&two[..two.len() - 1]).count(), 1);
+    let mut short = two.clone();
+    short[0] = 3;
+    assert_eq!(messages(&short).count(), 0, "shorter than its own header");
+    assert_eq!(attributes(&[4, 0, 1, 0, 2, 0, 1, 0]).count(), 1, "an attribute shorter than its own header");
+}
+
+/// Every prefix of a payload and every single-byte change of it: no panic, no endless walk.
+#[test]
+fn foreign_bytes_do_no_harm() {
+    for good in [LEASED, LOOPBACK, LINK_LOCAL, DEFAULT, MULTIPATH, VIA_SIX, LOCAL, LINK].map(bytes) {
+        for cut in 0..=good.len() {
+            let mut bytes = good[..cut].to_vec();
+            let _ = (decode_address(&bytes), decode_route(&bytes), decode_link(&bytes));
+            for at in 0..cut {
+                for value in [0, 1, 0x7f, 0xff] {
+                    let kept = std::mem::replace(&mut bytes[at], value);
+                    let _ = (decode_address(&bytes), decode_route(&bytes), decode_link(&bytes));
+                    assert!(messages(&bytes).count() <= cut && attributes(&bytes).count() <= cut);
+                    bytes[at] = kept;
+                }
+            }
+        }
+    }
+}

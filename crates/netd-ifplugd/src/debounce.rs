@@ -1,0 +1,302 @@
+//! What to do about a link that comes and goes: the state machine of ifplugd. PURE.
+//!
+//! Two speeds. At once: `Demote`, so that fw moves the default route while the lease still stands. Delayed: the
+//! script and the services, and `Restore`, the hold-down of a link that came back. A flap back cancels what is
+//! pending. One script runs at a time; what changed meanwhile is told when it has ended, and only the outcome.
+//! Called by `watch`, which turns kernel messages, signals and ended scripts into [`Event`]s.
+
+use std::time::Duration;
+
+/// Whether packets can flow: as the link is, or as the script was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They can.
+    Up,
+    /// They cannot, or there is no such interface.
+    Down,
+}
+
+/// What the options ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// From carrier to action (-u).
+    pub(crate) up_delay: Duration,
+    /// From no carrier to action (-d).
+    pub(crate) down_delay: Duration,
+    /// A program is to be told (-r).
+    pub(crate) script: bool,
+    /// Services and the link's record are to be kept (--services).
+    pub(crate) services: bool,
+    /// Tell the program at the start (not -p).
+    pub(crate) at_start: bool,
+    /// At the start tell it of a dead link too (-l).
+    pub(crate) initial_down: bool,
+    /// Tell it `down` when stopped (not -q).
+    pub(crate) at_stop: bool,
+    /// Go on when it failed (-I).
+    pub(crate) ignore_failure: bool,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The link is now so. The first one is the state at the start.
+    Link(Verdict),
+    /// The program has ended.
+    ScriptDone {
+        /// With 0.
+        ok: bool,
+    },
+    /// SIGTERM or SIGINT (0), or the link cannot be watched any more (1).
+    Stop {
+        /// Exit code, once the program has had its last word.
+        code: u8,
+    },
+    /// SIGQUIT: no program any more.
+    Quit,
+    /// The deadline may have passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Record health=down: fw is to prefer other uplinks.
+    Demote,
+    /// Record health=up.
+    Restore,
+    /// Remove the record: a stopped watcher knows nothing.
+    Withdraw,
+    /// `u` to the services.
+    ServicesUp,
+    /// `d` to the services.
+    ServicesDown,
+    /// Run the program.
+    Script {
+        /// What it is told.
+        current: Verdict,
+        /// What it was told last; `None` before the first time.
+        previous: Option<Verdict>,
+    },
+    /// Run the program with `down` because the daemon stops; it was told `up`.
+    LastScript,
+    /// End the daemon with this exit code.
+    Exit(u8),
+}
+
+/// Where the link stands. `until` is the time at which the pending change becomes true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is known yet.
+    Start,
+    /// Up, and everybody knows.
+    Up,
+    /// Lost: demoted, the down action is pending.
+    Failing { until: Duration },
+    /// Back before the down action: still demoted, the restoring is pending.
+    Recovering { until: Duration },
+    /// Down, and everybody knows.
+    Down,
+    /// Back after the down action: the up action is pending.
+    Rising { until: Duration },
+    /// Told to stop: the running program ends first.
+    Stopping { code: u8 },
+}
+
+/// The program and what it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Script {
+    /// None runs.
+    Idle { told: Option<Verdict> },
+    /// It runs and is being told.
+    Running { told: Verdict },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Debounce {
+    config: Config,
+    state: State,
+    /// The debounced verdict: what the program should have been told.
+    settled: Option<Verdict>,
+    script: Script,
+}
+
+impl Debounce {
+    /// Knows nothing yet.
+    pub(crate) fn new(config: Config) -> Debounce {
+        Debounce { config, state: State::Start, settled: None, script: Script::Idle { told: None } }
+    }
+
+    /// When to call [`Debounce::step`] with [`Event::Tick`] at the latest.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            State::Failing { until } | State::Recovering { until } | State::Rising { until } => Some(until),
+            State::Start | State::Up | State::Down | State::Stopping { .. } => None,
+        }
+    }
+
+    /// What has lasted long enough to be acted on.
+    pub(crate) fn settled(&self) -> Option<Verdict> {
+        self.settled
+    }
+
+    /// Takes in one event; the actions are to be performed in their order.
+    pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        match event {
+            Event::Link(Verdict::Up) => self.link_up(now),
+            Event::Link(Verdict::Down) => self.link_down(now),
+            Event::Tick => self.tick(now),
+            Event::ScriptDone { ok } => self.script_done(ok),
+            Event::Stop { code } => self.stop(code),
+            Event::Quit => self.quit(),
+        }
+    }
+
+    fn link_up(&mut self, now: Duration) -> Vec<Action> {
+        let until = now + self.config.up_delay;
+        self.state = match self.state {
+            State::Start => return self.start(now, Verdict::Up),
+            State::Failing { .. } => State::Recovering { until },
+            State::Down => State::Rising { until },
+            same @ (State::Up | State::Recovering { .. } | State::Rising { .. } | State::Stopping { .. }) => same,
+        };
+        self.tick(now)
+    }
+
+    fn link_down(&mut self, now: Duration) -> Vec<Action> {
+        let until = now + self.config.down_delay;
+        let mut out = Vec::new();
+        self.state = match self.state {
+            State::Start => return self.start(now, Verdict::Down),
+            State::Up => {
+                out.extend(self.config.services.then_some(Action::Demote));
+                State::Failing { until }
+            }
+            State::Recovering { .. } => State::Failing { until },
+            State::Rising { .. } => State::Down,
+            same @ (State::Failing { .. } | State::Down | State::Stopping { .. }) => same,
+        };
+        out.extend(self.tick(now));
+        out
+    }
+
+    /// The first look. A live link is acted on at once: a daemon that was restarted must not take it away. For a
+    /// dead one the services get the usual delay, and the program is told only with -l.
+    fn start(&mut self, now: Duration, link: Verdict) -> Vec<Action> {
+        let mut out = Vec::new();
+        let tell = match link {
+            Verdict::Up => self.config.at_start,
+            Verdict::Down => self.config.at_start && self.config.initial_down,
+        };
+        if !tell {
+            self.script = Script::Idle { told: Some(link) };
+        }
+        match link {
+            Verdict::Up => out.extend(self.settle_up()),
+            Verdict::Down => {
+                self.settled = Some(Verdict::Down);
+                out.extend(self.config.services.then_some(Action::Demote));
+                out.extend(self.tell());
+                self.state = match self.config.services {
+                    true => State::Failing { until: now + self.config.down_delay },
+                    false => State::Down,
+                };
+                out.extend(self.tick(now));
+            }
+        }
+        out
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Action> {
+        match self.state {
+            State::Failing { until } if now >= until => self.settle_down(),
+            State::Recovering { until } | State::Rising { until } if now >= until => self.settle_up(),
+            State::Failing { .. } | State::Recovering { .. } | State::Rising { .. } => Vec::new(),
+            State::Start | State::Up | State::Down | State::Stopping { .. } => Vec::new(),
+        }
+    }
+
+    fn settle_up(&mut self) -> Vec<Action> {
+        self.state = State::Up;
+        self.settled = Some(Verdict::Up);
+        let mut out = Vec::new();
+        if self.config.services {
+            out.extend([Action::Restore, Action::ServicesUp]);
+        }
+        out.extend(self.tell());
+        out
+    }
+
+    fn settle_down(&mut self) -> Vec<Action> {
+        self.state = State::Down;
+        self.settled = Some(Verdict::Down);
+        let mut out = Vec::new();
+        out.extend(self.config.services.then_some(Action::ServicesDown));
+        out.extend(self.tell());
+        out
+    }
+
+    /// Runs the program when it has not been told what is settled, and none runs.
+    fn tell(&mut self) -> Option<Action> {
+        match (self.settled, self.script) {
+            (Some(current), Script::Idle { told }) if told != Some(current) => self.run_script(current, told),
+            (Some(_) | None, Script::Idle { .. } | Script::Running { .. }) => None,
+        }
+    }
+
+    fn run_script(&mut self, current: Verdict, previous: Option<Verdict>) -> Option<Action> {
+        self.config.script.then(|| {
+            self.script = Script::Running { told: current };
+            Action::Script { current, previous }
+        })
+    }
+
+    fn script_done(&mut self, ok: bool) -> Vec<Action> {
+        let Script::Running { told } = self.script else { return Vec::new() };
+        self.script = Script::Idle { told: Some(told) };
+        if let State::Stopping { code } = self.state {
+            return self.last_word(code).into_iter().collect();
+        }
+        if !ok && !self.config.ignore_failure {
+            return vec![Action::Exit(1)];
+        }
+        self.tell().into_iter().collect()
+    }
+
+    fn stop(&mut self, code: u8) -> Vec<Action> {
+        // Asked twice: the program that is waited for may hang.
+        if let State::Stopping { code } = self.state {
+            return vec![Action::Exit(code)];
+        }
+        self.state = State::Stopping { code };
+        let mut out = Vec::new();
+        out.extend(self.config.services.then_some(Action::Withdraw));
+        out.extend(self.last_word(code));
+        out
+    }
+
+    /// `down`, when the program believes in `up`; then the end. `None` while the program runs.
+    fn last_word(&mut self, code: u8) -> Option<Action> {
+        match self.script {
+            Script::Running { .. } => None,
+            Script::Idle { told: Some(Verdict::Up) } if self.config.at_stop && self.config.script => {
+                self.script = Script::Running { told: Verdict::Down };
+                Some(Action::LastScript)
+            }
+            Script::Idle { .. } => Some(Action::Exit(code)),
+        }
+    }
+
+    fn quit(&mut self) -> Vec<Action> {
+        let mut out = Vec::new();
+        let stopping = matches!(self.state, State::Stopping { .. });
+        out.extend((self.config.services && !stopping).then_some(Action::Withdraw));
+        self.state = State::Stopping { code: 0 };
+        out.push(Action::Exit(0));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

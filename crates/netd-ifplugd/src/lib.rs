@@ -1,0 +1,149 @@
+//! ifplugd: watches one link and tells a program, or the services that live on it.
+//!
+//! Here: what happens before and around the watch (pidfile, background, -k, -c, -w). The loop is `watch`, the
+//! decisions are `debounce`. Called by the multi-call binary.
+#![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use netd::daemon::Log;
+use supervise::{EXIT_SYSTEM, EXIT_USAGE};
+
+mod cli;
+mod debounce;
+mod pidfile;
+mod services;
+mod watch;
+
+use cli::{Mode, Options};
+use debounce::Verdict;
+use pidfile::Pidfile;
+
+/// Set in the environment of the process that -w starts: its first verdict goes to standard output as an exit code.
+const REPORT: &str = "IFPLUGD_REPORT";
+/// -w: the parent's exit code for a link that is up, ifplugd(8) of 0.28.
+const LINK_UP: u8 = 2;
+/// -w: ... and for one that is down.
+const LINK_DOWN: u8 = 3;
+/// -c: no daemon runs.
+const NOT_RUNNING: u8 = 255;
+
+/// The applet.
+pub fn main(mut argv: Vec<OsString>) -> u8 {
+    let args = argv.split_off(argv.len().min(1));
+    let options = match cli::parse(args.clone(), std::env::var_os("FW_DYNAMIC")) {
+        Ok(options) => options,
+        Err(e) => return fail(EXIT_USAGE, &format!("ifplugd: {e}\n{}", cli::USAGE)),
+    };
+    let pidfile = options.pidfile.as_deref();
+    match options.mode {
+        Mode::Help => say(cli::USAGE),
+        Mode::Version => say(concat!("ifplugd of netsv ", env!("CARGO_PKG_VERSION"), "\n")),
+        Mode::Kill { wait } => done(pidfile.map_or(Ok(()), |path| pidfile::stop(path, wait)).map(|()| 0)),
+        Mode::Check => {
+            let running = pidfile.map_or(Ok(false), pidfile::is_running);
+            done(running.map(|running| if running { 0 } else { NOT_RUNNING }))
+        }
+        Mode::Watch if std::env::var_os(REPORT).is_some() => reporting(&options),
+        Mode::Watch if options.foreground => watch(&options, None),
+        Mode::Watch if options.wait_on_fork => done(wait_on_fork(argv, &args)),
+        Mode::Watch => match background(&options) {
+            Ok(()) => watch(&options, None),
+            Err(e) => done(Err(e)),
+        },
+    }
+}
+
+/// Goes to the background; with -s standard error stays where it is.
+fn background(options: &Options) -> io::Result<()> {
+    if options.syslog { netd::daemon::background() } else { Ok(nix::unistd::daemon(true, true)?) }
+}
+
+/// Runs the daemon in this process.
+fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
+    let mut log = Log::new("ifplugd", Some(&options.iface), options.verbosity);
+    // Without a syslogd there is nobody to tell that there is none.
+    if options.syslog
+        && !options.foreground
+        && let Ok(both) = log.clone().with_syslog()
+    {
+        log = both;
+    }
+    let pidfile = match options.pidfile.as_deref().map(Pidfile::take).transpose() {
+        Ok(pidfile) => pidfile,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            log.info("daemon is already running");
+            return 1;
+        }
+        // A read-only /var/run is no reason to leave a link unwatched.
+        Err(e) => {
+            log.info(format_args!("no pidfile: {e}"));
+            None
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.and_then(|runtime| runtime.block_on(watch::run(options, &log, report)));
+    let code = result.unwrap_or_else(|e| {
+        log.info(format_args!("fatal: unable to watch the link: {e}"));
+        EXIT_SYSTEM
+    });
+    // The lock ends with this process, not before it.
+    std::mem::forget(pidfile.map(Pidfile::remove));
+    code
+}
+
+/// The process that -w started: it reports, then lets go of the pipe.
+fn reporting(options: &Options) -> u8 {
+    if let Err(e) = nix::unistd::setsid() {
+        return done(Err(e.into()));
+    }
+    let report = |verdict| {
+        let code = match verdict {
+            Verdict::Up => LINK_UP,
+            Verdict::Down => LINK_DOWN,
+        };
+        let _ = io::stdout().write_all(&[code]).and_then(|()| io::stdout().flush());
+        // Whoever waits for the end of our output must not wait for the end of us.
+        if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stdout(&null);
+            let _ = options.syslog.then(|| nix::unistd::dup2_stderr(&null));
+        }
+    };
+    watch(options, Some(&report))
+}
+
+/// Starts this program again in the background and waits for its first verdict, or its end.
+fn wait_on_fork(argv: Vec<OsString>, args: &[OsString]) -> io::Result<u8> {
+    let name = argv.into_iter().next().unwrap_or_else(|| "ifplugd".into());
+    let mut child = Command::new("/proc/self/exe")
+        .arg0(name)
+        .args(args)
+        .env(REPORT, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut code = [0];
+    let mut pipe = child.stdout.take().ok_or(ErrorKind::BrokenPipe)?;
+    match pipe.read_exact(&mut code) {
+        Ok(()) => Ok(u8::from_ne_bytes(code)),
+        // It ended before it knew: its own code says why.
+        Err(_) => Ok(child.wait()?.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+    }
+}
+
+fn say(text: &str) -> u8 {
+    done(io::stdout().write_all(text.as_bytes()).map(|()| 0))
+}
+
+fn done(result: io::Result<u8>) -> u8 {
+    result.unwrap_or_else(|e| fail(EXIT_SYSTEM, &format!("ifplugd: fatal: {}\n", &e as &dyn Display)))
+}
+
+fn fail(code: u8, text: &str) -> u8 {
+    let _ = io::stderr().write_all(text.as_bytes());
+    code
+}

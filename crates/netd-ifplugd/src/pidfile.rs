@@ -1,0 +1,139 @@
+//! The pidfile of ifplugd: who watches this interface, and telling it to stop.
+//!
+//! The running daemon holds a lock on the file, so a pid that was left behind (a crash, a power cut, a /var/run that
+//! survives) is known to be stale whoever has the number now: nobody refuses to start for it, nobody else is killed.
+//! Called by `lib`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Opening a file that its owner removes at the same time is tried again; more often than this is no accident.
+const TRIES: usize = 16;
+
+/// A pidfile that is ours.
+#[derive(Debug)]
+pub(crate) struct Pidfile {
+    path: PathBuf,
+    lock: File,
+}
+
+/// Who has the pidfile.
+enum Owner {
+    /// Nobody: the lock is now ours.
+    Nobody(File),
+    /// A running daemon.
+    Running(File),
+}
+
+impl Pidfile {
+    /// Takes the file and writes our pid; an error of kind `AlreadyExists` when a daemon runs.
+    pub(crate) fn take(path: &Path) -> io::Result<Pidfile> {
+        for _ in 0..TRIES {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file = match owner(file)? {
+                Owner::Nobody(file) => file,
+                Owner::Running(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            };
+            if !is_still(&file, path) {
+                continue;
+            }
+            file.set_len(0)?;
+            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+            return Ok(Pidfile { path: path.to_path_buf(), lock: file });
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Removes the file. What is returned is the lock: -W waits for its end.
+    pub(crate) fn remove(self) -> File {
+        let _ = std::fs::remove_file(&self.path);
+        self.lock
+    }
+}
+
+fn owner(file: File) -> io::Result<Owner> {
+    match file.try_lock() {
+        Ok(()) => Ok(Owner::Nobody(file)),
+        Err(TryLockError::WouldBlock) => Ok(Owner::Running(file)),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Whether the path still leads to the file that was opened.
+fn is_still(file: &File, path: &Path) -> bool {
+    let inode = |m: std::fs::Metadata| (m.dev(), m.ino());
+    matches!((file.metadata().map(inode), path.metadata().map(inode)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The pid and the locked file of a running daemon; `None` when none runs.
+fn running(path: &Path) -> io::Result<Option<(Pid, File)>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let Owner::Running(mut file) = owner(file)? else { return Ok(None) };
+    let mut text = String::new();
+    file.rewind()?;
+    Read::by_ref(&mut file).take(32).read_to_string(&mut text)?;
+    // Its owner has locked it and not yet written.
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 1);
+    Ok(pid.map(|pid| (Pid::from_raw(pid), file)))
+}
+
+/// Whether a daemon runs.
+pub(crate) fn is_running(path: &Path) -> io::Result<bool> {
+    Ok(running(path)?.is_some())
+}
+
+/// SIGINT to the running daemon, and with `wait` until it has ended. Nothing happens when none runs.
+pub(crate) fn stop(path: &Path, wait: bool) -> io::Result<()> {
+    let Some((pid, file)) = running(path)? else { return Ok(()) };
+    kill(pid, Signal::SIGINT)?;
+    // Its lock goes with it.
+    if wait { file.lock() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ifplugd-test-{}-{name}.pid", std::process::id()))
+    }
+
+    #[test]
+    fn one_owner_at_a_time_and_the_file_goes_with_it() {
+        let path = path("one");
+        let first = Pidfile::take(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        assert!(is_running(&path).unwrap());
+        assert_eq!(Pidfile::take(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(first.remove());
+        assert!(!path.exists());
+        assert!(!is_running(&path).unwrap());
+    }
+
+    #[test]
+    fn a_stale_pid_stops_nobody_and_kills_nobody() {
+        let path = path("stale");
+        // Ours: alive, but not the owner of this file.
+        std::fs::write(&path, format!("{}\n123456789 left over\n", std::process::id())).unwrap();
+        assert!(!is_running(&path).unwrap());
+        stop(&path, true).unwrap();
+        let taken = Pidfile::take(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(taken.remove());
+        stop(&path, false).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        assert!(Pidfile::take(Path::new("/nonexistent/ifplugd.pid")).is_err());
+    }
+}

@@ -1,0 +1,396 @@
+//! The shell around the machine: wait -> Event -> step -> perform.
+//!
+//! One task, one packet socket, one timer, one child at most. It owns what the machine must not know: the interface's index
+//! and MAC, the template of our messages, the wall clock. No decision about the protocol is made here.
+#![expect(clippy::disallowed_methods, reason = "the wall clock stamps the record's lease_end")]
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use netd::clock::{self, Timer};
+use netd::daemon::{Log, Pidfile, Signal, Signals, background};
+use netd::handler::Handler;
+use netd::ipconf;
+use netd::link::{LinkWatch, Transition};
+use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Received};
+use netd::rng::Rng;
+
+use crate::cli::{self, CliError, Handling, Options, USAGE};
+use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
+use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
+use crate::message::{self, Outgoing, Template};
+use crate::notice::notice;
+use crate::record::{self, Context};
+
+/// udhcpc's exit code for everything that goes wrong.
+const EXIT_FAILURE: u8 = 1;
+/// The largest Ethernet frames that a server can send us whole; a longer one is seen as cut and dropped.
+const BUFFER: usize = 4096;
+/// How long a script may still run when we are to end.
+const LAST_SCRIPT: Duration = Duration::from_secs(10);
+/// Linux: no buffer space available.
+const ENOBUFS: i32 = 105;
+/// How often a missing interface is looked for (`--ipconf` only: udhcpc gives up).
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The applet.
+pub(crate) fn main(argv: Vec<OsString>) -> u8 {
+    let options = match cli::parse(argv.into_iter().skip(1)) {
+        Ok(options) => options,
+        Err(e) => {
+            let (text, code) = match e {
+                CliError::Help => (USAGE.to_owned(), 0),
+                CliError::Fatal(text) => (format!("udhcpc: {text}\n"), EXIT_FAILURE),
+                CliError::Usage(text) => (format!("udhcpc: {text}\n{USAGE}"), EXIT_FAILURE),
+            };
+            let _ = io::stderr().write_all(text.as_bytes());
+            return code;
+        }
+    };
+    let mut log = Log::new("udhcpc", Some(&options.interface), options.verbosity);
+    if options.syslog {
+        match log.clone().with_syslog() {
+            Ok(both) => log = both,
+            Err(e) => log.info(format_args!("no syslog: {e}")),
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(run(options, &log))) {
+        Ok(code) => code,
+        Err(e) => {
+            log.info(e);
+            EXIT_FAILURE
+        }
+    }
+}
+
+fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+async fn run(options: Options, log: &Log) -> io::Result<u8> {
+    log.info(concat!("started, v", env!("CARGO_PKG_VERSION")));
+    let pidfile = Pidfile::new(options.pidfile.clone());
+    let mut signals = Signals::new()?;
+    let mut timer = Timer::new()?;
+    let Some(interface) = find_interface(&options, &mut signals, &mut timer, log).await? else { return Ok(0) };
+    pidfile.write().map_err(context("can't write pidfile"))?;
+    let mut socket = open(&interface)?;
+    let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
+    let mut daemon = Daemon::new(options, interface, log, pidfile);
+    daemon.raise();
+    daemon.step(Event::Start, &socket);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        if let Some(code) = daemon.settle()? {
+            return Ok(code);
+        }
+        timer.set(daemon.deadline())?;
+        let woken = tokio::select! {
+            biased;
+            signal = signals.next() => Woken::Signal(signal),
+            received = socket.recv(&mut buffer) => Woken::Packet(received),
+            change = links.next() => Woken::Link(change?),
+            done = timer.expired() => done.map(|()| Woken::Timer)?,
+            () = daemon.handler.finished(log) => Woken::Handler,
+        };
+        if let Some(replaced) = daemon.woken(woken, &buffer, &socket)? {
+            socket = replaced;
+        }
+    }
+}
+
+/// What ended a wait.
+enum Woken {
+    Signal(Signal),
+    Packet(io::Result<Received>),
+    Link(Transition),
+    Timer,
+    Handler,
+}
+
+/// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
+async fn find_interface(
+    options: &Options,
+    signals: &mut Signals,
+    timer: &mut Timer,
+    log: &Log,
+) -> io::Result<Option<Interface>> {
+    let mut said = false;
+    loop {
+        if let Some(found) = packet::interface(options.device())? {
+            return Ok(Some(found));
+        }
+        let missing = format!("no interface {} (or not Ethernet)", options.device());
+        if matches!(options.handling, Handling::Script { .. }) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, missing));
+        }
+        if !said {
+            log.info(format_args!("{missing}: waiting for it"));
+            said = true;
+        }
+        timer.set(Some(clock::now() + LOOK_AGAIN))?;
+        tokio::select! {
+            biased;
+            signal = signals.next() => if signal == Signal::Term { return Ok(None) },
+            done = timer.expired() => done?,
+        }
+    }
+}
+
+fn open(interface: &Interface) -> io::Result<PacketSocket> {
+    PacketSocket::open(interface.index, ETHERTYPE_IP, &frame::filter(interface.mac)).map_err(|e| {
+        let hint = if e.kind() == io::ErrorKind::PermissionDenied { " (CAP_NET_RAW is missing)" } else { "" };
+        io::Error::new(e.kind(), format!("can't open packet socket: {e}{hint}"))
+    })
+}
+
+struct Daemon<'a> {
+    log: &'a Log,
+    /// As given, with an alias; what scripts see.
+    name: String,
+    device: String,
+    interface: Interface,
+    template: Template,
+    client: Client,
+    handler: Handler,
+    pidfile: Pidfile,
+    context: Context,
+    /// Open from the first unicast renewal until its answer, so that the kernel knows the port.
+    udp: Option<UdpSocket>,
+    /// The last send failed, and that was logged.
+    mute: bool,
+    /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
+    dead: bool,
+    /// A send failed in this step.
+    unsent: bool,
+    to_background: bool,
+    /// The first lease, until it is known whether the record has to name another process after going to the background.
+    first_lease: Option<Change>,
+    /// The exit code, and when to stop waiting for scripts.
+    ending: Option<(u8, Duration)>,
+}
+
+impl<'a> Daemon<'a> {
+    fn new(options: Options, interface: Interface, log: &'a Log, pidfile: Pidfile) -> Daemon<'a> {
+        let device = options.device().to_owned();
+        let context = Context {
+            interface: options.interface.clone(),
+            boot_id: clock::boot_id(),
+            pid: std::process::id(),
+            wall_offset: Duration::ZERO,
+        };
+        let record = format!("dhcp_{}", options.interface);
+        let (handler, resume) = match options.handling {
+            Handling::Script { program, pass } => (Handler::script(program, &pass), None),
+            Handling::Ipconf { dir, notify } => {
+                let resume = read_resume(&dir, &record, &context);
+                (Handler::ipconf(dir, record, notify), resume)
+            }
+        };
+        let client = Client::new(Config { resume, ..options.config }, Rng::from_os());
+        Daemon {
+            log,
+            name: options.interface,
+            device,
+            interface,
+            template: options.template,
+            client,
+            handler,
+            pidfile,
+            context,
+            udp: None,
+            mute: false,
+            dead: false,
+            unsent: false,
+            to_background: false,
+            first_lease: None,
+            ending: None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        match self.ending {
+            Some((_, at)) => Some(at),
+            None => self.client.deadline(),
+        }
+    }
+
+    /// Without a script nobody else brings the interface up. Where that is not allowed, sending says so.
+    fn raise(&self) {
+        if let (Handler::Ipconf(_), false) = (&self.handler, self.interface.up)
+            && let Err(e) = netd::link::set_up(self.interface.index)
+        {
+            self.log.info(format_args!("can't set the interface up: {e}"));
+        }
+    }
+
+    /// What waits for the handler to finish: the background, the end.
+    fn settle(&mut self) -> io::Result<Option<u8>> {
+        let idle = self.handler.is_idle();
+        if self.to_background && idle {
+            self.to_background = false;
+            background().map_err(context("can't go to the background"))?;
+            self.context.pid = std::process::id();
+            self.pidfile.write().map_err(context("can't write pidfile"))?;
+            if let (Handler::Ipconf(_), Some(change)) = (&self.handler, self.first_lease.take()) {
+                self.tell(&change);
+            }
+        }
+        self.first_lease = None;
+        Ok(self.ending.filter(|(_, at)| idle || *at <= clock::now()).map(|(code, _)| code))
+    }
+
+    /// Turns what ended a wait into an event; gives a new socket when the interface was replaced.
+    fn woken(&mut self, woken: Woken, buffer: &[u8], socket: &PacketSocket) -> io::Result<Option<PacketSocket>> {
+        if self.ending.is_some() {
+            if let Woken::Signal(Signal::Term) = woken {
+                self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
+            }
+            return Ok(None);
+        }
+        match woken {
+            Woken::Signal(Signal::Term) => self.step(Event::Stop, socket),
+            Woken::Signal(Signal::Usr1) => self.step(Event::Renew, socket),
+            Woken::Signal(Signal::Usr2) => self.step(Event::Release, socket),
+            Woken::Packet(Ok(received)) => self.received(received, buffer, socket),
+            Woken::Packet(Err(e)) => {
+                self.log.debug(format_args!("receiving: {e}"));
+                return self.refresh(socket);
+            }
+            Woken::Timer => {
+                let replaced = self.refresh(socket)?;
+                self.step(Event::Timer, replaced.as_ref().unwrap_or(socket));
+                return Ok(replaced);
+            }
+            // What was sent on a dead link was lost: the next message goes out at once.
+            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => self.step(Event::Nudge, socket),
+            Woken::Link(Transition::Down) => self.dead = true,
+            Woken::Link(
+                Transition::Missing
+                | Transition::Appeared { .. }
+                | Transition::AdminDown { .. }
+                | Transition::Up
+                | Transition::Renamed { .. }
+                | Transition::Gone,
+            ) => {}
+            // The deconfig script may have brought the interface up.
+            Woken::Handler if self.mute => self.step(Event::Nudge, socket),
+            Woken::Handler => {}
+        }
+        Ok(None)
+    }
+
+    /// Looks whether the interface is still the one that the socket is bound to, with the MAC that the filter knows.
+    fn refresh(&mut self, socket: &PacketSocket) -> io::Result<Option<PacketSocket>> {
+        let Some(found) = packet::interface(&self.device)? else {
+            self.step(Event::Gone, socket);
+            return Ok(None);
+        };
+        let old = std::mem::replace(&mut self.interface, found);
+        if found.index != socket.index() {
+            return open(&found).map(Some);
+        }
+        if found.mac != old.mac {
+            socket.set_filter(&frame::filter(found.mac))?;
+        }
+        Ok(None)
+    }
+
+    fn received(&mut self, received: Received, buffer: &[u8], socket: &PacketSocket) {
+        let captured = buffer.get(..received.len).unwrap_or_default();
+        if received.truncated {
+            self.log.debug("dropping a packet larger than the buffer");
+            return;
+        }
+        let datagram = match frame::parse(captured, received.checksum_ready) {
+            Ok(datagram) => datagram,
+            Err(e) => return self.log.debug(format_args!("dropping a packet: {e:?}")),
+        };
+        match message::decode(datagram.payload, self.interface.mac) {
+            Ok(reply) => self.step(Event::Reply(Box::new(reply), received.from), socket),
+            Err(e) => self.log.debug(format_args!("dropping a message from {}: {e:?}", datagram.from)),
+        }
+    }
+
+    fn step(&mut self, event: Event, socket: &PacketSocket) {
+        for action in self.client.step(clock::now(), event) {
+            self.perform(action, socket);
+        }
+        if std::mem::take(&mut self.unsent) {
+            for action in self.client.step(clock::now(), Event::Unsent) {
+                self.perform(action, socket);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, socket: &PacketSocket) {
+        match action {
+            Action::Send(message, to) => self.send(&message, to, socket),
+            Action::Tell(change) => {
+                self.tell(&change);
+                self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));
+            }
+            Action::Log(text) => self.log.info(text),
+            Action::Debug(text) => self.log.debug(text),
+            Action::Background => self.to_background = true,
+            Action::Exit(code) => self.ending = Some((code, clock::now() + LAST_SCRIPT)),
+        }
+    }
+
+    fn tell(&mut self, change: &Change) {
+        self.udp = None;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.context.wall_offset = wall.saturating_sub(clock::now());
+        self.handler.push(notice(&self.context, &self.name, change), self.log);
+    }
+
+    fn send(&mut self, message: &Outgoing, to: Destination, socket: &PacketSocket) {
+        let payload = message.encode(self.interface.mac, &self.template);
+        let sent = match to {
+            Destination::Broadcast => {
+                socket.send(&frame::build(message.ciaddr, Ipv4Addr::BROADCAST, &payload), BROADCAST)
+            }
+            Destination::Server { from, to, mac } => self.unicast(from, to, &payload).or_else(|e| {
+                // Our address is not on the interface, or no route leads there: what handed us the lease is on the link.
+                self.log.debug(format_args!("unicast by UDP: {e}"));
+                let mac = if mac == [0; 6] { BROADCAST } else { mac };
+                socket.send(&frame::build(from, to, &payload), mac)
+            }),
+        };
+        match sent {
+            Ok(()) => {
+                self.mute = false;
+                self.unsent |= self.dead;
+            }
+            Err(e) => {
+                if !self.mute {
+                    // The kernel's word for a link without carrier (packet(7)).
+                    let hint = if e.raw_os_error() == Some(ENOBUFS) { ": no link?" } else { "" };
+                    self.log.info(format_args!("can't send: {e}{hint}"));
+                }
+                self.mute = true;
+                self.unsent = true;
+            }
+        }
+    }
+
+    fn unicast(&mut self, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> io::Result<()> {
+        let socket = match self.udp.take() {
+            Some(socket) => socket,
+            None => packet::udp_from(&self.device, SocketAddrV4::new(from, CLIENT_PORT))?,
+        };
+        let sent = socket.send_to(payload, SocketAddrV4::new(to, SERVER_PORT));
+        self.udp = Some(socket);
+        sent.map(|_| ())
+    }
+}
+
+/// The own record of before a crash. Anything wrong with it: there is none.
+fn read_resume(dir: &Path, name: &str, context: &Context) -> Option<Resume> {
+    let records = ipconf::read(dir, &dir.join(format!("{name}.ipconf"))).ok()?;
+    record::resume(records.first()?, &context.interface, &context.boot_id, clock::now())
+}

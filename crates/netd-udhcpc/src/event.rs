@@ -1,0 +1,127 @@
+//! What goes into the machine and what comes out of it: configuration, events, actions.
+//!
+//! Pure data. client.rs turns the one into the other; daemon.rs performs; notice.rs words a `Change` for the handler.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::message::{Outgoing, Reply};
+use crate::schedule::Schedule;
+
+/// How the client is to behave; from the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// When to send what.
+    pub schedule: Schedule,
+    /// `-r`: an address to ask for.
+    pub requested: Option<Ipv4Addr>,
+    /// The own record of before a crash.
+    pub resume: Option<Resume>,
+    /// `-n`: exit 1 when the first cycle fails.
+    pub exit_on_failure: bool,
+    /// `-b`: go to the background when the first cycle fails.
+    pub background_on_failure: bool,
+    /// `-q`: exit 0 when bound.
+    pub quit: bool,
+    /// `-f` is not given: go to the background when bound.
+    pub background_when_bound: bool,
+    /// `-R`: release at the end.
+    pub release: bool,
+}
+
+/// An address that was ours when the last process died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Its server, or 0.0.0.0.
+    pub server_id: Ipv4Addr,
+    /// Time since boot when it ends.
+    pub end: Duration,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The beginning.
+    Start,
+    /// The deadline may have passed.
+    Timer,
+    /// A decoded reply, and the Ethernet address that it came from.
+    Reply(Box<Reply>, [u8; 6]),
+    /// Something outside got better (the interface came up): do not sit out a wait.
+    Nudge,
+    /// USR1.
+    Renew,
+    /// USR2.
+    Release,
+    /// TERM.
+    Stop,
+    /// The interface has gone.
+    Gone,
+    /// The last message could not be sent: nobody was asked.
+    Unsent,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this.
+    Send(Outgoing, Destination),
+    /// Tell the handler.
+    Tell(Change),
+    /// A line for the log.
+    Log(String),
+    /// A line for the log, for who asks for more.
+    Debug(String),
+    /// Go to the background when the handler has finished.
+    Background,
+    /// End when the handler has finished.
+    Exit(u8),
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To everybody on the link.
+    Broadcast,
+    /// From our address to the server.
+    Server {
+        /// Our address.
+        from: Ipv4Addr,
+        /// The server's address.
+        to: Ipv4Addr,
+        /// Who handed us the lease on the link: the server or its relay.
+        mac: [u8; 6],
+    },
+}
+
+/// What the handler is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// There is no address.
+    Deconfig,
+    /// No server answers.
+    LeaseFail,
+    /// A server refused.
+    Nak(Box<Reply>),
+    /// A new lease.
+    Bound(Box<Grant>),
+    /// A longer lease.
+    Renew(Box<Grant>),
+    /// The daemon ends and keeps nobody's promise: the record goes, a script hears nothing.
+    Stop,
+}
+
+/// A lease in words for the handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Its server.
+    pub server_id: Ipv4Addr,
+    /// Time since boot when it ends; an infinite lease ends in 136 years.
+    pub end: Duration,
+    /// All that the server said.
+    pub reply: Reply,
+}

@@ -1,0 +1,560 @@
+//! The machine's table: every state meets every message and every wish.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use common::{ACK, ADDRESS, NAK, OFFER, SERVER, Wire};
+use netd::rng::Rng;
+use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
+use netd_udhcpc::message::{MessageType, Outgoing};
+use netd_udhcpc::schedule::Schedule;
+
+const FROM: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A machine and its time; `said` is what the last step did, in short words.
+struct Bench {
+    client: Client,
+    now: Duration,
+    said: Vec<String>,
+    actions: Vec<Action>,
+    last: Option<Outgoing>,
+}
+
+fn word(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Send(m, Destination::Broadcast) => format!("{:?}", m.kind),
+        Action::Send(m, Destination::Server { .. }) => format!("{:?} to server", m.kind),
+        Action::Tell(Change::Deconfig) => "deconfig".into(),
+        Action::Tell(Change::LeaseFail) => "leasefail".into(),
+        Action::Tell(Change::Nak(_)) => "nak".into(),
+        Action::Tell(Change::Bound(_)) => "bound".into(),
+        Action::Tell(Change::Renew(_)) => "renew".into(),
+        Action::Tell(Change::Stop) => "stop".into(),
+        Action::Background => "background".into(),
+        Action::Exit(code) => format!("exit {code}"),
+        Action::Log(_) | Action::Debug(_) => return None,
+    })
+}
+
+impl Bench {
+    fn new(config: Config) -> Bench {
+        let client = Client::new(config, Rng::seeded(1));
+        Bench { client, now: secs(1000), said: vec![], actions: vec![], last: None }
+    }
+
+    fn started(config: Config) -> Bench {
+        let mut bench = Bench::new(config);
+        bench.event(Event::Start);
+        bench
+    }
+
+    fn event(&mut self, event: Event) -> Vec<String> {
+        self.actions = self.client.step(self.now, event);
+        for action in &self.actions {
+            if let Action::Send(message, _) = action {
+                self.last = Some(message.clone());
+            }
+        }
+        self.said = self.actions.iter().filter_map(word).collect();
+        self.said.clone()
+    }
+
+    fn xid(&self) -> u32 {
+        self.last.as_ref().map_or(0, |m| m.xid)
+    }
+
+    fn hear(&mut self, wire: Wire) -> Vec<String> {
+        self.event(Event::Reply(Box::new(wire.reply()), FROM))
+    }
+
+    /// Hears a usual message of this type in the current transaction.
+    fn usual(&mut self, kind: u8) -> Vec<String> {
+        self.hear(Wire::usual(kind, self.xid()))
+    }
+
+    /// Goes to the deadline.
+    fn wait(&mut self) -> Vec<String> {
+        self.now = self.client.deadline().expect("a deadline");
+        self.event(Event::Timer)
+    }
+
+    /// Goes from deadline to deadline until one says `word`; at most 200 of them.
+    fn wait_for(&mut self, word: &str) {
+        for _ in 0..200 {
+            if self.wait().iter().any(|w| w == word) {
+                return;
+            }
+        }
+        panic!("no {word} in 200 deadlines");
+    }
+
+    fn in_state(state: &str) -> Bench {
+        let resume = Resume { ip: ADDRESS, server_id: SERVER, end: secs(3000) };
+        let mut b = match state {
+            "Rebooting" => Bench::started(Config { resume: Some(resume), ..Config::default() }),
+            "Init" => {
+                let schedule = Schedule::from_options(Some(1), None, None);
+                let mut b = Bench::started(Config { schedule, ..Config::default() });
+                b.wait_for("leasefail");
+                b
+            }
+            _ => Bench::started(Config::default()),
+        };
+        match state {
+            "Init" | "Selecting" | "Rebooting" => return b,
+            _ => assert_eq!(b.usual(OFFER), ["Request"]),
+        }
+        if state == "Requesting" {
+            return b;
+        }
+        assert_eq!(b.usual(ACK), ["bound"]);
+        match state {
+            "Renewing" => assert_eq!(b.wait(), ["Request to server"]),
+            "Rebinding" => b.wait_for("Request"),
+            "Released" => assert_eq!(b.event(Event::Release), ["Release to server", "deconfig"]),
+            _ => {}
+        }
+        b
+    }
+}
+
+const STATES: [&str; 8] =
+    ["Init", "Selecting", "Requesting", "Rebooting", "Bound", "Renewing", "Rebinding", "Released"];
+
+#[test]
+fn every_state_and_every_message() {
+    let table: [(&str, [&[&str]; 3]); 8] = [
+        // state, on OFFER, on ACK, on NAK of the transaction
+        ("Init", [&[], &[], &[]]),
+        ("Selecting", [&["Request"], &[], &[]]),
+        ("Requesting", [&[], &["bound"], &["nak", "Discover"]]),
+        ("Rebooting", [&[], &["bound"], &["nak", "deconfig", "Discover"]]),
+        ("Bound", [&[], &[], &[]]),
+        ("Renewing", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
+        ("Rebinding", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
+        ("Released", [&[], &[], &[]]),
+    ];
+    for (state, want) in table {
+        for (kind, want) in [OFFER, ACK, NAK].into_iter().zip(want) {
+            let mut b = Bench::in_state(state);
+            assert_eq!(b.usual(kind), want, "{state} on {kind}");
+            // The same in another transaction never does anything.
+            let mut b = Bench::in_state(state);
+            let (before, deadline) = (b.client.address(), b.client.deadline());
+            let none: [&str; 0] = [];
+            assert_eq!(b.hear(Wire::usual(kind, b.xid().wrapping_add(1))), none, "{state} on {kind}, other xid");
+            assert_eq!((b.client.address(), b.client.deadline()), (before, deadline), "{state}");
+        }
+    }
+}
+
+#[test]
+fn every_state_and_every_wish() {
+    let table: [(&str, [&[&str]; 4]); 8] = [
+        // state, on USR1 (2 s later), on USR2, on TERM, on the interface's end
+        ("Init", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Selecting", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Requesting", [&["Request"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Rebooting", [&["Request"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        (
+            "Bound",
+            [&["Request to server"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]],
+        ),
+        (
+            "Renewing",
+            [&["Request to server"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]],
+        ),
+        ("Rebinding", [&["Request"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Released", [&["Discover"], &[], &["stop", "exit 0"], &["stop", "exit 0"]]),
+    ];
+    assert_eq!(table.map(|(state, _)| state), STATES);
+    for (state, want) in table {
+        for (event, want) in [Event::Renew, Event::Release, Event::Stop, Event::Gone].into_iter().zip(want) {
+            let mut b = Bench::in_state(state);
+            b.now += secs(2);
+            assert_eq!(b.event(event.clone()), want, "{state} on {event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_could_not_be_sent_counts_as_no_silence() {
+    for state in STATES {
+        let mut b = Bench::in_state(state);
+        let deadline = b.client.deadline();
+        let none: [&str; 0] = [];
+        assert_eq!(b.event(Event::Unsent), none, "{state}");
+        assert_eq!(b.client.deadline(), deadline, "{state}");
+    }
+    // An interface that is down for an hour and comes up: seen within 2 s.
+    let mut b = Bench::started(Config::default());
+    while b.now < secs(4600) {
+        b.event(Event::Unsent);
+        let before = b.now;
+        b.wait();
+        assert!(b.now - before < secs(2));
+    }
+}
+
+#[test]
+fn release_at_the_end_tells_the_server_and_the_handler() {
+    let config = || Config { release: true, ..Config::default() };
+    let mut b = Bench::started(config());
+    b.usual(OFFER);
+    b.usual(ACK);
+    assert_eq!(b.event(Event::Stop), ["Release to server", "deconfig", "stop", "exit 0"]);
+    let mut b = Bench::started(Config { quit: true, ..config() });
+    b.usual(OFFER);
+    assert_eq!(b.usual(ACK), ["bound", "deconfig", "exit 0"], "udhcpc sends no release here");
+}
+
+#[test]
+fn a_request_says_what_rfc_2131_table_5_asks() {
+    let mut b = Bench::in_state("Requesting");
+    let m = b.last.clone().unwrap();
+    assert_eq!((m.requested, m.server_id, m.ciaddr), (Some(ADDRESS), Some(SERVER), Ipv4Addr::UNSPECIFIED));
+    b = Bench::in_state("Rebooting");
+    let m = b.last.clone().unwrap();
+    assert_eq!((m.requested, m.server_id, m.ciaddr), (Some(ADDRESS), None, Ipv4Addr::UNSPECIFIED));
+    for state in ["Renewing", "Rebinding"] {
+        let m = Bench::in_state(state).last.unwrap();
+        assert_eq!((m.requested, m.server_id, m.ciaddr), (None, None, ADDRESS), "{state}");
+    }
+    let m = Bench::in_state("Released").last.unwrap();
+    assert_eq!((m.kind, m.requested, m.server_id, m.ciaddr), (MessageType::Release, None, Some(SERVER), ADDRESS));
+}
+
+#[test]
+fn t1_and_t2_come_from_the_server_when_they_can_be_true() {
+    let t1_of = |t1: u32, t2: u32| {
+        let mut b = Bench::in_state("Requesting");
+        b.hear(Wire::usual(ACK, b.xid()).opt(58, &t1.to_be_bytes()).opt(59, &t2.to_be_bytes()));
+        let t1 = b.client.deadline().unwrap() - b.now;
+        b.wait_for("Request");
+        (t1, b.now - secs(1000))
+    };
+    // T1 is up to a 32nd early; T2 is on the second.
+    for (given, t1, t2) in
+        [((600, 1200), 600, 1200), ((1200, 600), 1800, 3150), ((0, 5), 1800, 3150), ((10, 3600), 1800, 3150)]
+    {
+        let (got1, got2) = t1_of(given.0, given.1);
+        assert!(got1 <= secs(t1) && got1 >= secs(t1) * 31 / 32, "{given:?}: {got1:?}");
+        assert_eq!(got2, secs(t2), "{given:?}");
+    }
+}
+
+#[test]
+fn a_lease_is_kept_to_its_true_end_and_not_a_moment_longer() {
+    let mut b = Bench::in_state("Bound");
+    b.wait_for("deconfig");
+    assert_eq!(b.now, secs(1000 + 3600));
+    assert_eq!(b.said, ["deconfig", "Discover"]);
+    assert_eq!(b.client.address(), None);
+}
+
+#[test]
+fn a_lease_counts_from_the_request_not_from_its_late_answer() {
+    let mut b = Bench::in_state("Requesting");
+    b.wait();
+    b.now += Duration::from_millis(700);
+    assert_eq!(
+        b.hear(Wire::usual(ACK, b.xid()).opt(58, &100u32.to_be_bytes()).opt(59, &200u32.to_be_bytes())),
+        ["bound"]
+    );
+    let granted = b.actions.iter().find_map(|a| match a {
+        Action::Tell(Change::Bound(grant)) => Some(grant.end),
+        _ => None,
+    });
+    assert_eq!(granted, Some(secs(4600)));
+    assert!(b.client.deadline().unwrap() <= secs(1100), "T1");
+    b.wait_for("Request");
+    assert_eq!(b.now, secs(1200), "T2");
+    b.wait_for("deconfig");
+    assert_eq!(b.now, secs(4600));
+}
+
+#[test]
+fn time_that_passed_in_a_suspend_counts() {
+    for state in ["Bound", "Renewing", "Rebinding", "Rebooting"] {
+        let mut b = Bench::in_state(state);
+        let xid = b.xid();
+        b.now += secs(1_000_000);
+        // The answer of before the suspend is in the socket; it is not looked at.
+        let said = b.hear(Wire::usual(ACK, xid));
+        assert_eq!(said, ["deconfig", "Discover"], "{state}");
+    }
+    let mut b = Bench::in_state("Bound");
+    b.now += secs(3300);
+    assert_eq!(b.event(Event::Timer), ["Request"], "past T2: straight to rebinding");
+}
+
+#[test]
+fn renewing_by_hand_never_costs_the_lease() {
+    let mut b = Bench::in_state("Bound");
+    for _ in 0..50 {
+        b.now += secs(2);
+        assert_eq!(b.event(Event::Renew), ["Request to server"]);
+        assert_eq!(b.client.address(), Some(ADDRESS));
+    }
+    let none: [&str; 0] = [];
+    assert_eq!(b.event(Event::Renew), none, "not twice within a second");
+    b.wait_for("deconfig");
+    assert_eq!(b.now, secs(4600), "the dead server's lease lived to its end");
+}
+
+#[test]
+fn one_nak_costs_no_time_and_a_storm_of_them_is_bounded() {
+    let mut b = Bench::in_state("Requesting");
+    assert_eq!(b.usual(NAK), ["nak", "Discover"]);
+    assert_eq!(b.usual(OFFER), ["Request"], "the server that refused once may offer again at once");
+    assert_eq!(b.usual(ACK), ["bound"]);
+
+    let mut b = Bench::in_state("Requesting");
+    let (start, mut packets) = (b.now, 0);
+    while b.now < start + secs(600) {
+        if b.said.iter().any(|w| w == "Request") {
+            b.usual(NAK);
+        } else if b.said.iter().any(|w| w == "Discover") {
+            b.usual(OFFER);
+        } else {
+            b.wait();
+        }
+        packets += b.said.iter().filter(|w| ["Discover", "Request"].contains(&w.as_str())).count();
+        assert!(packets < 200, "{packets} packets in {:?}", b.now - start);
+    }
+}
+
+#[test]
+fn a_nak_counts_only_from_who_may_say_no() {
+    let nak_of_other = |b: &Bench| Wire::new(b.xid(), Ipv4Addr::UNSPECIFIED).opt(53, &[NAK]).opt(54, &OTHER.octets());
+    let anonymous = |b: &Bench| Wire::new(b.xid(), Ipv4Addr::UNSPECIFIED).opt(53, &[NAK]);
+    let none: [&str; 0] = [];
+    for (state, other) in [
+        ("Requesting", &none[..]),
+        ("Renewing", &none),
+        ("Rebinding", &["nak", "deconfig", "Discover"]),
+        ("Rebooting", &["nak", "deconfig", "Discover"]),
+    ] {
+        let mut b = Bench::in_state(state);
+        assert_eq!(b.hear(nak_of_other(&b)), other, "{state}");
+        let mut b = Bench::in_state(state);
+        assert_eq!(b.hear(anonymous(&b)), none, "{state}, no server-id");
+    }
+}
+
+#[test]
+fn d31_a_server_that_offers_and_never_confirms_cannot_starve_us() {
+    let mut b = Bench::started(Config::default());
+    let start = b.now;
+    let offer_of = |b: &Bench, server: Ipv4Addr, last: u8| {
+        Wire::new(b.xid(), Ipv4Addr::new(10, 9, 0, last))
+            .opt(53, &[OFFER])
+            .opt(54, &server.octets())
+            .opt(51, &[0, 0, 1, 0])
+    };
+    let mut said = b.said.clone();
+    for _ in 0..20 {
+        if said.iter().any(|w| w == "Discover") {
+            b.hear(offer_of(&b, OTHER, 66));
+            if b.said.is_empty() {
+                said = b.hear(offer_of(&b, SERVER, 133));
+                assert_eq!(said, ["Request"]);
+                assert_eq!(b.last.as_ref().unwrap().server_id, Some(SERVER));
+                assert!(b.now - start < secs(5), "{:?}", b.now - start);
+                return;
+            }
+        }
+        said = b.wait();
+    }
+    panic!("the silent server was asked again and again");
+}
+
+#[test]
+fn a_silent_server_is_asked_again_when_it_is_the_only_one() {
+    let mut b = Bench::in_state("Requesting");
+    b.wait_for("Discover");
+    let none: [&str; 0] = [];
+    assert_eq!(b.usual(OFFER), none);
+    assert_eq!(b.wait(), ["Request"]);
+    assert_eq!(b.usual(ACK), ["bound"]);
+}
+
+#[test]
+fn d33_an_ack_must_be_of_what_was_offered() {
+    let mut b = Bench::in_state("Requesting");
+    let none: [&str; 0] = [];
+    let from_other = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(54, &OTHER.octets());
+    assert_eq!(b.hear(from_other), none, "another server");
+    assert_eq!(b.hear(Wire::usual(ACK, b.xid()).at(16, &[10, 9, 0, 7])), ["Discover"], "another address");
+    let mut b = Bench::in_state("Renewing");
+    assert_eq!(b.hear(Wire::usual(ACK, b.xid()).at(16, &[10, 9, 0, 7])), ["deconfig", "Discover"]);
+    let mut b = Bench::in_state("Rebinding");
+    let other = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(54, &OTHER.octets()).opt(51, &[0, 0, 14, 16]);
+    assert_eq!(b.hear(other), ["renew"], "rebinding is there to find another server");
+    b.wait();
+    let to = b.actions.iter().find_map(|a| match a {
+        Action::Send(_, Destination::Server { to, .. }) => Some(*to),
+        _ => None,
+    });
+    assert_eq!(to, Some(OTHER));
+}
+
+#[test]
+fn offers_that_cannot_be_true_are_passed_over() {
+    let mut b = Bench::started(Config::default());
+    let none: [&str; 0] = [];
+    for bad in [
+        Wire::usual(OFFER, b.xid()).at(16, &[0; 4]),
+        Wire::usual(OFFER, b.xid()).at(16, &[127, 0, 0, 1]),
+        Wire::new(b.xid(), ADDRESS).opt(53, &[OFFER]).opt(54, &SERVER.octets()).opt(1, &[255, 0, 255, 0]),
+        Wire::new(b.xid(), ADDRESS).opt(53, &[OFFER]).opt(54, &SERVER.octets()).opt(51, &[0; 4]),
+    ] {
+        assert_eq!(b.hear(bad), none);
+    }
+    assert_eq!(b.usual(OFFER), ["Request"], "a good one after them is taken");
+}
+
+#[test]
+fn an_offer_without_server_id_is_a_last_resort() {
+    let mut b = Bench::started(Config::default());
+    let none: [&str; 0] = [];
+    assert_eq!(b.hear(Wire::new(b.xid(), ADDRESS).opt(53, &[OFFER]).opt(51, &[0, 0, 1, 0])), none);
+    assert_eq!(b.wait(), ["Request"]);
+    assert_eq!(b.hear(Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(51, &[0, 0, 1, 0])), ["bound"]);
+    assert_eq!(b.wait(), ["Request"], "renewed by broadcast: nobody to unicast to");
+}
+
+#[test]
+fn given_timing_is_udhcpcs() {
+    let schedule = Schedule::from_options(Some(3), Some(secs(2)), Some(secs(30)));
+    let mut b = Bench::started(Config { schedule, ..Config::default() });
+    let mut times = vec![(0, b.said.clone())];
+    for _ in 0..7 {
+        let said = b.wait();
+        times.push(((b.now - secs(1000)).as_secs(), said));
+    }
+    let words = |n, w: &[&str]| (n, w.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+    let want = [
+        words(0, &["deconfig", "Discover"]),
+        words(2, &["Discover"]),
+        words(4, &["Discover"]),
+        words(6, &["leasefail"]),
+        words(36, &["Discover"]),
+        words(38, &["Discover"]),
+        words(40, &["Discover"]),
+        words(42, &["leasefail"]),
+    ];
+    assert_eq!(times, want);
+    let mut b = Bench::started(Config { schedule, ..Config::default() });
+    b.usual(OFFER);
+    assert_eq!(
+        (b.wait(), b.wait(), b.wait()),
+        (vec!["Request".into()], vec!["Request".into()], vec!["leasefail".into()])
+    );
+}
+
+#[test]
+fn our_own_timing_sees_a_late_server_within_two_seconds_and_stays_bounded() {
+    let mut b = Bench::started(Config::default());
+    let mut sent = vec![b.now];
+    while b.now < secs(1000 + 4 * 3600) {
+        if b.wait().iter().any(|w| w == "Discover") {
+            sent.push(b.now);
+        }
+    }
+    let gap = |w: &[Duration]| w[1] - w[0];
+    let early = sent.windows(2).filter(|w| w[0] < secs(1180));
+    assert!(early.clone().all(|w| gap(w) < secs(2)), "{:?}", early.map(gap).max());
+    assert!(sent.windows(2).all(|w| gap(w) <= secs(64)));
+    let per_minute = |from: u64| sent.iter().filter(|t| (from..from + 60).contains(&t.as_secs())).count();
+    assert!((1000..15_000).step_by(60).all(|from| per_minute(from) <= 44));
+    assert!(per_minute(1000 + 3 * 3600) <= 2, "a network without a server is left alone");
+}
+
+#[test]
+fn failure_is_said_when_udhcpc_says_it_and_n_b_act_on_it() {
+    let mut b = Bench::started(Config::default());
+    b.wait_for("leasefail");
+    assert!(b.now >= secs(1009) && b.now < secs(1011));
+    b.wait_for("leasefail");
+    assert!(b.now >= secs(1038) && b.now < secs(1041));
+
+    let mut b = Bench::started(Config { exit_on_failure: true, ..Config::default() });
+    b.wait_for("exit 1");
+    assert_eq!(b.said, ["leasefail", "exit 1"]);
+    assert_eq!(b.client.deadline(), None, "nothing is sent after that");
+
+    let mut b =
+        Bench::started(Config { background_on_failure: true, background_when_bound: true, ..Config::default() });
+    b.wait_for("background");
+    assert_eq!(b.said, ["leasefail", "background", "Discover"]);
+    b.usual(OFFER);
+    assert_eq!(b.usual(ACK), ["bound"], "in the background already");
+
+    let mut b = Bench::started(Config { background_when_bound: true, ..Config::default() });
+    b.usual(OFFER);
+    assert_eq!(b.usual(ACK), ["bound", "background"]);
+    assert_eq!(b.wait(), ["Request to server"]);
+    assert_eq!(b.usual(ACK), ["renew"], "only once");
+}
+
+#[test]
+fn a_crash_keeps_the_address() {
+    let resume = Resume { ip: ADDRESS, server_id: SERVER, end: secs(2000) };
+    let config = || Config { resume: Some(resume), ..Config::default() };
+    let mut b = Bench::new(config());
+    assert_eq!(b.event(Event::Start), ["Request"], "no deconfig: the address stays");
+    assert_eq!(b.client.address(), Some(ADDRESS));
+    // Nobody answers: it is kept, renewed and rebound, and ends when it ends.
+    b.wait_for("Request to server");
+    assert_eq!(b.client.address(), Some(ADDRESS));
+    b.wait_for("deconfig");
+    assert_eq!(b.now, secs(2000));
+    // A record that has expired meanwhile is no reason to ask.
+    let mut b = Bench::new(config());
+    b.now = secs(2000);
+    assert_eq!(b.event(Event::Start), ["deconfig", "Discover"]);
+}
+
+#[test]
+fn requested_is_asked_for_until_a_server_says_no() {
+    let wish = Ipv4Addr::new(10, 9, 0, 77);
+    let mut b = Bench::started(Config { requested: Some(wish), ..Config::default() });
+    assert_eq!(b.last.as_ref().unwrap().requested, Some(wish));
+    b.usual(OFFER);
+    b.usual(NAK);
+    assert_eq!(b.last.as_ref().map(|m| (m.kind, m.requested)), Some((MessageType::Discover, None)));
+}
+
+#[test]
+fn each_renewal_is_a_transaction_of_its_own() {
+    let mut b = Bench::in_state("Renewing");
+    let first = b.xid();
+    b.wait();
+    assert_ne!(b.xid(), first);
+    let none: [&str; 0] = [];
+    assert_eq!(b.hear(Wire::usual(ACK, first)), none, "an answer of an hour ago");
+    assert_eq!(b.usual(ACK), ["renew"]);
+    assert!(b.client.deadline().unwrap() >= b.now + secs(1700));
+}
+
+#[test]
+fn an_infinite_lease_has_no_deadline() {
+    let mut b = Bench::in_state("Requesting");
+    let forever = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(54, &SERVER.octets()).opt(51, &[255; 4]);
+    assert_eq!(b.hear(forever.clone()), ["bound"]);
+    assert_eq!(b.client.deadline(), None);
+    b.now += secs(10);
+    assert_eq!(b.event(Event::Renew), ["Request to server"]);
+    let again = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(54, &SERVER.octets()).opt(51, &[255; 4]);
+    assert_eq!(b.hear(again), ["renew"]);
+    assert_eq!(b.client.deadline(), None);
+}

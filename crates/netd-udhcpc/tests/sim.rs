@@ -1,0 +1,294 @@
+//! Simulated time: weeks of leases on a bad wire, in about a second, with the real encoder and decoder between the stations.
+//!
+//! Properties, checked after every step: no address is used past the lease that some server gave; the packets of a minute are
+//! bounded; a deadline lies ahead; after every calm hour there is a lease.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use common::{ACK, MAC, NAK, OFFER, Wire as Bytes};
+use netd::rng::Rng;
+use netd::sim::{Conditions, Events, Wire};
+use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
+use netd_udhcpc::message::{Template, decode};
+
+/// Packets that the client may send in any 60 s.
+const MAX_PER_MINUTE: usize = 60;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mood {
+    Well,
+    Dead,
+    NakAll,
+    OfferOnly,
+}
+
+/// A server with one address for us.
+struct Server {
+    id: Ipv4Addr,
+    ip: Ipv4Addr,
+    lease: u32,
+    mood: Mood,
+    /// Until when it has promised the address.
+    promised: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Frame {
+    ToServers(Vec<u8>, Option<Ipv4Addr>),
+    ToClient(Vec<u8>),
+}
+
+fn option(bytes: &[u8], code: u8) -> Option<&[u8]> {
+    let mut rest = &bytes[240..];
+    while rest.len() > 2 && rest[0] != 255 {
+        let len = usize::from(rest[1]);
+        if rest[0] == code {
+            return Some(&rest[2..2 + len]);
+        }
+        rest = &rest[2 + len..];
+    }
+    None
+}
+
+impl Server {
+    fn new(last: u8, lease: u32) -> Server {
+        let id = Ipv4Addr::new(10, 9, 0, last);
+        let ip = Ipv4Addr::new(10, 9, 0, 100 + last);
+        Server { id, ip, lease, mood: Mood::Well, promised: Duration::ZERO }
+    }
+
+    fn answer(&mut self, now: Duration, bytes: &[u8]) -> Option<Vec<u8>> {
+        let xid = u32::from_be_bytes(bytes[4..8].try_into().unwrap());
+        let ip = |code| option(bytes, code).map(|o| Ipv4Addr::from(<[u8; 4]>::try_from(o).unwrap()));
+        let ciaddr = Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[12..16]).unwrap());
+        let say = |kind, yiaddr| Bytes::new(xid, yiaddr).opt(53, &[kind]).opt(54, &self.id.octets());
+        let give = |kind| say(kind, self.ip).opt(51, &self.lease.to_be_bytes()).opt(1, &[255, 255, 255, 0]).end();
+        let nak = || Some(say(NAK, Ipv4Addr::UNSPECIFIED).end());
+        match (option(bytes, 53)?.first()?, self.mood) {
+            (_, Mood::Dead) => None,
+            (1, _) => Some(give(OFFER)),
+            (3, Mood::OfferOnly) => None,
+            (3, _) if ip(54).is_some_and(|id| id != self.id) => None,
+            (3, Mood::NakAll) => nak(),
+            (3, Mood::Well) => {
+                let wanted = ip(50).unwrap_or(ciaddr);
+                if wanted == self.ip {
+                    self.promised = now + secs(self.lease.into());
+                    return Some(give(ACK));
+                }
+                // The other server's address: none of ours to refuse.
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+struct World {
+    now: Duration,
+    rng: Rng,
+    wire: Wire,
+    events: Events<Frame>,
+    servers: Vec<Server>,
+    client: Client,
+    sent: VecDeque<Duration>,
+    /// (bound or renewed, deconfigured) so far.
+    granted: u64,
+    lost: u64,
+}
+
+impl World {
+    fn new(seed: u64, leases: [u32; 2]) -> World {
+        let conditions =
+            Conditions { loss: 0, duplicate: 0, delay: Duration::from_millis(1), jitter: Duration::from_millis(2) };
+        let mut world = World {
+            now: secs(10),
+            rng: Rng::seeded(seed),
+            wire: Wire::new(seed + 1, conditions),
+            events: Events::default(),
+            servers: vec![Server::new(1, leases[0]), Server::new(2, leases[1])],
+            client: Client::new(Config::default(), Rng::seeded(seed + 2)),
+            sent: VecDeque::new(),
+            granted: 0,
+            lost: 0,
+        };
+        world.step(Event::Start);
+        world
+    }
+
+    fn step(&mut self, event: Event) {
+        let template = Template { parameters: vec![1, 3], extra: vec![], default_client_id: true, broadcast: false };
+        for action in self.client.step(self.now, event) {
+            match action {
+                Action::Send(message, to) => {
+                    self.sent.push_back(self.now);
+                    let to = match to {
+                        Destination::Broadcast => None,
+                        Destination::Server { to, .. } => Some(to),
+                    };
+                    let frame = Frame::ToServers(message.encode(MAC, &template), to);
+                    self.wire.send(self.now, &frame, &mut self.events);
+                }
+                Action::Tell(Change::Bound(_) | Change::Renew(_)) => self.granted += 1,
+                Action::Tell(Change::Deconfig) => self.lost += 1,
+                Action::Tell(_) | Action::Log(_) | Action::Debug(_) | Action::Background => {}
+                Action::Exit(code) => panic!("exit {code}"),
+            }
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let now = self.now;
+        if let Some(ip) = self.client.address() {
+            let server = self.servers.iter().find(|s| s.ip == ip).expect("an address that no server has");
+            assert!(now < server.promised, "{ip} used at {now:?}, promised until {:?}", server.promised);
+        }
+        while self.sent.front().is_some_and(|t| *t + secs(60) < now) {
+            self.sent.pop_front();
+        }
+        assert!(self.sent.len() <= MAX_PER_MINUTE, "{} packets in a minute at {now:?}", self.sent.len());
+        assert!(self.client.deadline().expect("a deadline") > now, "the deadline does not lie ahead at {now:?}");
+    }
+
+    /// Lets the world run until `end`.
+    fn run(&mut self, end: Duration) {
+        // A machine that is stuck in time must fail, not hang.
+        for steps in 0.. {
+            assert!(steps < 200_000, "{steps} steps until {:?}", self.now);
+            let deadline = self.client.deadline().expect("a deadline");
+            match self.events.next_at() {
+                Some(at) if at <= deadline && at <= end => {
+                    let (at, frame) = self.events.pop().unwrap();
+                    // A suspend may have carried us past it.
+                    self.now = self.now.max(at);
+                    self.deliver(frame);
+                }
+                _ if deadline <= end => {
+                    self.now = self.now.max(deadline);
+                    self.step(Event::Timer);
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self, frame: Frame) {
+        match frame {
+            Frame::ToClient(bytes) => {
+                let reply = decode(&bytes, MAC).unwrap();
+                self.step(Event::Reply(Box::new(reply), [2, 0, 0, 0, 0, 1]));
+            }
+            Frame::ToServers(bytes, to) => {
+                for server in self.servers.iter_mut().filter(|s| to.is_none_or(|to| s.id == to)) {
+                    if let Some(reply) = server.answer(self.now, &bytes) {
+                        self.wire.send(self.now, &Frame::ToClient(reply), &mut self.events);
+                    }
+                }
+            }
+        }
+    }
+
+    fn trouble(&mut self) {
+        let moods = [Mood::Well, Mood::Well, Mood::Dead, Mood::NakAll, Mood::OfferOnly];
+        for server in &mut self.servers {
+            server.mood = moods[self.rng.below(moods.len() as u64) as usize];
+        }
+        self.wire.conditions.loss = self.rng.below(600);
+        self.wire.conditions.duplicate = self.rng.below(300);
+        self.wire.conditions.jitter = self.rng.between(Duration::ZERO, secs(3));
+    }
+
+    fn calm(&mut self) {
+        self.servers.iter_mut().for_each(|s| s.mood = Mood::Well);
+        self.wire.conditions = Conditions { loss: 20, duplicate: 20, ..self.wire.conditions };
+        self.wire.conditions.jitter = Duration::from_millis(20);
+    }
+
+    /// A day: hours of trouble, suspends and wishes, each followed by a calm one that must end with a lease.
+    fn day(&mut self) {
+        for _ in 0..12 {
+            self.trouble();
+            for _ in 0..6 {
+                let end = self.now + secs(600);
+                self.run(end);
+                match self.rng.below(6) {
+                    0 => self.now += secs(self.rng.below(7200)),
+                    1 => self.step(Event::Renew),
+                    2 => self.step(Event::Nudge),
+                    _ => {}
+                }
+                // Whatever happened, the machine is woken as a timerfd would.
+                self.step(Event::Timer);
+            }
+            self.calm();
+            let end = self.now + secs(3600);
+            self.run(end);
+            assert!(self.client.address().is_some(), "no lease after a calm hour at {:?}", self.now);
+        }
+    }
+}
+
+#[test]
+fn a_month_of_ordinary_leases() {
+    let mut world = World::new(1, [3600, 7200]);
+    (0..30).for_each(|_| world.day());
+    assert!(world.granted > 500 && world.lost > 10, "granted {}, lost {}", world.granted, world.lost);
+}
+
+#[test]
+fn a_week_of_short_and_mixed_leases() {
+    for (seed, leases) in [(10, [120, 300]), (20, [30, 30]), (30, [10, 86_400]), (40, [5, 4])] {
+        let mut world = World::new(seed, leases);
+        (0..7).for_each(|_| world.day());
+        assert!(world.granted > 300, "{leases:?}: granted {}", world.granted);
+    }
+}
+
+#[test]
+fn a_lease_of_one_second_is_no_storm() {
+    let mut world = World::new(5, [1, 1]);
+    world.run(secs(6 * 3600));
+    assert!(world.granted > 100, "granted {}", world.granted);
+}
+
+#[test]
+fn kill_and_restart_anywhere_keeps_the_rules() {
+    let mut world = World::new(77, [600, 900]);
+    for round in 0..500 {
+        let end = world.now + secs(world.rng.below(700));
+        world.run(end);
+        // What the record would say.
+        let held = world.client.address();
+        let resume = held.and_then(|ip| {
+            let server = world.servers.iter().find(|s| s.ip == ip)?;
+            // The record's end is the client's own, never later than the server's promise.
+            Some(Resume { ip, server_id: server.id, end: server.promised - Duration::from_millis(100) })
+        });
+        world.client = Client::new(Config { resume, ..Config::default() }, Rng::seeded(round));
+        world.sent.clear();
+        world.step(Event::Start);
+        assert_eq!(world.client.address(), held, "the address outlives the process");
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    let story = |seed| {
+        let mut world = World::new(seed, [600, 900]);
+        (0..2).for_each(|_| world.day());
+        (world.granted, world.lost, world.now)
+    };
+    assert_eq!(story(3), story(3));
+    assert_ne!(story(3), story(4));
+}

@@ -1,0 +1,166 @@
+//! What every daemon does the same way: its log lines, telling fw, its pidfile, going to the background, signals.
+//!
+//! Log lines go to stderr without time stamps (svlogd adds them), as `udhcpc: eth0: text`.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use supervise::control::{Command, ControlError, ServiceDir};
+
+/// Log prefix and verbosity of one daemon.
+#[derive(Clone, Debug)]
+pub struct Log {
+    prefix: String,
+    /// Number of `-v` given.
+    pub verbosity: u8,
+    syslog: Option<Arc<UnixDatagram>>,
+}
+
+/// syslog(3): facility daemon (3), priority info (6).
+const SYSLOG_PRIORITY: u8 = 3 * 8 + 6;
+
+impl Log {
+    /// `applet` and, when it serves one, the interface.
+    pub fn new(applet: &str, interface: Option<&str>, verbosity: u8) -> Log {
+        let prefix = interface.map_or_else(|| format!("{applet}: "), |i| format!("{applet}: {i}: "));
+        Log { prefix, verbosity, syslog: None }
+    }
+
+    /// The same lines to /dev/log as well.
+    pub fn with_syslog(mut self) -> io::Result<Log> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect("/dev/log")?;
+        socket.set_nonblocking(true)?;
+        self.syslog = Some(Arc::new(socket));
+        Ok(self)
+    }
+
+    /// One line, always.
+    pub fn info(&self, text: impl fmt::Display) {
+        // Not eprintln: a log that went away is no reason to panic.
+        let line = format!("{}{text}\n", self.prefix);
+        let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+        if let Some(syslog) = &self.syslog {
+            let _ = syslog.send(format!("<{SYSLOG_PRIORITY}>{}", line.trim_end()).as_bytes());
+        }
+    }
+
+    /// One line when at least one `-v` was given.
+    pub fn debug(&self, text: impl fmt::Display) {
+        if self.verbosity > 0 {
+            self.info(text);
+        }
+    }
+}
+
+/// Tells a one-shot service (fw) that its input changed: one `u`, AFTER the file is in its place.
+pub fn notify(service: &OsStr) -> Result<(), ControlError> {
+    ServiceDir::resolve(service).send(&[Command::Up])
+}
+
+/// A pidfile that is removed when this is dropped; the default has none.
+#[derive(Debug, Default)]
+pub struct Pidfile {
+    path: Option<PathBuf>,
+}
+
+impl Pidfile {
+    /// A file to be written by [`Pidfile::write`].
+    pub fn new(path: Option<PathBuf>) -> Pidfile {
+        Pidfile { path }
+    }
+
+    /// Writes the id of this process, again after [`background`].
+    pub fn write(&self) -> io::Result<()> {
+        self.path.as_ref().map_or(Ok(()), |path| fs::write(path, format!("{}\n", std::process::id())))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Goes to the background: a new session, 0, 1 and 2 on /dev/null, the directory kept. The parent exits 0 without
+/// running destructors. Sockets and a current-thread runtime live on in the child; a running child process would not.
+pub fn background() -> io::Result<()> {
+    nix::unistd::daemon(true, false).map_err(io::Error::from)
+}
+
+/// A signal that a daemon acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM, and INT: end.
+    Term,
+    /// USR1
+    Usr1,
+    /// USR2
+    Usr2,
+}
+
+/// Signals as a stream.
+pub struct Signals {
+    term: Stream,
+    int: Stream,
+    usr1: Stream,
+    usr2: Stream,
+}
+
+impl Signals {
+    /// From here on they no longer kill. Must be called inside a tokio runtime.
+    pub fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for the next one. Safe to drop and to call again.
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => Signal::Term,
+            _ = self.int.recv() => Signal::Term,
+            _ = self.usr1.recv() => Signal::Usr1,
+            _ = self.usr2.recv() => Signal::Usr2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pidfile_is_written_and_goes_away() {
+        let path = std::env::temp_dir().join(format!("pidfile-test-{}", std::process::id()));
+        let file = Pidfile::new(Some(path.clone()));
+        assert!(!path.exists());
+        file.write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn signals_arrive_as_events() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let mut signals = Signals::new().unwrap();
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+            assert_eq!(signals.next().await, Signal::Usr1);
+        });
+    }
+}

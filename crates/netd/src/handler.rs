@@ -1,0 +1,290 @@
+//! What happens when a daemon's knowledge changes: a script is run, or a record is published natively.
+//!
+//! A shell. `Script` runs one child at a time; what comes meanwhile is queued, so the protocol never waits for it.
+//! `Ipconf` writes the record and tells fw: no fork. The script's environment is BUILT: the notice's variables and a
+//! short list of our own (see PASSED); a variable that a server did not send is never somebody else's.
+//! Called by udhcpc and zcip.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+
+use tokio::process::{Child, Command};
+
+use crate::daemon::{Log, notify};
+use crate::ipconf::{self, Record};
+
+/// Variables of ours that a script gets; a `*` at the end stands for anything. IF_* is what ifupdown sets
+/// (Debian's default.script reads IF_METRIC).
+const PASSED: &[&str] =
+    &["PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*", "IF_*"];
+
+/// Notices that wait for a script; when there are more, the oldest is dropped: the newest state is what counts.
+const MAX_QUEUE: usize = 16;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The script's argument; `None`: a script is not told.
+    pub event: Option<&'static str>,
+    /// Its variables, already safe to export.
+    pub env: Vec<(String, Vec<u8>)>,
+    /// What becomes of the record.
+    pub record: RecordChange,
+}
+
+/// What becomes of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordChange {
+    /// Nothing.
+    Keep,
+    /// It is written.
+    Publish(Record),
+    /// It is removed.
+    Withdraw,
+}
+
+/// One of the two ways to act.
+pub enum Handler {
+    /// Run a program.
+    Script(Script),
+    /// Publish natively.
+    Ipconf(Ipconf),
+}
+
+impl Handler {
+    /// Runs `program EVENT`; `pass` names more variables of our own environment to hand on.
+    pub fn script(program: OsString, pass: &[String]) -> Handler {
+        let base = std::env::vars_os().filter(|(name, _)| is_passed(name, pass)).collect();
+        Handler::Script(Script { program, base, queue: VecDeque::new(), running: None })
+    }
+
+    /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`.
+    pub fn ipconf(dir: PathBuf, name: String, notify: OsString) -> Handler {
+        Handler::Ipconf(Ipconf { dir, name, notify, silent: false })
+    }
+
+    /// Acts on a notice, or queues it.
+    pub fn push(&mut self, notice: Notice, log: &Log) {
+        match self {
+            Handler::Script(script) => script.push(notice, log),
+            Handler::Ipconf(ipconf) => ipconf.act(notice.record, log),
+        }
+    }
+
+    /// Whether nothing runs and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Handler::Script(script) => script.running.is_none() && script.queue.is_empty(),
+            Handler::Ipconf(_) => true,
+        }
+    }
+
+    /// Waits for the running script to end and starts the next one; for ever when there is none. Safe to drop.
+    pub async fn finished(&mut self, log: &Log) {
+        match self {
+            Handler::Script(script) => script.finished(log).await,
+            Handler::Ipconf(_) => std::future::pending().await,
+        }
+    }
+}
+
+fn is_passed(name: &OsStr, pass: &[String]) -> bool {
+    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => name.as_bytes().starts_with(prefix.as_bytes()),
+        None => name.as_bytes() == pattern.as_bytes(),
+    };
+    PASSED.iter().copied().any(matches) || pass.iter().any(|p| matches(p))
+}
+
+/// A program and what waits for it.
+pub struct Script {
+    program: OsString,
+    base: Vec<(OsString, OsString)>,
+    queue: VecDeque<Notice>,
+    running: Option<Child>,
+}
+
+impl Script {
+    fn push(&mut self, notice: Notice, log: &Log) {
+        if notice.event.is_none() {
+            return;
+        }
+        // A renewal that waits behind another of its kind replaces it: only the last one is true.
+        if self.queue.back().is_some_and(|last| last.event == notice.event) {
+            self.queue.pop_back();
+        }
+        if self.queue.len() == MAX_QUEUE {
+            log.info(format_args!("{} is too slow: dropping an event", Path::new(&self.program).display()));
+            self.queue.pop_front();
+        }
+        self.queue.push_back(notice);
+        if self.running.is_none() {
+            self.start_next(log);
+        }
+    }
+
+    fn start_next(&mut self, log: &Log) {
+        while let Some(notice) = self.queue.pop_front() {
+            let Some(event) = notice.event else { continue };
+            let env = notice.env.into_iter().map(|(name, value)| (name, OsString::from_vec(value)));
+            let mut command = Command::new(&self.program);
+            command.arg(event).env_clear().envs(self.base.iter().map(|(n, v)| (n, v))).envs(env);
+            match command.spawn() {
+                Ok(child) => {
+                    self.running = Some(child);
+                    return;
+                }
+                Err(e) => log.info(format_args!("can't execute '{}': {e}", Path::new(&self.program).display())),
+            }
+        }
+    }
+
+    async fn finished(&mut self, log: &Log) {
+        let Some(child) = self.running.as_mut() else { return std::future::pending().await };
+        // udhcpc ignores a script's exit status; a killed one is worth a line.
+        if let Ok(status) = child.wait().await
+            && let Some(signal) = status.signal()
+        {
+            log.info(format_args!("{} was killed by signal {signal}", Path::new(&self.program).display()));
+        }
+        self.running = None;
+        self.start_next(log);
+    }
+}
+
+/// A record in the dynamic directory.
+pub struct Ipconf {
+    dir: PathBuf,
+    name: String,
+    notify: OsString,
+    /// The service could not be told, and that was logged.
+    silent: bool,
+}
+
+impl Ipconf {
+    fn act(&mut self, change: RecordChange, log: &Log) {
+        let done = match change {
+            RecordChange::Keep => return,
+            RecordChange::Publish(record) => ipconf::publish(&self.dir, &self.name, &[record]),
+            RecordChange::Withdraw => ipconf::withdraw(&self.dir, &self.name),
+        };
+        match done {
+            Ok(true) => self.tell(log),
+            Ok(false) => {}
+            Err(e) => log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name)),
+        }
+    }
+
+    /// The file is in its place: one `u`. Without a supervisor the lease is still good, so this is said once.
+    fn tell(&mut self, log: &Log) {
+        match notify(&self.notify) {
+            Ok(()) => self.silent = false,
+            Err(e) if !self.silent => {
+                self.silent = true;
+                log.info(format_args!("published, but cannot notify {}: {e}", Path::new(&self.notify).display()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(future)
+    }
+
+    fn notice(event: &'static str, n: &str) -> Notice {
+        Notice { event: Some(event), env: vec![("n".into(), n.into())], record: RecordChange::Keep }
+    }
+
+    fn temp(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("handler-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn script(dir: &Path, body: &str) -> OsString {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.join("script");
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.into()
+    }
+
+    #[test]
+    fn scripts_run_in_order_and_a_newer_event_of_the_same_kind_replaces_the_waiting_one() {
+        let dir = temp("order");
+        let out = dir.join("out");
+        let log = Log::new("test", None, 0);
+        run(async {
+            let mut handler = Handler::script(script(&dir, &format!("echo $1 $n >>{}", out.display())), &[]);
+            for (event, n) in [("bound", "1"), ("renew", "2"), ("renew", "3"), ("deconfig", "4")] {
+                handler.push(notice(event, n), &log);
+            }
+            while !handler.is_idle() {
+                handler.finished(&log).await;
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "bound 1\nrenew 3\ndeconfig 4\n");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_environment_is_built_not_inherited() {
+        let dir = temp("env");
+        let out = dir.join("out");
+        let log = Log::new("test", None, 0);
+        run(async {
+            let mut handler = Handler::script(script(&dir, &format!("/usr/bin/env >{}", out.display())), &[]);
+            handler.push(notice("bound", "1"), &log);
+            handler.finished(&log).await;
+        });
+        let text = std::fs::read_to_string(&out).unwrap();
+        assert!(text.lines().any(|l| l == "n=1"));
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "cargo sets variables of its own");
+        assert!(!text.contains("CARGO"), "{text}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_missing_script_is_passed_over() {
+        let log = Log::new("test", None, 0);
+        run(async {
+            let mut handler = Handler::script("/no/such/script".into(), &[]);
+            handler.push(notice("bound", "1"), &log);
+            assert!(handler.is_idle());
+        });
+    }
+
+    #[test]
+    fn names_to_pass() {
+        let pass = ["MY_*".to_owned(), "ONE".to_owned()];
+        for (name, want) in
+            [("PATH", true), ("FW_DYNAMIC", true), ("MY_X", true), ("ONE", true), ("ONES", false), ("router", false)]
+        {
+            assert_eq!(is_passed(OsStr::new(name), &pass), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_written_and_removed() {
+        let dir = temp("ipconf");
+        let log = Log::new("test", None, 0);
+        let mut handler = Handler::ipconf(dir.clone(), "dhcp_x0".into(), dir.join("no-fw").into());
+        let record = Record::new().with("if", "x0");
+        let push = |handler: &mut Handler, record| {
+            handler.push(Notice { event: None, env: Vec::new(), record }, &log);
+        };
+        push(&mut handler, RecordChange::Publish(record));
+        assert!(dir.join("dhcp_x0.ipconf").exists());
+        push(&mut handler, RecordChange::Withdraw);
+        assert!(!dir.join("dhcp_x0.ipconf").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

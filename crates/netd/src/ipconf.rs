@@ -1,0 +1,408 @@
+//! `*.ipconf`: how the daemons tell fw what they know, in the seed's shell-array text, read as DATA.
+//!
+//! A record starts with `let cfg=cfg+1`; each `name[$cfg]=value` after it adds a field. Values are bare,
+//! `'..'` or `".."`. Nothing is expanded and nothing is run: any other statement, `$`, backquote or backslash
+//! rejects the whole file with its line. What is written here stays valid for the seed's own bash scripts.
+//! Called by the clients and ifplugd (publish, withdraw) and by fw (read). Which fields mean what: fw's conf.rs.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A larger file is refused, in bytes.
+pub const MAX_FILE: usize = 64 * 1024;
+/// More records in one file are refused.
+pub const MAX_RECORDS: usize = 256;
+
+/// One record: fields in the order they were written. A name given twice: the last one counts, as in shell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Line of its `let cfg=cfg+1`, from 1; 0 for a record that was not read from a file.
+    pub line: usize,
+    fields: Vec<(String, String)>,
+}
+
+impl Record {
+    /// An empty record.
+    pub fn new() -> Record {
+        Record::default()
+    }
+
+    /// The value of a field; `None` when it is absent. An empty value is `Some("")`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        let value = value.into();
+        match self.fields.iter_mut().find(|(n, _)| n == name) {
+            Some(field) => field.1 = value,
+            None => self.fields.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Sets a field, for building a record in one expression.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Record {
+        self.set(name, value);
+        self
+    }
+
+    /// All fields in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+    }
+}
+
+/// Where and why a text is not an ipconf file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub kind: ParseErrorKind,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseErrorKind {
+    /// Not UTF-8, or a control byte in it.
+    BadByte,
+    /// `$`, a backquote or a backslash: shell would expand it, we never do.
+    Expansion,
+    /// A quote without its end on the same line.
+    Unterminated,
+    /// Neither `let cfg=cfg+1` nor `name[$cfg]=value`.
+    Statement,
+    /// A field before the first `let cfg=cfg+1`.
+    NoRecord,
+    /// More than [`MAX_RECORDS`].
+    TooManyRecords,
+    /// More than [`MAX_FILE`].
+    TooLarge,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            ParseErrorKind::BadByte => "control or non-UTF-8 byte",
+            ParseErrorKind::Expansion => "expansion or escape: values are data, never run",
+            ParseErrorKind::Unterminated => "quote without an end",
+            ParseErrorKind::Statement => "neither `let cfg=cfg+1` nor `name[$cfg]=value`",
+            ParseErrorKind::NoRecord => "field before the first `let cfg=cfg+1`",
+            ParseErrorKind::TooManyRecords => "more than 256 records",
+            ParseErrorKind::TooLarge => "larger than 64 KiB",
+        };
+        write!(f, "{}: {what}", self.line)
+    }
+}
+
+/// Reads the text of one file.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Record>, ParseError> {
+    if bytes.len() > MAX_FILE {
+        return Err(ParseError { line: 0, kind: ParseErrorKind::TooLarge });
+    }
+    let mut records: Vec<Record> = Vec::new();
+    for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {
+        let number = index + 1;
+        parse_line(line, number, &mut records).map_err(|kind| ParseError { line: number, kind })?;
+    }
+    Ok(records)
+}
+
+fn parse_line(line: &[u8], number: usize, records: &mut Vec<Record>) -> Result<(), ParseErrorKind> {
+    let line = std::str::from_utf8(line).map_err(|_| ParseErrorKind::BadByte)?;
+    if line.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(ParseErrorKind::BadByte);
+    }
+    let mut rest = line.trim_start_matches([' ', '\t', ';']);
+    while !rest.is_empty() && !rest.starts_with('#') {
+        if let Some(after) = strip_let(rest) {
+            if records.len() == MAX_RECORDS {
+                return Err(ParseErrorKind::TooManyRecords);
+            }
+            records.push(Record { line: number, ..Record::new() });
+            rest = after;
+        } else {
+            let (name, after) = field_name(rest).ok_or(ParseErrorKind::Statement)?;
+            let (value, after) = word(after)?;
+            records.last_mut().ok_or(ParseErrorKind::NoRecord)?.set(name, value);
+            rest = after;
+        }
+        rest = rest.trim_start_matches([' ', '\t', ';']);
+    }
+    Ok(())
+}
+
+/// `let cfg=cfg+1` followed by a separator: what stands behind it.
+fn strip_let(text: &str) -> Option<&str> {
+    let after = text.strip_prefix("let")?;
+    let after = after.strip_prefix([' ', '\t'])?.trim_start_matches([' ', '\t']).strip_prefix("cfg=cfg+1")?;
+    (after.is_empty() || after.starts_with([' ', '\t', ';'])).then_some(after)
+}
+
+/// `name[$cfg]=`: the name and what stands behind it.
+fn field_name(text: &str) -> Option<(&str, &str)> {
+    let (name, after) = text.split_once("[$cfg]=")?;
+    is_field_name(name).then_some((name, after))
+}
+
+/// Whether `name` can be a field: `[a-z_][a-z0-9_]*`, 32 bytes at the most.
+pub fn is_field_name(name: &str) -> bool {
+    name.len() <= 32
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// One shell word made of bare, '..' and ".." pieces; nothing is expanded.
+fn word(text: &str) -> Result<(String, &str), ParseErrorKind> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            ' ' | '\t' | ';' => return Ok((value, text.get(at..).unwrap_or_default())),
+            '\'' | '"' => loop {
+                match chars.next().ok_or(ParseErrorKind::Unterminated)?.1 {
+                    end if end == c => break,
+                    '$' | '`' | '\\' if c == '"' => return Err(ParseErrorKind::Expansion),
+                    inner => value.push(inner),
+                }
+            },
+            '$' | '`' | '\\' => return Err(ParseErrorKind::Expansion),
+            '|' | '&' | '<' | '>' | '(' | ')' => return Err(ParseErrorKind::Statement),
+            bare => value.push(bare),
+        }
+    }
+    Ok((value, ""))
+}
+
+/// A value that could not be written so that every reader gets it back unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    /// The field's name.
+    pub field: String,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: control byte, quote or bad field name", self.field)
+    }
+}
+
+impl std::error::Error for BadValue {}
+
+/// The text of a file, valid for [`parse`] and for bash alike. Values are put in single quotes: a value with a
+/// single quote or a control character is refused, because the seed's readers could be made to run it.
+pub fn render(records: &[Record]) -> Result<String, BadValue> {
+    let mut out = String::new();
+    for record in records {
+        out.push_str("let cfg=cfg+1\n");
+        for (name, value) in record.fields() {
+            if !is_field_name(name) || value.chars().any(|c| c == '\'' || c.is_control()) {
+                return Err(BadValue { field: name.to_owned() });
+            }
+            out.push_str(&format!("{name}[$cfg]='{value}'\n"));
+        }
+    }
+    Ok(out)
+}
+
+/// Whether `name` can be a record file's name: `[A-Za-z0-9_.:@-]`, not starting with a dot, 200 bytes at the most.
+pub fn is_record_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:@-".contains(&b))
+}
+
+fn record_path(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    if !is_record_name(name) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("bad record name: {}", name.escape_debug())));
+    }
+    Ok(dir.join(format!("{name}.ipconf")))
+}
+
+/// Writes `DIR/NAME.ipconf` (temporary name, then rename; the directory is made when missing).
+/// Returns whether the content changed: a publish that changes nothing needs no `u` to fw.
+pub fn publish(dir: &Path, name: &str, records: &[Record]) -> io::Result<bool> {
+    let path = record_path(dir, name)?;
+    let text = render(records).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(false);
+    }
+    fs::create_dir_all(dir)?;
+    let tmp = dir.join(format!(".{name}.ipconf.tmp"));
+    File::create(&tmp)?.write_all(text.as_bytes())?;
+    fs::rename(&tmp, &path)?;
+    Ok(true)
+}
+
+/// Removes `DIR/NAME.ipconf`. Returns whether it was there.
+pub fn withdraw(dir: &Path, name: &str) -> io::Result<bool> {
+    match fs::remove_file(record_path(dir, name)?) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Why a file gave no records.
+#[derive(Debug)]
+pub enum ReadError {
+    /// Its text is malformed.
+    Parse(ParseError),
+    /// It could not be read, or is not a regular file inside the directory.
+    Io(io::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Parse(e) => e.fmt(f),
+            ReadError::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+/// Reads one file of `dir`: regular, at most [`MAX_FILE`] bytes, and when a symlink, one that stays in the directory.
+pub fn read(dir: &Path, path: &Path) -> Result<Vec<Record>, ReadError> {
+    read_bytes(dir, path).map_err(ReadError::Io).and_then(|bytes| parse(&bytes).map_err(ReadError::Parse))
+}
+
+/// The bytes of one file of `dir`, under the same rules as [`read`].
+pub fn read_bytes(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    if path.symlink_metadata()?.is_symlink() && !path.canonicalize()?.starts_with(dir.canonicalize()?) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "symbolic link leaves the directory"));
+    }
+    // Not blocking: opening a fifo for reading would wait for a writer.
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// All `*.ipconf` of a directory in glob order (byte order of the names); dot files and `*.ipconf--` are not among
+/// them. A directory that is not there has none.
+pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        if name.as_bytes().ends_with(b".ipconf") && !name.as_bytes().starts_with(b".") {
+            names.push(dir.join(name));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &str) -> (usize, ParseErrorKind) {
+        let e = parse(text.as_bytes()).unwrap_err();
+        (e.line, e.kind)
+    }
+
+    #[test]
+    fn reads_the_seeds_forms() {
+        let text = "#!/bin/bash\n# static\nlet cfg=cfg+1\nif[$cfg]=eth0 # the wire\n  ip[$cfg]='10.0.0.1'\n\
+                    ipmask[$cfg]=\"10.0.0.1/24\"\ndns[$cfg]='1.1.1.1 8.8.8.8'; gw[$cfg]=\nlet cfg=cfg+1;if[$cfg]=lo\n";
+        let records = parse(text.as_bytes()).unwrap();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].line, 3);
+        assert_eq!(records[0].get("if"), Some("eth0"));
+        assert_eq!(records[0].get("dns"), Some("1.1.1.1 8.8.8.8"));
+        assert_eq!(records[0].get("gw"), Some(""));
+        assert_eq!(records[0].get("net"), None);
+        assert_eq!(records[1].get("if"), Some("lo"));
+    }
+
+    #[test]
+    fn what_shell_would_run_or_expand_rejects_the_file_with_its_line() {
+        let table = [
+            ("let cfg=cfg+1\nif[$cfg]=$(reboot)\n", (2, ParseErrorKind::Expansion)),
+            ("let cfg=cfg+1\nif[$cfg]=`reboot`\n", (2, ParseErrorKind::Expansion)),
+            ("let cfg=cfg+1\nif[$cfg]=\"a$b\"\n", (2, ParseErrorKind::Expansion)),
+            ("let cfg=cfg+1\nif[$cfg]=a\\ b\n", (2, ParseErrorKind::Expansion)),
+            ("let cfg=cfg+1\nif[$cfg]='a\n", (2, ParseErrorKind::Unterminated)),
+            ("reboot\n", (1, ParseErrorKind::Statement)),
+            ("let cfg=cfg+1\nif[$cfg]=a|sh\n", (2, ParseErrorKind::Statement)),
+            ("let cfg=cfg+1\nif[$cfg]=a; reboot\n", (2, ParseErrorKind::Statement)),
+            ("let cfg=cfg+1\nPATH[$cfg]=a\n", (2, ParseErrorKind::Statement)),
+            ("if[$cfg]=a\n", (1, ParseErrorKind::NoRecord)),
+            ("let cfg=cfg+1\nif[$cfg]=a\u{1b}b\n", (2, ParseErrorKind::BadByte)),
+        ];
+        for (text, want) in table {
+            assert_eq!(kind(text), want, "{text:?}");
+        }
+        assert_eq!(parse(b"\xff").unwrap_err().kind, ParseErrorKind::BadByte);
+        assert_eq!(kind(&"let cfg=cfg+1\n".repeat(257)), (257, ParseErrorKind::TooManyRecords));
+        assert_eq!(kind(&"#".repeat(MAX_FILE + 1)).1, ParseErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn what_is_rendered_reads_back_the_same() {
+        let record =
+            Record::new().with("if", "eth0").with("dns", "1.1.1.1 2.2.2.2").with("domain", "$(x) `y` \"z\" \\");
+        let text = render(std::slice::from_ref(&record)).unwrap();
+        let back = parse(text.as_bytes()).unwrap();
+        assert!(back[0].fields().eq(record.fields()));
+    }
+
+    #[test]
+    fn a_value_that_could_leave_its_quotes_is_refused() {
+        for value in ["a'b", "a\nb", "a\u{7f}b"] {
+            assert!(render(&[Record::new().with("domain", value)]).is_err(), "{value:?}");
+        }
+        assert!(render(&[Record::new().with("Bad Name", "x")]).is_err());
+    }
+
+    #[test]
+    fn publish_says_whether_anything_changed_and_withdraw_whether_it_was_there() {
+        let dir = std::env::temp_dir().join(format!("ipconf-test-{}", std::process::id()));
+        let records = [Record::new().with("if", "eth0")];
+        assert!(publish(&dir, "dhcp_eth0", &records).unwrap());
+        assert!(!publish(&dir, "dhcp_eth0", &records).unwrap());
+        assert_eq!(list(&dir).unwrap(), [dir.join("dhcp_eth0.ipconf")]);
+        assert_eq!(read(&dir, &dir.join("dhcp_eth0.ipconf")).unwrap()[0].get("if"), Some("eth0"));
+        assert!(publish(&dir, "../escape", &records).is_err());
+        assert!(withdraw(&dir, "dhcp_eth0").unwrap());
+        assert!(!withdraw(&dir, "dhcp_eth0").unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_inside_the_directory_are_read() {
+        let dir = std::env::temp_dir().join(format!("ipconf-kinds-{}", std::process::id()));
+        fs::create_dir_all(dir.join("dir.ipconf")).unwrap();
+        fs::write(dir.join("good.ipconf"), "let cfg=cfg+1\nif[$cfg]=a\n").unwrap();
+        fs::write(dir.join("off.ipconf--"), "").unwrap();
+        fs::write(dir.join(".hidden.ipconf"), "").unwrap();
+        nix::unistd::mkfifo(&dir.join("fifo.ipconf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("good.ipconf", dir.join("inner.ipconf")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.join("outer.ipconf")).unwrap();
+        let read_name = |name: &str| read(&dir, &dir.join(name)).map(|records| records.len());
+        let names: Vec<_> =
+            list(&dir).unwrap().iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        assert_eq!(names, ["dir.ipconf", "fifo.ipconf", "good.ipconf", "inner.ipconf", "outer.ipconf"]);
+        assert_eq!(read_name("good.ipconf").unwrap(), 1);
+        assert_eq!(read_name("inner.ipconf").unwrap(), 1);
+        for refused in ["dir.ipconf", "fifo.ipconf", "outer.ipconf", "absent.ipconf"] {
+            assert!(matches!(read_name(refused), Err(ReadError::Io(_))), "{refused}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

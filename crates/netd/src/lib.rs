@@ -1,0 +1,14 @@
+//! Layer 2: what two or more daemons share.
+//!
+//! Pure: `ipconf`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
+//! short `select!` loop of its own.
+
+pub mod clock;
+pub mod daemon;
+pub mod handler;
+pub mod ipconf;
+pub mod link;
+pub mod packet;
+pub mod rng;
+#[cfg(feature = "sim")]
+pub mod sim;

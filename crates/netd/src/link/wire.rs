@@ -1,0 +1,272 @@
+//! rtnetlink's bytes: what the kernel says about an interface, and what we ask it. PURE.
+//!
+//! Reads only the handful of attributes that a watcher needs and skips every other one: a kernel that is newer than
+//! our libraries cannot make a message unreadable, and so silently lost. Not a general netlink codec: fw has its own.
+//! Called by `link` alone. Layouts: rtnetlink(7), linux/if_link.h; all integers are in host byte order.
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+// linux/netlink.h, linux/rtnetlink.h: message types.
+const NLMSG_ERROR: u16 = 2;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+
+// linux/if_link.h: attributes.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_CARRIER_UP_COUNT: u16 = 47;
+const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+
+// linux/if.h: RFC 2863 operational states.
+const IF_OPER_UNKNOWN: u8 = 0;
+const IF_OPER_UP: u8 = 6;
+
+/// Length of `struct ifinfomsg`, in front of the attributes.
+const IFINFOMSG_LEN: usize = 16;
+/// Length of `struct nlmsghdr`; messages in a datagram are padded to a multiple of 4.
+const NLMSGHDR_LEN: usize = 16;
+
+/// What the kernel says about one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index: stable as long as the interface lives, whatever it is called.
+    pub ifindex: u32,
+    /// Its name now.
+    pub name: String,
+    /// Ethernet address; `None` for a link without one of 6 bytes.
+    pub mac: Option<[u8; 6]>,
+    /// IFF_UP: the administrator wants it up.
+    pub admin_up: bool,
+    /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
+    /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running.
+    pub running: bool,
+    /// How often the carrier was lost since the interface was made (kernel 4.16); `None` when not told.
+    pub down_count: Option<u32>,
+    /// How often the carrier came.
+    pub up_count: Option<u32>,
+}
+
+/// One message of a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// An interface is there, or changed, or is the answer to a question.
+    New(Link),
+    /// An interface has gone.
+    Deleted {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// The outcome of the request `seq`: 0, or a positive errno.
+    Outcome {
+        /// Sequence number of the request.
+        seq: u32,
+        /// 0: done.
+        errno: i32,
+    },
+}
+
+/// The messages of one datagram that mean something to a watcher. A malformed rest is dropped.
+pub(crate) fn decode(mut datagram: &[u8]) -> Vec<Message> {
+    let mut out = Vec::new();
+    while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
+        let len = message.length() as usize;
+        // 0 would not move on; the check above has compared the length with the bytes that are there.
+        if len < NLMSGHDR_LEN {
+            break;
+        }
+        out.extend(decode_one(message.message_type(), message.sequence_number(), message.payload()));
+        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    out
+}
+
+fn decode_one(kind: u16, seq: u32, payload: &[u8]) -> Option<Message> {
+    match kind {
+        RTM_NEWLINK => link(payload).map(Message::New),
+        RTM_DELLINK => header(payload).map(|h| Message::Deleted { ifindex: h.index }),
+        NLMSG_ERROR => {
+            let errno = i32::from_ne_bytes(*payload.first_chunk()?);
+            Some(Message::Outcome { seq, errno: errno.checked_neg().unwrap_or(i32::MAX) })
+        }
+        _ => None,
+    }
+}
+
+/// The fixed part, of messages about the interface itself: a bridge tells about its ports in the same messages under
+/// AF_BRIDGE, and a port that leaves the bridge is "deleted" there while the interface lives on.
+fn header(payload: &[u8]) -> Option<LinkHeader> {
+    payload.get(..IFINFOMSG_LEN)?;
+    LinkHeader::parse(payload).ok().filter(|h| h.interface_family == AddressFamily::Unspec)
+}
+
+/// `None` too for a message without a name or an operstate: wireless events are such parts.
+fn link(payload: &[u8]) -> Option<Link> {
+    let header = header(payload)?;
+    let (mut name, mut operstate) = (None, None);
+    let (mut mac, mut up_count, mut down_count) = (None, None, None);
+    for attribute in NlasIterator::new(payload.get(IFINFOMSG_LEN..)?) {
+        let Ok(attribute) = attribute else { break };
+        let value = attribute.value();
+        match attribute.kind() {
+            IFLA_IFNAME => name = Some(text(value)),
+            IFLA_OPERSTATE => operstate = value.first().copied(),
+            IFLA_ADDRESS => mac = value.try_into().ok(),
+            IFLA_CARRIER_UP_COUNT => up_count = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
+            IFLA_CARRIER_DOWN_COUNT => down_count = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
+            _ => {}
+        }
+    }
+    let admin_up = header.flags.contains(LinkFlags::Up);
+    let carrier = header.flags.contains(LinkFlags::LowerUp);
+    Some(Link {
+        ifindex: header.index,
+        name: name?,
+        mac,
+        admin_up,
+        running: admin_up && carrier && matches!(operstate?, IF_OPER_UNKNOWN | IF_OPER_UP),
+        down_count,
+        up_count,
+    })
+}
+
+/// A string attribute, without its terminating NUL.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an outcome of ENODEV.
+pub(crate) fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    // The counters of packets are most of an answer's bytes, and nobody here reads them.
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    encode(seq, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::GetLink(message))
+}
+
+/// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.
+pub(crate) fn set_up(seq: u32, ifindex: u32) -> Vec<u8> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    encode(seq, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::SetLink(message))
+}
+
+fn encode(seq: u32, flags: u16, inner: RouteNetlinkMessage) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(inner);
+    message.header.flags = flags;
+    message.header.sequence_number = seq;
+    message.finalize();
+    debug_assert!(matches!(message.payload, NetlinkPayload::InnerMessage(_)));
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Captured from Linux 6.x: a veth pair lnka/lnkb whose peer is set up and down, in and out of a bridge, removed.
+    const VETH_UP: &[u8] = include_bytes!("../../testdata/veth_up.netlink");
+    const VETH_DOWN: &[u8] = include_bytes!("../../testdata/veth_down.netlink");
+    const BRIDGE_PORT_REMOVED: &[u8] = include_bytes!("../../testdata/bridge_port_removed.netlink");
+    const VETH_REMOVED: &[u8] = include_bytes!("../../testdata/veth_removed.netlink");
+
+    fn only_link(datagram: &[u8]) -> Link {
+        match decode(datagram).as_slice() {
+            [Message::New(link)] => link.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// VETH_UP with the value of one attribute, or the flags, replaced.
+    fn with_operstate(operstate: u8) -> Vec<u8> {
+        let mut bytes = VETH_UP.to_vec();
+        let mut at = NLMSGHDR_LEN + IFINFOMSG_LEN;
+        loop {
+            let len = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+            if u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]) == IFLA_OPERSTATE {
+                bytes[at + 4] = operstate;
+                return bytes;
+            }
+            at += len.next_multiple_of(4);
+        }
+    }
+
+    #[test]
+    fn captured_messages_say_what_happened() {
+        let up = only_link(VETH_UP);
+        assert_eq!((up.ifindex, up.name.as_str(), up.admin_up, up.running), (3, "lnka", true, true));
+        assert!(up.mac.is_some());
+        let down = only_link(VETH_DOWN);
+        assert_eq!((down.ifindex, down.admin_up, down.running), (3, true, false));
+        assert_eq!(down.down_count, up.down_count.map(|n| n + 1));
+        assert_eq!(decode(VETH_REMOVED), [Message::Deleted { ifindex: 3 }]);
+    }
+
+    #[test]
+    fn a_port_that_leaves_its_bridge_is_not_a_link_that_has_gone() {
+        assert_eq!(decode(BRIDGE_PORT_REMOVED), []);
+    }
+
+    #[test]
+    fn only_operstate_up_or_unknown_with_carrier_is_running() {
+        // RFC 2863: unknown, not present, down, lower layer down, testing, dormant (WPA handshake), up.
+        let table = [(0, true), (1, false), (2, false), (3, false), (4, false), (5, false), (6, true), (7, false)];
+        for (operstate, running) in table {
+            assert_eq!(only_link(&with_operstate(operstate)).running, running, "{operstate}");
+        }
+    }
+
+    #[test]
+    fn several_messages_in_one_datagram() {
+        let both = [VETH_DOWN, VETH_REMOVED].concat();
+        let messages = decode(&both);
+        assert!(matches!(messages.as_slice(), [Message::New(_), Message::Deleted { .. }]), "{messages:?}");
+    }
+
+    #[test]
+    fn no_prefix_and_no_flipped_byte_panics_or_hangs() {
+        for end in 0..VETH_UP.len() {
+            decode(&VETH_UP[..end]);
+        }
+        for at in 0..VETH_UP.len() {
+            for flip in [0xff, 0x01, 0x80] {
+                let mut bytes = VETH_UP.to_vec();
+                bytes[at] ^= flip;
+                decode(&bytes);
+            }
+        }
+        assert_eq!(decode(&[]), []);
+        assert_eq!(decode(&[0; 64]), []);
+    }
+
+    #[test]
+    fn an_outcome_carries_its_request_and_a_positive_errno() {
+        let mut bytes = vec![36, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend((-19_i32).to_ne_bytes());
+        bytes.extend([0; 16]);
+        assert_eq!(decode(&bytes), [Message::Outcome { seq: 7, errno: 19 }]);
+    }
+
+    #[test]
+    fn requests_have_the_layout_of_rtnetlink() {
+        let request = set_up(9, 5);
+        // nlmsghdr: length 32, RTM_SETLINK, REQUEST | ACK, seq; ifinfomsg: index 5, flags and mask IFF_UP.
+        assert_eq!(request.len(), 32);
+        assert_eq!(request[4..6], 19_u16.to_ne_bytes());
+        assert_eq!(request[6..8], 5_u16.to_ne_bytes());
+        assert_eq!(request[8..12], 9_u32.to_ne_bytes());
+        assert_eq!(request[20..24], 5_u32.to_ne_bytes());
+        assert_eq!(request[24..28], 1_u32.to_ne_bytes());
+        assert_eq!(request[28..32], 1_u32.to_ne_bytes());
+        let request = get_by_name(1, "eth0");
+        assert_eq!(request[4..6], 18_u16.to_ne_bytes());
+        assert!(request.windows(5).any(|w| w == b"eth0\0"));
+    }
+}

@@ -1,0 +1,260 @@
+//! Packet sockets: the only file of this crate with unsafe code.
+//!
+//! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
+//! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
+//! Frames start at the network header. Also here: the UDP socket for unicasts from an address of ours, and which
+//! interface has which index and MAC. Called by udhcpc and zcip; knows no protocol. Sources: packet(7), socket(7), bpf(2).
+#![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::ifaddrs::getifaddrs;
+use nix::libc;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// ETH_P_IP.
+pub const ETHERTYPE_IP: u16 = 0x0800;
+/// Ethernet's broadcast address.
+pub const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// One classic BPF instruction: bpf(2), linux/filter.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip when true.
+    pub jt: u8,
+    /// Instructions to skip when false.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// What the kernel says about an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Kernel's number of it.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Administratively up.
+    pub up: bool,
+}
+
+/// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
+pub fn interface(name: &str) -> io::Result<Option<Interface>> {
+    for entry in getifaddrs()? {
+        let Some(link) = entry.address.as_ref().and_then(|a| a.as_link_addr()) else { continue };
+        if entry.interface_name != name {
+            continue;
+        }
+        let (Some(mac), Ok(index)) = (link.addr(), u32::try_from(link.ifindex())) else { return Ok(None) };
+        return Ok(Some(Interface { index, mac, up: entry.flags.contains(InterfaceFlags::IFF_UP) }));
+    }
+    Ok(None)
+}
+
+/// One received frame: its bytes are in the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// The frame was longer than the buffer.
+    pub truncated: bool,
+    /// The sender's Ethernet address.
+    pub from: [u8; 6],
+    /// False when the transport checksum is still to be filled in by a card that the frame never went through.
+    pub checksum_ready: bool,
+}
+
+/// A packet socket on one interface, registered with the tokio runtime it was made in.
+pub struct PacketSocket {
+    fd: AsyncFd<OwnedFd>,
+    ethertype: u16,
+    index: u32,
+}
+
+impl PacketSocket {
+    /// Opens it on the interface with this index; only frames of `ethertype` that pass `filter` ever arrive.
+    pub fn open(index: u32, ethertype: u16, filter: &[Instruction]) -> io::Result<PacketSocket> {
+        // A protocol of 0 receives nothing: no frame slips in before the filter is there.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket::socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
+        attach_filter(&fd, filter)?;
+        set_auxdata(&fd)?;
+        bind(&fd, &link_address(index, ethertype, BROADCAST))?;
+        Ok(PacketSocket { fd: watch(fd)?, ethertype, index })
+    }
+
+    /// Replaces the filter in one step.
+    pub fn set_filter(&self, filter: &[Instruction]) -> io::Result<()> {
+        attach_filter(self.fd.get_ref(), filter)
+    }
+
+    /// Index of the interface it is bound to.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Sends one frame, from its network header on, to an Ethernet address. Never waits: a full queue is an error.
+    pub fn send(&self, frame: &[u8], to: [u8; 6]) -> io::Result<()> {
+        let address = link_address(self.index, self.ethertype, to);
+        // SAFETY: frame and address are valid for the lengths given, and the call keeps neither.
+        let sent = unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits for the next frame. Safe to drop and to call again.
+    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        loop {
+            // A device that goes down or away is reported as an error, not as something to read.
+            let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
+            if let Ok(done) = ready.try_io(|fd| receive(fd.get_ref(), buffer)) {
+                return done;
+            }
+        }
+    }
+}
+
+/// A UDP socket that sends from `from` through `device` and makes the kernel know the port, so that the answer is not
+/// met with "port unreachable". The answer itself is taken from the packet socket; here nobody reads.
+pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
+    socket::bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    Ok(UdpSocket::from(fd))
+}
+
+/// Lets the runtime tell when a descriptor can be read. For an `OwnedFd`, which cannot be swapped or closed inside.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd owns its descriptor, and nobody replaces it while the AsyncFd holds it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::ERROR) }.map_err(io::Error::from)
+}
+
+fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {
+    let [a, b, c, d, e, f] = to;
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: i32::try_from(index).unwrap_or_default(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [a, b, c, d, e, f, 0, 0],
+    }
+}
+
+fn attach_filter(fd: &OwnedFd, filter: &[Instruction]) -> io::Result<()> {
+    let mut code: Vec<libc::sock_filter> =
+        filter.iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
+    let len = u16::try_from(code.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
+    // SAFETY: program points to `len` instructions that live until after the call; the kernel copies them.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    check(result)
+}
+
+fn set_auxdata(fd: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is an int of the size given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(result)
+}
+
+fn bind(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: address is a sockaddr_ll of the size given.
+    check(unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), len) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Room for one control message, aligned as cmsghdr asks.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut from = link_address(0, 0, [0; 6]);
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data for which all zero is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: name, buffer and control are valid for writing for the lengths set above.
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, 0) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    let [a, b, c, d, e, f, ..] = from.sll_addr;
+    Ok(Received {
+        len,
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+        from: [a, b, c, d, e, f],
+        checksum_ready: aux_status(&message).is_none_or(|status| status & libc::TP_STATUS_CSUMNOTREADY == 0),
+    })
+}
+
+/// `tp_status` of the PACKET_AUXDATA control message.
+fn aux_status(message: &libc::msghdr) -> Option<u32> {
+    // SAFETY: message was filled in by recvmsg, and its control buffer is alive and aligned.
+    let first = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: first is null or points to a whole header inside the control buffer, which nobody writes any more.
+    let header = unsafe { first.as_ref() }?;
+    let wanted = size_of::<libc::cmsghdr>() + size_of::<u32>();
+    if header.cmsg_level != libc::SOL_PACKET
+        || header.cmsg_type != libc::PACKET_AUXDATA
+        || (header.cmsg_len as usize) < wanted
+    {
+        return None;
+    }
+    // SAFETY: cmsg_len says that at least the first field of tpacket_auxdata, a u32, follows the header.
+    Some(unsafe { libc::CMSG_DATA(first).cast::<u32>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_found_and_a_missing_one_is_not() {
+        assert!(interface("lo").unwrap().is_some_and(|i| i.index > 0 && i.mac == [0; 6]));
+        assert_eq!(interface("no-such-if0").unwrap(), None);
+    }
+}

@@ -1,0 +1,389 @@
+//! The protocol that everybody speaks: letters in the fifo `supervise/control`, the liveness fifo
+//! `supervise/ok`, and the 20 bytes of `supervise/status`.
+//!
+//! What it is: one table of letters, one codec for writer and readers, and finding a service by name.
+//! What it is not: deciding anything (service.rs does) or waiting for a result (sv.rs does).
+//! Called by runsv, sv, ifplugd, the clients' publishing and fw. Source of all layouts: runsv(8), runit 2.1.2.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
+
+/// Directory that service names are relative to when `SVDIR` is not set.
+pub const DEFAULT_SVDIR: &str = "/var/service";
+
+/// What one byte in `supervise/control` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// `u`: want up; start if down.
+    Up,
+    /// `d`: want down; TERM and CONT if running.
+    Down,
+    /// `o`: start if down, do not restart. While running: want down, no signal.
+    Once,
+    /// `x`: as down, then runsv ends.
+    Exit,
+    /// `t`: TERM, want unchanged.
+    Term,
+    /// `k`: KILL.
+    Kill,
+    /// `p`: STOP.
+    Pause,
+    /// `c`: CONT.
+    Continue,
+    /// `h`: HUP.
+    Hangup,
+    /// `a`: ALRM.
+    Alarm,
+    /// `i`: INT.
+    Interrupt,
+    /// `q`: QUIT.
+    Quit,
+    /// `1`: USR1.
+    Usr1,
+    /// `2`: USR2.
+    Usr2,
+}
+
+/// The one table of letters.
+const LETTERS: [(u8, Command); 14] = [
+    (b'u', Command::Up),
+    (b'd', Command::Down),
+    (b'o', Command::Once),
+    (b'x', Command::Exit),
+    (b't', Command::Term),
+    (b'k', Command::Kill),
+    (b'p', Command::Pause),
+    (b'c', Command::Continue),
+    (b'h', Command::Hangup),
+    (b'a', Command::Alarm),
+    (b'i', Command::Interrupt),
+    (b'q', Command::Quit),
+    (b'1', Command::Usr1),
+    (b'2', Command::Usr2),
+];
+
+impl Command {
+    /// The command for a control letter; `None` for a byte that runsv ignores.
+    pub fn from_letter(letter: u8) -> Option<Command> {
+        LETTERS.iter().find(|(l, _)| *l == letter).map(|(_, c)| *c)
+    }
+
+    /// The letter that is written to the fifo, and the name of its script below `control/`.
+    pub fn letter(self) -> u8 {
+        // Every variant is in the table: the test below walks both ways.
+        LETTERS.iter().find(|(_, c)| *c == self).map_or(b'?', |(l, _)| *l)
+    }
+}
+
+/// A TAI64N time stamp: seconds are unix seconds + 2^62 + 10, as runit writes them (no leap table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tai64n {
+    /// TAI64 label in seconds.
+    pub secs: u64,
+    /// Nanoseconds within the second, below 1_000_000_000.
+    pub nanos: u32,
+}
+
+const TAI64_UNIX_EPOCH: u64 = (1 << 62) + 10;
+
+impl Tai64n {
+    /// The stamp of a wall clock time; a time before 1970 becomes 1970.
+    pub fn from_system_time(time: SystemTime) -> Tai64n {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Tai64n { secs: TAI64_UNIX_EPOCH.wrapping_add(since.as_secs()), nanos: since.subsec_nanos() }
+    }
+
+    /// Wall clock time of the stamp; a label before 1970 becomes 1970.
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH
+            + Duration::new(self.secs.saturating_sub(TAI64_UNIX_EPOCH) & (u64::MAX >> 2), self.nanos.min(999_999_999))
+    }
+
+    /// External TAI64N format: `@` and 24 hexadecimal digits are `{}`; here without the `@`.
+    pub fn to_hex(self) -> String {
+        format!("{:016x}{:08x}", self.secs, self.nanos)
+    }
+}
+
+/// Byte 19 of the status: what the supervised process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// 0: nothing runs.
+    Down,
+    /// 1: `./run` runs.
+    Run,
+    /// 2: `./finish` runs.
+    Finish,
+}
+
+/// Byte 17 of the status: what is wanted. Want-exit is written as `d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Want {
+    /// `u`
+    Up,
+    /// `d`
+    Down,
+}
+
+/// The 20 bytes of `supervise/status`.
+///
+/// Offsets: 0..8 TAI64 seconds big-endian, 8..12 nanoseconds big-endian, 12..16 pid LITTLE-endian (0: none),
+/// 16 paused, 17 want (`u` or `d`), 18 TERM was sent, 19 state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Start of `./run` while it or `./finish` runs; time of death when down.
+    pub since: Tai64n,
+    /// Process id of `./run` or `./finish`; `None` when nothing runs.
+    pub pid: Option<u32>,
+    /// STOP was sent and not yet CONT.
+    pub paused: bool,
+    /// What runsv steers to.
+    pub want: Want,
+    /// TERM was sent to the running process.
+    pub got_term: bool,
+    /// What runs now.
+    pub state: RunState,
+}
+
+/// Length of `supervise/status` in bytes.
+pub const STATUS_LEN: usize = 20;
+
+impl Status {
+    /// The bytes that runsv writes.
+    pub fn encode(&self) -> [u8; STATUS_LEN] {
+        let secs = self.since.secs.to_be_bytes();
+        let nanos = self.since.nanos.to_be_bytes();
+        let pid = self.pid.unwrap_or(0).to_le_bytes();
+        let want = match self.want {
+            Want::Up => b'u',
+            Want::Down => b'd',
+        };
+        let state = match self.state {
+            RunState::Down => 0,
+            RunState::Run => 1,
+            RunState::Finish => 2,
+        };
+        let mut out = [0; STATUS_LEN];
+        let tail = [u8::from(self.paused), want, u8::from(self.got_term), state];
+        for (to, from) in out.iter_mut().zip(secs.into_iter().chain(nanos).chain(pid).chain(tail)) {
+            *to = from;
+        }
+        out
+    }
+
+    /// Reads what a runsv wrote, ours or another; `None` for a wrong length or an unknown state byte.
+    pub fn decode(bytes: &[u8]) -> Option<Status> {
+        let bytes: &[u8; STATUS_LEN] = bytes.try_into().ok()?;
+        let (secs, rest) = bytes.split_first_chunk::<8>()?;
+        let (nanos, rest) = rest.split_first_chunk::<4>()?;
+        let (pid, rest) = rest.split_first_chunk::<4>()?;
+        let &[paused, want, got_term, state] = rest else { return None };
+        Some(Status {
+            since: Tai64n { secs: u64::from_be_bytes(*secs), nanos: u32::from_be_bytes(*nanos) },
+            pid: Some(u32::from_le_bytes(*pid)).filter(|pid| *pid != 0),
+            paused: paused != 0,
+            want: if want == b'u' { Want::Up } else { Want::Down },
+            got_term: got_term != 0,
+            state: match state {
+                0 => RunState::Down,
+                1 => RunState::Run,
+                2 => RunState::Finish,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// Why a service could not be reached.
+#[derive(Debug)]
+pub enum ControlError {
+    /// There is no such directory.
+    Missing(io::Error),
+    /// Nobody holds `supervise/ok` open for reading: runsv does not run (ENXIO), or never did (ENOENT).
+    NotRunning(io::Error),
+    /// The fifo is full: runsv has not read 64 KiB of letters.
+    Full,
+    /// Anything else, with the file below the service directory that it happened on.
+    Io(&'static str, io::Error),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::Missing(e) => write!(f, "unable to change to service directory: {}", error_text(e)),
+            ControlError::NotRunning(e) if e.raw_os_error() == Some(Errno::ENXIO as i32) => {
+                f.write_str("runsv not running")
+            }
+            ControlError::NotRunning(e) => write!(f, "unable to open supervise/ok: {}", error_text(e)),
+            ControlError::Full => f.write_str("unable to write to supervise/control: temporary failure"),
+            ControlError::Io(file, e) if e.raw_os_error().is_none() => write!(f, "unable to read {file}: {e}"),
+            ControlError::Io(file, e) => write!(f, "unable to open {file}: {}", error_text(e)),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+/// An error in runit's words where it has its own, else the system's.
+pub fn error_text(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => "file does not exist".into(),
+        Some(Errno::EACCES) => "access denied".into(),
+        Some(Errno::EAGAIN) => "temporary failure".into(),
+        Some(Errno::ENOTDIR) => "not a directory".into(),
+        Some(Errno::EISDIR) => "is a directory".into(),
+        Some(Errno::EEXIST) => "file already exists".into(),
+        Some(Errno::EPERM) => "permission denied".into(),
+        Some(Errno::ENOSPC) => "out of disk space".into(),
+        Some(Errno::ENOMEM) => "out of memory".into(),
+        Some(Errno::ENOEXEC) => "exec format error".into(),
+        Some(Errno::ENXIO) => "device not configured".into(),
+        Some(Errno::EROFS) => "read-only file system".into(),
+        Some(errno) => errno.desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}
+
+/// A service directory, found by name as sv(8) finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceDir {
+    path: PathBuf,
+}
+
+impl ServiceDir {
+    /// `name` as it is when it starts with `/` or `.` or ends with `/`; otherwise below `$SVDIR`
+    /// (default [`DEFAULT_SVDIR`]).
+    pub fn resolve(name: &OsStr) -> ServiceDir {
+        let bytes = name.as_bytes();
+        if matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/') {
+            return ServiceDir::at(Path::new(name));
+        }
+        let base = std::env::var_os("SVDIR").filter(|v| !v.is_empty());
+        ServiceDir { path: Path::new(base.as_deref().unwrap_or(OsStr::new(DEFAULT_SVDIR))).join(name) }
+    }
+
+    /// The service directory at `path`, whatever `SVDIR` says.
+    pub fn at(path: &Path) -> ServiceDir {
+        ServiceDir { path: path.to_path_buf() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the directory is there at all (it may be without a runsv).
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Ok while a runsv holds `supervise/ok` open.
+    pub fn check_running(&self) -> Result<(), ControlError> {
+        self.open_fifo("supervise/ok").map(|_| ())
+    }
+
+    /// Writes the letters with one write(2): runsv reads them in this order, one by one.
+    pub fn send(&self, commands: &[Command]) -> Result<(), ControlError> {
+        self.check_running()?;
+        let letters: Vec<u8> = commands.iter().map(|c| c.letter()).collect();
+        match self.open_fifo("supervise/control")?.write(&letters) {
+            Ok(n) if n == letters.len() => Ok(()),
+            Ok(_) => Err(ControlError::Full),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(ControlError::Full),
+            Err(e) => Err(ControlError::Io("supervise/control", e)),
+        }
+    }
+
+    /// Reads `supervise/status`. It may be left over from a runsv that has ended: see [`Self::check_running`].
+    pub fn status(&self) -> Result<Status, ControlError> {
+        let file = "supervise/status";
+        let mut bytes = Vec::with_capacity(STATUS_LEN + 1);
+        File::open(self.path.join(file))
+            .and_then(|f| f.take(STATUS_LEN as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|e| ControlError::Io(file, e))?;
+        Status::decode(&bytes).ok_or_else(|| ControlError::Io(file, io::Error::other("bad format")))
+    }
+
+    /// The write end of `supervise/control`: poll(2) reports an error on it as soon as the runsv that reads it has ended.
+    pub fn open_control(&self) -> Result<File, ControlError> {
+        self.open_fifo("supervise/control")
+    }
+
+    fn open_fifo(&self, file: &'static str) -> Result<File, ControlError> {
+        OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.path.join(file)).map_err(|e| {
+            match e.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOENT | Errno::ENOTDIR) if !self.exists() => ControlError::Missing(e),
+                Some(Errno::ENXIO | Errno::ENOENT) => ControlError::NotRunning(e),
+                _ => ControlError::Io(file, e),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_letter_names_one_command_and_back() {
+        for (letter, command) in LETTERS {
+            assert_eq!(Command::from_letter(letter), Some(command));
+            assert_eq!(command.letter(), letter);
+        }
+        assert_eq!(Command::from_letter(b'z'), None);
+    }
+
+    #[test]
+    fn status_of_debian_runsv_decodes_and_encodes_to_the_same_bytes() {
+        // Captured from runit 2.1.2-54: a running service.
+        let bytes = [0x40, 0, 0, 0, 0x6b, 0x03, 0x60, 0x17, 0x0c, 0xf8, 0xea, 0x4c, 0x43, 0x07, 0, 0, 0, 0x75, 0, 1];
+        let status = Status::decode(&bytes).unwrap();
+        assert_eq!(status.pid, Some(0x743));
+        assert_eq!(status.state, RunState::Run);
+        assert_eq!(status.want, Want::Up);
+        assert!(!status.paused && !status.got_term);
+        assert_eq!(status.encode(), bytes);
+    }
+
+    #[test]
+    fn the_manual_page_names_every_letter() {
+        let page = include_str!("../../../man/runsv.8");
+        let section = page.split_once(".Sh CONTROL").unwrap().1.split_once(".Ss Control scripts").unwrap().0;
+        let mut named: Vec<u8> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix(".It Ic "))
+            .flat_map(|line| line.bytes().filter(|b| *b != b' '))
+            .collect();
+        let mut known: Vec<u8> = LETTERS.iter().map(|(letter, _)| *letter).collect();
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
+
+    #[test]
+    fn a_status_of_another_length_or_state_is_refused() {
+        assert_eq!(Status::decode(&[0; 19]), None);
+        assert_eq!(Status::decode(&[0; 21]), None);
+        let mut bytes = [0; 20];
+        bytes[19] = 3;
+        assert_eq!(Status::decode(&bytes), None);
+    }
+
+    #[test]
+    fn tai64n_round_trips() {
+        let time = UNIX_EPOCH + Duration::new(1_795_000_000, 123_456_789);
+        let stamp = Tai64n::from_system_time(time);
+        assert_eq!(stamp.to_system_time(), time);
+        assert_eq!(stamp.to_hex().len(), 24);
+        assert!(stamp.to_hex().starts_with("40000000"));
+    }
+}

@@ -1,0 +1,345 @@
+//! Which runsv is to run: a directory listing against the children that exist, as a pure machine.
+//!
+//! What it is: runsvdir(8)'s rules. A service is an inode, not a name: a renamed directory goes on, a replaced one is
+//! another service. What it is not: reading directories, spawning, waiting. Called by runsvdir.rs.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+/// A runsv that ends sooner than this after its start is not started again at once.
+const TOO_SOON: Duration = Duration::from_secs(1);
+/// The first pause, and the pause after a runsv that was told to exit: runsvdir(8) looks again a second after an end.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause doubles up to this while a runsv cannot run, so that its complaint is not repeated every second for ever.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a new directory without an executable ./run is given to get one, before runsv says what it thinks of it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Device and inode: what makes a service itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ident {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+/// A subdirectory, or a symbolic link to a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: OsString,
+    pub(crate) ident: Ident,
+    /// It has an executable ./run.
+    pub(crate) ready: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// What is in the directory now.
+    Listing(Vec<Entry>),
+    /// The runsv that [`Action::Start`] asked for exists.
+    Started(Ident, u32),
+    /// It could not be started.
+    StartFailed(Ident),
+    /// A runsv that is not our child runs there: that of a runsvdir that was killed.
+    Occupied(Ident),
+    /// That runsv has ended.
+    Freed(Ident),
+    /// A child has ended; `told` when its exit code was 0: somebody told it to exit.
+    Ended { pid: u32, told: bool },
+    /// The time of [`Scan::deadline`] has come.
+    Tick,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start `runsv name`. Answers: Started, StartFailed, Occupied.
+    Start(Ident, OsString),
+    /// Send TERM to our child.
+    Stop(u32),
+    /// Send `x` to the runsv that is not our child.
+    StopOther(Ident),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Without an executable ./run so far.
+    Fresh { until: Duration },
+    /// Start was asked for.
+    Starting { pause: Duration },
+    /// Our child; `pause` is what went before it.
+    Running { pid: u32, since: Duration, pause: Duration },
+    /// To be started at `until`.
+    Waiting { until: Duration, pause: Duration },
+    /// Another's child.
+    Other,
+}
+
+#[derive(Clone, Debug)]
+struct Child {
+    name: OsString,
+    ident: Ident,
+    state: State,
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    children: Vec<Child>,
+}
+
+impl Scan {
+    /// Takes one event. `now` is CLOCK_BOOTTIME.
+    pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Listing(entries) => self.listing(now, entries, &mut out),
+            Event::Started(ident, pid) => {
+                self.set(ident, |state| State::Running { pid, since: now, pause: pause_of(state) })
+            }
+            Event::StartFailed(ident) => self.set(ident, |state| later(now, pause_of(state))),
+            Event::Occupied(ident) => self.set(ident, |_| State::Other),
+            Event::Freed(ident) => self.set(ident, |_| State::Waiting { until: now, pause: Duration::ZERO }),
+            Event::Ended { pid, told } => self.ended(now, pid, told),
+            Event::Tick => {}
+        }
+        for child in &mut self.children {
+            let pause = match child.state {
+                State::Fresh { until } if now >= until => Duration::ZERO,
+                State::Waiting { until, pause } if now >= until => pause,
+                State::Fresh { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Waiting { .. }
+                | State::Other => {
+                    continue;
+                }
+            };
+            child.state = State::Starting { pause };
+            out.push(Action::Start(child.ident, child.name.clone()));
+        }
+        out
+    }
+
+    /// When [`Event::Tick`] is due, CLOCK_BOOTTIME.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let due = self.children.iter().filter_map(|child| match child.state {
+            State::Fresh { until } | State::Waiting { until, .. } => Some(until),
+            State::Starting { .. } | State::Running { .. } | State::Other => None,
+        });
+        due.min()
+    }
+
+    /// Everything is to end: TERM to every runsv.
+    pub(crate) fn stop_all(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.children).into_iter().filter_map(|child| child.stop()).collect()
+    }
+
+    /// Directories that wait for their ./run: the shell watches them.
+    pub(crate) fn fresh(&self) -> impl Iterator<Item = &OsStr> {
+        self.children.iter().filter(|c| matches!(c.state, State::Fresh { .. })).map(|c| c.name.as_os_str())
+    }
+
+    fn set(&mut self, ident: Ident, to: impl Fn(State) -> State) {
+        for child in self.children.iter_mut().filter(|c| c.ident == ident) {
+            child.state = to(child.state);
+        }
+    }
+
+    fn ended(&mut self, now: Duration, ended: u32, told: bool) {
+        for child in &mut self.children {
+            match child.state {
+                State::Running { pid, since, pause } if pid == ended => {
+                    child.state = match (told, now.saturating_sub(since) < TOO_SOON) {
+                        (true, _) => State::Waiting { until: now + FIRST_PAUSE, pause: Duration::ZERO },
+                        (false, true) => later(now, pause),
+                        (false, false) => State::Waiting { until: now, pause: Duration::ZERO },
+                    };
+                }
+                State::Fresh { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Waiting { .. }
+                | State::Other => {}
+            }
+        }
+    }
+
+    fn listing(&mut self, now: Duration, entries: Vec<Entry>, out: &mut Vec<Action>) {
+        let (kept, gone): (Vec<Child>, Vec<Child>) =
+            self.children.drain(..).partition(|child| entries.iter().any(|e| e.ident == child.ident));
+        self.children = kept;
+        out.extend(gone.into_iter().filter_map(Child::stop));
+        for entry in &entries {
+            let Some(child) = self.children.iter_mut().find(|c| c.ident == entry.ident) else {
+                let until = if entry.ready { now } else { now + GRACE };
+                self.children.push(Child {
+                    name: entry.name.clone(),
+                    ident: entry.ident,
+                    state: State::Fresh { until },
+                });
+                continue;
+            };
+            // Renamed: the next start has the new name. Of two names the one that was used stays.
+            if !entries.iter().any(|e| e.ident == child.ident && e.name == child.name) {
+                child.name.clone_from(&entry.name);
+            }
+            match child.state {
+                State::Fresh { .. } if entry.ready => child.state = State::Fresh { until: now },
+                State::Fresh { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Waiting { .. }
+                | State::Other => {}
+            }
+        }
+    }
+}
+
+impl Child {
+    fn stop(self) -> Option<Action> {
+        match self.state {
+            State::Running { pid, .. } => Some(Action::Stop(pid)),
+            State::Other => Some(Action::StopOther(self.ident)),
+            State::Fresh { .. } | State::Starting { .. } | State::Waiting { .. } => None,
+        }
+    }
+}
+
+fn pause_of(state: State) -> Duration {
+    match state {
+        State::Starting { pause } | State::Running { pause, .. } | State::Waiting { pause, .. } => pause,
+        State::Fresh { .. } | State::Other => Duration::ZERO,
+    }
+}
+
+fn later(now: Duration, pause: Duration) -> State {
+    let pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+    State::Waiting { until: now + pause, pause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn id(ino: u64) -> Ident {
+        Ident { dev: 1, ino }
+    }
+
+    fn entry(name: &str, ino: u64) -> Entry {
+        Entry { name: name.into(), ident: id(ino), ready: true }
+    }
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn list(scan: &mut Scan, now: Duration, entries: &[Entry]) -> Vec<Action> {
+        scan.step(now, Event::Listing(entries.to_vec()))
+    }
+
+    /// A scan with one service `a` that runs as pid 10 since second 100.
+    fn running() -> Scan {
+        let mut scan = Scan::default();
+        assert_eq!(list(&mut scan, secs(100), &[entry("a", 1)]), [Action::Start(id(1), "a".into())]);
+        assert_eq!(scan.step(secs(100), Event::Started(id(1), 10)), []);
+        scan
+    }
+
+    #[test]
+    fn a_new_directory_is_started_and_a_removed_one_stopped_and_forgotten() {
+        let mut scan = running();
+        assert_eq!(list(&mut scan, secs(101), &[entry("a", 1)]), []);
+        assert_eq!(list(&mut scan, secs(102), &[]), [Action::Stop(10)]);
+        assert_eq!(scan.step(secs(103), Event::Ended { pid: 10, told: true }), []);
+        assert_eq!(scan.deadline(), None);
+    }
+
+    #[test]
+    fn a_renamed_directory_goes_on_and_a_replaced_one_is_another() {
+        let mut scan = running();
+        assert_eq!(list(&mut scan, secs(101), &[entry("b", 1)]), []);
+        let replaced = list(&mut scan, secs(102), &[entry("b", 2)]);
+        assert_eq!(replaced, [Action::Stop(10), Action::Start(id(2), "b".into())]);
+    }
+
+    #[test]
+    fn two_names_of_one_directory_are_one_service() {
+        let mut scan = running();
+        assert_eq!(list(&mut scan, secs(101), &[entry("z", 1), entry("a", 1)]), []);
+        assert_eq!(list(&mut scan, secs(102), &[entry("z", 1)]), []);
+        assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: false }), [Action::Start(id(1), "z".into())]);
+    }
+
+    #[test]
+    fn a_killed_runsv_is_started_at_once_and_one_that_was_told_to_exit_after_a_second() {
+        let mut scan = running();
+        assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: false }), [Action::Start(id(1), "a".into())]);
+        let mut scan = running();
+        assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: true }), []);
+        assert_eq!(scan.deadline(), Some(secs(111)));
+        assert_eq!(scan.step(secs(111), Event::Tick), [Action::Start(id(1), "a".into())]);
+    }
+
+    #[test]
+    fn a_runsv_that_cannot_run_is_tried_ever_more_rarely_and_never_given_up() {
+        let mut scan = running();
+        let mut now = secs(100);
+        let mut pauses = Vec::new();
+        for pid in 10..20 {
+            assert_eq!(scan.step(now, Event::Ended { pid, told: false }), []);
+            let due = scan.deadline().unwrap();
+            pauses.push((due - now).as_secs());
+            assert_eq!(scan.step(due - Duration::from_millis(1), Event::Tick), []);
+            assert_eq!(scan.step(due, Event::Tick), [Action::Start(id(1), "a".into())]);
+            assert_eq!(scan.step(due, Event::Started(id(1), pid + 1)), []);
+            now = due;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        // One that lived is at the beginning again.
+        scan.step(now + secs(5), Event::Ended { pid: 20, told: false });
+        scan.step(now + secs(5), Event::Started(id(1), 21));
+        scan.step(now + secs(5), Event::Ended { pid: 21, told: false });
+        assert_eq!(scan.deadline(), Some(now + secs(6)));
+    }
+
+    #[test]
+    fn a_runsv_that_could_not_be_started_is_tried_again() {
+        let mut scan = Scan::default();
+        list(&mut scan, secs(1), &[entry("a", 1)]);
+        assert_eq!(scan.step(secs(1), Event::StartFailed(id(1))), []);
+        assert_eq!(scan.step(secs(2), Event::Tick), [Action::Start(id(1), "a".into())]);
+    }
+
+    #[test]
+    fn the_runsv_of_a_killed_runsvdir_is_left_alone_until_it_ends() {
+        let mut scan = Scan::default();
+        list(&mut scan, secs(1), &[entry("a", 1)]);
+        assert_eq!(scan.step(secs(1), Event::Occupied(id(1))), []);
+        assert_eq!(scan.deadline(), None);
+        assert_eq!(list(&mut scan, secs(50), &[entry("a", 1)]), []);
+        assert_eq!(scan.step(secs(60), Event::Freed(id(1))), [Action::Start(id(1), "a".into())]);
+        scan.step(secs(60), Event::Occupied(id(1)));
+        assert_eq!(list(&mut scan, secs(61), &[]), [Action::StopOther(id(1))]);
+    }
+
+    #[test]
+    fn a_directory_that_is_still_being_filled_is_waited_for_but_not_for_long() {
+        let mut scan = Scan::default();
+        let empty = Entry { ready: false, ..entry("a", 1) };
+        assert_eq!(list(&mut scan, secs(1), std::slice::from_ref(&empty)), []);
+        assert_eq!(scan.fresh().collect::<Vec<_>>(), ["a"]);
+        let mut other = Scan { children: scan.children.clone() };
+        assert_eq!(list(&mut scan, secs(1), &[entry("a", 1)]), [Action::Start(id(1), "a".into())]);
+        assert_eq!(other.step(secs(2), Event::Tick), [Action::Start(id(1), "a".into())]);
+        assert_eq!(other.fresh().count(), 0);
+    }
+
+    #[test]
+    fn at_the_end_everything_is_told_to_end() {
+        let mut scan = running();
+        list(&mut scan, secs(101), &[entry("a", 1), entry("b", 2)]);
+        scan.step(secs(101), Event::Occupied(id(2)));
+        assert_eq!(scan.stop_all(), [Action::Stop(10), Action::StopOther(id(2))]);
+    }
+}

@@ -1,0 +1,565 @@
+//! One supervised process, as a pure machine: control letters, ends of processes and the clock go in, actions come out.
+//!
+//! What it is: runsv(8)'s rules for want, run, finish, the control/ scripts and the second's wait. What it is not: a
+//! reader of files or clocks; spawning, signals and supervise/ are the shell's. Called by runsv.rs, once per process
+//! (a service with a log has two of these).
+//!
+//! Nothing here waits: a control/ script is a child like any other, and commands that come while it runs are queued in
+//! their order. At most one of ./run and ./finish exists at a time, whatever is asked for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::control::{Command, RunState, Want};
+
+mod terms;
+pub use terms::{Action, Event, Exit, Found, Role, THROTTLE};
+
+/// The process that runs, or ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    /// Start of ./run, CLOCK_BOOTTIME.
+    started: Duration,
+    /// A signal was sent to it, or `u` came while it ran: its end is not a crash, and what is wanted is done at once.
+    asked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing runs; when `start_at` is given ./run is to be started then.
+    Down { start_at: Option<Duration> },
+    /// control/u runs (or is being looked for); ./run follows.
+    Preparing,
+    /// ./run was asked for.
+    Starting,
+    /// ./run runs.
+    Running { pid: u32, life: Life },
+    /// ./run has ended; ./finish waits for a control script to end, or for a process to be had.
+    Ended { exit: Exit, life: Life, retry_at: Option<Duration> },
+    /// ./finish was asked for.
+    Finishing { exit: Exit, life: Life },
+    /// ./finish runs.
+    Finish { pid: u32, life: Life },
+    /// For good.
+    Done,
+}
+
+/// What is steered to. Written as [`Want`], where exit is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Up,
+    Down,
+    Exit,
+}
+
+/// What follows a control script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// control/u: start ./run.
+    Start,
+    /// control/t: TERM unless handled; when not wanted up, CONT and control/d or control/x.
+    Stop,
+    /// control/d, control/x: nothing.
+    Nothing,
+    /// Any other letter: its signal unless handled.
+    Signal(Command),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Script {
+    then: Then,
+    /// The process it was meant for has ended meanwhile.
+    late: bool,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Service {
+    role: Role,
+    goal: Goal,
+    state: State,
+    paused: bool,
+    got_term: bool,
+    script: Option<Script>,
+    queue: VecDeque<Command>,
+    /// Log: the pipe has ended, it must not be started again.
+    input_ended: bool,
+}
+
+impl Service {
+    /// A service of which nothing runs. `want` is Down when a file `down` is there. The first [`Event::Tick`] starts it.
+    pub fn new(role: Role, want: Want) -> Service {
+        let goal = match want {
+            Want::Up => Goal::Up,
+            Want::Down => Goal::Down,
+        };
+        let state = State::Down { start_at: None };
+        let (script, queue) = (None, VecDeque::new());
+        Service { role, goal, state, paused: false, got_term: false, script, queue, input_ended: false }
+    }
+
+    /// Continues what a killed runsv left behind.
+    pub fn adopt(role: Role, want: Want, paused: bool, got_term: bool, found: Found) -> Service {
+        let mut service = Service::new(role, want);
+        let life = |started| Life { started, asked: got_term };
+        let exit = Exit::Unknown;
+        service.state = match found {
+            Found::Run { pid, started } => State::Running { pid, life: life(started) },
+            Found::Finish { pid, started } => State::Finish { pid, life: life(started) },
+            // It ended some time ago: no wait is due.
+            Found::RunEnded => {
+                State::Ended { exit, life: Life { started: Duration::ZERO, asked: true }, retry_at: None }
+            }
+            Found::Nothing => return service,
+        };
+        (service.paused, service.got_term) = (paused, got_term);
+        service
+    }
+
+    /// Takes one event. `now` is CLOCK_BOOTTIME.
+    pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Command(command) => self.queue.push_back(command),
+            Event::Started { pid } => self.started(now, pid, &mut out),
+            Event::ExecFailed => self.exec_failed(now, &mut out),
+            Event::ForkFailed => self.fork_failed(now),
+            Event::NoFinish => self.no_finish(now, &mut out),
+            Event::Ended(exit) => self.ended(now, exit, &mut out),
+            Event::Control { handled } => self.control_done(handled, &mut out),
+            Event::InputEnded => self.end_input(&mut out),
+            Event::Tick => {}
+        }
+        self.settle(now, &mut out);
+        out
+    }
+
+    /// When [`Event::Tick`] is due, CLOCK_BOOTTIME; `None`: never, as it stands.
+    pub fn deadline(&self) -> Option<Duration> {
+        if self.script.is_some() {
+            return None;
+        }
+        match self.state {
+            State::Down { start_at } => start_at,
+            State::Ended { retry_at, .. } => retry_at,
+            State::Preparing
+            | State::Starting
+            | State::Running { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => None,
+        }
+    }
+
+    /// For the status: what runs, and its process id.
+    pub fn running(&self) -> (RunState, Option<u32>) {
+        match self.state {
+            State::Down { .. } | State::Preparing | State::Starting | State::Done => (RunState::Down, None),
+            State::Running { pid, .. } => (RunState::Run, Some(pid)),
+            State::Ended { .. } | State::Finishing { .. } => (RunState::Finish, None),
+            State::Finish { pid, .. } => (RunState::Finish, Some(pid)),
+        }
+    }
+
+    /// For the status: exit is written as down.
+    pub fn want(&self) -> Want {
+        match self.goal {
+            Goal::Up => Want::Up,
+            Goal::Down | Goal::Exit => Want::Down,
+        }
+    }
+
+    /// For the status: STOP was sent and no CONT since.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// For the status: TERM was sent to what runs.
+    pub fn got_term(&self) -> bool {
+        self.got_term
+    }
+
+    /// It has ended for good.
+    pub fn done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Commands that wait for a control script. The shell leaves bytes in the fifo when there are many.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The text of supervise/stat, with its newline.
+    pub fn stat(&self) -> String {
+        let (state, _) = self.running();
+        let mut text = String::from(match state {
+            RunState::Down => "down",
+            RunState::Run => "run",
+            RunState::Finish => "finish",
+        });
+        if self.paused {
+            text.push_str(", paused");
+        }
+        if self.got_term {
+            text.push_str(", got TERM");
+        }
+        match (state, self.goal) {
+            (RunState::Down, _) | (RunState::Run | RunState::Finish, Goal::Up) => {}
+            (RunState::Run | RunState::Finish, Goal::Down) => text.push_str(", want down"),
+            (RunState::Run | RunState::Finish, Goal::Exit) => text.push_str(", want exit"),
+        }
+        text.push('\n');
+        text
+    }
+
+    fn started(&mut self, now: Duration, pid: u32, out: &mut Vec<Action>) {
+        match self.state {
+            State::Starting => {
+                self.state = State::Running { pid, life: Life { started: now, asked: false } };
+                out.push(Action::Stamp);
+            }
+            State::Finishing { life, .. } => self.state = State::Finish { pid, life },
+            State::Down { .. }
+            | State::Preparing
+            | State::Running { .. }
+            | State::Ended { .. }
+            | State::Finish { .. }
+            | State::Done => return,
+        }
+        (self.paused, self.got_term) = (false, false);
+        out.push(Action::Save);
+    }
+
+    fn exec_failed(&mut self, now: Duration, out: &mut Vec<Action>) {
+        match self.state {
+            // runsv(8): if ./run cannot be started the exit code is 111 and the status is 0.
+            State::Starting => {
+                (self.paused, self.got_term) = (false, false);
+                out.push(Action::Stamp);
+                self.run_ended(now, Exit::Code(111), Life { started: now, asked: false }, out);
+            }
+            State::Finishing { life, .. } => self.go_down(now, life, out),
+            State::Down { .. }
+            | State::Preparing
+            | State::Running { .. }
+            | State::Ended { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn fork_failed(&mut self, now: Duration) {
+        let at = Some(now + THROTTLE);
+        match self.state {
+            State::Starting => self.state = State::Down { start_at: at },
+            State::Finishing { exit, life } => self.state = State::Ended { exit, life, retry_at: at },
+            State::Down { .. }
+            | State::Preparing
+            | State::Running { .. }
+            | State::Ended { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn no_finish(&mut self, now: Duration, out: &mut Vec<Action>) {
+        match self.state {
+            State::Finishing { life, .. } => self.go_down(now, life, out),
+            State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Running { .. }
+            | State::Ended { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn ended(&mut self, now: Duration, exit: Exit, out: &mut Vec<Action>) {
+        match self.state {
+            State::Running { life, .. } => self.run_ended(now, exit, life, out),
+            State::Finish { life, .. } => self.go_down(now, life, out),
+            State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn run_ended(&mut self, now: Duration, exit: Exit, life: Life, out: &mut Vec<Action>) {
+        self.got_term = false;
+        if let Some(script) = &mut self.script {
+            script.late = true;
+        }
+        match self.role {
+            Role::Main => {
+                self.state = State::Ended { exit, life, retry_at: None };
+                if self.script.is_some() {
+                    out.push(Action::Save);
+                }
+            }
+            // runsv(8) starts ./finish for the service only.
+            Role::Log => self.go_down(now, life, out),
+        }
+    }
+
+    fn go_down(&mut self, now: Duration, life: Life, out: &mut Vec<Action>) {
+        self.got_term = false;
+        let too_soon = !life.asked && now < life.started + THROTTLE;
+        self.state = match self.goal {
+            Goal::Up if too_soon => State::Down { start_at: Some(now + THROTTLE) },
+            Goal::Up | Goal::Down | Goal::Exit => State::Down { start_at: None },
+        };
+        out.extend([Action::Stamp, Action::Save]);
+    }
+
+    fn control_done(&mut self, handled: bool, out: &mut Vec<Action>) {
+        let Some(Script { then, late }) = self.script.take() else { return };
+        match then {
+            Then::Start => match self.state {
+                State::Preparing => {
+                    self.state = State::Starting;
+                    out.push(Action::Run);
+                }
+                State::Down { .. }
+                | State::Starting
+                | State::Running { .. }
+                | State::Ended { .. }
+                | State::Finishing { .. }
+                | State::Finish { .. }
+                | State::Done => {}
+            },
+            Then::Stop => self.stop_after_script(handled || late, late, out),
+            Then::Nothing => {}
+            Then::Signal(command) => self.signal_after_script(command, handled || late, out),
+        }
+    }
+
+    fn stop_after_script(&mut self, handled: bool, late: bool, out: &mut Vec<Action>) {
+        if !handled {
+            self.got_term = true;
+            out.extend([Action::Signal(Command::Term), Action::Save]);
+        }
+        let letter = match self.goal {
+            Goal::Up => return,
+            Goal::Down => Command::Down.letter(),
+            Goal::Exit => Command::Exit.letter(),
+        };
+        if !late {
+            out.push(Action::Signal(Command::Continue));
+        }
+        self.control(letter, Then::Nothing, out);
+    }
+
+    fn signal_after_script(&mut self, command: Command, handled: bool, out: &mut Vec<Action>) {
+        if !handled {
+            out.push(Action::Signal(command));
+        }
+        match command {
+            Command::Pause => self.set_paused(true, out),
+            Command::Continue => self.set_paused(false, out),
+            Command::Up
+            | Command::Down
+            | Command::Once
+            | Command::Exit
+            | Command::Term
+            | Command::Kill
+            | Command::Hangup
+            | Command::Alarm
+            | Command::Interrupt
+            | Command::Quit
+            | Command::Usr1
+            | Command::Usr2 => {}
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool, out: &mut Vec<Action>) {
+        self.paused = paused;
+        out.push(Action::Save);
+    }
+
+    fn end_input(&mut self, out: &mut Vec<Action>) {
+        match self.role {
+            Role::Main => {}
+            Role::Log => {
+                self.input_ended = true;
+                self.goal = Goal::Exit;
+                self.cancel_start();
+                out.push(Action::Save);
+            }
+        }
+    }
+
+    /// Takes up what waits, until a script or a start is under way.
+    fn settle(&mut self, now: Duration, out: &mut Vec<Action>) {
+        while self.script.is_none() {
+            match self.state {
+                // Answered by the shell before anything else.
+                State::Starting | State::Finishing { .. } => return,
+                State::Done => {
+                    self.queue.clear();
+                    return;
+                }
+                State::Down { .. }
+                | State::Preparing
+                | State::Running { .. }
+                | State::Ended { .. }
+                | State::Finish { .. } => {}
+            }
+            if let Some(command) = self.queue.pop_front() {
+                self.command(command, out);
+            } else if !self.proceed(now, out) {
+                return;
+            }
+        }
+    }
+
+    /// What is due without a command; false when nothing is.
+    fn proceed(&mut self, now: Duration, out: &mut Vec<Action>) -> bool {
+        match self.state {
+            State::Down { start_at } => {
+                let start = match (start_at, self.goal) {
+                    (Some(at), _) => now >= at,
+                    (None, Goal::Up) => true,
+                    (None, Goal::Down) => false,
+                    (None, Goal::Exit) => {
+                        self.state = State::Done;
+                        out.push(Action::Done);
+                        return true;
+                    }
+                };
+                if start {
+                    self.prepare(out);
+                }
+                start
+            }
+            State::Ended { exit, life, retry_at } => {
+                let due = retry_at.is_none_or(|at| now >= at);
+                if due {
+                    let (code, status) = exit.finish_args();
+                    self.state = State::Finishing { exit, life };
+                    out.push(Action::Finish { code, status });
+                }
+                due
+            }
+            State::Preparing
+            | State::Starting
+            | State::Running { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => false,
+        }
+    }
+
+    /// One command, in its turn: no script runs.
+    fn command(&mut self, command: Command, out: &mut Vec<Action>) {
+        match command {
+            Command::Up => self.up(Goal::Up, out),
+            Command::Once => self.up(Goal::Down, out),
+            Command::Down => self.down(Goal::Down, out),
+            Command::Exit => match self.role {
+                Role::Main => self.down(Goal::Exit, out),
+                Role::Log => {}
+            },
+            Command::Term => {
+                if self.touch_running() {
+                    self.control(Command::Term.letter(), Then::Stop, out);
+                }
+            }
+            Command::Pause | Command::Continue => {
+                if self.touch_running() {
+                    self.control(command.letter(), Then::Signal(command), out);
+                } else {
+                    // runit sets and clears the flag even when nothing runs.
+                    self.set_paused(command == Command::Pause, out);
+                }
+            }
+            Command::Kill
+            | Command::Hangup
+            | Command::Alarm
+            | Command::Interrupt
+            | Command::Quit
+            | Command::Usr1
+            | Command::Usr2 => {
+                if self.touch_running() {
+                    self.control(command.letter(), Then::Signal(command), out);
+                }
+            }
+        }
+    }
+
+    fn up(&mut self, goal: Goal, out: &mut Vec<Action>) {
+        if self.input_ended {
+            return;
+        }
+        self.goal = goal;
+        out.push(Action::Save);
+        match &mut self.state {
+            State::Down { .. } => self.prepare(out),
+            // A level, not an edge: any number of `u` while it runs is one more run.
+            State::Running { life, .. } | State::Ended { life, .. } | State::Finish { life, .. } => {
+                life.asked |= goal == Goal::Up;
+            }
+            State::Preparing | State::Starting | State::Finishing { .. } | State::Done => {}
+        }
+    }
+
+    fn down(&mut self, goal: Goal, out: &mut Vec<Action>) {
+        self.goal = if self.input_ended { Goal::Exit } else { goal };
+        self.cancel_start();
+        out.push(Action::Save);
+        if self.touch_running() {
+            self.control(Command::Term.letter(), Then::Stop, out);
+        }
+    }
+
+    fn cancel_start(&mut self) {
+        match &mut self.state {
+            State::Down { start_at } => *start_at = None,
+            State::Preparing
+            | State::Starting
+            | State::Running { .. }
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    /// Whether ./run runs; if so its end will be one that was asked for.
+    fn touch_running(&mut self) -> bool {
+        match &mut self.state {
+            State::Running { life, .. } => {
+                life.asked = true;
+                true
+            }
+            State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => false,
+        }
+    }
+
+    fn prepare(&mut self, out: &mut Vec<Action>) {
+        self.state = State::Preparing;
+        self.control(Command::Up.letter(), Then::Start, out);
+    }
+
+    fn control(&mut self, letter: u8, then: Then, out: &mut Vec<Action>) {
+        self.script = Some(Script { then, late: false });
+        match self.role {
+            Role::Main => out.push(Action::Control(letter)),
+            // runsv(8): the control of the optional log service cannot be customized.
+            Role::Log => self.control_done(false, out),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

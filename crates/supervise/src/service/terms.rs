@@ -1,0 +1,121 @@
+//! The terms in which the shell and the machine speak: events in, actions out. Pure data; called by service.rs and unit.rs.
+
+use std::time::Duration;
+
+use crate::control::Command;
+
+/// runsv(8): a process that ends within this time after its start is started again only after this time.
+pub const THROTTLE: Duration = Duration::from_secs(1);
+
+/// Whose process it is: the log's obeys other rules (no `x`, no ./finish, no control/).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `service/run`
+    Main,
+    /// `service/log/run`
+    Log,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(u8),
+    /// By a signal; `core` when it was dumped.
+    Signal {
+        /// Signal number.
+        signal: u8,
+        /// Whether the system says that a core was dumped.
+        core: bool,
+    },
+    /// It was adopted from a runsv that was killed: only its parent could have learnt how it ended.
+    Unknown,
+}
+
+impl Exit {
+    /// The two arguments of ./finish: exit code or -1, and the low byte of the wait status (wait(2): the signal, and
+    /// bit 7 for a core). An unknown end is `-1 0`: not known to have exited normally, no signal known.
+    pub fn finish_args(self) -> (i32, u8) {
+        match self {
+            Exit::Code(code) => (i32::from(code), 0),
+            Exit::Signal { signal, core } => (-1, (signal & 0x7f) | if core { 0x80 } else { 0 }),
+            Exit::Unknown => (-1, 0),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A byte from supervise/control, or SIGTERM to runsv (as `x`).
+    Command(Command),
+    /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It could not be executed: as if it had exited with 111.
+    ExecFailed,
+    /// There is no process to be had now (fork failed): try again later.
+    ForkFailed,
+    /// There is no ./finish.
+    NoFinish,
+    /// ./run or ./finish, whichever exists, has ended.
+    Ended(Exit),
+    /// The script that [`Action::Control`] asked for has ended with 0 (`true`), otherwise, or is not there.
+    Control {
+        /// It has done what the signal is for.
+        handled: bool,
+    },
+    /// Log only: the service has exited for good and its end of the pipe is closed.
+    InputEnded,
+    /// The time of [`super::Service::deadline`] has come. Harmless at any other time.
+    Tick,
+}
+
+/// What the shell is to do. `Run`, `Finish` and `Control` are each answered by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start ./run. Answers: Started, ExecFailed, ForkFailed.
+    Run,
+    /// Start ./finish with these arguments, if it is there. Answers: Started, ExecFailed, ForkFailed, NoFinish.
+    Finish {
+        /// Exit code of ./run or -1.
+        code: i32,
+        /// Low byte of its wait status.
+        status: u8,
+    },
+    /// Start control/LETTER if it is executable. Answer: Control, at once or when it has ended.
+    Control(u8),
+    /// Send the signal that this command stands for to the process.
+    Signal(Command),
+    /// Take the wall clock for the status.
+    Stamp,
+    /// Write supervise/pid, stat, status.
+    Save,
+    /// Nothing runs and nothing ever will.
+    Done,
+}
+
+/// What an adopted process does; see [`super::Service::adopt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// ./run lives.
+    Run {
+        /// Its process id.
+        pid: u32,
+        /// When it started, CLOCK_BOOTTIME.
+        started: Duration,
+    },
+    /// ./finish lives.
+    Finish {
+        /// Its process id.
+        pid: u32,
+        /// When it started, CLOCK_BOOTTIME.
+        started: Duration,
+    },
+    /// ./run ended while no runsv watched: ./finish is still due.
+    RunEnded,
+    /// Nothing.
+    Nothing,
+}

@@ -1,0 +1,319 @@
+//! PURE: what svlogd does to a line: cutting the input into lines, replacing characters, matching patterns,
+//! and the time stamp in front.
+//!
+//! It is not: deciding where a line goes (config.rs has the rules) nor when a file is full (rotate.rs).
+//! Called by svlogd.rs. Source of the rules: svlogd(8) of runit 2.1.2, sections CONFIG and PATTERN MATCHING.
+
+use std::io::BufRead;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::control::Tai64n;
+
+/// A part of the input that is handed on as soon as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// A whole line of at most LEN bytes, without its newline.
+    Line(&'a [u8]),
+    /// The first LEN bytes of a longer line: all that patterns and replacing look at.
+    Head(&'a [u8]),
+    /// More of that longer line, copied as it is; `ends` when its newline is the last byte.
+    Tail { bytes: &'a [u8], ends: bool },
+}
+
+/// Cuts a stream of reads into [`Piece`]s. Holds at most LEN bytes.
+pub(super) struct Splitter {
+    len: usize,
+    /// The begin of a line whose end was not read yet.
+    carry: Vec<u8>,
+    /// The head of a long line was handed on, its newline was not read yet.
+    in_tail: bool,
+}
+
+impl Splitter {
+    /// `len` is the number of bytes of a line that patterns see (`-l`).
+    pub(super) fn new(len: usize) -> Splitter {
+        Splitter { len, carry: Vec::new(), in_tail: false }
+    }
+
+    /// Whether the input so far ends inside a line.
+    pub(super) fn inside_line(&self) -> bool {
+        self.in_tail || !self.carry.is_empty()
+    }
+
+    /// Hands on what `chunk` completes.
+    pub(super) fn feed(&mut self, chunk: &[u8], mut take: impl FnMut(Piece<'_>)) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let newline = find_newline(rest);
+            let end = newline.unwrap_or(rest.len());
+            let (text, after) = rest.split_at(end);
+            if self.in_tail {
+                let (bytes, after) = rest.split_at(newline.map_or(end, |at| at + 1));
+                take(Piece::Tail { bytes, ends: newline.is_some() });
+                self.in_tail = newline.is_none();
+                rest = after;
+            } else if self.carry.len() + text.len() > self.len {
+                rest = self.take_head(rest, &mut take);
+            } else if newline.is_some() {
+                self.take_line(text, &mut take);
+                rest = after.get(1..).unwrap_or_default();
+            } else {
+                self.carry.extend_from_slice(text);
+                rest = &[];
+            }
+        }
+    }
+
+    /// The input has ended: an unterminated last line is a line too.
+    pub(super) fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
+        if self.in_tail {
+            take(Piece::Tail { bytes: b"\n", ends: true });
+            self.in_tail = false;
+        } else if !self.carry.is_empty() {
+            self.take_line(&[], &mut take);
+        }
+    }
+
+    fn take_line(&mut self, text: &[u8], take: &mut impl FnMut(Piece<'_>)) {
+        if self.carry.is_empty() {
+            return take(Piece::Line(text));
+        }
+        self.carry.extend_from_slice(text);
+        take(Piece::Line(&self.carry));
+        self.carry.clear();
+    }
+
+    fn take_head<'a>(&mut self, rest: &'a [u8], take: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
+        let (head, after) = rest.split_at(self.len.saturating_sub(self.carry.len()).min(rest.len()));
+        self.carry.extend_from_slice(head);
+        take(Piece::Head(&self.carry));
+        self.carry.clear();
+        self.in_tail = true;
+        after
+    }
+}
+
+/// Position of the first newline. `skip_until` is std's way to libc's memchr, which is many times faster than a
+/// loop over bytes when the crate is compiled for size.
+fn find_newline(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    let skipped = rest.skip_until(b'\n').ok()?;
+    let last = skipped.checked_sub(1)?;
+    (bytes.get(last) == Some(&b'\n')).then_some(last)
+}
+
+/// Which bytes of a line are replaced, and by what (`-r`, `-R`).
+pub(super) struct Replace {
+    by: u8,
+    also: Vec<u8>,
+}
+
+impl Replace {
+    /// `None` when neither option was given: nothing is replaced then.
+    pub(super) fn new(by: Option<u8>, also: Option<&[u8]>) -> Option<Replace> {
+        if by.is_none() && also.is_none() {
+            return None;
+        }
+        Some(Replace { by: by.unwrap_or(b'_'), also: also.unwrap_or_default().to_vec() })
+    }
+
+    /// Replaces what is not printable ASCII, and what `-R` names.
+    pub(super) fn apply(&self, line: &mut [u8]) {
+        for byte in line.iter_mut().filter(|b| !(32..=126).contains(*b) || self.also.contains(*b)) {
+            *byte = self.by;
+        }
+    }
+}
+
+/// Whether a pattern matches the line.
+///
+/// `*` at the end: anything; else up to the first byte that is the pattern's next (no going back). `+c`: one or
+/// more c. When the line ends inside such a run of c the pattern has matched, whatever follows in it: runit does
+/// so, and filters rely on it.
+pub(super) fn matches(pattern: &[u8], line: &[u8]) -> bool {
+    let mut line = line;
+    let mut pattern = pattern;
+    while let Some((&token, after)) = pattern.split_first() {
+        pattern = after;
+        match token {
+            b'*' => {
+                let Some(next) = pattern.first() else { return true };
+                let Some(skip) = line.iter().position(|b| b == next) else { return false };
+                line = line.get(skip..).unwrap_or_default();
+            }
+            b'+' => {
+                let Some((repeated, after)) = pattern.split_first() else { return line.is_empty() };
+                if line.first() != Some(repeated) {
+                    return false;
+                }
+                let Some(run) = line.iter().position(|b| b != repeated) else { return true };
+                line = line.get(run..).unwrap_or_default();
+                pattern = after;
+            }
+            literal => match line.split_first() {
+                Some((byte, rest)) if *byte == literal => line = rest,
+                Some(_) | None => return false,
+            },
+        }
+    }
+    line.is_empty()
+}
+
+/// What is put in front of each line (`-t` given once, twice, three times).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StampKind {
+    /// Nothing.
+    None,
+    /// `@` and 24 hexadecimal digits.
+    Tai64n,
+    /// `YYYY-MM-DD_HH:MM:SS.fffff`
+    Underscore,
+    /// `YYYY-MM-DDTHH:MM:SS.fffff`
+    T,
+}
+
+/// The stamp of a time with the blank behind it; empty for [`StampKind::None`]. UTC.
+pub(super) fn stamp(kind: StampKind, time: SystemTime) -> String {
+    let separator = match kind {
+        StampKind::None => return String::new(),
+        StampKind::Tai64n => return format!("@{} ", Tai64n::from_system_time(time).to_hex()),
+        StampKind::Underscore => '_',
+        StampKind::T => 'T',
+    };
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (days, second_of_day) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}.{:05} ",
+        second_of_day / 3600,
+        second_of_day / 60 % 60,
+        second_of_day % 60,
+        since.subsec_micros() / 10
+    )
+}
+
+/// Year, month, day of a number of days since 1970-01-01, Gregorian.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // Counted in years that begin on 1 March, so that the leap day is the last day of its year; 719_468 is the
+    // number of days from 0000-03-01 to 1970-01-01, 146_097 the days in 400 years.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // 153 days in five months from March on.
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the splitter hands on for these reads, as text: `L:` line, `H:` head, `T:` tail.
+    fn split(len: usize, reads: &[&str], finish: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut take = |piece: Piece<'_>| {
+            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+            out.push(match piece {
+                Piece::Line(b) => format!("L:{}", text(b)),
+                Piece::Head(b) => format!("H:{}", text(b)),
+                Piece::Tail { bytes, ends } => format!("T{}:{}", u8::from(ends), text(bytes).escape_debug()),
+            });
+        };
+        let mut splitter = Splitter::new(len);
+        for read in reads {
+            splitter.feed(read.as_bytes(), &mut take);
+        }
+        if finish {
+            splitter.finish(&mut take);
+        }
+        out
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_reads_fall() {
+        let whole = "a\n\nbcd\nlonger than ten\nexactly 10\nlast";
+        let want = ["L:a", "L:", "L:bcd", "H:longer tha", "T1:n ten\\n", "L:exactly 10", "L:last"];
+        assert_eq!(split(10, &[whole], true), want);
+        for cut in 0..whole.len() {
+            let (one, two) = whole.split_at(cut);
+            let mut got = split(10, &[one, two], true);
+            // A tail may come in two parts: join them.
+            while let Some(at) = got.iter().position(|p| p.starts_with("T0:")) {
+                let first = got.remove(at);
+                got[at] = got[at].replacen("T1:", &format!("T1:{}", &first[3..]), 1);
+            }
+            assert_eq!(got, want, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_unterminated_line_waits_for_its_end() {
+        assert_eq!(split(10, &["ab", "c"], false), Vec::<String>::new());
+        assert_eq!(split(10, &["ab", "c\n"], false), ["L:abc"]);
+        assert_eq!(split(10, &["ab", "c"], true), ["L:abc"]);
+        assert_eq!(split(2, &["abc"], true), ["H:ab", "T0:c", "T1:\\n"]);
+        assert_eq!(split(10, &["a\n"], true), ["L:a"]);
+    }
+
+    #[test]
+    fn patterns_as_debian_svlogd_matches_them() {
+        // (pattern, lines that match, lines that do not): seen with runit 2.1.2-54.
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("", &[""], &["a"]),
+            ("*", &["", "a"], &[]),
+            ("a", &["a"], &["", "ab", "b"]),
+            ("ab*c", &["abc", "abxc", "ab*c"], &["abcc", "abxcxc"]),
+            ("a+b", &["ab", "abb"], &["abc", "b"]),
+            // The line ends inside the run of b: matched.
+            ("a+bb", &["ab", "abb", "abbb"], &["a"]),
+            ("a*+bc", &[], &["axbc", "axxbbc", "abc", "ac"]),
+            ("a**b", &["a*b", "ax*b", "ax**b"], &["ab", "axb"]),
+            ("a++b", &["a+b", "a++b", "a+"], &["ab"]),
+            ("a+*", &["a*", "a**"], &["ab"]),
+            ("a+", &["a"], &["a+", "a++"]),
+            ("*: *: pid *", &["x: y: pid 4", "x: y: pid "], &["2005: tcpsvd: info: pid 1"]),
+        ];
+        for (pattern, yes, no) in table {
+            for line in *yes {
+                assert!(matches(pattern.as_bytes(), line.as_bytes()), "{pattern:?} {line:?}");
+            }
+            for line in *no {
+                assert!(!matches(pattern.as_bytes(), line.as_bytes()), "{pattern:?} {line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn replacing_covers_control_bytes_high_bytes_and_the_named_ones() {
+        let replaced = |by, also: Option<&str>, line: &str| {
+            let mut line = line.as_bytes().to_vec();
+            Replace::new(by, also.map(str::as_bytes)).unwrap().apply(&mut line);
+            String::from_utf8(line).unwrap()
+        };
+        assert_eq!(replaced(Some(b'.'), None, "a\u{1}b\tc\u{e4} ~\u{7f}"), "a.b.c.. ~.");
+        assert_eq!(replaced(None, Some("q"), "a\u{1}q"), "a__");
+        assert_eq!(replaced(Some(b'X'), Some("qw"), "qaw\t"), "XaXX");
+        assert!(Replace::new(None, None).is_none());
+    }
+
+    #[test]
+    fn stamps_of_known_moments() {
+        let at = |secs, nanos| UNIX_EPOCH + Duration::new(secs, nanos);
+        let table = [
+            (0, 0, "1970-01-01_00:00:00.00000 "),
+            (951_782_400, 0, "2000-02-29_00:00:00.00000 "),
+            (951_868_799, 999_999_999, "2000-02-29_23:59:59.99999 "),
+            (1_794_938_561, 394_570_000, "2026-11-17_18:02:41.39457 "),
+            (4_107_542_400, 10_000, "2100-03-01_00:00:00.00001 "),
+        ];
+        for (secs, nanos, want) in table {
+            assert_eq!(stamp(StampKind::Underscore, at(secs, nanos)), want);
+            assert_eq!(stamp(StampKind::T, at(secs, nanos)), want.replace('_', "T"));
+        }
+        assert_eq!(stamp(StampKind::Tai64n, at(0, 1)), "@400000000000000a00000001 ");
+        assert_eq!(stamp(StampKind::None, at(0, 1)), "");
+    }
+}

@@ -1,0 +1,117 @@
+//! The only unsafe file of the crate: the few system calls that nix and std have no safe form of.
+//!
+//! What it is not: logic. Called by runsv.rs, runsvdir.rs, unit.rs, sv.rs, svlogd and chpst.rs.
+#![expect(unsafe_code, reason = "signal handlers, pidfd, close_range, setsid and nice have no safe wrapper")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::service::Exit;
+
+/// The write end of the signal pipe; -1 before there is one. It stays open for the life of the process.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    let errno = Errno::last_raw();
+    let byte = u8::try_from(signal).unwrap_or(0);
+    // SAFETY: write(2) is async-signal-safe (signal-safety(7)); `byte` is live for the call. A full pipe (EAGAIN)
+    // already says what this byte would say.
+    unsafe { libc::write(SIGNAL_PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
+    Errno::set_raw(errno);
+}
+
+/// Catches these signals: each writes its number into the pipe whose read end is returned. They are unblocked, as a
+/// careless parent may have left them blocked; nothing is ever blocked here, since children inherit the mask.
+pub(crate) fn signal_pipe(signals: &[Signal]) -> io::Result<OwnedFd> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    SIGNAL_PIPE.store(write.into_raw_fd(), Ordering::Relaxed);
+    let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
+    let action = SigAction::new(SigHandler::Handler(on_signal), flags, SigSet::empty());
+    let mut set = SigSet::empty();
+    for signal in signals {
+        // SAFETY: the handler only calls write(2), keeps errno, and touches no other state than an atomic.
+        unsafe { sigaction(*signal, &action) }?;
+        set.add(*signal);
+    }
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None)?;
+    Ok(read)
+}
+
+/// CLOCK_BOOTTIME: keeps counting through suspend, and no one sets it.
+pub(crate) fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// A descriptor for a process that is not a child of ours; poll(2) reads it as readable when the process has ended.
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: pidfd_open(2) takes two integers and touches no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it. It is close-on-exec by definition.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to exactly the process that `pidfd` names, whatever its number means by now.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: pidfd_send_signal(2) with a null siginfo reads no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, no_info, 0) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Whatever descriptors the parent leaked beyond 0, 1, 2: our children shall not have them. A kernel without the call
+/// (before 5.11) leaves them as they are, as runit does.
+pub(crate) fn close_leaked_on_exec() {
+    // SAFETY: close_range(2) takes three integers; CLOSE_RANGE_CLOEXEC closes nothing now, so no owner is robbed.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// The child will be the leader of a new session: setsid(2) between fork and exec.
+pub(crate) fn new_session(command: &mut Command) {
+    let setsid = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: setsid(2) is async-signal-safe; the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(setsid) };
+}
+
+/// A child that has ended, and how; `None` when no other has. nix's waitpid(2) loses one that a real-time signal killed.
+pub(crate) fn reap() -> Option<(u32, Exit)> {
+    let mut status = 0;
+    // SAFETY: waitpid(2) writes one int, to `status`, which lives through the call.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0)?;
+    let byte = |n: i32| u8::try_from(n & 0xff).unwrap_or(0);
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Code(byte(libc::WEXITSTATUS(status)))
+    } else {
+        Exit::Signal { signal: byte(libc::WTERMSIG(status)), core: libc::WCOREDUMP(status) }
+    };
+    Some((pid, exit))
+}
+
+/// Adds to the nice value; what is out of range is clamped by the kernel. nice(2).
+pub(crate) fn nice(increment: i32) -> nix::Result<()> {
+    // -1 is also a good result: only errno tells.
+    Errno::clear();
+    // SAFETY: takes and returns plain integers.
+    let value = unsafe { libc::nice(increment) };
+    if value == -1 && Errno::last_raw() != 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Gives SIGPIPE its default action back before an exec: std ignores it in every Rust program, and an ignored
+/// signal stays ignored in the program that follows.
+pub(crate) fn default_sigpipe() {
+    // SAFETY: installs no handler of ours, only the default action.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}

@@ -1,0 +1,283 @@
+//! The world of one test: network namespaces, cables between them, processes in them.
+//!
+//! Made by [`crate::isolated`] (or by a program after [`crate::isolated_main`]); everything is inside namespaces that
+//! die with the process, so nothing here cleans up the kernel. What cannot be set up panics, with the command and
+//! what it printed: this is a test kit. Called by tests/netns, demo and bench.
+
+#![expect(clippy::disallowed_methods, reason = "starts processes")]
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::proc::{LogDir, Proc};
+
+/// One test's world.
+#[derive(Debug)]
+pub struct Lab {
+    dir: PathBuf,
+    logs: LogDir,
+    cables: Cell<u32>,
+}
+
+/// One end of a cable.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Name of the namespace.
+    pub net: String,
+    /// Name of the interface in it.
+    pub interface: String,
+}
+
+/// A veth pair. `near` is the appliance's end; to pull the cable, the `far` end is set down, so that the appliance sees
+/// what it sees on a real wire: its interface stays up and loses its carrier.
+#[derive(Clone, Debug)]
+pub struct Cable {
+    /// The end whose carrier [`Cable::pull`] takes away.
+    pub near: End,
+    /// The other end.
+    pub far: End,
+}
+
+/// A network namespace of the lab.
+#[derive(Clone, Debug)]
+pub struct Net {
+    name: String,
+    logs: LogDir,
+    bin: PathBuf,
+}
+
+impl Lab {
+    /// Only inside a private world: it writes below /run.
+    pub fn new() -> Lab {
+        let dir = PathBuf::from("/run/lab");
+        for sub in ["bin", "log"] {
+            fs::create_dir_all(dir.join(sub)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        }
+        Lab { logs: LogDir::new(dir.join("log")), dir, cables: Cell::new(0) }
+    }
+
+    /// A private directory (a tmpfs) for the test's files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes a directory below [`Lab::dir`].
+    pub fn make_dir(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        path
+    }
+
+    /// Covers `path` with an empty tmpfs, for a program that has its state directory compiled in (/var/lib/...).
+    pub fn cover(&self, path: &str) {
+        run("mount", &["-t", "tmpfs", "netsv-lab", path]);
+    }
+
+    /// Links every applet of the netsv under test into a directory that is first in the PATH of all commands in the
+    /// lab's namespaces. Without this call they find the system's own programs.
+    pub fn use_netsv(&self, netsv: &Path) {
+        let said = run(&netsv.to_string_lossy(), &["--list"]);
+        for applet in said.lines() {
+            let link = self.dir.join("bin").join(applet);
+            let _ = fs::remove_file(&link);
+            symlink(netsv, &link).unwrap_or_else(|e| panic!("{}: {e}", link.display()));
+        }
+    }
+
+    /// Makes a named network namespace, loopback up.
+    pub fn net(&self, name: &str) -> Net {
+        run("ip", &["netns", "add", name]);
+        run("ip", &["-n", name, "link", "set", "lo", "up"]);
+        Net { name: name.to_owned(), logs: self.logs.clone(), bin: self.dir.join("bin") }
+    }
+
+    /// Plugs a cable: `interface` in `near` to `far_interface` in `far`. Both ends are up; addresses are the caller's.
+    pub fn cable(&self, near: (&Net, &str), far: (&Net, &str)) -> Cable {
+        self.cables.set(self.cables.get() + 1);
+        let ends = [near, far].map(|(net, interface)| End { net: net.name.clone(), interface: interface.to_owned() });
+        let [near, far] = ends;
+        let peer = ["type", "veth", "peer", "name", &far.interface, "netns", &far.net];
+        let link = ["-n", &near.net, "link", "add", &near.interface];
+        run("ip", &[&link[..], &peer[..]].concat());
+        for end in [&near, &far] {
+            // Locally administered, stable over runs: the same machine, the same leases.
+            let last = if end.interface == near.interface && end.net == near.net { 1 } else { 2 };
+            let mac = format!("02:00:00:00:{:02x}:{last:02x}", self.cables.get());
+            run("ip", &["-n", &end.net, "link", "set", &end.interface, "address", &mac, "up"]);
+        }
+        Cable { near, far }
+    }
+
+    /// `ip -j ARGS` in the lab's outer namespace.
+    pub fn ip_json(&self, args: &[&str]) -> Value {
+        parse_json(&run("ip", &[&["-j"], args].concat()))
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.logs.print_all();
+        }
+    }
+}
+
+impl Cable {
+    /// Takes the carrier away from the near end.
+    pub fn pull(&self) {
+        run("ip", &["-n", &self.far.net, "link", "set", &self.far.interface, "down"]);
+    }
+
+    /// Gives it back.
+    pub fn plug(&self) {
+        run("ip", &["-n", &self.far.net, "link", "set", &self.far.interface, "up"]);
+    }
+}
+
+impl Net {
+    /// Its name for `ip netns exec`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// File of the namespace, for setns(2).
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// A command in this namespace, its PATH led by the applets of [`Lab::use_netsv`]. Its pid is the program's own:
+    /// `ip netns exec` execs.
+    pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
+        let mut command = Command::new("ip");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.bin.display()));
+        command.args(["netns", "exec", &self.name]).args(argv).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end and returns what it printed; a failure panics.
+    #[track_caller]
+    pub fn run(&self, argv: &[&str]) -> String {
+        let output = self.try_run(argv);
+        assert_success(&argv.join(" "), &output)
+    }
+
+    /// Runs to the end, whatever comes of it.
+    #[track_caller]
+    pub fn try_run(&self, argv: &[&str]) -> Output {
+        self.command(argv).output().unwrap_or_else(|e| panic!("ip netns exec {} {argv:?}: {e}", self.name))
+    }
+
+    /// Starts a long-running program; its output goes to a log that is printed when the test fails. It is killed when the
+    /// [`Proc`] is dropped.
+    #[track_caller]
+    pub fn spawn(&self, argv: &[&str]) -> Proc {
+        self.spawn_command(argv.first().copied().unwrap_or("empty"), self.command(argv))
+    }
+
+    /// As [`Net::spawn`], for a command from [`Net::command`] with an environment or directory of its own.
+    #[track_caller]
+    pub fn spawn_command(&self, name: &str, command: Command) -> Proc {
+        Proc::spawn(&self.logs, &format!("{}.{name}", self.name), command)
+    }
+
+    /// `ip ARGS` in this namespace without a mount namespace of its own: fast; a failure panics.
+    #[track_caller]
+    pub fn ip(&self, args: &[&str]) -> String {
+        run("ip", &[&["-n", &self.name], args].concat())
+    }
+
+    /// `ip -j ARGS` in this namespace, parsed. `ip -j` prints nothing at all for an empty list: that is `[]`.
+    #[track_caller]
+    pub fn ip_json(&self, args: &[&str]) -> Value {
+        parse_json(&run("ip", &[&["-n", &self.name, "-j"], args].concat()))
+    }
+
+    /// Adds an address (ADDR/LEN) to an interface.
+    #[track_caller]
+    pub fn address(&self, interface: &str, address: &str) {
+        self.ip(&["address", "add", address, "dev", interface]);
+    }
+
+    /// Addresses of the interface as ADDR/LEN, IPv4 only.
+    #[track_caller]
+    pub fn addresses(&self, interface: &str) -> Vec<String> {
+        let links = self.ip_json(&["-4", "address", "show", "dev", interface]);
+        let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
+        infos.filter_map(|info| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"].as_u64()?))).collect()
+    }
+
+    /// IPv4 default routes that the kernel would use, as (interface, gateway, metric), best first: those it flags `dead`
+    /// (no carrier, ignore_routes_with_linkdown) are left out.
+    #[track_caller]
+    pub fn default_routes(&self) -> Vec<(String, String, u64)> {
+        let routes = self.ip_json(&["-4", "route", "show", "default"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut found: Vec<_> = (routes.as_array().into_iter().flatten())
+            .filter(|r| !r["flags"].as_array().into_iter().flatten().any(|flag| flag == "dead"))
+            .map(|r| (text(&r["dev"]), text(&r["gateway"]), r["metric"].as_u64().unwrap_or(0)))
+            .collect();
+        found.sort_by_key(|(_, _, metric)| *metric);
+        found
+    }
+
+    /// Interface that the kernel would use for `target` now; `None` when it is unreachable.
+    #[track_caller]
+    pub fn route_to(&self, target: &str) -> Option<String> {
+        let output = Command::new("ip").args(["-n", &self.name, "-j", "route", "get", target]).output().ok()?;
+        let routes: Value = serde_json::from_slice(&output.stdout).ok()?;
+        Some(routes[0]["dev"].as_str()?.to_owned())
+    }
+
+    /// Writes a sysctl of this namespace, named as below /proc/sys (`net/ipv4/ip_forward`).
+    #[track_caller]
+    pub fn sysctl(&self, name: &str, value: &str) {
+        self.run(&["sh", "-c", &format!("echo {value} >/proc/sys/{name}")]);
+    }
+
+    /// One ping is answered within a second.
+    pub fn pings(&self, target: &str) -> bool {
+        self.try_run(&["ping", "-n", "-c1", "-W1", target]).status.success()
+    }
+}
+
+/// A program in PATH or in the sbin directories.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+#[track_caller]
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert_success(&format!("{program} {}", args.join(" ")), &output)
+}
+
+#[track_caller]
+fn assert_success(what: &str, output: &Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{what}: {}\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    stdout
+}
+
+#[track_caller]
+fn parse_json(text: &str) -> Value {
+    if text.trim().is_empty() {
+        return Value::Array(Vec::new());
+    }
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("not JSON: {e}: {text}"))
+}

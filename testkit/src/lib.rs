@@ -1,0 +1,25 @@
+//! Test kit of netsv: isolated worlds of network namespaces, cables, servers, pings, a timeline.
+//!
+//! For tests, demo and bench only; nothing of it is in the netsv binary. Start at [`isolated`] (a test) or
+//! [`isolated_main`] (a program), which give a [`Lab`]; tests/netns/main.rs shows one whole test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test kit fails loudly")]
+
+pub mod appliance;
+pub mod dhcpd;
+mod isolate;
+mod lab;
+pub mod probe;
+mod proc;
+mod subject;
+pub mod timeline;
+pub mod uplinks;
+mod wait;
+
+pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_main, possible};
+pub use lab::{Cable, End, Lab, Net, find_program};
+pub use nix::sys::signal::Signal;
+pub use proc::{Proc, is_running, kill_9, pids_where};
+pub use serde_json::Value;
+pub use subject::{Subject, netsv, original};
+pub use wait::{holds_for, poll_for, wait_for, wait_until};

@@ -1,0 +1,147 @@
+//! The multi-call binary: which applet runs, and what the binary says about itself.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const NETSV: &str = env!("CARGO_BIN_EXE_netsv");
+
+fn netsv(args: &[&str]) -> Output {
+    Command::new(NETSV).args(args).env_remove("RUST_BACKTRACE").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn listed() -> Vec<String> {
+    let output = netsv(&["--list"]);
+    assert_eq!(output.status.code(), Some(0));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("multicall-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn every_supervision_program_is_listed_once() {
+    let names = listed();
+    let unique: BTreeSet<&String> = names.iter().collect();
+    assert_eq!(unique.len(), names.len());
+    for name in [
+        "runsvdir",
+        "runsv",
+        "sv",
+        "svc",
+        "svok",
+        "svlogd",
+        "chpst",
+        "setuidgid",
+        "envdir",
+        "envuidgid",
+        "softlimit",
+        "setlock",
+    ] {
+        assert!(names.iter().any(|n| n == name), "{name}");
+    }
+}
+
+#[cfg(feature = "daemons")]
+#[test]
+fn the_daemons_are_listed() {
+    let names = listed();
+    for name in ["udhcpc", "ifplugd", "fw"] {
+        assert!(names.iter().any(|n| n == name), "{name}");
+    }
+}
+
+#[test]
+fn the_name_it_is_called_by_picks_the_applet() {
+    let dir = scratch("name");
+    symlink(NETSV, dir.join("chpst")).unwrap();
+    let through_link = Command::new(dir.join("chpst")).args(["sh", "-c", "exit 7"]).output().unwrap();
+    assert_eq!(through_link.status.code(), Some(7));
+    let through_argv0 = Command::new(NETSV).arg0("/any/where/chpst").args(["sh", "-c", "exit 8"]).output().unwrap();
+    assert_eq!(through_argv0.status.code(), Some(8));
+    let through_argument = netsv(&["chpst", "sh", "-c", "exit 9"]);
+    assert_eq!(through_argument.status.code(), Some(9));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn an_unknown_applet_is_named_and_exit_100() {
+    let output = netsv(&["frobnicate", "-x"]);
+    assert_eq!(output.status.code(), Some(100));
+    assert_eq!(text(&output.stderr), "netsv: fatal: no applet \"frobnicate\": see netsv --list\n");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn without_arguments_it_prints_its_usage_and_exits_100() {
+    let output = netsv(&[]);
+    assert_eq!(output.status.code(), Some(100));
+    assert!(text(&output.stderr).starts_with("usage: netsv APPLET"));
+    let help = netsv(&["--help"]);
+    assert_eq!((help.status.code(), text(&help.stdout)), (Some(0), text(&output.stderr)));
+}
+
+#[test]
+fn version_is_the_packages() {
+    let output = netsv(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("netsv {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn install_makes_a_link_per_applet_and_replaces_old_ones() {
+    let dir = scratch("install").join("new/bin");
+    for round in 0..2 {
+        let output = netsv(&["--install", dir.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{round}: {}", text(&output.stderr));
+        let made: BTreeSet<String> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(made, listed().into_iter().collect());
+        for name in &made {
+            let target = fs::read_link(dir.join(name)).unwrap();
+            assert_eq!(fs::canonicalize(target).unwrap(), fs::canonicalize(NETSV).unwrap());
+        }
+        // The second round finds a stale link.
+        fs::remove_file(dir.join("sv")).unwrap();
+        symlink("/nonexistent", dir.join("sv")).unwrap();
+    }
+    fs::remove_dir_all(dir.parent().unwrap().parent().unwrap()).unwrap();
+}
+
+#[test]
+fn install_fails_with_111_where_it_cannot_write() {
+    let output = netsv(&["--install", "/proc/nonexistent"]);
+    assert_eq!(output.status.code(), Some(111));
+    assert!(text(&output.stderr).starts_with("netsv: fatal: unable to install into /proc/nonexistent: "));
+    assert_eq!(netsv(&["--install"]).status.code(), Some(100));
+}
+
+#[test]
+fn the_man_page_names_every_applet_and_option() {
+    let page = include_str!("../man/netsv.8");
+    for name in listed() {
+        let named = page.lines().any(|line| {
+            line.starts_with(&format!(".It Xr {name} 8"))
+                || line == format!(".Nm {name}")
+                || line == format!(".Nm {name} ,")
+                || line == format!(".Nm {name} .")
+        });
+        assert!(named, "{name}");
+    }
+    for option in ["list", "install", "version", "help"] {
+        assert!(page.lines().any(|line| line.starts_with(&format!(".It Fl -{option}"))), "--{option}");
+    }
+}

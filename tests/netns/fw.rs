@@ -1,0 +1,467 @@
+//! fw in a real kernel: an appliance with two uplinks and a LAN, records written by hand, everything checked with ip,
+//! nft, conntrack and pings.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use testkit::{Cable, Lab, Net, Value, isolated, wait_until};
+
+use crate::ours;
+
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// The appliance `home` between two providers and a LAN host; 198.51.100.1 is behind both providers.
+pub(crate) struct World {
+    pub(crate) home: Net,
+    pub(crate) isp: [Net; 2],
+    pub(crate) lan: Net,
+    pub(crate) cables: [Cable; 3],
+    pub(crate) dir: PathBuf,
+}
+
+impl World {
+    fn new(lab: &Lab) -> World {
+        ours(lab);
+        let home = lab.net("home");
+        let isp = [lab.net("isp0"), lab.net("isp1")];
+        let lan = lab.net("lan");
+        let cables = [
+            lab.cable((&home, "eth0"), (&isp[0], "cust")),
+            lab.cable((&home, "eth1"), (&isp[1], "cust")),
+            lab.cable((&home, "lan0"), (&lan, "port")),
+        ];
+        for (net, n) in isp.iter().zip(0..) {
+            net.address("cust", &format!("10.{n}.0.1/24"));
+            net.address("lo", "198.51.100.1/32");
+        }
+        lan.address("port", "192.168.5.2/24");
+        lan.ip(&["route", "add", "default", "via", "192.168.5.1"]);
+        let dir = lab.make_dir("fw");
+        for sub in ["conf", "dyn", "etc"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        let world = World { home, isp, lan, cables, dir };
+        world.record("conf/lan", "if=lan0 ipmask=192.168.5.1/24");
+        world
+    }
+
+    /// With a lease on both uplinks, applied.
+    pub(crate) fn leased(lab: &Lab) -> World {
+        let world = World::new(lab);
+        world.lease(0, 3600);
+        world.lease(1, 3600);
+        world.apply();
+        world
+    }
+
+    pub(crate) fn lease(&self, n: usize, secs: u64) {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let end = uptime.split('.').next().unwrap().parse::<u64>().unwrap() + secs;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        self.record(
+            &format!("dyn/dhcp_eth{n}"),
+            &format!(
+                "if=eth{n} ipmask=10.{n}.0.5/24 gw=10.{n}.0.1 net=0/0 dns=192.0.2.{n} lease_end_boottime={end} boot_id={}",
+                &boot[..8]
+            ),
+        );
+    }
+
+    pub(crate) fn health(&self, n: usize, health: &str) {
+        self.record(&format!("dyn/link_eth{n}"), &format!("if=eth{n} health={health}"));
+    }
+
+    pub(crate) fn record(&self, name: &str, fields: &str) {
+        let text: String = fields.split(' ').map(|f| format!("{}\n", f.replacen('=', "[$cfg]=", 1))).collect();
+        self.write(&format!("{name}.ipconf"), &format!("let cfg=cfg+1\n{text}"));
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.join(name), text).unwrap();
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.dir.join(name)).unwrap();
+    }
+
+    pub(crate) fn etc(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join("etc").join(name)).unwrap_or_default()
+    }
+
+    /// Runs the words after `before` (as `setpriv ...`) in the appliance.
+    fn fw_with(&self, before: &[&str], word: &str) -> Output {
+        let argv = [before, &["fw", word]].concat();
+        let mut command = self.home.command(&argv);
+        for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
+            command.env(format!("FW_{variable}"), self.dir.join(sub));
+        }
+        command.env("SVDIR", "/nonexistent").output().unwrap()
+    }
+
+    pub(crate) fn fw(&self, word: &str) -> (i32, String) {
+        let output = self.fw_with(&[], word);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn apply(&self) {
+        assert_eq!(self.fw("apply"), (0, String::new()));
+    }
+
+    pub(crate) fn nft(&self) -> String {
+        self.home.run(&["nft", "-s", "list", "ruleset"])
+    }
+
+    /// Lines of `conntrack -L` about the pings.
+    pub(crate) fn flows(&self) -> String {
+        self.home.run(&["conntrack", "-L", "-p", "icmp"])
+    }
+}
+
+pub(crate) fn list(value: &Value) -> Vec<&Value> {
+    value.as_array().into_iter().flatten().collect()
+}
+
+#[test]
+fn records_become_addresses_routes_and_files_that_bear_our_mark() {
+    isolated(&["nft", "ping"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        w.lease(1, 3600);
+        let (code, text) = w.fw("plan");
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("+ route default via 10.0.0.1 dev eth0 metric 100"), "{text}");
+        assert_eq!(w.home.addresses("eth0"), [] as [&str; 0], "plan writes nothing");
+        w.apply();
+        assert_eq!(w.fw("plan"), (0, String::new()));
+
+        let default = |n: usize, metric| (format!("eth{n}"), format!("10.{n}.0.1"), metric);
+        assert_eq!(w.home.default_routes(), [default(0, 100), default(1, 200)]);
+        let routes = w.home.ip_json(&["-4", "-N", "route", "show"]);
+        assert_eq!(list(&routes).len(), 5, "{routes}");
+        assert!(list(&routes).iter().all(|r| r["protocol"] == "213"), "{routes}");
+        let links = w.home.ip_json(&["-4", "address", "show", "dev", "eth0"]);
+        let address = &links[0]["addr_info"][0];
+        assert_eq!((&address["local"], &address["broadcast"]), (&"10.0.0.5".into(), &"10.0.0.255".into()));
+        let left = address["valid_life_time"].as_u64().unwrap();
+        assert!((3590..=3600).contains(&left), "{address}");
+        assert!(w.etc("resolv.conf").ends_with("nameserver 192.0.2.0\nnameserver 192.0.2.1\n"));
+        assert!(w.etc("hosts").contains("127.0.0.1 localhost\n"));
+        assert!(w.lan.pings("198.51.100.1"), "through masquerading: the provider has no route back to the LAN");
+
+        w.remove("dyn/dhcp_eth0.ipconf");
+        w.remove("dyn/dhcp_eth1.ipconf");
+        w.apply();
+        assert_eq!(w.home.default_routes(), []);
+        assert_eq!(w.home.addresses("eth0"), [] as [&str; 0]);
+        assert_eq!(w.home.addresses("lan0"), ["192.168.5.1/24"]);
+    });
+}
+
+#[test]
+fn an_unchanged_run_writes_nothing_to_the_kernel() {
+    isolated(&["nft", "nft"], |lab| {
+        let w = World::leased(lab);
+        let sentinel = |n: u8| {
+            w.home.ip(&["route", "add", "blackhole", &format!("203.0.113.{n}")]);
+            w.home.run(&["nft", "add", "table", "ip", &format!("sentinel{n}")]);
+        };
+        let ip = w.home.spawn(&["ip", "monitor", "link", "address", "route", "rule", "netconf"]);
+        let nft = w.home.spawn(&["nft", "monitor"]);
+        wait_until("both monitors listen", SOON, || {
+            w.home.try_run(&["ip", "route", "del", "blackhole", "203.0.113.1"]);
+            w.home.try_run(&["nft", "delete", "table", "ip", "sentinel1"]);
+            sentinel(1);
+            ip.log().contains("203.0.113.1") && nft.log().contains("sentinel1")
+        });
+        let count = |text: String, what: &str| text.lines().filter(|l| !l.contains(what)).count();
+        let before = (count(ip.log(), "203.0.113"), nft.log().lines().filter(|l| l.contains("netsv")).count());
+        w.apply();
+        w.apply();
+        sentinel(2);
+        ip.wait_log("203.0.113.2", SOON);
+        nft.wait_log("sentinel2", SOON);
+        let after = (count(ip.log(), "203.0.113"), nft.log().lines().filter(|l| l.contains("netsv")).count());
+        assert_eq!(after, before, "{}\n{}", ip.log(), nft.log());
+    });
+}
+
+#[test]
+fn foreign_objects_stay_byte_for_byte() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.home.address("eth0", "203.0.113.9/28");
+        w.home.ip(&["route", "add", "172.16.0.0/12", "via", "203.0.113.1", "metric", "7"]);
+        w.home.ip(&["route", "add", "default", "via", "203.0.113.1", "dev", "eth0", "metric", "100", "table", "77"]);
+        w.home.ip(&["rule", "add", "from", "203.0.113.9", "table", "77"]);
+        w.home.run(&["nft", "add table inet mine; add chain inet mine c; add rule inet mine c tcp dport 1 drop"]);
+        let foreign = || {
+            let routes = w.home.ip(&["route", "show", "table", "all", "proto", "boot"]);
+            let kernel = w.home.ip(&["-4", "route", "show", "proto", "kernel", "table", "main"]);
+            let rules = w.home.ip(&["rule"]);
+            let address = w.home.ip(&["address", "show", "to", "203.0.113.9"]);
+            (routes, kernel, rules, address, w.home.run(&["nft", "list", "table", "inet", "mine"]))
+        };
+        let before = foreign();
+        w.lease(0, 3600);
+        w.lease(1, 3600);
+        w.apply();
+        assert_eq!(foreign(), before);
+        w.health(0, "down");
+        w.apply();
+        w.remove("dyn/dhcp_eth0.ipconf");
+        w.remove("conf/lan.ipconf");
+        w.apply();
+        assert_eq!(foreign(), before);
+        assert_eq!(w.home.addresses("lan0"), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_foreign_route_in_our_place_keeps_it() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.home.address("eth0", "203.0.113.9/28");
+        w.home.ip(&["route", "add", "default", "via", "203.0.113.1", "metric", "100"]);
+        w.lease(0, 3600);
+        let (code, text) = w.fw("apply");
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("metric 100 is held by another route: 101 used"), "{text}");
+        let defaults = w.home.default_routes();
+        assert_eq!(defaults[0], ("eth0".into(), "203.0.113.1".into(), 100));
+        assert_eq!(defaults[1], ("eth0".into(), "10.0.0.1".into(), 101));
+        assert_eq!(w.fw("plan").0, 0);
+    });
+}
+
+#[test]
+fn a_lifetime_bounds_the_address_and_its_routes_and_a_renewal_extends_it() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        let left = || {
+            let links = w.home.ip_json(&["-4", "address", "show", "dev", "eth0"]);
+            links[0]["addr_info"][0]["valid_life_time"].as_u64()
+        };
+        w.lease(0, 100);
+        w.apply();
+        assert!(left().is_some_and(|l| l <= 100));
+        w.lease(0, 1000);
+        w.apply();
+        assert!(left().is_some_and(|l| l > 900), "{:?}", left());
+        w.lease(0, 2);
+        w.apply();
+        wait_until("the kernel removes it, whoever is dead", SOON, || w.home.addresses("eth0").is_empty());
+        assert_eq!(w.home.default_routes(), []);
+        let (code, text) = w.fw("apply");
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("dyn/dhcp_eth0.ipconf:1: its lease has ended: ignored"), "{text}");
+        assert_eq!(w.home.addresses("eth0"), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_malformed_file_is_named_its_last_good_content_stays_and_all_else_counts() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        w.write("dyn/dhcp_eth0.ipconf", "let cfg=cfg+1\nif[$cfg]=eth0\ngw[$cfg]=$(touch /run/lab/proof)\n");
+        w.write("conf/zz.ipconf", "reboot\n");
+        w.record("dyn/dhcp_eth1", "if=eth1 ipmask=10.1.0.77/24 gw=10.1.0.1");
+        let (code, text) = w.fw("apply");
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("dyn/dhcp_eth0.ipconf:3: ") && text.contains("last good content is kept"), "{text}");
+        assert!(text.contains("conf/zz.ipconf:1: ") && text.contains("file skipped"), "{text}");
+        assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"]);
+        assert_eq!(w.home.addresses("eth1"), ["10.1.0.77/24"]);
+        assert!(!Path::new("/run/lab/proof").exists());
+    });
+}
+
+#[test]
+fn without_nft_addresses_and_routes_are_applied_and_the_error_says_what_to_install() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        let fw = lab.dir().join("bin/fw");
+        let mut command = w.home.command(&["env", "PATH=/nonexistent", fw.to_str().unwrap(), "apply"]);
+        for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
+            command.env(format!("FW_{variable}"), w.dir.join(sub));
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("install nftables"), "{text}");
+        assert_eq!(w.home.default_routes().len(), 1);
+        w.apply();
+        assert!(w.nft().contains("table inet netsv"), "the next run tries again");
+    });
+}
+
+#[test]
+fn a_missing_interface_is_said_once_and_served_when_it_comes() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        w.record("conf/usb", "if=usb0 ipmask=10.7.0.1/24");
+        let (code, text) = w.fw("apply");
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("no interface usb0 yet"), "{text}");
+        w.apply();
+        w.home.ip(&["link", "add", "usb0", "type", "veth", "peer", "name", "usb1"]);
+        w.apply();
+        assert_eq!(w.home.addresses("usb0"), ["10.7.0.1/24"]);
+    });
+}
+
+#[test]
+fn without_privilege_the_missing_capability_is_named_and_plan_still_works() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        let less = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"];
+        let output = w.fw_with(&less, "apply");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(111), "{text}");
+        assert!(text.contains("CAP_NET_ADMIN"), "{text}");
+        assert_eq!(w.home.addresses("eth0"), [] as [&str; 0]);
+        assert_eq!(w.fw_with(&less, "plan").status.code(), Some(2));
+    });
+}
+
+#[test]
+fn two_uplinks_in_one_network_coexist() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1");
+        w.record("dyn/dhcp_eth1", "if=eth1 ipmask=10.0.0.6/24 gw=10.0.0.1");
+        w.apply();
+        let routes = w.home.ip_json(&["-4", "route", "show", "10.0.0.0/24"]);
+        let metrics: Vec<_> = list(&routes).iter().map(|r| (r["dev"].as_str(), r["metric"].as_u64())).collect();
+        assert_eq!(metrics, [(Some("eth0"), Some(100)), (Some("eth1"), Some(200))]);
+        assert_eq!(w.home.default_routes().len(), 2);
+        w.health(0, "down");
+        w.apply();
+        assert_eq!(
+            w.home.route_to("10.0.0.1").as_deref(),
+            Some("eth1"),
+            "the network too is reached through the good one"
+        );
+    });
+}
+
+#[test]
+fn a_router_outside_the_prefix_classless_routes_and_ipv6_work() {
+    isolated(&["nft", "ping"], |lab| {
+        let w = World::new(lab);
+        w.record("dyn/dhcp_eth0", "if=eth0 ipmask=203.0.113.7/32 gw=10.0.0.1 net=0/0");
+        w.write(
+            "dyn/dhcp_eth1.ipconf",
+            "let cfg=cfg+1\nif[$cfg]=eth1\nipmask[$cfg]=10.1.0.5/24\ngw[$cfg]=10.1.0.9\nnet[$cfg]=0/0\nmtu[$cfg]=1400\n\
+             routes[$cfg]='172.16.0.0/12 10.1.0.1 192.0.2.0/24 0.0.0.0'\n",
+        );
+        w.record("conf/six", "if=eth1 ipmask=2001:db8:1::5/64 gw=2001:db8:1::1");
+        w.isp[0].ip(&["route", "add", "203.0.113.7", "dev", "cust"]);
+        w.apply();
+        assert_eq!(
+            w.home.default_routes(),
+            [("eth0".into(), "10.0.0.1".into(), 200)],
+            "option 121 replaces the router"
+        );
+        assert!(w.home.pings("198.51.100.1"));
+        let route = |to: &str| list(&w.home.ip_json(&["route", "show", to])).first().map(|r| r["gateway"].clone());
+        assert_eq!(route("172.16.0.0/12"), Some("10.1.0.1".into()));
+        assert_eq!(route("192.0.2.0/24"), Some(Value::Null));
+        let six = w.home.ip_json(&["-6", "route", "show", "default"]);
+        assert_eq!((&six[0]["gateway"], &six[0]["metric"]), (&"2001:db8:1::1".into(), &100.into()), "{six}");
+        assert_eq!(w.home.ip_json(&["link", "show", "dev", "eth1"])[0]["mtu"], 1400);
+        assert_eq!(w.fw("plan"), (0, String::new()));
+        w.remove("dyn/dhcp_eth1.ipconf");
+        w.apply();
+        assert_eq!(w.home.ip_json(&["link", "show", "dev", "eth1"])[0]["mtu"], 1500);
+    });
+}
+
+#[test]
+fn many_runs_at_once_end_in_the_same_state() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        w.lease(1, 3600);
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..6).map(|_| scope.spawn(|| w.fw("apply"))).collect();
+            for run in runs {
+                assert_eq!(run.join().unwrap(), (0, String::new()));
+            }
+        });
+        assert_eq!(w.fw("plan"), (0, String::new()));
+        assert_eq!(w.home.default_routes().len(), 2);
+    });
+}
+
+/// services/fw as it is shipped, under Debian's runsv, with a PATH in which fw alone is ours.
+fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output) {
+    let bin = lab.make_dir("only");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_netsv"), bin.join("fw")).unwrap();
+    for name in ["runsv", "sv", "svlogd", "chpst"] {
+        std::os::unix::fs::symlink(testkit::original(name).unwrap(), bin.join(name)).unwrap();
+    }
+    let services = lab.make_dir("service");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/fw");
+    w.home.run(&["cp", "-r", shipped.to_str().unwrap(), services.to_str().unwrap()]);
+    fs::copy(w.dir.join("conf/lan.ipconf"), services.join("fw/conf/lan.ipconf")).unwrap();
+    let (home, dynamic, etc, logs) = (w.home.clone(), w.dir.join("dyn"), w.dir.join("etc"), w.dir.join("log"));
+    let path = format!("{}:/usr/bin:/bin:/usr/sbin", bin.display());
+    let command = move |argv: &[&str]| {
+        let env = [("FW_DYNAMIC", &dynamic), ("FW_ETC", &etc), ("SVDIR", &services), ("LOG_DIR", &logs)];
+        let env = env.map(|(name, value)| format!("{name}={}", value.display()));
+        let path = format!("PATH={path}");
+        let words = [&["env", &path][..], &env.each_ref().map(String::as_str), argv].concat();
+        home.command(&words)
+    };
+    let runsv = w.home.spawn_command("runsv", command(&["runsv", "/run/lab/service/fw"]));
+    (runsv, move |argv: &[&str]| command(argv).output().unwrap())
+}
+
+#[test]
+fn the_service_works_under_runit_and_publishing_runs_it() {
+    isolated(&["nft", "runsv", "sv"], |lab| {
+        let w = World::new(lab);
+        let (_runsv, run) = service(&w, lab);
+        wait_until("the first run", SOON, || w.home.addresses("lan0") == ["192.168.5.1/24"]);
+        let said = run(&["fw", "publish", "dhcp_eth0", "if=eth0", "ipmask=10.0.0.5/24", "gw=10.0.0.1", "net=0/0"]);
+        assert!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+        wait_until("a default route", SOON, || w.home.default_routes().len() == 1);
+        assert!(run(&["fw", "withdraw", "dhcp_eth0"]).stderr.is_empty());
+        wait_until("its end", SOON, || w.home.default_routes().is_empty() && w.home.addresses("eth0").is_empty());
+        wait_until("it is down after its one shot", SOON, || {
+            String::from_utf8_lossy(&run(&["sv", "status", "fw"]).stdout).starts_with("down: ")
+        });
+    });
+}
+
+#[test]
+fn a_run_that_is_killed_half_way_is_run_again() {
+    isolated(&["nft", "runsv", "sv"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        let bin = lab.make_dir("only");
+        let script = "#!/bin/sh\n[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"\n";
+        fs::write(bin.join("nft"), script).unwrap();
+        fs::set_permissions(bin.join("nft"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::write("/run/lab/block", "").unwrap();
+        let (_runsv, _run) = service(&w, lab);
+        let fw = || testkit::pids_where(|argv| argv == ["fw", "apply"]);
+        wait_until("a run that waits for nft", SOON, || {
+            !fw().is_empty() && !testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty()
+        });
+        fs::remove_file("/run/lab/block").unwrap();
+        for pid in fw() {
+            w.home.run(&["kill", "-9", &pid.to_string()]);
+        }
+        wait_until("the next run", SOON, || w.home.default_routes().len() == 1);
+        assert!(w.nft().contains("table inet netsv"));
+    });
+}

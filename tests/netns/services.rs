@@ -1,0 +1,398 @@
+//! The scripts of services/, and how ifplugd keeps the services of a link, under Debian's runit first and then ours.
+
+#![expect(clippy::disallowed_methods, reason = "copies service directories with cp -a")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, wait_for, wait_until};
+
+use crate::ours;
+
+/// Longer than anything that is waited for takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For "nothing happens".
+const QUIET: Duration = Duration::from_millis(700);
+/// Debian's supervisor.
+const RUNIT: [&str; 5] = ["runsvdir", "runsv", "sv", "svlogd", "chpst"];
+
+/// Service directories under a supervisor, with records and logs of their own.
+struct House {
+    net: Net,
+    dir: PathBuf,
+    init: Option<Proc>,
+}
+
+impl House {
+    /// Not started yet. `bin` comes first in PATH.
+    fn new(lab: &Lab, net: &Net, name: &str) -> House {
+        let dir = lab.make_dir(name);
+        for sub in ["service", "dynamic", "log"] {
+            fs::create_dir(dir.join(sub)).unwrap();
+        }
+        House { net: net.clone(), dir, init: None }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.join(below)
+    }
+
+    fn service(&self, below: &str) -> PathBuf {
+        self.path("service").join(below)
+    }
+
+    fn command(&self, argv: &[&str]) -> Command {
+        let mut command = self.net.command(argv);
+        command.env("SVDIR", self.path("service")).env("FW_DYNAMIC", self.path("dynamic"));
+        command.env("LOG_DIR", self.path("log"));
+        command
+    }
+
+    fn start(&mut self) {
+        let command = self.command(&["runsvdir", self.path("service").to_str().unwrap()]);
+        self.init = Some(self.net.spawn_command("runsvdir", command));
+    }
+
+    fn spawn(&self, argv: &[&str]) -> Proc {
+        self.net.spawn_command(argv[0], self.command(argv))
+    }
+
+    #[track_caller]
+    fn sv(&self, argv: &[&str]) {
+        let output = self.command(&[&["sv"], argv].concat()).output().unwrap();
+        assert!(output.status.success(), "sv {argv:?}: {output:?}");
+    }
+
+    /// A service that runs for ever, or whatever `body` says.
+    fn add(&self, name: &str, body: &str) {
+        fs::create_dir(self.service(name)).unwrap();
+        script(&self.service(name).join("run"), body);
+    }
+
+    /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its `o`: runit looks for
+    /// ended children before it looks into the fifo, and would start it once more.
+    fn add_fw(&self) {
+        let body = "sv o .\nuntil grep -q 'want down' supervise/stat; do sleep 0.01; done\necho run >>";
+        self.add("fw", &format!("{body}{}", self.path("fw.runs").display()));
+    }
+
+    fn fw_runs(&self) -> usize {
+        fs::read_to_string(self.path("fw.runs")).unwrap_or_default().lines().count()
+    }
+
+    /// runsv starts it once by itself.
+    #[track_caller]
+    fn wait_first_fw(&self) {
+        wait_until("the first run of fw", PATIENCE, || self.fw_runs() == 1);
+        self.wait_down("fw");
+    }
+
+    /// Copies a directory of services/, as services/README says.
+    fn copy(&self, model: &str, name: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(model);
+        let done = Command::new("cp")
+            .args(["-a", "--no-preserve=ownership"])
+            .arg(from)
+            .arg(self.service(name))
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+
+    /// Process id of a service's ./run while it runs.
+    fn pid(&self, name: &str) -> Option<i32> {
+        let stat = fs::read_to_string(self.service(name).join("supervise/stat")).unwrap_or_default();
+        let pid = fs::read_to_string(self.service(name).join("supervise/pid")).ok()?.trim().parse().ok()?;
+        (stat.starts_with("run") && is_running(pid)).then_some(pid)
+    }
+
+    #[track_caller]
+    fn wait_pid(&self, name: &str) -> i32 {
+        wait_for(&format!("{name} is up"), PATIENCE, || self.pid(name))
+    }
+
+    #[track_caller]
+    fn wait_down(&self, name: &str) {
+        wait_until(&format!("{name} is down"), PATIENCE, || {
+            fs::read_to_string(self.service(name).join("supervise/stat")).is_ok_and(|s| s.starts_with("down"))
+        });
+    }
+
+    fn record(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.path("dynamic").join(format!("{name}.ipconf"))).ok()
+    }
+
+    fn health(&self) -> Option<&'static str> {
+        let text = self.record("link_eth0")?;
+        ["up", "down"].into_iter().find(|h| text.lines().any(|l| l == format!("health[$cfg]='{h}'")))
+    }
+
+    #[track_caller]
+    fn wait_health(&self, health: Option<&str>) {
+        wait_until(&format!("health {health:?}"), PATIENCE, || self.health() == health);
+    }
+}
+
+impl Drop for House {
+    /// runsvdir ends its services on HUP, runit(8); without it they would outlive the test's own part.
+    fn drop(&mut self) {
+        if let Some(init) = &mut self.init {
+            init.signal(Signal::SIGHUP);
+            init.wait(PATIENCE);
+        }
+    }
+}
+
+fn script(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs `test` with Debian's programs, then with ours, each in its own directory.
+fn under_both(lab: &Lab, net: &Net, test: impl Fn(&mut House)) {
+    for name in ["runit", "ours"] {
+        ours(lab);
+        if name == "runit" {
+            for program in RUNIT {
+                let link = lab.dir().join("bin").join(program);
+                fs::remove_file(&link).unwrap();
+                symlink(find_program(program).unwrap(), &link).unwrap();
+            }
+        }
+        test(&mut House::new(lab, net, name));
+    }
+}
+
+#[test]
+fn a_lost_link_is_told_to_fw_at_once_and_to_its_services_after_the_delay() {
+    isolated(&RUNIT, |lab| {
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        let cable = lab.cable((&home, "eth0"), (&isp, "lan"));
+        under_both(lab, &home, |house| {
+            house.add("dhcp_eth0", "exec sleep 1000");
+            house.add_fw();
+            house.start();
+            let client = house.wait_pid("dhcp_eth0");
+            house.wait_first_fw();
+            let dynamic = house.path("dynamic");
+            let argv = ["ifplugd", "-nsi", "eth0", "--services", "-u0.6", "-d0.6", "--pidfile", ""];
+            let argv = [&argv[..], &["--ipconf", dynamic.to_str().unwrap()]].concat();
+
+            // The start: what is right already is left alone.
+            let before = house.fw_runs();
+            let watcher = house.spawn(&argv);
+            house.wait_health(Some("up"));
+            wait_until("fw has run", PATIENCE, || house.fw_runs() > before);
+            assert_eq!(house.pid("dhcp_eth0"), Some(client));
+            assert!(!watcher.log().contains("zcip"), "a service that is not installed is not missed");
+
+            // Pulled: at once and later.
+            let before = house.fw_runs();
+            cable.pull();
+            house.wait_health(Some("down"));
+            assert_eq!(house.pid("dhcp_eth0"), Some(client), "the lease still stands");
+            wait_until("fw has run", PATIENCE, || house.fw_runs() > before);
+            house.wait_down("dhcp_eth0");
+
+            // Plugged: the hold-down, then both.
+            let before = house.fw_runs();
+            cable.plug();
+            watcher.wait_log("link is up\nifplugd: eth0: link is down\nifplugd: eth0: link is up", PATIENCE);
+            assert_eq!(house.health(), Some("down"), "not before the delay");
+            house.wait_health(Some("up"));
+            wait_until("fw has run", PATIENCE, || house.fw_runs() > before);
+            let client = house.wait_pid("dhcp_eth0");
+
+            // A short loss: demoted and restored, the client never noticed.
+            cable.pull();
+            house.wait_health(Some("down"));
+            cable.plug();
+            house.wait_health(Some("up"));
+            assert_eq!(house.pid("dhcp_eth0"), Some(client));
+
+            // Killed: the record stays. What happened meanwhile is seen by the next one.
+            watcher.signal(Signal::SIGKILL);
+            drop(watcher);
+            assert_eq!(house.health(), Some("up"));
+            let watcher = house.spawn(&argv);
+            watcher.wait_log("link is up", PATIENCE);
+            holds_for("the client is not bounced", QUIET, || house.pid("dhcp_eth0") == Some(client));
+            watcher.signal(Signal::SIGKILL);
+            drop(watcher);
+            cable.pull();
+            let watcher = house.spawn(&argv);
+            house.wait_health(Some("down"));
+            house.wait_down("dhcp_eth0");
+
+            // Stopped: the record goes, the services are left as they are.
+            cable.plug();
+            house.wait_health(Some("up"));
+            let client = house.wait_pid("dhcp_eth0");
+            assert_eq!(watcher.stop().code(), Some(0));
+            assert_eq!(house.health(), None);
+            holds_for("the client goes on", QUIET, || house.pid("dhcp_eth0") == Some(client));
+        });
+    });
+}
+
+#[test]
+fn services_of_an_interface_that_does_not_exist_yet() {
+    isolated(&RUNIT, |lab| {
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        under_both(lab, &home, |house| {
+            house.add("dhcp_eth0", "exec sleep 1000");
+            house.copy("ifplugd_if", "ifplugd_eth0");
+            fs::create_dir(house.service("ifplugd_eth0/env")).unwrap();
+            for (name, value) in [("IFPLUGD_UP", "0"), ("IFPLUGD_DOWN", "0.2")] {
+                fs::write(house.service("ifplugd_eth0/env").join(name), value).unwrap();
+            }
+            house.start();
+            house.wait_health(Some("down"));
+            house.wait_down("dhcp_eth0");
+            let watcher = house.wait_pid("ifplugd_eth0");
+            lab.cable((&home, "eth0"), (&isp, "lan"));
+            house.wait_health(Some("up"));
+            house.wait_pid("dhcp_eth0");
+            home.ip(&["link", "del", "dev", "eth0"]);
+            house.wait_health(Some("down"));
+            house.wait_down("dhcp_eth0");
+            assert_eq!(house.pid("ifplugd_eth0"), Some(watcher), "one watcher saw it all");
+            let log = fs::read_to_string(house.path("log/ifplugd_eth0/current")).unwrap();
+            assert!(log.contains("no such interface: eth0, waiting for it"), "{log}");
+
+            // Killed while it is to go down: finish removes what it could not.
+            house.sv(&["-w10", "force-stop", "ifplugd_eth0"]);
+            house.wait_health(None);
+            // Killed by accident: the record stays, and the next watcher looks again.
+            house.sv(&["up", "ifplugd_eth0"]);
+            house.wait_health(Some("down"));
+            let watcher = house.wait_pid("ifplugd_eth0");
+            kill(Pid::from_raw(watcher), Signal::SIGKILL).unwrap();
+            wait_until("another watcher", PATIENCE, || house.pid("ifplugd_eth0").is_some_and(|p| p != watcher));
+            assert_eq!(house.health(), Some("down"));
+        });
+    });
+}
+
+/// A client that writes down how it was called, publishes a record, and forgets to withdraw it.
+fn fake_client(house: &House) -> PathBuf {
+    let path = house.path("client");
+    let body = format!(
+        "echo \"$*\" >>{calls}; echo hello from the client; touch $FW_DYNAMIC/dhcp_my_lan0.ipconf; exec sleep 1000",
+        calls = house.path("calls").display()
+    );
+    script(&path, &body);
+    path
+}
+
+#[test]
+fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            let client = fake_client(house);
+            house.add_fw();
+            house.copy("dhcp_if", "dhcp_my_lan0");
+            fs::create_dir(house.service("dhcp_my_lan0/env")).unwrap();
+            let set = |name, value: &str| fs::write(house.service("dhcp_my_lan0/env").join(name), value).unwrap();
+            set("UDHCPC", client.to_str().unwrap());
+            set("UDHCPC_ARGS", "-x hostname:bbox");
+            house.start();
+            house.wait_first_fw();
+            let pid = house.wait_pid("dhcp_my_lan0");
+            let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
+            let line = format!("-f -i my_lan0 --ipconf {} -x hostname:bbox\n", house.path("dynamic").display());
+            wait_until("the call", PATIENCE, || calls() == line);
+            let log = house.path("log/dhcp_my_lan0/current");
+            wait_until("the log", PATIENCE, || fs::read_to_string(&log).is_ok_and(|t| t.contains("hello from")));
+
+            // A crash: the lease's record stays.
+            let record = || house.record("dhcp_my_lan0").is_some();
+            wait_until("the record", PATIENCE, record);
+            let runs = house.fw_runs();
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            wait_until("started again", PATIENCE, || {
+                assert!(record(), "kept");
+                calls() == line.repeat(2)
+            });
+            assert_eq!(house.fw_runs(), runs);
+
+            // Taken down: it goes, and fw is told.
+            house.sv(&["-w10", "down", "dhcp_my_lan0"]);
+            wait_until("withdrawn", PATIENCE, || !record());
+            wait_until("fw has run", PATIENCE, || house.fw_runs() > runs);
+
+            // A handler of one's own.
+            script(&house.service("dhcp_my_lan0/dhcp_handler"), "");
+            fs::remove_file(house.path("calls")).unwrap();
+            house.sv(&["up", "dhcp_my_lan0"]);
+            wait_until("the call", PATIENCE, || calls() == "-f -i my_lan0 -s ./dhcp_handler -x hostname:bbox\n");
+        });
+    });
+}
+
+#[test]
+fn one_symlinked_template_serves_the_interface_of_the_links_name() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            let client = fake_client(house);
+            let models = house.path("models");
+            fs::create_dir(&models).unwrap();
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/dhcp_if");
+            assert!(
+                Command::new("cp")
+                    .args(["-a", "--no-preserve=ownership"])
+                    .arg(from)
+                    .arg(&models)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            fs::create_dir(models.join("dhcp_if/env")).unwrap();
+            fs::write(models.join("dhcp_if/env/UDHCPC"), client.to_str().unwrap()).unwrap();
+            symlink(models.join("dhcp_if"), house.service("dhcp_my_lan0")).unwrap();
+            house.start();
+            let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
+            wait_until("the call", PATIENCE, || calls().starts_with("-f -i my_lan0 "));
+            let log = house.path("log/dhcp_my_lan0/current");
+            wait_until("the log", PATIENCE, || fs::read_to_string(&log).is_ok_and(|t| t.contains("hello from")));
+            wait_until("the record", PATIENCE, || house.record("dhcp_my_lan0").is_some());
+            house.sv(&["-w10", "down", "dhcp_my_lan0"]);
+            wait_until("withdrawn", PATIENCE, || house.record("dhcp_my_lan0").is_none());
+        });
+    });
+}
+
+#[test]
+fn every_service_has_the_same_logger_and_it_falls_back() {
+    let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
+    let standard = fs::read(services.join("std_service_logger/run")).unwrap();
+    for name in ["dhcp_if", "ifplugd_if"] {
+        assert_eq!(fs::read(services.join(name).join("log/run")).unwrap(), standard, "{name}");
+    }
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            house.add("talker_x0", "echo some words; exec sleep 1000");
+            fs::create_dir(house.service("talker_x0/log")).unwrap();
+            let logger = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/std_service_logger/run");
+            symlink(logger, house.service("talker_x0/log/run")).unwrap();
+            // A file where the directory should be: nobody, not even root, can write below it.
+            fs::remove_dir(house.path("log")).unwrap();
+            fs::write(house.path("log"), "").unwrap();
+            house.start();
+            let log = Path::new("/run/log/service/talker_x0");
+            wait_until("the log in /run", PATIENCE, || {
+                fs::read_to_string(log.join("current")).is_ok_and(|t| t.contains("some words"))
+            });
+            assert!(log.join("config").exists(), "little memory");
+            fs::remove_dir_all(log).unwrap();
+        });
+    });
+}

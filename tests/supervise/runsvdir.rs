@@ -1,0 +1,203 @@
+//! runsvdir: directories that come, go and change their names.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use nix::sys::signal::Signal;
+
+use crate::subject::{World, both, ours, with_each_others_runsv};
+
+const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
+
+/// The runsv of that name; 0 when there is none.
+fn runsv_of(world: &World, name: &str) -> i32 {
+    let line = format!("runsv {name}");
+    world.processes().into_iter().find(|(_, l)| *l == line).map_or(0, |(pid, _)| pid)
+}
+
+/// A directory beside the services, to be moved or linked into them.
+fn prepare(world: &World, name: &str) -> std::path::PathBuf {
+    world.script(&format!("../{name}/run"), SLEEPER);
+    world.dir.join(name)
+}
+
+#[test]
+fn directories_come_go_and_keep_their_runsv_under_another_name() {
+    with_each_others_runsv(|world| {
+        world.script("a/run", SLEEPER);
+        world.script(".hidden/run", SLEEPER);
+        world.write("file", "");
+        symlink(prepare(world, "real"), world.at("link")).unwrap();
+        symlink(world.dir.join("real"), world.at("zz-same")).unwrap();
+        let _runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        world.wait_stat("link", "run");
+        // A new one, complete.
+        fs::rename(prepare(world, "new"), world.at("new")).unwrap();
+        world.wait_stat("new", "run");
+        // Another name: the same runsv, the same process.
+        let (runsv, pid) = (runsv_of(world, "a"), world.pid("a"));
+        fs::rename(world.at("a"), world.at("b")).unwrap();
+        fs::remove_file(world.at("link")).unwrap();
+        fs::rename(world.at("new"), world.dir.join("old")).unwrap();
+        world.wait("runsv new to end", || runsv_of(world, "new") == 0);
+        assert_eq!((runsv_of(world, "a"), world.pid("b")), (runsv, pid));
+        // Two names of one directory are one service, and one of them is left.
+        assert_eq!(world.lines("zz-same/starts").len(), 1);
+        assert!(!world.at(".hidden/supervise").exists());
+    });
+}
+
+#[test]
+fn a_replaced_directory_is_another_service() {
+    with_each_others_runsv(|world| {
+        symlink(prepare(world, "one"), world.at("a")).unwrap();
+        let _runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        symlink(prepare(world, "two"), world.dir.join("a.new")).unwrap();
+        fs::rename(world.dir.join("a.new"), world.at("a")).unwrap();
+        world.wait("two to run and one to end", || {
+            fs::read_to_string(world.dir.join("two/starts")).is_ok() && world.count("sleep 1000") == 1
+        });
+    });
+}
+
+#[test]
+fn a_runsv_that_ends_is_started_again() {
+    with_each_others_runsv(|world| {
+        world.script("a/run", SLEEPER);
+        let _runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        let runsv = runsv_of(world, "a");
+        // Not with sv: runit's may look away while runsvdir has started another already.
+        world.control("a", "x");
+        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
+        world.wait("another start", || world.lines("a/starts").len() == 2);
+    });
+}
+
+#[test]
+fn shutdown_is_ok_although_runsvdir_starts_another() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        let _runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        assert_eq!(world.sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
+        world.wait_stat("a", "run");
+        // A killed one is replaced at once.
+        let runsv = runsv_of(world, "a");
+        crate::subject::signal(runsv, Signal::SIGKILL);
+        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
+        world.wait("it to listen", || world.is_supervised("a"));
+        assert_eq!(world.lines("a/starts").len(), 2);
+    });
+}
+
+#[test]
+fn term_leaves_the_runsvs_and_hup_ends_them() {
+    with_each_others_runsv(|world| {
+        world.script("a/run", SLEEPER);
+        let runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        let runsv = runsv_of(world, "a");
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!(runsv_of(world, "a"), runsv);
+        world.control("a", "x");
+        world.wait("runsv a to end", || runsv_of(world, "a") == 0);
+        let runsvdir = world.start("runsvdir", &["."]);
+        world.wait_stat("a", "run");
+        runsvdir.signal(Signal::SIGHUP);
+        assert_eq!(runsvdir.wait(), 111);
+        world.wait("everything to end", || world.processes().is_empty());
+    });
+}
+
+#[test]
+fn with_p_each_runsv_has_its_own_session() {
+    with_each_others_runsv(|world| {
+        world.script("a/run", SLEEPER);
+        let session = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(3).unwrap().parse::<i32>().unwrap()
+        };
+        let _runsvdir = world.start("runsvdir", &["-P", "."]);
+        world.wait_stat("a", "run");
+        let runsv = runsv_of(world, "a");
+        assert_eq!((session(runsv), session(world.pid("a"))), (runsv, runsv));
+    });
+}
+
+#[test]
+fn the_log_argument_shows_what_was_said_last() {
+    both(|world| {
+        world.script("a/run", "echo 'a word' >&2; exec sleep 1000");
+        let log = format!("log: {}", ".".repeat(40));
+        let runsvdir = world.start("runsvdir", &[".", &log]);
+        let title = || fs::read_to_string(format!("/proc/{}/cmdline", runsvdir.pid())).unwrap();
+        world.wait("the word", || title().contains("a word\n"));
+        let last = title().trim_end_matches('\0').split('\0').next_back().unwrap().to_owned();
+        assert_eq!(last, format!("log: {}a word\n", ".".repeat(33)));
+    });
+}
+
+#[test]
+fn wrong_use_and_a_log_that_is_too_short_are_said() {
+    both(|world| {
+        let (code, text) = world.output("runsvdir", &[]);
+        assert_eq!(code, 1);
+        assert!(text.starts_with("usage: ") && text.contains("runsvdir [-P] dir"), "{text}");
+        let _runsvdir = world.start("runsvdir", &[".", "short"]);
+        let said = "runsvdir .: warning: log must have at least seven characters.\nrunsvdir .: warning: log service disabled.\n";
+        world.wait("the warning", || world.errors() == said);
+    });
+}
+
+#[test]
+fn a_directory_that_is_made_in_steps_is_started_when_it_has_its_run() {
+    ours(|world| {
+        let _runsvdir = world.start("runsvdir", &["."]);
+        world.script("first/run", SLEEPER);
+        world.wait_stat("first", "run");
+        fs::create_dir(world.at("a")).unwrap();
+        world.script("a/run", SLEEPER);
+        world.wait_stat("a", "run");
+        assert_eq!(world.errors(), "");
+    });
+}
+
+#[test]
+fn a_switched_link_to_the_directory_and_a_target_that_comes_later_are_seen() {
+    ours(|world| {
+        world.script("../one/a/run", SLEEPER);
+        world.script("../two/b/run", SLEEPER);
+        symlink("one", world.dir.join("current")).unwrap();
+        symlink("../current", world.at("services")).unwrap();
+        let _runsvdir = world.start("runsvdir", &["services"]);
+        world.wait_stat("../one/a", "run");
+        symlink("two", world.dir.join("current.new")).unwrap();
+        fs::rename(world.dir.join("current.new"), world.dir.join("current")).unwrap();
+        world.wait_stat("../two/b", "run");
+        world.wait("runsv a to end", || runsv_of(world, "a") == 0);
+        // A link whose target is not there yet.
+        fs::create_dir(world.dir.join("pool")).unwrap();
+        symlink("../pool/late", world.dir.join("two/late")).unwrap();
+        world.script("../stage/run", SLEEPER);
+        fs::rename(world.dir.join("stage"), world.dir.join("pool/late")).unwrap();
+        world.wait_stat("../two/late", "run");
+    });
+}
+
+#[test]
+fn without_a_runsv_in_path_its_own_is_used() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        fs::remove_file(world.dir.join("bin/runsv")).unwrap();
+        let mut command = world.command("runsvdir", &["."]);
+        let mut child = command.env("PATH", world.dir.join("bin")).stderr(std::process::Stdio::null()).spawn().unwrap();
+        world.wait("runsv a", || world.is_supervised("a"));
+        assert_ne!(runsv_of(world, "a"), 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}

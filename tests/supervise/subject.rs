@@ -1,0 +1,366 @@
+//! What is under test, and where it lives: a pair of tool sets (who supervises, who controls) and a temporary
+//! directory with services. Nothing of ours is used to look at the result: files and /proc are read by hand.
+
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Whose programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tools {
+    /// Debian's runit: the original.
+    Runit,
+    /// The binary under test.
+    Ours,
+}
+
+/// Who plays which part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) runsvdir: Tools,
+    pub(crate) runsv: Tools,
+    pub(crate) sv: Tools,
+}
+
+const fn subject(runsvdir: Tools, runsv: Tools, sv: Tools) -> Subject {
+    Subject { runsvdir, runsv, sv }
+}
+
+pub(crate) const RUNIT: Subject = subject(Tools::Runit, Tools::Runit, Tools::Runit);
+pub(crate) const OURS: Subject = subject(Tools::Ours, Tools::Ours, Tools::Ours);
+/// Debian's sv drives our runsv.
+const THEIR_SV: Subject = subject(Tools::Ours, Tools::Ours, Tools::Runit);
+/// Our sv drives Debian's runsv.
+const OUR_SV: Subject = subject(Tools::Runit, Tools::Runit, Tools::Ours);
+/// Debian's runsvdir runs our runsv.
+const THEIR_RUNSVDIR: Subject = subject(Tools::Runit, Tools::Ours, Tools::Ours);
+/// Our runsvdir runs Debian's runsv.
+const THEIR_RUNSV: Subject = subject(Tools::Ours, Tools::Runit, Tools::Runit);
+
+impl Subject {
+    fn needs_runit(self) -> bool {
+        self != OURS
+    }
+}
+
+/// The same case against runit, then against ours.
+pub(crate) fn both(case: impl Fn(&World) + Sync) {
+    run(&[RUNIT, OURS], case);
+}
+
+/// The same case against runit, then against ours, then with each other's sv.
+pub(crate) fn with_each_others_sv(case: impl Fn(&World) + Sync) {
+    run(&[RUNIT, OURS, THEIR_SV, OUR_SV], case);
+}
+
+/// The same case against runit, then against ours, then with each other's runsv.
+pub(crate) fn with_each_others_runsv(case: impl Fn(&World) + Sync) {
+    run(&[RUNIT, OURS, THEIR_RUNSVDIR, THEIR_RUNSV], case);
+}
+
+/// What only we promise; docs/compat.md says why.
+pub(crate) fn ours(case: impl Fn(&World) + Sync) {
+    run(&[OURS], case);
+}
+
+/// The directory of runit's programs, installed or unpacked by ./test.
+fn runit() -> Option<PathBuf> {
+    Some(testkit::original("runsv")?.parent()?.to_owned())
+}
+
+fn run(subjects: &[Subject], case: impl Fn(&World) + Sync) {
+    let mut present = Vec::new();
+    for subject in subjects {
+        if subject.needs_runit() && runit().is_none() {
+            assert!(std::env::var_os("CI").is_none(), "runit is not installed: apt-get install runit");
+            println!("SKIPPED {subject:?}: runit is not installed: apt-get install runit");
+        } else {
+            present.push(*subject);
+        }
+    }
+    // Side by side, since most of the time is runit's waiting; judged in the order above: the original first.
+    std::thread::scope(|scope| {
+        let case = &case;
+        let running: Vec<_> =
+            present.iter().map(|subject| (subject, scope.spawn(move || case(&World::new(*subject))))).collect();
+        for (subject, thread) in running {
+            if let Err(panic) = thread.join() {
+                println!("failed with {subject:?}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+/// A temporary directory with services in `s/`, and everything that was started in it.
+pub(crate) struct World {
+    pub(crate) subject: Subject,
+    pub(crate) dir: PathBuf,
+}
+
+impl World {
+    fn new(subject: Subject) -> World {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("netsv-supervise-{}-{count}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("s")).unwrap();
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        let dir = dir.canonicalize().unwrap();
+        for (name, tools) in [
+            ("runsvdir", subject.runsvdir),
+            ("runsv", subject.runsv),
+            ("sv", subject.sv),
+            ("svc", subject.sv),
+            ("svok", subject.sv),
+        ] {
+            let program = match tools {
+                Tools::Runit => runit().unwrap().join(name),
+                Tools::Ours => PathBuf::from(env!("CARGO_BIN_EXE_netsv")),
+            };
+            symlink(program, dir.join("bin").join(name)).unwrap();
+        }
+        World { subject, dir }
+    }
+
+    /// A path below the services directory.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.dir.join("s").join(path)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap_or_default()
+    }
+
+    pub(crate) fn lines(&self, path: &str) -> Vec<String> {
+        self.read(path).lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// An executable shell script.
+    pub(crate) fn script(&self, path: &str, text: &str) {
+        self.write(path, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A program of the subject's, in the services directory, with the subject's tools in PATH.
+    pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(self.dir.join("bin").join(program));
+        let path = format!("{}:/usr/bin:/bin", self.dir.join("bin").display());
+        command.args(args).env("PATH", path).env("SVDIR", self.at("")).env_remove("SVWAIT");
+        command.current_dir(self.at("")).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn output(&self, program: &str, args: &[&str]) -> (i32, String) {
+        let Output { status, stdout, stderr } = self.command(program, args).output().unwrap();
+        (status.code().unwrap_or(-1), [stdout, stderr].map(|b| String::from_utf8(b).unwrap()).concat())
+    }
+
+    /// `sv ARGS`: exit code and what it printed, process ids and seconds made the same.
+    pub(crate) fn sv(&self, args: &str) -> (i32, String) {
+        let (code, text) = self.output("sv", &args.split(' ').collect::<Vec<_>>());
+        (code, without_numbers(&text))
+    }
+
+    /// Starts it in the background; its stderr is added to the file `err`.
+    pub(crate) fn start(&self, program: &str, args: &[&str]) -> Daemon {
+        let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
+        Daemon(self.command(program, args).stdout(Stdio::null()).stderr(err).spawn().unwrap())
+    }
+
+    /// Starts `runsv NAME` and waits until it listens.
+    pub(crate) fn runsv(&self, name: &str) -> Daemon {
+        let daemon = self.start("runsv", &[name]);
+        self.wait(&format!("runsv {name}"), || self.is_supervised(name) && self.status(name).len() == 20);
+        daemon
+    }
+
+    /// What the background processes said.
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(self.dir.join("err")).unwrap_or_default()
+    }
+
+    /// Whether somebody reads the fifo `ok`.
+    pub(crate) fn is_supervised(&self, name: &str) -> bool {
+        self.open_fifo(name, "ok").is_ok()
+    }
+
+    fn open_fifo(&self, name: &str, fifo: &str) -> std::io::Result<fs::File> {
+        let path = self.at(name).join("supervise").join(fifo);
+        fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
+    }
+
+    /// Writes letters into the control fifo, by hand.
+    pub(crate) fn control(&self, name: &str, letters: &str) {
+        use std::io::Write;
+        self.open_fifo(name, "control").unwrap().write_all(letters.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Vec<u8> {
+        fs::read(self.at(name).join("supervise/status")).unwrap_or_default()
+    }
+
+    pub(crate) fn stat(&self, name: &str) -> String {
+        self.read(&format!("{name}/supervise/stat"))
+    }
+
+    /// Waits for these words in supervise/stat, and for the same in supervise/status, which is written after it.
+    pub(crate) fn wait_stat(&self, name: &str, text: &str) {
+        let has = |word: &str| u8::from(text.contains(word));
+        let state = if text.starts_with("down") { 0 } else { 1 + has("finish") };
+        self.wait(&format!("{name} to be {text:?}"), || {
+            let status = self.status(name);
+            self.stat(name).strip_suffix('\n') == Some(text)
+                && status.len() == 20
+                && (status[16], status[18], status[19]) == (has("paused"), has("got TERM"), state)
+                && (state == 0 || (status[17] == b'd') == text.contains("want"))
+                && (self.pid(name) != 0) == (state != 0)
+        });
+    }
+
+    /// The process of the service, from the binary status; 0 when none.
+    pub(crate) fn pid(&self, name: &str) -> i32 {
+        let status = self.status(name);
+        status.get(12..16).map_or(0, |b| i32::from_le_bytes(b.try_into().unwrap()))
+    }
+
+    /// Waits until another process than `old` runs; its id.
+    pub(crate) fn wait_pid(&self, name: &str, old: i32) -> i32 {
+        self.wait(&format!("another {name} than {old}"), || {
+            !matches!(self.pid(name), 0) && self.pid(name) != old && self.status(name)[19] == 1
+        });
+        self.pid(name)
+    }
+
+    pub(crate) fn wait_lines(&self, path: &str, count: usize) -> Vec<String> {
+        self.wait(&format!("{count} lines in {path}"), || self.lines(path).len() >= count);
+        self.lines(path)
+    }
+
+    /// Looks again and again, for ten seconds at the most.
+    pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            if Instant::now() > end {
+                panic!("{:?}: waited in vain for {what}\n{}{}", self.subject, self.errors(), self.picture());
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Processes whose working directory lies in this world: (pid, command line).
+    pub(crate) fn processes(&self) -> Vec<(i32, String)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let Ok(cwd) = fs::read_link(entry.path().join("cwd")) else { continue };
+            if cwd.starts_with(&self.dir) {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned()));
+            }
+        }
+        found
+    }
+
+    /// How many processes have this command line.
+    pub(crate) fn count(&self, line: &str) -> usize {
+        self.processes().iter().filter(|(_, l)| l == line).count()
+    }
+
+    fn picture(&self) -> String {
+        self.processes().iter().map(|(pid, line)| format!("{pid} {line}\n")).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Supervisors restart what is killed: until nothing is left, bounded.
+        for _ in 0..200 {
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            for (pid, _) in left {
+                signal(pid, Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A process that was started here.
+pub(crate) struct Daemon(Child);
+
+impl Daemon {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(self.pid(), which);
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Its exit code; it must end within ten seconds.
+    pub(crate) fn wait(mut self) -> i32 {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn signal(pid: i32, which: Signal) {
+    assert!(pid > 1);
+    let _ = kill(Pid::from_raw(pid), which);
+}
+
+/// `(pid 123) 4s` -> `(pid P) Ts`: what no two runs have in common.
+pub(crate) fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive([' ', '\n', ',', ';', ')']) {
+        let cut = word.trim_end_matches([' ', '\n', ',', ';', ')']);
+        let (is_pid, is_age) = (
+            !cut.is_empty() && cut.bytes().all(|b| b.is_ascii_digit()) && out.ends_with("(pid "),
+            cut.strip_suffix('s').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())),
+        );
+        out.push_str(if is_pid {
+            "P"
+        } else if is_age {
+            "Ts"
+        } else {
+            cut
+        });
+        out.push_str(&word[cut.len()..]);
+    }
+    out
+}
