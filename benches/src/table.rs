@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Column of our own figures.
+/// Column of our own figures; another of ours begins with this too.
 pub(crate) const OURS: &str = "ours";
 
 /// One figure for several peers. Lower is better for every figure here.
@@ -33,8 +33,8 @@ impl Row {
 
     /// Ours divided by the best of the others.
     fn ratio(&self) -> Option<f64> {
-        let best =
-            self.values.iter().filter(|(name, _)| *name != OURS).filter_map(|(_, v)| *v).min_by(f64::total_cmp)?;
+        let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS));
+        let best = peers.filter_map(|(_, v)| *v).min_by(f64::total_cmp)?;
         (best > 0.0).then_some(self.value(OURS)? / best)
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::lab::{Lab, find_program};
 
 /// A test that runs longer is killed with everything in its world.
-pub const HARD_TIMEOUT: Duration = Duration::from_secs(60);
+pub const HARD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Set in the process that is inside; its value is the test's name, so that a stray value elsewhere does no harm.
 const MARK: &str = "NETSV_LAB_INSIDE";
@@ -32,7 +32,7 @@ pub const USER_NAMESPACE: &str = "NETSV_LAB_USERNS";
 const EXIT_SYSTEM: i32 = 111;
 
 /// Programs without which no world can be made.
-const BASE_TOOLS: [&str; 5] = ["unshare", "setpriv", "ip", "mount", "sh"];
+const BASE_TOOLS: [&str; 6] = ["unshare", "setpriv", "nsenter", "ip", "mount", "sh"];
 
 /// What pid 1 of the new world does: a shell, because it also reaps the orphans of a supervisor that was killed.
 const INIT: &str = r#"

@@ -93,7 +93,7 @@ impl Lab {
     /// Makes a named network namespace, loopback up.
     pub fn net(&self, name: &str) -> Net {
         run("ip", &["netns", "add", name]);
-        run("ip", &["-n", name, "link", "set", "lo", "up"]);
+        ip_in(name, &["link", "set", "lo", "up"]);
         Net { name: name.to_owned(), logs: self.logs.clone(), bin: self.dir.join("bin") }
     }
 
@@ -103,13 +103,12 @@ impl Lab {
         let ends = [near, far].map(|(net, interface)| End { net: net.name.clone(), interface: interface.to_owned() });
         let [near, far] = ends;
         let peer = ["type", "veth", "peer", "name", &far.interface, "netns", &far.net];
-        let link = ["-n", &near.net, "link", "add", &near.interface];
-        run("ip", &[&link[..], &peer[..]].concat());
+        ip_in(&near.net, &[&["link", "add", &near.interface][..], &peer[..]].concat());
         for end in [&near, &far] {
             // Locally administered, stable over runs: the same machine, the same leases.
             let last = if end.interface == near.interface && end.net == near.net { 1 } else { 2 };
             let mac = format!("02:00:00:00:{:02x}:{last:02x}", self.cables.get());
-            run("ip", &["-n", &end.net, "link", "set", &end.interface, "address", &mac, "up"]);
+            ip_in(&end.net, &["link", "set", &end.interface, "address", &mac, "up"]);
         }
         Cable { near, far }
     }
@@ -137,12 +136,12 @@ impl Drop for Lab {
 impl Cable {
     /// Takes the carrier away from the near end.
     pub fn pull(&self) {
-        run("ip", &["-n", &self.far.net, "link", "set", &self.far.interface, "down"]);
+        ip_in(&self.far.net, &["link", "set", &self.far.interface, "down"]);
     }
 
     /// Gives it back.
     pub fn plug(&self) {
-        run("ip", &["-n", &self.far.net, "link", "set", &self.far.interface, "up"]);
+        ip_in(&self.far.net, &["link", "set", &self.far.interface, "up"]);
     }
 }
 
@@ -193,16 +192,16 @@ impl Net {
         Proc::spawn(&self.logs, &format!("{}.{name}", self.name), command)
     }
 
-    /// `ip ARGS` in this namespace without a mount namespace of its own: fast; a failure panics.
+    /// `ip ARGS` in this namespace; a failure panics.
     #[track_caller]
     pub fn ip(&self, args: &[&str]) -> String {
-        run("ip", &[&["-n", &self.name], args].concat())
+        ip_in(&self.name, args)
     }
 
     /// `ip -j ARGS` in this namespace, parsed. `ip -j` prints nothing at all for an empty list: that is `[]`.
     #[track_caller]
     pub fn ip_json(&self, args: &[&str]) -> Value {
-        parse_json(&run("ip", &[&["-n", &self.name, "-j"], args].concat()))
+        parse_json(&ip_in(&self.name, &[&["-j"], args].concat()))
     }
 
     /// Adds an address (ADDR/LEN) to an interface.
@@ -236,7 +235,8 @@ impl Net {
     /// Interface that the kernel would use for `target` now; `None` when it is unreachable.
     #[track_caller]
     pub fn route_to(&self, target: &str) -> Option<String> {
-        let output = Command::new("ip").args(["-n", &self.name, "-j", "route", "get", target]).output().ok()?;
+        let output =
+            Command::new("nsenter").args(enter_ip(&self.name)).args(["-j", "route", "get", target]).output().ok()?;
         let routes: Value = serde_json::from_slice(&output.stdout).ok()?;
         Some(routes[0]["dev"].as_str()?.to_owned())
     }
@@ -258,6 +258,19 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// `ip ARGS` in the namespace `net`. Not `ip -n`: that makes a mount namespace, and each umount in it waits for the whole
+/// kernel (RCU), seconds on a machine under load.
+#[track_caller]
+fn ip_in(net: &str, args: &[&str]) -> String {
+    let enter = enter_ip(net);
+    run("nsenter", &[&enter.each_ref().map(String::as_str)[..], args].concat())
+}
+
+/// What nsenter(1) is given to run `ip` in the namespace `net`.
+fn enter_ip(net: &str) -> [String; 2] {
+    [format!("--net=/run/netns/{net}"), "ip".to_owned()]
 }
 
 #[track_caller]

@@ -15,7 +15,7 @@ use crate::ours;
 
 const SERVICES: [&str; 5] = ["fw", "ifplugd_eth0", "ifplugd_eth1", "dhcp_eth0", "dhcp_eth1"];
 /// The most that any single step may take, hold-down of the link included.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(25);
 
 /// The appliance, started; its uplinks still unplugged.
 fn boot(lab: &Lab) -> (TwoUplinks, Appliance) {

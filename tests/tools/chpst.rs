@@ -50,6 +50,7 @@ impl Place {
         command.args(words.map(|word| if word == "_" { String::new() } else { word.replace('~', " ") }));
         command
             .current_dir(self.scratch.path())
+            .env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", self.names.display()))
             .env("LC_ALL", "C")
             .env("GONE", "still here")
             .env_remove("RUST_BACKTRACE");
