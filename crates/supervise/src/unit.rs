@@ -326,9 +326,12 @@ impl Unit {
     fn start(&mut self, process: Process, what: &str) -> Event {
         match self.spawn(process) {
             Ok(pid) => {
-                self.complaints.start = None;
-                let (state, since) =
-                    if what == "./finish" { (RunState::Finish, self.since) } else { (RunState::Run, sys::now()) };
+                let (state, since) = if what == "./finish" {
+                    (RunState::Finish, self.since)
+                } else {
+                    self.complaints.start = None;
+                    (RunState::Run, sys::now())
+                };
                 self.known = (pid, instance::starttime(pid).unwrap_or(0));
                 // At once: what is not written down cannot be taken over.
                 self.save_instance(state, pid, since);
