@@ -315,10 +315,7 @@ impl Scanner {
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
         let other = ServiceDir::at(&self.dir.join(name));
         let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
-        if other.check_running().is_ok()
-            && let Ok(control) = other.open_control()
-            && is_fifo(&control)
-        {
+        if let Some(control) = other.open_control().ok().filter(is_fifo) {
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));
             self.others.insert(ident, control);
             return Event::Occupied(ident);
