@@ -12,6 +12,7 @@ mod one_process;
 mod runsv;
 mod runsvdir;
 mod settings;
+mod shortage;
 mod subject;
 mod sv;
 mod takeover;

@@ -71,7 +71,7 @@ impl Host {
     /// When [`Host::tick`] is due, CLOCK_BOOTTIME.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let units = self.services.iter().flatten().flat_map(|s| s.log.as_deref().into_iter().chain([&s.main]));
-        units.filter_map(|unit| unit.service.deadline()).min()
+        units.filter_map(Unit::deadline).min()
     }
 
     /// Deals with what has come on the descriptors of services.

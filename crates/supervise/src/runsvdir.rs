@@ -113,6 +113,8 @@ struct Scanner {
     /// The last complaint about the directory: said once.
     complaint: Option<String>,
     rescan_at: Option<Duration>,
+    /// The kernel does not tell of changes, and that has been said.
+    blind: bool,
 }
 
 /// The readproctitle log.
@@ -145,6 +147,7 @@ impl Scanner {
             refused: HashMap::new(),
             complaint: None,
             rescan_at: None,
+            blind: false,
         };
         scanner.log = log.and_then(|text| scanner.open_log(text));
         Ok(scanner)
@@ -351,6 +354,12 @@ impl Scanner {
         let watching = Watch::renew(&mut self.watch, &self.dir);
         let listing = self.list();
         self.rescan_at = (!watching || listing.is_err()).then(|| sys::now() + SLOW_RESCAN);
+        // A directory that is not there is complained of below.
+        let blind = !watching && listing.is_ok();
+        if blind && !self.blind {
+            self.warn("unable to watch the directory for changes: looking every five seconds");
+        }
+        self.blind = blind;
         match listing {
             Ok(entries) => {
                 self.refused.retain(|ident, _| entries.iter().any(|entry| entry.ident == *ident));
