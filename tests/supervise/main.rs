@@ -10,6 +10,7 @@
 
 mod runsv;
 mod runsvdir;
+mod storm;
 mod subject;
 mod sv;
 mod takeover;
