@@ -68,6 +68,7 @@ fn a_runsv_that_ends_is_started_again() {
         world.script("a/run", SLEEPER);
         let _runsvdir = world.start("runsvdir", &["."]);
         world.wait_stat("a", "run");
+        world.wait_lines("a/starts", 1);
         let runsv = runsv_of(world, "a");
         // Not with sv: runit's may look away while runsvdir has started another already.
         world.control("a", "x");
@@ -146,7 +147,7 @@ fn wrong_use_and_a_log_that_is_too_short_are_said() {
     both(|world| {
         let (code, text) = world.output("runsvdir", &[]);
         assert_eq!(code, 1);
-        assert!(text.starts_with("usage: ") && text.contains("runsvdir [-P] dir"), "{text}");
+        assert!(text.starts_with("usage: ") && text.contains("runsvdir [-P] "), "{text}");
         let _runsvdir = world.start("runsvdir", &[".", "short"]);
         let said = "runsvdir .: warning: log must have at least seven characters.\nrunsvdir .: warning: log service disabled.\n";
         world.wait("the warning", || world.errors() == said);

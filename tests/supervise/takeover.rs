@@ -97,10 +97,12 @@ fn a_process_that_only_has_the_same_number_is_not_taken_over() {
         let pid = world.pid("a");
         runsv.kill();
         let file = "a/supervise/instance";
-        let words: Vec<String> = world.read(file).trim().split(' ').map(str::to_owned).collect();
-        assert_eq!(words[..2], ["run".to_owned(), pid.to_string()]);
+        let record = world.read(file);
+        assert!(record.starts_with("state=run ") && record.contains(&format!(" pid={pid} ")), "{record}");
+        let start = record.split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
         // As if this process had been started a tick later: another one.
-        let other = format!("run {pid} {} {} {}\n", words[2].parse::<u64>().unwrap() + 1, words[3], words[4]);
+        let later = start.parse::<u64>().unwrap() + 1;
+        let other = record.replace(&format!(" start={start} "), &format!(" start={later} "));
         world.write(file, &other);
         let _again = world.runsv("a");
         world.wait_pid("a", pid);

@@ -5,12 +5,13 @@
 //! What it is not: deciding anything (service.rs does) or waiting for a result (sv.rs does).
 //! Called by runsv, sv, ifplugd, the clients' publishing and fw. Source of all layouts: runsv(8), runit 2.1.2.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,10 @@ use nix::libc::O_NONBLOCK;
 
 /// Directory that service names are relative to when `SVDIR` is not set.
 pub const DEFAULT_SVDIR: &str = "/var/service";
+
+/// Below it runsv keeps the supervise directories of services on a read-only file system, when [`RUN_VARIABLE`] is not set.
+const DEFAULT_RUN: &str = "/run/runsv";
+const RUN_VARIABLE: &str = "RUNSV_RUN";
 
 /// What one byte in `supervise/control` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -257,6 +262,7 @@ pub fn error_text(error: &io::Error) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceDir {
     path: PathBuf,
+    supervise: OnceCell<PathBuf>,
 }
 
 impl ServiceDir {
@@ -267,13 +273,12 @@ impl ServiceDir {
         if matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/') {
             return ServiceDir::at(Path::new(name));
         }
-        let base = std::env::var_os("SVDIR").filter(|v| !v.is_empty());
-        ServiceDir { path: Path::new(base.as_deref().unwrap_or(OsStr::new(DEFAULT_SVDIR))).join(name) }
+        ServiceDir::at(&services().join(name))
     }
 
     /// The service directory at `path`, whatever `SVDIR` says.
     pub fn at(path: &Path) -> ServiceDir {
-        ServiceDir { path: path.to_path_buf() }
+        ServiceDir { path: path.to_path_buf(), supervise: OnceCell::new() }
     }
 
     /// Where it is.
@@ -284,6 +289,15 @@ impl ServiceDir {
     /// Whether the directory is there at all (it may be without a runsv).
     pub fn exists(&self) -> bool {
         self.path.is_dir()
+    }
+
+    /// Its supervise directory: `supervise`, or the one in its place while a runsv runs on that (see [`in_place_of`]).
+    pub fn supervise(&self) -> &Path {
+        self.supervise.get_or_init(|| {
+            let own = self.path.join("supervise");
+            let other = || in_place_of(&self.path).ok().filter(|dir| open_fifo(&dir.join("ok")).is_ok());
+            if open_fifo(&own.join("ok")).is_ok() { own } else { other().unwrap_or(own) }
+        })
     }
 
     /// Ok while a runsv holds `supervise/ok` open.
@@ -307,7 +321,7 @@ impl ServiceDir {
     pub fn status(&self) -> Result<Status, ControlError> {
         let file = "supervise/status";
         let mut bytes = Vec::with_capacity(STATUS_LEN + 1);
-        File::open(self.path.join(file))
+        File::open(self.supervise().join("status"))
             .and_then(|f| f.take(STATUS_LEN as u64 + 1).read_to_end(&mut bytes))
             .map_err(|e| ControlError::Io(file, e))?;
         Status::decode(&bytes).ok_or_else(|| ControlError::Io(file, io::Error::other("bad format")))
@@ -318,15 +332,34 @@ impl ServiceDir {
         self.open_fifo("supervise/control")
     }
 
+    /// `file`: as it is called in messages.
     fn open_fifo(&self, file: &'static str) -> Result<File, ControlError> {
-        OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.path.join(file)).map_err(|e| {
-            match e.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOENT | Errno::ENOTDIR) if !self.exists() => ControlError::Missing(e),
-                Some(Errno::ENXIO | Errno::ENOENT) => ControlError::NotRunning(e),
-                _ => ControlError::Io(file, e),
-            }
+        let name = file.strip_prefix("supervise/").unwrap_or(file);
+        open_fifo(&self.supervise().join(name)).map_err(|e| match e.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR) if !self.exists() => ControlError::Missing(e),
+            Some(Errno::ENXIO | Errno::ENOENT) => ControlError::NotRunning(e),
+            _ => ControlError::Io(file, e),
         })
     }
+}
+
+/// The directory that service names are relative to.
+pub fn services() -> PathBuf {
+    let base = std::env::var_os("SVDIR").filter(|v| !v.is_empty());
+    PathBuf::from(base.as_deref().unwrap_or(OsStr::new(DEFAULT_SVDIR)))
+}
+
+/// Where runsv keeps the supervise directory of the service directory `dir` when that is on a read-only file system: named by
+/// device and inode, so that every name of the directory leads there.
+pub(crate) fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
+    let base = std::env::var_os(RUN_VARIABLE).filter(|v| !v.is_empty());
+    let stat = std::fs::metadata(dir)?;
+    let name = format!("{:x}-{:x}", stat.dev(), stat.ino());
+    Ok(Path::new(base.as_deref().unwrap_or(OsStr::new(DEFAULT_RUN))).join(name))
+}
+
+fn open_fifo(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(path)
 }
 
 #[cfg(test)]

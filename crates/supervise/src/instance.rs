@@ -1,9 +1,11 @@
-//! Which process is the instance: the extra file `supervise/instance`, by which a runsv that follows one that was
-//! killed -9 finds the daemon it left behind, and adopts it instead of starting a second one.
+//! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that follows one that was killed
+//! -9 finds the daemon it left behind, and adopts it instead of starting a second one; sv shows the rest.
 //!
-//! One line: `STATE PID STARTTIME BOOT PIPE`, where STATE is down, run or finish; STARTTIME is field 22 of
-//! /proc/PID/stat; BOOT is the boot id and the start time of process 1 (it tells one boot, and one container, from
-//! another); PIPE is the inode of the log pipe or 0. runit neither writes nor reads it. Called by unit.rs and runsv.rs.
+//! One line of words `KEY=VALUE`, in any order, unknown ones to be passed over: `state` down, run or finish; `pid`, and
+//! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
+//! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
+//! that it is ready, in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
+//! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs;
 use std::path::Path;
@@ -26,6 +28,14 @@ pub(crate) struct Instance {
     pub(crate) boot: String,
     /// Inode of the log pipe; 0: none.
     pub(crate) pipe: u64,
+    /// When the state began, CLOCK_BOOTTIME, in whole milliseconds: the stamp of the status on a clock that nobody sets.
+    pub(crate) since: Duration,
+    /// When the running process said that it is ready, CLOCK_BOOTTIME, in whole milliseconds.
+    pub(crate) ready: Option<Duration>,
+    /// How often ./run ended without having been told to.
+    pub(crate) deaths: u64,
+    /// Exit code or -1, and signal number, as ./finish was told them last.
+    pub(crate) exit: Option<(i32, u8)>,
 }
 
 impl Instance {
@@ -35,22 +45,54 @@ impl Instance {
             RunState::Run => "run",
             RunState::Finish => "finish",
         };
-        format!("{state} {} {} {} {}\n", self.pid, self.starttime, self.boot, self.pipe)
+        let mut text = format!("state={state} boot={}", self.boot);
+        let numbers = [
+            ("pid", u64::from(self.pid)),
+            ("start", self.starttime),
+            ("pipe", self.pipe),
+            ("since", millis(self.since)),
+            ("ready", self.ready.map_or(0, millis)),
+            ("deaths", self.deaths),
+        ];
+        for (key, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+            text.push_str(&format!(" {key}={number}"));
+        }
+        if let Some((code, status)) = self.exit {
+            text.push_str(&format!(" exit={code},{status}"));
+        }
+        text.push('\n');
+        text
     }
 
     pub(crate) fn parse(text: &str) -> Option<Instance> {
-        let mut words = text.strip_suffix('\n')?.split(' ');
-        let state = match words.next()? {
+        let words: Vec<(&str, &str)> =
+            text.strip_suffix('\n')?.split(' ').map(|word| word.split_once('=')).collect::<Option<_>>()?;
+        let value = |key: &str| words.iter().find(|(k, _)| *k == key).map(|(_, value)| *value);
+        let number = |key: &str| value(key).map_or(Some(0), |text| text.parse::<u64>().ok());
+        let state = match value("state")? {
             "down" => RunState::Down,
             "run" => RunState::Run,
             "finish" => RunState::Finish,
             _ => return None,
         };
-        let pid = words.next()?.parse().ok()?;
-        let starttime = words.next()?.parse().ok()?;
-        let boot = words.next()?.to_owned();
-        let pipe = words.next()?.parse().ok()?;
-        words.next().is_none().then_some(Instance { state, pid, starttime, boot, pipe })
+        let exit = match value("exit") {
+            Some(text) => {
+                let (code, status) = text.split_once(',')?;
+                Some((code.parse().ok()?, status.parse().ok()?))
+            }
+            None => None,
+        };
+        Some(Instance {
+            state,
+            pid: u32::try_from(number("pid")?).ok()?,
+            starttime: number("start")?,
+            boot: value("boot")?.to_owned(),
+            pipe: number("pipe")?,
+            since: Duration::from_millis(number("since")?),
+            ready: Some(Duration::from_millis(number("ready")?)).filter(|ready| !ready.is_zero()),
+            deaths: number("deaths")?,
+            exit,
+        })
     }
 
     /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew.
@@ -87,24 +129,61 @@ pub(crate) fn boot() -> String {
     format!("{}/{}", id.trim(), starttime(1).unwrap_or(0))
 }
 
-/// The record of this boot; `None` when there is none: runsv ended in order, never ran, or is not ours.
-pub(crate) fn read(path: &Path) -> Option<Instance> {
-    Instance::parse(&fs::read_to_string(path).ok()?).filter(|i| i.boot == boot())
+/// The record in a supervise directory, if it is of this boot (see [`boot`]); `None` when there is none: runsv ended in order,
+/// never ran, or is not ours.
+pub(crate) fn read(supervise: &Path, boot: &str) -> Option<Instance> {
+    Instance::parse(&fs::read_to_string(supervise.join("instance")).ok()?).filter(|i| i.boot == boot)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn record() -> Instance {
+        Instance {
+            state: RunState::Finish,
+            pid: 7,
+            starttime: 99,
+            boot: "b/1".into(),
+            pipe: 5,
+            since: Duration::from_millis(1234),
+            ready: None,
+            deaths: 3,
+            exit: Some((-1, 9)),
+        }
+    }
+
     #[test]
     fn a_record_reads_back_and_a_torn_one_does_not() {
-        let one = Instance { state: RunState::Finish, pid: 7, starttime: 99, boot: "b/1".into(), pipe: 5 };
+        let one = record();
+        assert_eq!(one.render(), "state=finish boot=b/1 pid=7 start=99 pipe=5 since=1234 deaths=3 exit=-1,9\n");
         assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
         let text = one.render();
         for cut in 0..text.len() {
             assert_eq!(Instance::parse(&text[..cut]), None, "{:?}", &text[..cut]);
         }
-        assert_eq!(Instance::parse("finish 7 99 b/1 5 6\n"), None);
+        let ready = Instance { ready: Some(Duration::from_millis(1300)), exit: None, ..one };
+        assert_eq!(Instance::parse(&ready.render()), Some(ready));
+    }
+
+    #[test]
+    fn what_is_unknown_is_passed_over_and_what_is_wrong_is_not() {
+        let down = Instance { state: RunState::Down, pid: 0, starttime: 0, pipe: 0, deaths: 0, exit: None, ..record() };
+        assert_eq!(Instance::parse("new=1 state=down boot=b/1 since=1234\n"), Some(down));
+        for text in [
+            "state=up boot=b\n",
+            "boot=b\n",
+            "state=down\n",
+            "state=run boot=b pid=x\n",
+            "state=run boot=b exit=1\n",
+            "\n",
+        ] {
+            assert_eq!(Instance::parse(text), None, "{text:?}");
+        }
     }
 
     #[test]
@@ -121,7 +200,7 @@ mod tests {
     #[test]
     fn this_process_is_alive_and_its_double_is_not() {
         let pid = std::process::id();
-        let mut me = Instance { state: RunState::Run, pid, starttime: starttime(pid).unwrap(), boot: boot(), pipe: 0 };
+        let mut me = Instance { state: RunState::Run, pid, starttime: starttime(pid).unwrap(), ..record() };
         assert!(me.alive());
         me.starttime += 1;
         assert!(!me.alive());

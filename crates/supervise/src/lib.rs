@@ -5,17 +5,23 @@
 
 use std::ffi::OsString;
 
+mod cgroup;
 pub mod chpst;
 pub mod control;
+mod files;
 pub mod getopt;
+mod host;
 mod instance;
 #[cfg(test)]
 mod manpage;
+mod readiness;
 pub mod runsv;
 pub mod runsvdir;
 pub mod say;
 mod scan;
 pub mod service;
+mod settings;
+mod shared;
 pub mod sv;
 pub mod svlogd;
 mod sys;

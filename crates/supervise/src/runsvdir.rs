@@ -1,39 +1,44 @@
-//! runsvdir: one runsv for each subdirectory of a directory, as they come and go.
+//! runsvdir: one runsv for each subdirectory of a directory, as they come and go; with `-1` all of them in its own process.
 //!
 //! What it is: the shell around scan.rs: inotify on the directory and on what a change of its meaning would show in,
-//! spawning runsv, the rotating log in the process's own arguments. An idle one never wakes up; only while the directory
-//! cannot be watched it is read every five seconds. What it is not: a supervisor of services, which is runsv's.
-#![expect(clippy::disallowed_methods, reason = "starts runsv")]
+//! starting runsvs (runners.rs), the rotating log in the process's own arguments. An idle one never wakes up; only while the
+//! directory cannot be watched it is read every five seconds. What it is not: a supervisor of services, which is runsv's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::fchdir;
 
 use crate::control::{ServiceDir, error_text};
+use crate::getopt::{Arg, Getopt, Opt};
 use crate::scan::{Action, Entry, Event, Ident, Scan};
-use crate::service::Exit;
 use crate::{EXIT_SYSTEM, say, sys};
 
 mod proctitle;
+mod runners;
 mod watch;
 use proctitle::Proctitle;
+use runners::Runners;
 use watch::Watch;
 
 /// What `runsvdir` without a directory says, behind `usage: ` and the name it was called by.
-pub const USAGE: &str = " [-P] dir [log]\n\n";
+pub const USAGE: &str = " [-P] [-1w] dir [log]\n\n";
+
+const OPTIONS: &[Opt] = &[
+    Opt { key: 'P', long: "", arg: Arg::No },
+    Opt { key: '1', long: "", arg: Arg::No },
+    Opt { key: 'w', long: "", arg: Arg::No },
+];
 /// runit's own code for wrong use of runsvdir.
 const EXIT_RUNSVDIR_USAGE: u8 = 1;
 /// runsvdir(8): startup failure.
@@ -41,20 +46,45 @@ const EXIT_STARTUP: u8 = 100;
 /// runsvdir(8): the directory is looked at at least every five seconds; here only where inotify does not reach.
 const SLOW_RESCAN: Duration = Duration::from_secs(5);
 
+/// Some service did not end in order when all were told to.
+const EXIT_DISORDER: u8 = 1;
+
+/// How it was called.
+#[derive(Default)]
+struct Options {
+    /// `-P`: each runsv in a session of its own.
+    sessions: bool,
+    /// `-1`: no runsv, all in this process.
+    one_process: bool,
+    /// `-w`: TERM ends all services and waits for that.
+    wait: bool,
+}
+
 /// The applet.
 pub fn main(argv: Vec<OsString>) -> u8 {
-    let mut args = argv.into_iter().peekable();
+    let mut args = argv.into_iter();
     let called = args.next().unwrap_or_default();
-    let sessions = args.next_if(|a| a == "-P").is_some();
-    let Some(dir) = args.next() else {
+    let mut options = Options::default();
+    let mut getopt = Getopt::new(OPTIONS, args);
+    let wrong = getopt.by_ref().any(|given| {
+        match given {
+            Ok(('P', _)) => options.sessions = true,
+            Ok(('1', _)) => options.one_process = true,
+            Ok(('w', _)) => options.wait = true,
+            Ok(_) | Err(_) => return true,
+        }
+        false
+    });
+    let mut operands = getopt.operands().into_iter();
+    let Some(dir) = operands.next().filter(|_| !wrong) else {
         say::error(format_args!("usage: {}{USAGE}", called.display()));
         return EXIT_RUNSVDIR_USAGE;
     };
     let name = dir.to_string_lossy().into_owned();
     // Before anything else, so that it is the very text of our arguments: only the last of them can be the log.
-    let log = args.next().filter(|_| args.next().is_none());
-    match Host::open(PathBuf::from(dir), &name, sessions, log.as_deref()) {
-        Ok(host) => host.run(),
+    let log = operands.next().filter(|_| operands.next().is_none());
+    match Scanner::open(PathBuf::from(dir), &name, &options, log.as_deref()) {
+        Ok(scanner) => scanner.run(),
         Err(e) => {
             say::error(format_args!("runsvdir {name}: fatal: unable to start: {}\n", error_text(&e)));
             EXIT_STARTUP
@@ -62,15 +92,20 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     }
 }
 
-struct Host {
+struct Scanner {
     dir: PathBuf,
     name: String,
-    /// `-P`
-    sessions: bool,
+    /// Where we were started: `dir` is relative to it, whatever is the working directory meanwhile.
+    home: OwnedFd,
+    /// `-w`
+    wait: bool,
+    /// All is to end; this is the exit code then.
+    ending: Option<u8>,
     scan: Scan,
+    runners: Runners,
     signals: File,
     watch: Option<Watch>,
-    /// Control fifos of the runsvs that are not our children: poll(2) tells when one has ended.
+    /// Control fifos of the runsvs that are not ours: poll(2) tells when one has ended.
     others: HashMap<Ident, File>,
     log: Option<Log>,
     /// The last complaint about the directory: said once.
@@ -85,15 +120,22 @@ struct Log {
     dot_at: Duration,
 }
 
-impl Host {
-    fn open(dir: PathBuf, name: &str, sessions: bool, log: Option<&OsStr>) -> io::Result<Host> {
+impl Scanner {
+    fn open(dir: PathBuf, name: &str, options: &Options, log: Option<&OsStr>) -> io::Result<Scanner> {
         sys::close_leaked_on_exec();
-        let signals = File::from(sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP])?);
-        let mut host = Host {
+        let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
+        // The first process of a namespace gets no signal that it does not catch: with -w it shall hear of Ctrl-C.
+        let more = [Signal::SIGINT];
+        let signals = if options.wait { [&signals[..], &more].concat() } else { signals.to_vec() };
+        let signals = File::from(sys::signal_pipe(&signals)?);
+        let mut scanner = Scanner {
             dir,
             name: name.to_owned(),
-            sessions,
+            home: OwnedFd::from(File::open(".")?),
+            wait: options.wait,
+            ending: None,
             scan: Scan::default(),
+            runners: Runners::new(options.one_process, options.sessions)?,
             signals,
             watch: None,
             others: HashMap::new(),
@@ -101,8 +143,8 @@ impl Host {
             complaint: None,
             rescan_at: None,
         };
-        host.log = log.and_then(|text| host.open_log(text));
-        Ok(host)
+        scanner.log = log.and_then(|text| scanner.open_log(text));
+        Ok(scanner)
     }
 
     fn open_log(&mut self, text: &OsStr) -> Option<Log> {
@@ -139,12 +181,21 @@ impl Host {
     fn run(mut self) -> u8 {
         self.rescan();
         loop {
+            for (id, told) in self.runners.settle() {
+                self.handle(Event::Ended { pid: id, told });
+            }
+            if let Some(code) = self.ending
+                && self.runners.is_empty()
+            {
+                return if code == 0 && self.runners.disorder() { EXIT_DISORDER } else { code };
+            }
             let ready = self.wait();
             if ready.log
                 && let Some(log) = &mut self.log
             {
                 log.drain();
             }
+            self.runners.dispatch();
             if ready.signals
                 && let Some(code) = self.signalled()
             {
@@ -155,60 +206,85 @@ impl Host {
                 self.handle(Event::Freed(ident));
             }
             let now = sys::now();
+            self.runners.tick(now);
             if let Some(log) = self.log.as_mut().filter(|log| now >= log.dot_at) {
                 log.title.push(b".");
                 log.dot_at = now + proctitle::DOT;
             }
-            if ready.watch || self.rescan_at.is_some_and(|at| now >= at) {
-                self.rescan();
+            if self.ending.is_none() {
+                if ready.watch || self.rescan_at.is_some_and(|at| now >= at) {
+                    self.rescan();
+                }
+                self.handle(Event::Tick);
             }
-            self.handle(Event::Tick);
         }
     }
 
     fn wait(&self) -> Ready {
-        let due = [self.scan.deadline(), self.rescan_at, self.log.as_ref().map(|log| log.dot_at)];
-        let deadline = due.into_iter().flatten().min();
-        let wait = deadline.map(|at| at.saturating_sub(sys::now()) + Duration::from_nanos(999_999));
-        let timeout = wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
+        let scan = [self.scan.deadline(), self.rescan_at].map(|at| at.filter(|_| self.ending.is_none()));
+        let due = [self.runners.deadline(), self.log.as_ref().map(|log| log.dot_at)];
+        let timeout = sys::timeout(scan.into_iter().chain(due).flatten().min());
         let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let watch = self.watch.as_ref().filter(|_| self.ending.is_none());
         let mut set = vec![input(self.signals.as_fd())];
-        set.extend(self.watch.as_ref().map(|w| input(w.as_fd())));
+        set.extend(watch.map(|w| input(w.as_fd())));
         set.extend(self.log.as_ref().map(|log| input(log.pipe.as_fd())));
         let others: Vec<Ident> = self.others.keys().copied().collect();
         // No events asked for: POLLERR comes unasked when the reader is gone.
         set.extend(self.others.values().map(|f| PollFd::new(f.as_fd(), PollFlags::empty())));
+        // Last, and not asked about: it is looked at anyway.
+        set.extend(self.runners.as_fd().map(input));
         // EINTR is the signal pipe's business, and nothing else can be wrong with these.
         let _ = poll(&mut set, timeout);
         let mut answers = set.iter().map(|fd| fd.any().unwrap_or(false));
         Ready {
             signals: answers.next().unwrap_or(false),
-            watch: self.watch.is_some() && answers.next().unwrap_or(false),
+            watch: watch.is_some() && answers.next().unwrap_or(false),
             log: self.log.is_some() && answers.next().unwrap_or(false),
             others: others.into_iter().filter(|_| answers.next().unwrap_or(false)).collect(),
         }
     }
 
-    /// Ends of children, TERM and HUP; an exit code when it is over.
+    /// Ends of children, TERM and HUP; an exit code when it is over at once.
     fn signalled(&mut self) -> Option<u8> {
         let mut buffer = [0; 64];
         let n = self.signals.read(&mut buffer).unwrap_or(0);
-        while let Some((pid, exit)) = sys::reap() {
-            self.handle(Event::Ended { pid, told: exit == Exit::Code(0) });
-        }
         let came = |signal: Signal| buffer.iter().take(n).any(|byte| i32::from(*byte) == signal as i32);
-        if came(Signal::SIGHUP) {
-            for action in self.scan.stop_all() {
-                self.perform(action);
+        let code = if came(Signal::SIGHUP) {
+            // runsvdir(8): TERM to every runsv, exit 111 at once; but what is in this process ends before it.
+            self.end_all(EXIT_SYSTEM);
+            (!self.runners.here()).then_some(EXIT_SYSTEM)
+        } else if came(Signal::SIGTERM) || came(Signal::SIGINT) {
+            match (self.wait, self.ending) {
+                // runsvdir(8): exits 0 immediately. The services go on.
+                (false, _) => Some(0),
+                (true, None) => {
+                    self.end_all(0);
+                    None
+                }
+                // Asked for again: no longer waited for.
+                (true, Some(_)) => Some(EXIT_DISORDER),
             }
-            return Some(EXIT_SYSTEM);
+        } else {
+            None
+        };
+        while let Some((pid, exit)) = sys::reap() {
+            if let Some(ended) = self.runners.reaped(pid, exit) {
+                self.handle(ended);
+            }
         }
-        // runsvdir(8): exits 0 immediately. The services go on.
-        came(Signal::SIGTERM).then_some(0)
+        code
+    }
+
+    fn end_all(&mut self, code: u8) {
+        self.ending = Some(code);
+        for action in self.scan.stop_all() {
+            self.perform(action);
+        }
     }
 
     fn handle(&mut self, event: Event) {
-        let mut events = std::collections::VecDeque::from([event]);
+        let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.scan.step(sys::now(), event) {
                 events.extend(self.perform(action));
@@ -219,9 +295,8 @@ impl Host {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Start(ident, name) => Some(self.start(ident, &name)),
-            Action::Stop(pid) => {
-                let pid = i32::try_from(pid).ok()?;
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            Action::Stop(id) => {
+                self.runners.stop(id);
                 None
             }
             Action::StopOther(ident) => {
@@ -232,40 +307,35 @@ impl Host {
     }
 
     fn start(&mut self, ident: Ident, name: &OsStr) -> Event {
+        self.go_home();
         // The runsv of a runsvdir that was killed lives on, and holds the lock: another would only complain, again and
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
-        if let Ok(control) = ServiceDir::at(&self.dir.join(name)).open_control() {
+        let dir = self.dir.join(name);
+        if let Ok(control) = ServiceDir::at(&dir).open_control() {
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));
             self.others.insert(ident, control);
             return Event::Occupied(ident);
         }
-        let started = match self.spawn(Process::new("runsv"), name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // None in PATH: ours, by the file that we were executed from.
-                let mut own = Process::new("/proc/self/exe");
-                own.arg0("runsv");
-                self.spawn(own, name)
-            }
-            other => other,
-        };
-        match started {
-            Ok(pid) => Event::Started(ident, pid),
-            Err(e) => {
-                self.warn(&format!("unable to start runsv {}: {}", name.display(), error_text(&e)));
+        match self.runners.start(&self.dir, name) {
+            Ok(id) => Event::Started(ident, id),
+            Err(text) => {
+                self.warn(&text);
                 Event::StartFailed(ident)
             }
         }
     }
 
-    fn spawn(&self, mut process: Process, name: &OsStr) -> io::Result<u32> {
-        process.arg(name).current_dir(&self.dir);
-        if self.sessions {
-            sys::new_session(&mut process);
+    /// Services in this process have made theirs the working directory.
+    fn go_home(&mut self) {
+        if self.runners.here()
+            && let Err(e) = fchdir(&self.home)
+        {
+            self.warn(&format!("unable to change directory: {}", error_text(&e.into())));
         }
-        process.spawn().map(|child| child.id())
     }
 
     fn rescan(&mut self) {
+        self.go_home();
         // The watch comes first: what happens while the directory is read is then seen as an event.
         let watching = Watch::renew(&mut self.watch, &self.dir);
         let listing = self.list();
@@ -303,7 +373,7 @@ impl Host {
             }
             match fs::metadata(found.path()) {
                 Ok(stat) if stat.is_dir() => entries.push(Entry {
-                    ident: Ident { dev: stat.dev(), ino: stat.ino() },
+                    ident: Ident { dev: stat.dev(), ino: stat.ino(), born: stat.created().ok() },
                     ready: is_executable(&found.path().join("run")),
                     name,
                 }),

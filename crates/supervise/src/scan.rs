@@ -4,7 +4,7 @@
 //! another service. What it is not: reading directories, spawning, waiting. Called by runsvdir.rs.
 
 use std::ffi::{OsStr, OsString};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A runsv that ends sooner than this after its start is not started again at once.
 const TOO_SOON: Duration = Duration::from_secs(1);
@@ -15,11 +15,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a new directory without an executable ./run is given to get one, before runsv says what it thinks of it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Device and inode: what makes a service itself.
+/// Device, inode and time of birth, where the file system has it: what makes a service itself. A directory that is removed and
+/// made again may get the same inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ident {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
+    pub(crate) born: Option<SystemTime>,
 }
 
 /// A subdirectory, or a symbolic link to a directory.
@@ -44,18 +46,18 @@ pub(crate) enum Event {
     Occupied(Ident),
     /// That runsv has ended.
     Freed(Ident),
-    /// A child has ended; `told` when its exit code was 0: somebody told it to exit.
+    /// It has ended; `told` when its exit code was 0: somebody told it to exit.
     Ended { pid: u32, told: bool },
     /// The time of [`Scan::deadline`] has come.
     Tick,
 }
 
-/// What the shell is to do.
+/// What the shell is to do. A runsv is a child, by its process id, or one in our own process, by its place there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start `runsv name`. Answers: Started, StartFailed, Occupied.
     Start(Ident, OsString),
-    /// Send TERM to our child.
+    /// Send TERM to it.
     Stop(u32),
     /// Send `x` to the runsv that is not our child.
     StopOther(Ident),
@@ -223,7 +225,7 @@ mod tests {
     use super::*;
 
     const fn id(ino: u64) -> Ident {
-        Ident { dev: 1, ino }
+        Ident { dev: 1, ino, born: None }
     }
 
     fn entry(name: &str, ino: u64) -> Entry {

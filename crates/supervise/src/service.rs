@@ -13,7 +13,9 @@ use std::time::Duration;
 use crate::control::{Command, RunState, Want};
 
 mod terms;
-pub use terms::{Action, Event, Exit, Found, Role, THROTTLE};
+pub use terms::{
+    Action, EXEC_FAILED_MOST, Event, Exit, Found, LEAST_DELAY, PERMANENT_FAILURE, Role, Settings, THROTTLE,
+};
 
 /// The process that runs, or ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ struct Life {
     started: Duration,
     /// A signal was sent to it, or `u` came while it ran: its end is not a crash, and what is wanted is done at once.
     asked: bool,
+    /// It could be executed at all.
+    executed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +36,14 @@ enum State {
     Preparing,
     /// ./run was asked for.
     Starting,
-    /// ./run runs.
-    Running { pid: u32, life: Life },
+    /// ./run runs; when `kill_at` is given it gets KILL then.
+    Running { pid: u32, life: Life, kill_at: Option<Duration> },
     /// ./run has ended; ./finish waits for a control script to end, or for a process to be had.
     Ended { exit: Exit, life: Life, retry_at: Option<Duration> },
     /// ./finish was asked for.
     Finishing { exit: Exit, life: Life },
-    /// ./finish runs.
-    Finish { pid: u32, life: Life },
+    /// ./finish runs; when `kill_at` is given it gets KILL then.
+    Finish { pid: u32, life: Life, kill_at: Option<Duration> },
     /// For good.
     Done,
 }
@@ -84,6 +88,14 @@ pub struct Service {
     queue: VecDeque<Command>,
     /// Log: the pipe has ended, it must not be started again.
     input_ended: bool,
+    settings: Settings,
+    /// The last pause after an end that came too soon.
+    pause: Option<Duration>,
+    /// The last pause after a ./run that could not be executed.
+    exec_pause: Option<Duration>,
+    ready: bool,
+    deaths: u64,
+    last_exit: Option<Exit>,
 }
 
 impl Service {
@@ -95,25 +107,48 @@ impl Service {
         };
         let state = State::Down { start_at: None };
         let (script, queue) = (None, VecDeque::new());
-        Service { role, goal, state, paused: false, got_term: false, script, queue, input_ended: false }
+        Service {
+            role,
+            goal,
+            state,
+            paused: false,
+            got_term: false,
+            script,
+            queue,
+            input_ended: false,
+            settings: Settings::default(),
+            pause: None,
+            exec_pause: None,
+            ready: false,
+            deaths: 0,
+            last_exit: None,
+        }
     }
 
     /// Continues what a killed runsv left behind.
     pub fn adopt(role: Role, want: Want, paused: bool, got_term: bool, found: Found) -> Service {
         let mut service = Service::new(role, want);
-        let life = |started| Life { started, asked: got_term };
+        let life = |started| Life { started, asked: got_term, executed: true };
         let exit = Exit::Unknown;
         service.state = match found {
-            Found::Run { pid, started } => State::Running { pid, life: life(started) },
-            Found::Finish { pid, started } => State::Finish { pid, life: life(started) },
+            Found::Run { pid, started } => State::Running { pid, life: life(started), kill_at: None },
+            Found::Finish { pid, started } => State::Finish { pid, life: life(started), kill_at: None },
             // It ended some time ago: no wait is due.
             Found::RunEnded => {
-                State::Ended { exit, life: Life { started: Duration::ZERO, asked: true }, retry_at: None }
+                let life = Life { started: Duration::ZERO, asked: true, executed: true };
+                State::Ended { exit, life, retry_at: None }
             }
             Found::Nothing => return service,
         };
         (service.paused, service.got_term) = (paused, got_term);
         service
+    }
+
+    /// Continues what a killed runsv had counted and heard, for a process that was started with these settings.
+    pub fn with_history(mut self, deaths: u64, ready: bool, settings: Settings) -> Service {
+        (self.deaths, self.settings) = (deaths, settings);
+        self.ready = ready && matches!(self.state, State::Running { .. });
+        self
     }
 
     /// Takes one event. `now` is CLOCK_BOOTTIME.
@@ -126,28 +161,24 @@ impl Service {
             Event::ForkFailed => self.fork_failed(now),
             Event::NoFinish => self.no_finish(now, &mut out),
             Event::Ended(exit) => self.ended(now, exit, &mut out),
-            Event::Control { handled } => self.control_done(handled, &mut out),
+            Event::Control { handled } => self.control_done(now, handled, &mut out),
+            Event::Settings(settings) => self.settings = settings,
+            Event::Ready => self.is_ready(&mut out),
             Event::InputEnded => self.end_input(&mut out),
             Event::Tick => {}
         }
+        self.time_out(now, &mut out);
         self.settle(now, &mut out);
         out
     }
 
     /// When [`Event::Tick`] is due, CLOCK_BOOTTIME; `None`: never, as it stands.
     pub fn deadline(&self) -> Option<Duration> {
-        if self.script.is_some() {
-            return None;
-        }
         match self.state {
-            State::Down { start_at } => start_at,
-            State::Ended { retry_at, .. } => retry_at,
-            State::Preparing
-            | State::Starting
-            | State::Running { .. }
-            | State::Finishing { .. }
-            | State::Finish { .. }
-            | State::Done => None,
+            State::Running { kill_at, .. } | State::Finish { kill_at, .. } => kill_at,
+            State::Down { start_at } => start_at.filter(|_| self.script.is_none()),
+            State::Ended { retry_at, .. } => retry_at.filter(|_| self.script.is_none()),
+            State::Preparing | State::Starting | State::Finishing { .. } | State::Done => None,
         }
     }
 
@@ -177,6 +208,21 @@ impl Service {
     /// For the status: TERM was sent to what runs.
     pub fn got_term(&self) -> bool {
         self.got_term
+    }
+
+    /// The running ./run has said that it is ready.
+    pub fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// How often ./run ended without having been told to.
+    pub fn deaths(&self) -> u64 {
+        self.deaths
+    }
+
+    /// How ./run ended last.
+    pub fn last_exit(&self) -> Option<Exit> {
+        self.last_exit
     }
 
     /// It has ended for good.
@@ -215,10 +261,15 @@ impl Service {
     fn started(&mut self, now: Duration, pid: u32, out: &mut Vec<Action>) {
         match self.state {
             State::Starting => {
-                self.state = State::Running { pid, life: Life { started: now, asked: false } };
+                self.state =
+                    State::Running { pid, life: Life { started: now, asked: false, executed: true }, kill_at: None };
+                self.exec_pause = None;
                 out.push(Action::Stamp);
             }
-            State::Finishing { life, .. } => self.state = State::Finish { pid, life },
+            State::Finishing { life, .. } => {
+                let kill_at = self.settings.timeout_finish.map(|timeout| now + timeout);
+                self.state = State::Finish { pid, life, kill_at };
+            }
             State::Down { .. }
             | State::Preparing
             | State::Running { .. }
@@ -236,7 +287,9 @@ impl Service {
             State::Starting => {
                 (self.paused, self.got_term) = (false, false);
                 out.push(Action::Stamp);
-                self.run_ended(now, Exit::Code(111), Life { started: now, asked: false }, out);
+                // Twice as long each time; see `pause_after`.
+                self.exec_pause = Some(self.exec_pause.map_or(THROTTLE, |last| (last * 2).min(EXEC_FAILED_MOST)));
+                self.run_ended(now, Exit::Code(111), Life { started: now, asked: false, executed: false }, out);
             }
             State::Finishing { life, .. } => self.go_down(now, life, out),
             State::Down { .. }
@@ -278,7 +331,13 @@ impl Service {
     fn ended(&mut self, now: Duration, exit: Exit, out: &mut Vec<Action>) {
         match self.state {
             State::Running { life, .. } => self.run_ended(now, exit, life, out),
-            State::Finish { life, .. } => self.go_down(now, life, out),
+            State::Finish { life, .. } => {
+                if self.settings.permanent_failure && exit == Exit::Code(PERMANENT_FAILURE) && self.goal == Goal::Up {
+                    self.goal = Goal::Down;
+                    out.push(Action::GaveUp);
+                }
+                self.go_down(now, life, out);
+            }
             State::Down { .. }
             | State::Preparing
             | State::Starting
@@ -289,7 +348,9 @@ impl Service {
     }
 
     fn run_ended(&mut self, now: Duration, exit: Exit, life: Life, out: &mut Vec<Action>) {
-        self.got_term = false;
+        (self.got_term, self.ready) = (false, false);
+        self.last_exit = Some(exit);
+        self.deaths += u64::from(!life.asked && self.goal == Goal::Up);
         if let Some(script) = &mut self.script {
             script.late = true;
         }
@@ -307,15 +368,89 @@ impl Service {
 
     fn go_down(&mut self, now: Duration, life: Life, out: &mut Vec<Action>) {
         self.got_term = false;
-        let too_soon = !life.asked && now < life.started + THROTTLE;
-        self.state = match self.goal {
-            Goal::Up if too_soon => State::Down { start_at: Some(now + THROTTLE) },
-            Goal::Up | Goal::Down | Goal::Exit => State::Down { start_at: None },
+        let start_at = match self.goal {
+            Goal::Up => self.pause_after(now, life).map(|pause| now + pause),
+            Goal::Down | Goal::Exit => None,
         };
+        self.state = State::Down { start_at };
         out.extend([Action::Stamp, Action::Save]);
     }
 
-    fn control_done(&mut self, handled: bool, out: &mut Vec<Action>) {
+    /// How long to wait before the next start. The pause grows while ends come sooner than a second, or than the pause before
+    /// took: a run that lived longer is healthy, and the next pause is the first one again.
+    fn pause_after(&mut self, now: Duration, life: Life) -> Option<Duration> {
+        if life.asked {
+            self.pause = None;
+            return None;
+        }
+        if !life.executed && self.settings.restart_delay.is_none() && self.settings.restart_max_delay.is_none() {
+            return self.exec_pause;
+        }
+        let lived = now.saturating_sub(life.started);
+        let healthy = life.executed && lived >= self.pause.map_or(THROTTLE, |pause| pause.max(THROTTLE));
+        let (first, always) = match self.settings.restart_delay {
+            Some(delay) => (delay.max(LEAST_DELAY), true),
+            // runsv(8): the second is for a process that ended within a second.
+            None => (THROTTLE, false),
+        };
+        let most = self.settings.restart_max_delay.unwrap_or(first).max(first);
+        self.pause = match self.pause {
+            Some(last) if !healthy => Some((last * 2).clamp(first, most)),
+            Some(_) | None => (always || !healthy).then_some(first),
+        };
+        self.pause
+    }
+
+    fn is_ready(&mut self, out: &mut Vec<Action>) {
+        match self.state {
+            State::Running { .. } if !self.ready => {
+                self.ready = true;
+                out.push(Action::Save);
+            }
+            State::Running { .. }
+            | State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    /// KILL for what should have ended by now.
+    fn time_out(&mut self, now: Duration, out: &mut Vec<Action>) {
+        match &mut self.state {
+            State::Running { kill_at, .. } | State::Finish { kill_at, .. } => {
+                if kill_at.take_if(|at| now >= *at).is_some() {
+                    out.push(Action::TimedOut);
+                }
+            }
+            State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Done => {}
+        }
+    }
+
+    /// TERM is on its way: the time until KILL begins.
+    fn begin_timeout(&mut self, now: Duration) {
+        let timeout = self.settings.timeout_kill;
+        match &mut self.state {
+            State::Running { kill_at, .. } => *kill_at = kill_at.or(timeout.map(|timeout| now + timeout)),
+            State::Down { .. }
+            | State::Preparing
+            | State::Starting
+            | State::Ended { .. }
+            | State::Finishing { .. }
+            | State::Finish { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn control_done(&mut self, now: Duration, handled: bool, out: &mut Vec<Action>) {
         let Some(Script { then, late }) = self.script.take() else { return };
         match then {
             Then::Start => match self.state {
@@ -331,13 +466,17 @@ impl Service {
                 | State::Finish { .. }
                 | State::Done => {}
             },
-            Then::Stop => self.stop_after_script(handled || late, late, out),
+            Then::Stop => self.stop_after_script(now, handled || late, late, out),
             Then::Nothing => {}
             Then::Signal(command) => self.signal_after_script(command, handled || late, out),
         }
     }
 
-    fn stop_after_script(&mut self, handled: bool, late: bool, out: &mut Vec<Action>) {
+    fn stop_after_script(&mut self, now: Duration, handled: bool, late: bool, out: &mut Vec<Action>) {
+        // A script that did it itself gets the same time; what was restarted by `t` and handled shall go on.
+        if !handled || self.goal != Goal::Up {
+            self.begin_timeout(now);
+        }
         if !handled {
             self.got_term = true;
             out.extend([Action::Signal(Command::Term), Action::Save]);
@@ -350,7 +489,7 @@ impl Service {
         if !late {
             out.push(Action::Signal(Command::Continue));
         }
-        self.control(letter, Then::Nothing, out);
+        self.control(now, letter, Then::Nothing, out);
     }
 
     fn signal_after_script(&mut self, command: Command, handled: bool, out: &mut Vec<Action>) {
@@ -409,7 +548,7 @@ impl Service {
                 | State::Finish { .. } => {}
             }
             if let Some(command) = self.queue.pop_front() {
-                self.command(command, out);
+                self.command(now, command, out);
             } else if !self.proceed(now, out) {
                 return;
             }
@@ -431,7 +570,7 @@ impl Service {
                     }
                 };
                 if start {
-                    self.prepare(out);
+                    self.prepare(now, out);
                 }
                 start
             }
@@ -454,23 +593,23 @@ impl Service {
     }
 
     /// One command, in its turn: no script runs.
-    fn command(&mut self, command: Command, out: &mut Vec<Action>) {
+    fn command(&mut self, now: Duration, command: Command, out: &mut Vec<Action>) {
         match command {
-            Command::Up => self.up(Goal::Up, out),
-            Command::Once => self.up(Goal::Down, out),
-            Command::Down => self.down(Goal::Down, out),
+            Command::Up => self.up(now, Goal::Up, out),
+            Command::Once => self.up(now, Goal::Down, out),
+            Command::Down => self.down(now, Goal::Down, out),
             Command::Exit => match self.role {
-                Role::Main => self.down(Goal::Exit, out),
+                Role::Main => self.down(now, Goal::Exit, out),
                 Role::Log => {}
             },
             Command::Term => {
                 if self.touch_running() {
-                    self.control(Command::Term.letter(), Then::Stop, out);
+                    self.control(now, Command::Term.letter(), Then::Stop, out);
                 }
             }
             Command::Pause | Command::Continue => {
                 if self.touch_running() {
-                    self.control(command.letter(), Then::Signal(command), out);
+                    self.control(now, command.letter(), Then::Signal(command), out);
                 } else {
                     // runit sets and clears the flag even when nothing runs.
                     self.set_paused(command == Command::Pause, out);
@@ -484,20 +623,20 @@ impl Service {
             | Command::Usr1
             | Command::Usr2 => {
                 if self.touch_running() {
-                    self.control(command.letter(), Then::Signal(command), out);
+                    self.control(now, command.letter(), Then::Signal(command), out);
                 }
             }
         }
     }
 
-    fn up(&mut self, goal: Goal, out: &mut Vec<Action>) {
+    fn up(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
         if self.input_ended {
             return;
         }
         self.goal = goal;
         out.push(Action::Save);
         match &mut self.state {
-            State::Down { .. } => self.prepare(out),
+            State::Down { .. } => self.prepare(now, out),
             // A level, not an edge: any number of `u` while it runs is one more run.
             State::Running { life, .. } | State::Ended { life, .. } | State::Finish { life, .. } => {
                 life.asked |= goal == Goal::Up;
@@ -506,12 +645,12 @@ impl Service {
         }
     }
 
-    fn down(&mut self, goal: Goal, out: &mut Vec<Action>) {
+    fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
         self.goal = if self.input_ended { Goal::Exit } else { goal };
         self.cancel_start();
         out.push(Action::Save);
         if self.touch_running() {
-            self.control(Command::Term.letter(), Then::Stop, out);
+            self.control(now, Command::Term.letter(), Then::Stop, out);
         }
     }
 
@@ -545,17 +684,17 @@ impl Service {
         }
     }
 
-    fn prepare(&mut self, out: &mut Vec<Action>) {
+    fn prepare(&mut self, now: Duration, out: &mut Vec<Action>) {
         self.state = State::Preparing;
-        self.control(Command::Up.letter(), Then::Start, out);
+        self.control(now, Command::Up.letter(), Then::Start, out);
     }
 
-    fn control(&mut self, letter: u8, then: Then, out: &mut Vec<Action>) {
+    fn control(&mut self, now: Duration, letter: u8, then: Then, out: &mut Vec<Action>) {
         self.script = Some(Script { then, late: false });
         match self.role {
             Role::Main => out.push(Action::Control(letter)),
             // runsv(8): the control of the optional log service cannot be customized.
-            Role::Log => self.control_done(false, out),
+            Role::Log => self.control_done(now, false, out),
         }
     }
 }

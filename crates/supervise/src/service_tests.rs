@@ -22,6 +22,8 @@ fn words(actions: &[Action]) -> String {
         Action::Signal(command) => format!("sig-{}", char::from(command.letter())),
         Action::Stamp => "stamp".to_owned(),
         Action::Save => "save".to_owned(),
+        Action::TimedOut => "timed-out".to_owned(),
+        Action::GaveUp => "gave-up".to_owned(),
         Action::Done => "done".to_owned(),
     };
     actions.iter().map(word).collect::<Vec<_>>().join(" ")
@@ -74,7 +76,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("down", "p c", "down", "save"),
     (
         "down",
-        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused input-ended tick",
+        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
         "down",
         "",
     ),
@@ -85,19 +87,24 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("waiting", "p c", "waiting", "save"),
     (
         "waiting",
-        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused input-ended tick",
+        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
         "waiting",
         "",
     ),
     // control/u runs: what comes is queued.
     (
         "preparing",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
         "preparing",
         "",
     ),
     ("preparing", "handled refused", "starting", "run"),
-    ("starting", "u o d x p c t k h a i q 1 2 no-finish ended handled refused input-ended tick", "starting", ""),
+    (
+        "starting",
+        "u o d x p c t k h a i q 1 2 no-finish ended handled refused settings ready input-ended tick",
+        "starting",
+        "",
+    ),
     ("starting", "started", "running", "stamp save"),
     ("starting", "exec-failed", "finishing", "stamp finish(111,0)"),
     ("starting", "fork-failed", "waiting", ""),
@@ -113,17 +120,18 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("running", "q", "running", "control/q"),
     ("running", "1", "running", "control/1"),
     ("running", "2", "running", "control/2"),
-    ("running", "started exec-failed fork-failed no-finish handled refused input-ended tick", "running", ""),
+    ("running", "started exec-failed fork-failed no-finish handled refused settings input-ended tick", "running", ""),
+    ("running", "ready", "running", "save"),
     ("running", "ended", "finishing", "finish(3,0)"),
     // ./run has ended while control/h runs: ./finish waits for that.
     (
         "ended",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
         "ended",
         "",
     ),
     ("ended", "handled refused", "finishing", "finish(3,0)"),
-    ("finishing", "u o d x p c t k h a i q 1 2 ended handled refused input-ended tick", "finishing", ""),
+    ("finishing", "u o d x p c t k h a i q 1 2 ended handled refused settings ready input-ended tick", "finishing", ""),
     ("finishing", "started", "finish", "save"),
     ("finishing", "exec-failed no-finish", "waiting", "stamp save"),
     ("finishing", "fork-failed", "ended", ""),
@@ -131,14 +139,14 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("finish", "u o d x p c", "finish", "save"),
     (
         "finish",
-        "t k h a i q 1 2 started exec-failed fork-failed no-finish handled refused input-ended tick",
+        "t k h a i q 1 2 started exec-failed fork-failed no-finish handled refused settings ready input-ended tick",
         "finish",
         "",
     ),
     ("finish", "ended", "waiting", "stamp save"),
     (
         "done",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
         "done",
         "",
     ),
@@ -153,13 +161,15 @@ fn event_named(name: &str) -> Event {
         "ended" => Event::Ended(Exit::Code(3)),
         "handled" => Event::Control { handled: true },
         "refused" => Event::Control { handled: false },
+        "settings" => Event::Settings(Settings::default()),
+        "ready" => Event::Ready,
         "input-ended" => Event::InputEnded,
         "tick" => Event::Tick,
         letter => command(letter.chars().next().unwrap()),
     }
 }
 
-const EVENTS: [&str; 23] = [
+const EVENTS: [&str; 25] = [
     "u",
     "o",
     "d",
@@ -181,6 +191,8 @@ const EVENTS: [&str; 23] = [
     "ended",
     "handled",
     "refused",
+    "settings",
+    "ready",
     "input-ended",
     "tick",
 ];
@@ -239,7 +251,7 @@ impl Shell {
                 Some(Event::Started { pid: self.next_pid })
             }
             Action::Control(_) => Some(Event::Control { handled: false }),
-            Action::Signal(_) | Action::Stamp | Action::Save | Action::Done => None,
+            Action::Signal(_) | Action::TimedOut | Action::GaveUp | Action::Stamp | Action::Save | Action::Done => None,
         }
     }
 
@@ -365,6 +377,151 @@ fn a_signal_never_goes_to_a_process_that_came_after_the_script_was_started() {
     assert_eq!(words(&service.step(LATER, Event::NoFinish)), "stamp save control/u");
 }
 
+/// Lets it end by itself after each of these lives, and notes the pauses in milliseconds; 0: at once.
+fn pauses(settings: Settings, lives: &[u64]) -> Vec<u64> {
+    let mut shell = Shell::new(Want::Down);
+    shell.tell(Event::Settings(settings));
+    shell.tell(command('u'));
+    let mut found = Vec::new();
+    for life in lives {
+        shell.after(ms(*life)).tell(ENDED);
+        let pause = shell.service.deadline().map_or(Duration::ZERO, |at| at - shell.now);
+        found.push(u64::try_from(pause.as_millis()).unwrap());
+        shell.after(pause).tell(Event::Tick);
+        assert_eq!(shell.service.running().0, RunState::Run);
+    }
+    found
+}
+
+#[test]
+fn pauses_grow_with_ends_that_come_too_soon_and_begin_again_after_a_healthy_run() {
+    let with = |first: Option<u64>, most: Option<u64>| Settings {
+        restart_delay: first.map(ms),
+        restart_max_delay: most.map(ms),
+        ..Settings::default()
+    };
+    // runit's second, whatever went before.
+    assert_eq!(pauses(with(None, None), &[0, 999, 1000, 10, 5000]), [1000, 1000, 0, 1000, 0]);
+    // Only the most is given: from the second on.
+    assert_eq!(pauses(with(None, Some(3000)), &[0, 0, 0, 0, 1000, 3000, 0]), [1000, 2000, 3000, 3000, 3000, 0, 1000]);
+    // A delay is kept however long it lived.
+    assert_eq!(pauses(with(Some(200), None), &[0, 0, 5000]), [200, 200, 200]);
+    assert_eq!(
+        pauses(with(Some(200), Some(1500)), &[0, 0, 0, 0, 0, 1499, 1500]),
+        [200, 400, 800, 1500, 1500, 1500, 200]
+    );
+    // No delay at all does not spin.
+    assert_eq!(pauses(with(Some(0), Some(100)), &[0, 0, 0, 0, 0, 0]), [10, 20, 40, 80, 100, 100]);
+    assert_eq!(pauses(with(Some(500), Some(100)), &[0, 0]), [500, 500]);
+}
+
+#[test]
+fn a_run_that_cannot_be_executed_is_tried_ever_more_rarely_until_it_can() {
+    let mut service = service_in("starting");
+    let mut now = LATER;
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        service.step(now, Event::ExecFailed);
+        service.step(now, Event::NoFinish);
+        let at = service.deadline().unwrap();
+        pauses.push((at - now).as_secs());
+        now = at;
+        assert_eq!(words(&service.step(now, Event::Tick)), "control/u");
+        service.step(now, Event::Control { handled: false });
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 8, 8]);
+    service.step(now, Event::Started { pid: 1 });
+    // And runit's rule is the rule again.
+    service.step(now + THROTTLE, ENDED);
+    assert_eq!(words(&service.step(now + THROTTLE, Event::NoFinish)), "stamp save control/u");
+    service.step(now, Event::Control { handled: false });
+    service.step(now, Event::ExecFailed);
+    service.step(now, Event::NoFinish);
+    assert_eq!(service.deadline(), Some(now + THROTTLE));
+}
+
+#[test]
+fn what_does_not_end_after_term_is_killed_in_time() {
+    let mut shell = Shell::new(Want::Up);
+    shell.tell(Event::Settings(Settings { timeout_kill: Some(ms(300)), ..Settings::default() }));
+    assert_eq!(shell.tell(command('d')), "sig-t sig-c");
+    let due = shell.now + ms(300);
+    assert_eq!(shell.service.deadline(), Some(due));
+    // Another d does not put it off.
+    shell.after(ms(200)).tell(command('d'));
+    assert_eq!(shell.service.deadline(), Some(due));
+    assert_eq!(shell.after(ms(99)).tell(Event::Tick), "");
+    assert_eq!(shell.after(ms(1)).tell(Event::Tick), "timed-out");
+    assert_eq!((shell.tell(Event::Tick).as_str(), shell.service.deadline()), ("", None));
+    assert_eq!(shell.tell(Event::Ended(Exit::Signal { signal: 9, core: false })), "finish(-1,9)");
+    // Other signals have no such time, and a new process begins anew.
+    shell.tell(command('u'));
+    shell.tell(command('i'));
+    assert_eq!(shell.service.deadline(), None);
+}
+
+#[test]
+fn a_script_that_did_it_for_term_gets_the_same_time() {
+    let mut service = service_in("running");
+    service.step(LATER, Event::Settings(Settings { timeout_kill: Some(ms(300)), ..Settings::default() }));
+    service.step(LATER, command('t'));
+    service.step(LATER, Event::Control { handled: true });
+    // It was asked to go on, so nothing must end.
+    assert_eq!(service.deadline(), None);
+    service.step(LATER, command('d'));
+    service.step(LATER, Event::Control { handled: true });
+    assert_eq!(service.deadline(), Some(LATER + ms(300)));
+}
+
+#[test]
+fn a_finish_that_hangs_is_killed_in_time() {
+    let mut shell = Shell::new(Want::Up);
+    shell.finish = true;
+    shell.tell(Event::Settings(Settings { timeout_finish: Some(ms(50)), ..Settings::default() }));
+    shell.after(THROTTLE).tell(ENDED);
+    assert_eq!(shell.service.deadline(), Some(shell.now + ms(50)));
+    assert_eq!(shell.after(ms(50)).tell(Event::Tick), "timed-out");
+    assert_eq!(shell.tell(Event::Ended(Exit::Signal { signal: 9, core: false })), "run");
+}
+
+#[test]
+fn finish_may_say_that_it_shall_stay_down_where_that_was_allowed() {
+    for allowed in [false, true] {
+        let mut shell = Shell::new(Want::Up);
+        shell.finish = true;
+        shell.tell(Event::Settings(Settings { permanent_failure: allowed, ..Settings::default() }));
+        shell.after(THROTTLE).tell(ENDED);
+        let said = shell.tell(Event::Ended(Exit::Code(PERMANENT_FAILURE)));
+        assert_eq!(said, if allowed { "gave-up" } else { "run" });
+        assert_eq!(shell.service.want(), if allowed { Want::Down } else { Want::Up });
+        // It is told as any other.
+        assert_eq!(shell.tell(command('u')), if allowed { "run" } else { "" });
+    }
+}
+
+#[test]
+fn readiness_is_the_running_process_s() {
+    let mut shell = Shell::new(Want::Up);
+    assert!(!shell.service.ready());
+    shell.tell(Event::Ready);
+    assert!(shell.service.ready());
+    shell.after(THROTTLE).tell(ENDED);
+    assert!(!shell.service.ready());
+}
+
+#[test]
+fn deaths_are_the_ends_that_nobody_asked_for() {
+    let mut shell = Shell::new(Want::Up);
+    shell.after(THROTTLE).tell(ENDED);
+    assert_eq!((shell.service.deaths(), shell.service.last_exit()), (1, Some(Exit::Code(0))));
+    shell.tell(command('t'));
+    shell.tell(Event::Ended(Exit::Signal { signal: 15, core: false }));
+    assert_eq!(shell.service.deaths(), 1);
+    shell.tell(command('o'));
+    shell.tell(ENDED);
+    assert_eq!(shell.service.deaths(), 1);
+}
+
 #[test]
 fn finish_learns_how_it_ended() {
     for (exit, args) in [
@@ -480,11 +637,15 @@ impl World {
                 assert!(self.run, "a signal to nothing, or to finish");
                 None
             }
+            Action::TimedOut => {
+                assert!(self.run || self.finish, "KILL to nothing");
+                None
+            }
             Action::Done => {
                 assert!(!self.run && !self.finish && self.script.is_none(), "done while something runs");
                 None
             }
-            Action::Stamp | Action::Save => None,
+            Action::Stamp | Action::Save | Action::GaveUp => None,
         }
     }
 
@@ -520,10 +681,38 @@ impl World {
     }
 }
 
+/// None, and some of everything.
+const SETTINGS: [Settings; 3] = [
+    Settings {
+        restart_delay: None,
+        restart_max_delay: None,
+        timeout_kill: None,
+        timeout_finish: None,
+        permanent_failure: false,
+    },
+    Settings {
+        restart_delay: Some(ms(20)),
+        restart_max_delay: Some(ms(9000)),
+        timeout_kill: Some(ms(300)),
+        timeout_finish: Some(ms(700)),
+        permanent_failure: false,
+    },
+    Settings {
+        restart_delay: None,
+        restart_max_delay: Some(ms(4000)),
+        timeout_kill: Some(ms(1)),
+        timeout_finish: None,
+        permanent_failure: true,
+    },
+];
+
 #[test]
 fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
     for seed in 1..=500 {
-        let service = Service::new(Role::Main, Want::Down);
+        let mut service = Service::new(Role::Main, Want::Down);
+        let settings = SETTINGS[usize::try_from(seed).unwrap() % SETTINGS.len()];
+        service.step(LATER, Event::Settings(settings));
+        let most = [EXEC_FAILED_MOST, settings.restart_max_delay.unwrap_or_default()].into_iter().max().unwrap();
         let mut world = World {
             service,
             now: LATER,
@@ -537,9 +726,9 @@ fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
         };
         for _ in 0..200 {
             world.something_happens();
-            // A deadline lies ahead, and not beyond the second.
+            // A deadline lies ahead, and not beyond the longest pause.
             if let Some(at) = world.service.deadline() {
-                assert!(at > world.now && at <= world.now + THROTTLE, "seed {seed}");
+                assert!(at > world.now && at <= world.now + most, "seed {seed}");
             }
         }
         // In the order given: the scripts asked for are a subsequence of the commands, `d` asking for t and d, and u
@@ -560,7 +749,7 @@ fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
             } else if world.run && world.service.queued() == 0 {
                 break;
             }
-            world.now += THROTTLE;
+            world.now += most;
             world.tell(Event::Tick);
         }
         assert!(world.run && world.service.queued() == 0, "seed {seed}: wanted up, but {}", world.service.stat());

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::PollTimeout;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::time::{ClockId, clock_gettime};
 
@@ -52,6 +53,12 @@ pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
+/// How long poll(2) may wait for a deadline. Rounded up: a wait that ends too early would only be followed by another.
+pub(crate) fn timeout(deadline: Option<Duration>) -> PollTimeout {
+    let wait = deadline.map(|at| at.saturating_sub(now()) + Duration::from_nanos(999_999));
+    wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
+}
+
 /// A descriptor for a process that is not a child of ours; poll(2) reads it as readable when the process has ended.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
@@ -83,6 +90,34 @@ pub(crate) fn new_session(command: &mut Command) {
     let setsid = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
     // SAFETY: setsid(2) is async-signal-safe; the closure allocates nothing and takes no lock.
     unsafe { command.pre_exec(setsid) };
+}
+
+/// The child will have `fd` as descriptor `number`. Until it has started, keep the result: it holds the number's place here, so
+/// that what std opens for itself meanwhile does not get that number, and is not written over in the child.
+pub(crate) fn pass_descriptor(command: &mut Command, fd: &OwnedFd, number: i32) -> io::Result<Option<OwnedFd>> {
+    let from = fd.as_raw_fd();
+    // SAFETY: fcntl(2) with F_GETFD only asks whether the number is in use.
+    let free = unsafe { libc::fcntl(number, libc::F_GETFD) } < 0;
+    // SAFETY: dup3(2) to a number that nobody here uses; what it returns is then owned by nobody else.
+    let place = if free { Errno::result(unsafe { libc::dup3(from, number, libc::O_CLOEXEC) })?.into() } else { None };
+    // SAFETY: as above, `place` is a descriptor that the kernel has just given us.
+    let place = place.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let give = move || {
+        // SAFETY: dup2(2) and fcntl(2) are async-signal-safe and touch no memory; the child is about to exec.
+        let given =
+            unsafe { if from == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(from, number) } };
+        Errno::result(given).map(drop).map_err(io::Error::from)
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(give) };
+    Ok(place)
+}
+
+/// The child will be in the cgroup whose open cgroup.procs this is, before it executes anything.
+pub(crate) fn join_cgroup(command: &mut Command, procs: OwnedFd) {
+    let join = move || nix::unistd::write(&procs, b"0").map(drop).map_err(io::Error::from);
+    // SAFETY: write(2) is async-signal-safe; the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(join) };
 }
 
 /// A child that has ended, and how; `None` when no other has. nix's waitpid(2) loses one that a real-time signal killed.

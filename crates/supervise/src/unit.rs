@@ -1,37 +1,32 @@
-//! One supervised process on the disk and in the process table: its machine ([`Service`]), the files of its supervise/
-//! directory, and the doing of its actions.
+//! One supervised process on the disk and in the process table: its machine ([`Service`]), its supervise/ directory
+//! ([`Files`]), and the doing of its actions.
 //!
-//! What it is not: deciding (service.rs) or waiting (runsv.rs, which calls this, for the service and for its log).
+//! What it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which calls this, for the service
+//! and for its log, with the service directory as the working directory).
 #![expect(clippy::disallowed_methods, reason = "starts processes, stamps the status with the wall clock")]
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Command as Process, Stdio};
-use std::time::SystemTime;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::libc::O_NONBLOCK;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 
-use crate::control::{Command, RunState, ServiceDir, Status, Tai64n, Want, error_text};
+use crate::cgroup::Cgroup;
+use crate::control::{Command, RunState, Status, Tai64n, Want, error_text};
+use crate::files::{Fatal, Files};
 use crate::instance::{self, Instance};
-use crate::service::{Action, Event, Exit, Found, Role, Service};
-use crate::{say, sys};
-
-/// A fatal error with its text, worded as runit words it.
-pub(crate) struct Fatal(pub(crate) String);
-
-/// Adds what was tried to an error.
-pub(crate) fn unable<T>(what: impl std::fmt::Display, result: io::Result<T>) -> Result<T, Fatal> {
-    result.map_err(|e| Fatal(format!("unable to {what}: {}", error_text(&e))))
-}
+use crate::service::{Action, Event, Exit, Found, PERMANENT_FAILURE, Role, Service};
+use crate::settings::{self, Extras};
+use crate::shared::{Shared, Source};
+use crate::{readiness, say, sys};
 
 /// Where a child's 0 and 1 come from, besides runsv's own.
 #[derive(Default)]
@@ -48,66 +43,84 @@ const QUEUE_LIMIT: usize = 4096;
 /// One process under supervision.
 pub(crate) struct Unit {
     pub(crate) service: Service,
+    shared: Rc<Shared>,
+    /// By which the events of its descriptors are found again.
+    token: u64,
+    role: Role,
     /// `.` or `log`: the working directory of what is started.
-    dir: PathBuf,
+    dir: &'static Path,
     /// For messages: the service as it was named.
-    name: String,
-    control: File,
-    /// Kept so that the fifos never reach their end.
-    _held: [File; 2],
-    _lock: Flock<File>,
+    name: Rc<str>,
+    files: Files,
     stamp: Tai64n,
-    /// What supervise/pid says, if we wrote it.
-    saved_pid: Option<Option<u32>>,
+    /// The same moment, CLOCK_BOOTTIME.
+    since: Duration,
     dirty: bool,
-    /// The last warning about writing supervise/: said once, not at every change.
-    complaint: Option<String>,
+    /// The control fifo is being watched: not while too many commands wait.
+    listening: bool,
+    /// The instance record is written: not before the log pipe is known, which it names.
+    recording: bool,
+    /// What was last complained of: said once, not at every try.
+    complaints: Complaints,
+    extras: Extras,
     /// The control script that runs.
     script: Option<u32>,
     /// An adopted process is not our child: it is watched by this.
     adopted: Option<OwnedFd>,
-    boot: String,
+    /// The record of it.
+    left: Option<Instance>,
+    /// On which ./run says that it is ready.
+    notification: Option<File>,
+    ready_at: Option<Duration>,
+    cgroup: Option<Cgroup>,
+    /// A process id and its start time, see [`Instance`].
+    known: (u32, u64),
     pub(crate) wiring: Wiring,
 }
 
+/// The last complaint of each kind.
+#[derive(Default)]
+struct Complaints {
+    save: Option<String>,
+    start: Option<String>,
+    settings: Vec<String>,
+}
+
 impl Unit {
-    /// Makes or takes over supervise/ below `dir`. For the log the lock is waited for, as runit does.
-    pub(crate) fn open(dir: &Path, name: &str, role: Role) -> Result<Unit, Fatal> {
-        let shown = |file: &str| match role {
-            Role::Main => format!("supervise{file}"),
-            Role::Log => format!("log/supervise{file}"),
-        };
-        unable(format!("create {}", shown("")), make_supervise(dir))?;
-        let at = |file: &str| dir.join("supervise").join(file);
-        let mut create = OpenOptions::new();
-        create.append(true).create(true).mode(0o600);
-        let lock = unable(format!("open {}", shown("/lock")), create.open(at("lock")))?;
-        let how = match role {
-            Role::Main => FlockArg::LockExclusiveNonblock,
-            Role::Log => FlockArg::LockExclusive,
-        };
-        let lock = Flock::lock(lock, how).map_err(|(_, e)| e.into());
-        let lock = unable(format!("lock {}", shown("/lock")), lock)?;
-        let [control, control_writer] = open_fifo(&at("control"), &shown("/control"))?;
-        let [ok, _] = open_fifo(&at("ok"), &shown("/ok"))?;
+    /// Makes or takes over supervise/ below `dir`. For a log alone in its runsv the lock is waited for, as runit does.
+    pub(crate) fn open(shared: &Rc<Shared>, token: u64, name: &Rc<str>, role: Role) -> Result<Unit, Fatal> {
+        let dir = Path::new(match role {
+            Role::Main => ".",
+            Role::Log => "log",
+        });
+        let files = Files::open(dir, role, role == Role::Log && shared.may_wait())?;
         let want = if dir.join("down").exists() { Want::Down } else { Want::Up };
         let mut unit = Unit {
             service: Service::new(role, want),
-            dir: dir.to_path_buf(),
-            name: name.to_owned(),
-            control,
-            _held: [control_writer, ok],
-            _lock: lock,
+            shared: Rc::clone(shared),
+            token,
+            role,
+            dir,
+            name: Rc::clone(name),
+            files,
             stamp: Tai64n::from_system_time(SystemTime::now()),
-            saved_pid: None,
+            since: sys::now(),
             dirty: true,
-            complaint: None,
+            listening: false,
+            recording: false,
+            complaints: Complaints::default(),
+            extras: Extras::default(),
             script: None,
             adopted: None,
-            boot: instance::boot(),
+            left: None,
+            notification: None,
+            ready_at: None,
+            cgroup: None,
+            known: (0, 0),
             wiring: Wiring::default(),
         };
         unit.service = unit.inherit(role).unwrap_or(unit.service);
+        unit.listen();
         // Before anything is started: a ./run that begins with `sv o .` reads the status.
         unit.save();
         Ok(unit)
@@ -115,38 +128,60 @@ impl Unit {
 
     /// What a killed runsv left behind; `None` when there was none, or it ended in order.
     fn inherit(&mut self, role: Role) -> Option<Service> {
-        let left = instance::read(&self.at("instance"))?;
+        let left = instance::read(self.files.path(), self.shared.boot())?;
+        self.read_settings();
         // A status that cannot be read must not hide a process that lives.
-        let status = ServiceDir::at(&self.dir).status().ok();
+        let status = fs::read(self.files.path().join("status")).ok().and_then(|bytes| Status::decode(&bytes));
         self.stamp = status.map_or(self.stamp, |s| s.since);
-        let found = match (left.alive(), left.state) {
-            (true, _) => {
-                // Between the look at its start time and this its number cannot have changed hands unseen: look again.
-                let pidfd = sys::pidfd_open(left.pid).ok().filter(|_| left.alive());
-                match pidfd {
-                    Some(pidfd) => self.adopted = Some(pidfd),
-                    None => self.end_orphan(&left),
-                }
-                match (&self.adopted, left.state) {
-                    (Some(_), RunState::Finish) => Found::Finish { pid: left.pid, started: left.started() },
-                    (Some(_), _) => Found::Run { pid: left.pid, started: left.started() },
-                    (None, RunState::Run) => Found::RunEnded,
-                    (None, _) => Found::Nothing,
-                }
+        self.since = left.since;
+        let alive = left.alive();
+        if alive {
+            // Between the look at its start time and this its number cannot have changed hands unseen: look again.
+            let pidfd = sys::pidfd_open(left.pid).ok().filter(|_| left.alive());
+            match pidfd {
+                Some(pidfd) => self.adopt(pidfd),
+                None => self.end_orphan(&left),
             }
-            (false, RunState::Run) => Found::RunEnded,
-            (false, RunState::Finish | RunState::Down) => Found::Nothing,
+        }
+        let found = match (&self.adopted, left.state) {
+            (Some(_), RunState::Finish) => Found::Finish { pid: left.pid, started: left.started() },
+            (Some(_), _) => Found::Run { pid: left.pid, started: left.started() },
+            (None, RunState::Run) => Found::RunEnded,
+            (None, RunState::Finish | RunState::Down) => Found::Nothing,
         };
         match found {
-            Found::Run { pid, .. } => self.warn(&format!("the last runsv was killed: taking over ./run (pid {pid})")),
-            Found::Finish { pid, .. } => {
-                self.warn(&format!("the last runsv was killed: taking over ./finish (pid {pid})"));
-            }
+            Found::Run { pid, .. } => self.take_over_run(pid, &left),
+            Found::Finish { pid, .. } => self.last_was_killed("taking over ./finish", pid),
             Found::RunEnded | Found::Nothing => {}
         }
         let want = status.map_or(self.service.want(), |s| s.want);
         let (paused, got_term) = status.map_or((false, false), |s| (s.paused, s.got_term));
-        Some(Service::adopt(role, want, paused, got_term, found))
+        let service = Service::adopt(role, want, paused, got_term, found);
+        let service = service.with_history(left.deaths, left.ready.is_some(), self.extras.settings);
+        self.ready_at = left.ready.filter(|_| service.ready());
+        self.left = Some(left).filter(|_| self.adopted.is_some());
+        Some(service)
+    }
+
+    fn take_over_run(&mut self, pid: u32, left: &Instance) {
+        let what = if self.extras.no_takeover { "ending ./run" } else { "taking over ./run" };
+        self.last_was_killed(what, pid);
+        if self.extras.cgroup {
+            self.cgroup = Cgroup::open(self.dir, &self.name).ok();
+        }
+        if let (Some(number), None) = (self.extras.notification_fd, left.ready) {
+            self.notification = readiness::reopen(pid, number).ok();
+            self.watch_notification();
+        }
+    }
+
+    fn last_was_killed(&self, what: &str, pid: u32) {
+        self.warn(&format!("the last runsv was killed: {what} (pid {pid})"));
+    }
+
+    fn adopt(&mut self, pidfd: OwnedFd) {
+        self.shared.watch(&pidfd, self.token, Source::Adopted);
+        self.adopted = Some(pidfd);
     }
 
     /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second one.
@@ -160,13 +195,17 @@ impl Unit {
     }
 
     /// The record of a process that was adopted, for the search of the log pipe.
-    pub(crate) fn left_behind(&self) -> Option<Instance> {
-        self.adopted.as_ref()?;
-        instance::read(&self.at("instance"))
+    pub(crate) fn left_behind(&self) -> Option<&Instance> {
+        self.left.as_ref()
     }
 
-    fn at(&self, file: &str) -> PathBuf {
-        self.dir.join("supervise").join(file)
+    /// The log pipe is known now.
+    pub(crate) fn wired(&mut self) {
+        (self.recording, self.dirty) = (true, true);
+        if self.adopted.is_some() && self.extras.no_takeover {
+            self.handle(Event::Command(Command::Term));
+        }
+        self.left = None;
     }
 
     pub(crate) fn warn(&self, text: &str) {
@@ -175,28 +214,105 @@ impl Unit {
 
     /// Takes an event, and does what follows from it until nothing follows.
     pub(crate) fn handle(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
+        let mut next = Some(event);
+        let mut events = VecDeque::new();
+        while let Some(event) = next {
             for action in self.service.step(sys::now(), event) {
                 events.extend(self.perform(action));
             }
+            next = events.pop_front();
+        }
+        if self.listening != (self.service.queued() < QUEUE_LIMIT) {
+            self.listen();
         }
     }
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Run => return Some(self.start(Process::new("./run"), "./run")),
+            Action::Run => return Some(self.start_run()),
             Action::Finish { code, status } => return Some(self.start_finish(code, status)),
             Action::Control(letter) => return self.start_control(letter),
             Action::Signal(command) => self.signal(command),
-            Action::Stamp => self.stamp = Tai64n::from_system_time(SystemTime::now()),
+            Action::TimedOut => self.timed_out(),
+            Action::GaveUp => {
+                self.warn(&format!("./finish exited {PERMANENT_FAILURE}: not starting ./run again"));
+            }
+            Action::Stamp => (self.stamp, self.since) = (Tai64n::from_system_time(SystemTime::now()), sys::now()),
             Action::Save => self.dirty = true,
             Action::Done => {}
         }
         None
     }
 
+    fn read_settings(&mut self) {
+        let extras = settings::read(self.dir);
+        if extras.complaints != self.complaints.settings {
+            extras.complaints.iter().for_each(|text| self.warn(text));
+            self.complaints.settings.clone_from(&extras.complaints);
+        }
+        self.extras = extras;
+    }
+
+    fn start_run(&mut self) -> Event {
+        self.read_settings();
+        // Its answer is none, so that it can be told aside.
+        let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
+        let mut process = Process::new("./run");
+        self.ready_at = None;
+        self.notification = None;
+        let notifying = self.extras.notification_fd.and_then(|number| self.notifying(&mut process, number));
+        self.join_cgroup(&mut process);
+        let event = self.start(process, "./run");
+        drop(notifying);
+        if let Event::Started { .. } = event {
+            self.watch_notification();
+        }
+        event
+    }
+
+    /// Gives the child the write end of a new pipe as descriptor `number`.
+    fn notifying(&mut self, process: &mut Process, number: i32) -> Option<readiness::Passed> {
+        match readiness::pass(process, number) {
+            Ok((read, passed)) => {
+                self.notification = Some(read);
+                Some(passed)
+            }
+            Err(e) => {
+                self.warn(&format!("unable to pass descriptor {number}: {}", error_text(&e)));
+                None
+            }
+        }
+    }
+
+    fn watch_notification(&self) {
+        if let Some(pipe) = &self.notification {
+            self.shared.watch(pipe, self.token, Source::Notification);
+        }
+    }
+
+    fn join_cgroup(&mut self, process: &mut Process) {
+        if !self.extras.cgroup {
+            self.cgroup = None;
+            return;
+        }
+        match Cgroup::open(self.dir, &self.name).and_then(|group| group.join(process).map(|()| group)) {
+            Ok(group) => self.cgroup = Some(group),
+            Err(e) => {
+                let text = format!("./cgroup: unable to make a cgroup: {}", error_text(&e));
+                if self.complaints.start.as_ref() != Some(&text) {
+                    self.warn(&text);
+                    self.complaints.start = Some(text);
+                }
+            }
+        }
+    }
+
     fn spawn(&self, mut process: Process) -> io::Result<u32> {
+        if self.shared.sessions() {
+            sys::new_session(&mut process);
+        }
+        // From here on, so that the children get the limit that we were given.
+        let _given = self.shared.given_limit();
         if let Some(stdin) = &self.wiring.stdin {
             process.stdin(Stdio::from(stdin.try_clone()?));
         }
@@ -204,24 +320,36 @@ impl Unit {
             process.stdout(Stdio::from(stdout.try_clone()?));
         }
         // Without pre_exec std uses posix_spawn(3): no copy of our page tables.
-        process.current_dir(&self.dir).spawn().map(|child| child.id())
+        process.current_dir(self.dir).spawn().map(|child| child.id())
     }
 
     fn start(&mut self, process: Process, what: &str) -> Event {
         match self.spawn(process) {
             Ok(pid) => {
-                let state = if what == "./finish" { RunState::Finish } else { RunState::Run };
-                self.write_instance(state, pid);
+                self.complaints.start = None;
+                let (state, since) =
+                    if what == "./finish" { (RunState::Finish, self.since) } else { (RunState::Run, sys::now()) };
+                self.known = (pid, instance::starttime(pid).unwrap_or(0));
+                // At once: what is not written down cannot be taken over.
+                self.save_instance(state, pid, since);
                 Event::Started { pid }
             }
-            Err(e) if matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::ENOMEM)) => {
-                self.warn(&format!("unable to fork, pausing: {}", error_text(&e)));
+            Err(e) if is_shortage(&e) => {
+                self.complain_start(format!("warning: unable to fork, pausing: {}", error_text(&e)));
                 Event::ForkFailed
             }
             Err(e) => {
-                say::error(format_args!("runsv {}: fatal: unable to start {what}: {}\n", self.name, error_text(&e)));
+                self.complain_start(format!("fatal: unable to start {what}: {}", error_text(&e)));
                 Event::ExecFailed
             }
+        }
+    }
+
+    /// Said once, not at every try.
+    fn complain_start(&mut self, text: String) {
+        if self.complaints.start.as_ref() != Some(&text) {
+            say::error(format_args!("runsv {}: {text}\n", self.name));
+            self.complaints.start = Some(text);
         }
     }
 
@@ -253,7 +381,23 @@ impl Unit {
     }
 
     fn signal(&self, command: Command) {
-        let (Some(signal), Some(pid)) = (signal_of(command), self.service.running().1) else { return };
+        let signal = match command {
+            Command::Term => self.extras.down_signal.or(signal_of(command)),
+            _ => signal_of(command),
+        };
+        if let Some(signal) = signal {
+            self.send(signal);
+        }
+    }
+
+    fn timed_out(&self) {
+        let what = if self.service.running().0 == RunState::Finish { "./finish" } else { "./run" };
+        self.warn(&format!("{what} has not ended in time: killing it"));
+        self.send(Signal::SIGKILL);
+    }
+
+    fn send(&self, signal: Signal) {
+        let Some(pid) = self.service.running().1 else { return };
         let sent = match (&self.adopted, i32::try_from(pid)) {
             (Some(pidfd), _) => sys::pidfd_send_signal(pidfd.as_fd(), signal),
             // Our child: even if it has ended its number is not given away before we have waited for it.
@@ -267,49 +411,113 @@ impl Unit {
         }
     }
 
-    /// A child of ours has ended; false when it is none of this unit's.
-    pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) -> bool {
+    /// Whether this child is one of the unit's.
+    pub(crate) fn is_child(&self, pid: u32) -> bool {
+        self.script == Some(pid) || (self.adopted.is_none() && self.service.running().1 == Some(pid))
+    }
+
+    /// A child of the unit's has ended.
+    pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) {
         if self.script == Some(pid) {
             self.script = None;
             self.handle(Event::Control { handled: exit == Exit::Code(0) });
-            return true;
+        } else {
+            self.ended(exit);
         }
-        let ours = self.adopted.is_none() && self.service.running().1 == Some(pid);
-        if ours {
-            self.handle(Event::Ended(exit));
+    }
+
+    fn ended(&mut self, exit: Exit) {
+        let was_run = self.service.running().0 == RunState::Run;
+        if was_run {
+            // What it said last may still be there.
+            self.read_notification();
+            self.notification = None;
         }
-        ours
+        self.handle(Event::Ended(exit));
+        if self.service.want() == Want::Down
+            && self.service.running().0 == RunState::Down
+            && let Some(group) = self.cgroup.take()
+            && let Err(e) = group.kill()
+        {
+            self.warn(&format!("./cgroup: unable to kill what is left: {}", error_text(&e)));
+        }
     }
 
-    /// What tells of the end of an adopted process.
-    pub(crate) fn adopted(&self) -> Option<&OwnedFd> {
-        self.adopted.as_ref()
+    /// Something has come on one of its descriptors.
+    pub(crate) fn came(&mut self, source: Source) {
+        match source {
+            Source::Control => self.read_control(),
+            Source::Adopted => {
+                if let Some(pidfd) = self.adopted.take() {
+                    self.shared.forget(&pidfd);
+                    self.ended(Exit::Unknown);
+                }
+            }
+            Source::Notification => self.read_notification(),
+        }
     }
 
-    pub(crate) fn adopted_ended(&mut self) {
-        self.adopted = None;
-        self.handle(Event::Ended(Exit::Unknown));
-    }
-
-    /// The control fifo; `None` while enough commands wait, so that they stay there.
-    pub(crate) fn control(&self) -> Option<&File> {
-        (self.service.queued() < QUEUE_LIMIT).then_some(&self.control)
+    fn listen(&mut self) {
+        self.listening = self.service.queued() < QUEUE_LIMIT;
+        if self.listening {
+            self.shared.watch(&self.files.control(), self.token, Source::Control);
+        } else {
+            self.shared.forget(&self.files.control());
+        }
     }
 
     /// Reads what is in the control fifo and obeys it, byte by byte, in order.
-    pub(crate) fn read_control(&mut self) {
+    fn read_control(&mut self) {
         let mut buffer = [0; 256];
-        let Ok(n) = self.control.read(&mut buffer) else { return };
+        let Ok(n) = self.files.read_control(&mut buffer) else { return };
         for command in buffer.iter().take(n).filter_map(|byte| Command::from_letter(*byte)) {
             self.handle(Event::Command(command));
         }
     }
 
-    /// Writes pid, stat and status, in this order, if something changed.
+    /// A line feed says that it is ready; after it, and at the end, nothing more is heard.
+    fn read_notification(&mut self) {
+        let Some(pipe) = &mut self.notification else { return };
+        let mut buffer = [0; 64];
+        let n = match pipe.read(&mut buffer) {
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+            Err(_) => 0,
+        };
+        let ready = buffer.iter().take(n).any(|byte| *byte == b'\n');
+        if (ready || n == 0)
+            && let Some(pipe) = self.notification.take()
+        {
+            self.shared.forget(&pipe);
+        }
+        if ready {
+            self.ready_at = Some(sys::now());
+            self.handle(Event::Ready);
+        }
+    }
+
+    /// Something has changed that supervise/ does not say yet.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Writes what changed.
     pub(crate) fn save(&mut self) {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
+        let mut result = self.save_all();
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            result = self.mend(result);
+        }
+        let complaint = result.err().map(|e| e.to_string());
+        if let Some(text) = complaint.as_ref().filter(|text| self.complaints.save.as_ref() != Some(text)) {
+            self.warn(text);
+        }
+        self.complaints.save = complaint;
+    }
+
+    fn save_all(&mut self) -> io::Result<()> {
         let (state, pid) = self.service.running();
         let status = Status {
             since: self.stamp,
@@ -319,44 +527,64 @@ impl Unit {
             got_term: self.service.got_term(),
             state,
         };
-        let mut result = Ok(());
-        if self.saved_pid != Some(pid) {
-            let text = pid.map(|pid| format!("{pid}\n")).unwrap_or_default();
-            result = self.replace("pid", text.as_bytes());
-            self.saved_pid = result.is_ok().then_some(pid);
-        }
-        result = result.and(self.replace("stat", self.service.stat().as_bytes()));
-        result = result.and(self.replace("status", &status.encode()));
-        let complaint = result.err().map(|Fatal(text)| text);
-        if let Some(text) = complaint.as_ref().filter(|text| self.complaint.as_ref() != Some(text)) {
-            self.warn(text);
-        }
-        self.complaint = complaint;
+        let recorded = if self.recording { self.write_instance(state, pid.unwrap_or(0), self.since) } else { Ok(()) };
+        self.files.save(&status, &self.service.stat()).and(recorded)
     }
 
-    /// All of the new content or all of the old: `FILE.new`, then rename.
-    fn replace(&self, file: &str, content: &[u8]) -> Result<(), Fatal> {
-        let new = self.at(&format!("{file}.new"));
-        let result = fs::write(&new, content).and_then(|()| fs::rename(&new, self.at(file)));
-        if result.is_err() {
-            let _ = fs::remove_file(&new);
+    /// supervise/ is gone. When all of the service directory is, somebody has removed the service; else it is made anew, since
+    /// nobody could reach this runsv any more.
+    fn mend(&mut self, result: io::Result<()>) -> io::Result<()> {
+        let gone = fs::metadata(self.dir).map_or(true, |stat| stat.nlink() == 0);
+        match (gone, self.role) {
+            (true, Role::Main) => {
+                if self.service.stat().contains("want exit") || self.service.done() {
+                    return Ok(());
+                }
+                self.warn("the service directory was removed: exiting");
+                self.handle(Event::Command(Command::Exit));
+                Ok(())
+            }
+            (true, Role::Log) => result,
+            (false, _) => {
+                let files = Files::open(self.dir, self.role, false).map_err(|Fatal(text)| io::Error::other(text))?;
+                self.shared.forget(&self.files.control());
+                self.files = files;
+                self.listen();
+                self.save_all()
+            }
         }
-        unable(format!("write supervise/{file}"), result)
     }
 
-    pub(crate) fn write_instance(&self, state: RunState, pid: u32) {
-        let starttime = instance::starttime(pid).unwrap_or(0);
+    fn save_instance(&mut self, state: RunState, pid: u32, since: Duration) {
+        if let Err(e) = self.write_instance(state, pid, since)
+            && self.complaints.save.is_none()
+        {
+            self.warn(&e.to_string());
+            self.complaints.save = Some(e.to_string());
+        }
+    }
+
+    fn write_instance(&mut self, state: RunState, pid: u32, since: Duration) -> io::Result<()> {
+        let starttime = if pid == self.known.0 { self.known.1 } else { instance::starttime(pid).unwrap_or(0) };
         let pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
-        let one = Instance { state, pid, starttime, boot: self.boot.clone(), pipe };
-        if let Err(Fatal(text)) = self.replace("instance", one.render().as_bytes()) {
-            self.warn(&text);
-        }
+        let one = Instance {
+            state,
+            pid,
+            starttime,
+            boot: self.shared.boot().to_owned(),
+            pipe,
+            since,
+            ready: self.ready_at.filter(|_| self.service.ready()),
+            deaths: self.service.deaths(),
+            exit: self.service.last_exit().map(Exit::finish_args),
+        };
+        self.files.save_instance(one.render())
     }
 
     /// runsv ends in order: nothing is left to be taken over.
     pub(crate) fn close(&mut self) {
         self.save();
-        let _ = fs::remove_file(self.at("instance"));
+        self.files.remove_instance();
     }
 }
 
@@ -366,6 +594,12 @@ const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });
 /// Inode of an open file; 0 when it cannot be told.
 pub(crate) fn inode(fd: &OwnedFd) -> u64 {
     nix::sys::stat::fstat(fd).map_or(0, |s| s.st_ino)
+}
+
+/// Processes, memory or descriptors are short: another try later may work.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE))
 }
 
 fn signal_of(command: Command) -> Option<Signal> {
@@ -382,35 +616,4 @@ fn signal_of(command: Command) -> Option<Signal> {
         Command::Usr2 => Some(Signal::SIGUSR2),
         Command::Up | Command::Down | Command::Once | Command::Exit => None,
     }
-}
-
-/// supervise/ may be a symbolic link to a directory that is not there yet, on a tmpfs: the way to keep a read-only
-/// root. Its parent must be there.
-fn make_supervise(dir: &Path) -> io::Result<()> {
-    let link = dir.join("supervise");
-    let target = match fs::read_link(&link) {
-        Ok(text) => dir.join(text),
-        Err(_) => link,
-    };
-    match fs::DirBuilder::new().mode(0o700).create(target) {
-        // What is wrong with it, if anything, shows when the lock is opened: as runit says it.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists || e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Makes the fifo if needed; its read end, and a write end that keeps it from ever reaching end of file.
-fn open_fifo(path: &Path, shown: &str) -> Result<[File; 2], Fatal> {
-    match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(e) => return unable(format!("create {shown}"), Err(e.into())),
-    }
-    let found = unable(format!("stat {shown}"), fs::metadata(path))?;
-    if !found.file_type().is_fifo() {
-        return Err(Fatal(format!("{shown} exists but is not a fifo")));
-    }
-    let open = |options: &mut OpenOptions| options.custom_flags(O_NONBLOCK).open(path);
-    let reader = unable(format!("open {shown}"), open(OpenOptions::new().read(true)))?;
-    let writer = unable(format!("open {shown}"), open(OpenOptions::new().write(true)))?;
-    Ok([reader, writer])
 }

@@ -6,6 +6,28 @@ use crate::control::Command;
 
 /// runsv(8): a process that ends within this time after its start is started again only after this time.
 pub const THROTTLE: Duration = Duration::from_secs(1);
+/// A ./run that cannot even be executed is tried less and less often, up to this: it costs next to nothing, and is found
+/// again soon when it has been mended.
+pub const EXEC_FAILED_MOST: Duration = Duration::from_secs(8);
+/// A restart-delay below this counts as this: a service that fails for ever must not spin.
+pub const LEAST_DELAY: Duration = Duration::from_millis(10);
+/// The exit code by which ./finish says that ./run shall not be started again, where that was allowed; s6's.
+pub const PERMANENT_FAILURE: u8 = 125;
+
+/// What the files of the service directory ask for beyond runit; each is opt-in, and the default is runit's behaviour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `restart-delay`: the pause after ./run ended by itself, however long it lived.
+    pub restart_delay: Option<Duration>,
+    /// `restart-max-delay`: the pause doubles up to this with each end that comes too soon.
+    pub restart_max_delay: Option<Duration>,
+    /// `timeout-kill`: KILL this long after TERM.
+    pub timeout_kill: Option<Duration>,
+    /// `timeout-finish`: KILL this long after the start of ./finish.
+    pub timeout_finish: Option<Duration>,
+    /// `permanent-failure`: ./finish may say that it shall stay down.
+    pub permanent_failure: bool,
+}
 
 /// Whose process it is: the log's obeys other rules (no `x`, no ./finish, no control/).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +89,10 @@ pub enum Event {
         /// It has done what the signal is for.
         handled: bool,
     },
+    /// What the files of the service directory ask for; before the start that it is for.
+    Settings(Settings),
+    /// The running process says that it is ready.
+    Ready,
     /// Log only: the service has exited for good and its end of the pipe is closed.
     InputEnded,
     /// The time of [`super::Service::deadline`] has come. Harmless at any other time.
@@ -89,6 +115,10 @@ pub enum Action {
     Control(u8),
     /// Send the signal that this command stands for to the process.
     Signal(Command),
+    /// Its time is over: send KILL to the process.
+    TimedOut,
+    /// ./finish has said that ./run shall not be started again.
+    GaveUp,
     /// Take the wall clock for the status.
     Stamp,
     /// Write supervise/pid, stat, status.

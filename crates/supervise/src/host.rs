@@ -1,0 +1,244 @@
+//! A set of services in one process, each with its log: the part that runsv (a set of one) and `runsvdir -1` share.
+//!
+//! What it is: which unit an event is for, the log pipe between the two of a service, and the working directory, which is a
+//! service's own whenever something is done for it: names stay right when directories are renamed. What it is not: waiting
+//! (runsv.rs, runsvdir.rs), deciding (service.rs) or doing (unit.rs).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::fchdir;
+
+use crate::control::{Command, error_text};
+use crate::files::{Fatal, unable};
+use crate::service::{Event, Exit, Role};
+use crate::shared::Shared;
+use crate::unit::{Unit, inode};
+
+/// A service's place in the set.
+pub(crate) type Slot = usize;
+
+/// The set.
+pub(crate) struct Host {
+    shared: Rc<Shared>,
+    services: Vec<Option<Supervised>>,
+}
+
+/// A service and its log.
+struct Supervised {
+    /// Its directory; `None`: the process is in it for good.
+    dir: Option<OwnedFd>,
+    main: Unit,
+    log: Option<Unit>,
+}
+
+impl Host {
+    pub(crate) fn new(shared: Shared) -> Host {
+        Host { shared: Rc::new(shared), services: Vec::new() }
+    }
+
+    /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it is wanted up.
+    pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &str) -> Result<Slot, Fatal> {
+        let slot = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
+        if let Some(dir) = &dir {
+            unable("change to directory", fchdir(dir).map_err(io::Error::from))?;
+        }
+        let mut service = Supervised::open(&self.shared, slot, dir, name)?;
+        service.units().for_each(|unit| unit.handle(Event::Tick));
+        match self.services.get_mut(slot) {
+            Some(place) => *place = Some(service),
+            None => self.services.push(Some(service)),
+        }
+        Ok(slot)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.iter().all(Option::is_none)
+    }
+
+    /// Readable when there is something for [`Host::dispatch`].
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.as_fd()
+    }
+
+    /// When [`Host::tick`] is due, CLOCK_BOOTTIME.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let units = self.services.iter().flatten().flat_map(|s| s.log.iter().chain([&s.main]));
+        units.filter_map(|unit| unit.service.deadline()).min()
+    }
+
+    /// Deals with what has come on the descriptors of services.
+    pub(crate) fn dispatch(&mut self) {
+        for (token, source) in self.shared.ready() {
+            let (slot, is_log) = (usize::try_from(token >> 1).unwrap_or(usize::MAX), token & 1 == 1);
+            if let Some(service) = self.enter(slot)
+                && let Some(unit) = if is_log { service.log.as_mut() } else { Some(&mut service.main) }
+            {
+                unit.came(source);
+            }
+        }
+    }
+
+    /// Deals with deadlines that have come.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        let due = |unit: &Unit| unit.service.deadline().is_some_and(|at| at <= now);
+        for slot in 0..self.services.len() {
+            let is_due = |s: &Supervised| due(&s.main) || s.log.as_ref().is_some_and(due);
+            if self.services.get(slot).and_then(Option::as_ref).is_some_and(is_due)
+                && let Some(service) = self.enter(slot)
+            {
+                service.units().filter(|unit| due(unit)).for_each(|unit| unit.handle(Event::Tick));
+            }
+        }
+    }
+
+    /// A child has ended; false when it is none of these services'.
+    pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) -> bool {
+        let has = |s: &Supervised| s.main.is_child(pid) || s.log.as_ref().is_some_and(|log| log.is_child(pid));
+        let Some(slot) = self.services.iter().position(|s| s.as_ref().is_some_and(has)) else { return false };
+        let unit = self.enter(slot).and_then(|service| service.units().find(|unit| unit.is_child(pid)));
+        unit.map(|unit| unit.reaped(pid, exit)).is_some()
+    }
+
+    /// As if this had been written to the control fifo of the service.
+    pub(crate) fn tell(&mut self, slot: Slot, command: Command) {
+        if let Some(service) = self.enter(slot) {
+            service.main.handle(Event::Command(command));
+        }
+    }
+
+    pub(crate) fn tell_all(&mut self, command: Command) {
+        (0..self.services.len()).for_each(|slot| self.tell(slot, command));
+    }
+
+    /// Writes down what has changed, and lets go of the services that have ended for good: these.
+    pub(crate) fn settle(&mut self) -> Vec<Slot> {
+        let mut ended = Vec::new();
+        for slot in 0..self.services.len() {
+            let busy = |s: &Supervised| {
+                s.main.is_dirty() || s.main.service.done() || s.log.as_ref().is_some_and(Unit::is_dirty)
+            };
+            if !self.services.get(slot).and_then(Option::as_ref).is_some_and(busy) {
+                continue;
+            }
+            let Some(service) = self.enter(slot) else { continue };
+            service.end_log();
+            service.units().for_each(Unit::save);
+            if service.done() {
+                service.units().for_each(Unit::close);
+                ended.push(slot);
+            }
+        }
+        for slot in &ended {
+            if let Some(place) = self.services.get_mut(*slot) {
+                *place = None;
+            }
+        }
+        ended
+    }
+
+    /// The service, with its directory as the working directory.
+    fn enter(&mut self, slot: Slot) -> Option<&mut Supervised> {
+        let service = self.services.get_mut(slot)?.as_mut()?;
+        if let Some(dir) = &service.dir
+            && let Err(e) = fchdir(dir)
+        {
+            service.main.warn(&format!("unable to change to directory: {}", error_text(&e.into())));
+            return None;
+        }
+        Some(service)
+    }
+}
+
+impl Supervised {
+    fn open(shared: &Rc<Shared>, slot: Slot, dir: Option<OwnedFd>, name: &str) -> Result<Supervised, Fatal> {
+        let name = Rc::from(name);
+        let token = (slot as u64) << 1;
+        let mut main = Unit::open(shared, token, &name, Role::Main)?;
+        let mut log = match fs::metadata("log") {
+            Ok(found) if found.is_dir() => Some(Unit::open(shared, token | 1, &name, Role::Log)?),
+            Ok(_) => {
+                main.warn("./log: not a directory.");
+                None
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => {
+                main.warn(&format!("unable to stat() ./log: {}", error_text(&e)));
+                None
+            }
+        };
+        if let Some(log) = &mut log {
+            wire(&mut main, log)?;
+        }
+        let mut service = Supervised { dir, main, log };
+        service.units().for_each(Unit::wired);
+        Ok(service)
+    }
+
+    fn units(&mut self) -> impl Iterator<Item = &mut Unit> {
+        // The log first: it shall be there when the service speaks.
+        self.log.iter_mut().chain([&mut self.main])
+    }
+
+    /// When the service has exited for good its end of the pipe is closed; the log ends by end of file, never by a signal.
+    fn end_log(&mut self) {
+        if let Some(log) = self.log.as_mut().filter(|_| self.main.service.done())
+            && self.main.wiring.stdout.take().is_some()
+        {
+            log.wiring.stdin = None;
+            log.handle(Event::InputEnded);
+        }
+    }
+
+    /// runit exits as soon as no log process is left, whatever is wanted of it.
+    fn done(&self) -> bool {
+        self.main.service.done() && self.log.as_ref().is_none_or(|log| log.service.done())
+    }
+}
+
+/// The log pipe: runsv holds both ends, so that neither side's restart loses a byte. After a killed runsv it is
+/// opened again through the processes that still have it.
+fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
+    let (service, logger) = (main.left_behind(), log.left_behind());
+    let by_log = logger.iter().map(|i| (i.pid, 0, i.pipe));
+    let by_main = service.iter().flat_map(|i| [(i.pid, 1, i.pipe), (i.pid, 2, i.pipe)]);
+    let found = by_log.chain(by_main).find_map(|(pid, fd, pipe)| reopen_pipe(pid, fd, pipe).ok());
+    let (read, write) = match found {
+        Some(pipe) => pipe,
+        None => unable("create log pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from))?,
+    };
+    let pipe = inode(&read);
+    let strays = [service, logger].map(|left| left.is_some_and(|left| left.pipe != pipe));
+    log.wiring.stdin = Some(read);
+    main.wiring.stdout = Some(write);
+    // Who still holds another pipe would speak to nobody, or hear nobody.
+    for (unit, stray) in [main, log].into_iter().zip(strays) {
+        if stray {
+            unit.warn("unable to open the log pipe of the last runsv: restarting");
+            unit.handle(Event::Command(Command::Term));
+        }
+    }
+    Ok(())
+}
+
+/// Both ends of the pipe that process `pid` has as descriptor `fd`, if it is the pipe with inode `pipe`.
+fn reopen_pipe(pid: u32, fd: u32, pipe: u64) -> io::Result<(OwnedFd, OwnedFd)> {
+    let path = format!("/proc/{pid}/fd/{fd}");
+    if pipe == 0 || !fs::metadata(&path)?.file_type().is_fifo() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let path = Path::new(&path);
+    // fifo(7): opening for both never waits; after it neither do the others.
+    let both = OpenOptions::new().read(true).write(true).open(path)?;
+    let read = OwnedFd::from(File::open(path)?);
+    let write = OwnedFd::from(OpenOptions::new().write(true).open(path)?);
+    drop(both);
+    let same = |fd: &OwnedFd| nix::sys::stat::fstat(fd.as_fd()).is_ok_and(|stat| stat.st_ino == pipe);
+    if same(&read) && same(&write) { Ok((read, write)) } else { Err(io::ErrorKind::NotFound.into()) }
+}

@@ -1,0 +1,143 @@
+//! What runs the services of a runsvdir: a runsv each, children of ours, or with `-1` all of them in this process.
+//!
+//! What it is: starting and stopping one of either kind, by a number: its process id or its place in the set. What it is not:
+//! which (scan.rs) or when (runsvdir.rs, which calls this).
+#![expect(clippy::disallowed_methods, reason = "starts runsv")]
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command as Process;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::control::{Command, error_text};
+use crate::files::Fatal;
+use crate::host::Host;
+use crate::scan::Event;
+use crate::service::Exit;
+use crate::shared::Shared;
+use crate::sys;
+
+pub(super) struct Runners {
+    /// `-P`, where it is done here.
+    sessions: bool,
+    /// Our runsvs that live.
+    children: HashSet<u32>,
+    /// The services in this process.
+    host: Option<Host>,
+    /// One of them has not ended in order.
+    disorder: bool,
+}
+
+impl Runners {
+    pub(super) fn new(one_process: bool, sessions: bool) -> io::Result<Runners> {
+        let host = if one_process { Some(Host::new(Shared::hosting(sessions)?)) } else { None };
+        Ok(Runners { sessions, children: HashSet::new(), host, disorder: false })
+    }
+
+    /// Whether services live in this process.
+    pub(super) fn here(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Whether nothing runs any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.host.as_ref().is_none_or(Host::is_empty)
+    }
+
+    /// Whether a runsv was killed, or failed, after which services may be left.
+    pub(super) fn disorder(&self) -> bool {
+        self.disorder
+    }
+
+    /// Starts the service `name` in `dir`; its number, or what to say.
+    pub(super) fn start(&mut self, dir: &Path, name: &OsStr) -> Result<u32, String> {
+        let Some(host) = &mut self.host else {
+            let started = self.spawn(dir, name);
+            let pid = started.map_err(|e| format!("unable to start runsv {}: {}", name.display(), error_text(&e)))?;
+            self.children.insert(pid);
+            return Ok(pid);
+        };
+        let shown = name.to_string_lossy();
+        let opened = File::open(dir.join(name)).map(OwnedFd::from);
+        let opened = opened.map_err(|e| format!("{shown}: unable to open directory: {}", error_text(&e)))?;
+        let slot = host.add(Some(opened), &shown).map_err(|Fatal(text)| format!("{shown}: {text}"))?;
+        Ok(u32::try_from(slot).unwrap_or(u32::MAX))
+    }
+
+    fn spawn(&self, dir: &Path, name: &OsStr) -> io::Result<u32> {
+        match self.spawn_as(Process::new("runsv"), dir, name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // None in PATH: ours, by the file that we were executed from.
+                let mut own = Process::new("/proc/self/exe");
+                own.arg0("runsv");
+                self.spawn_as(own, dir, name)
+            }
+            other => other,
+        }
+    }
+
+    fn spawn_as(&self, mut process: Process, dir: &Path, name: &OsStr) -> io::Result<u32> {
+        process.arg(name).current_dir(dir);
+        if self.sessions {
+            sys::new_session(&mut process);
+        }
+        process.spawn().map(|child| child.id())
+    }
+
+    /// As if TERM was sent to its runsv.
+    pub(super) fn stop(&mut self, id: u32) {
+        match (&mut self.host, i32::try_from(id)) {
+            (Some(host), _) => host.tell(id as usize, Command::Exit),
+            (None, Ok(pid)) => {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// A child has ended: what that is to the scanner, if it was a runsv.
+    pub(super) fn reaped(&mut self, pid: u32, exit: Exit) -> Option<Event> {
+        if let Some(host) = &mut self.host {
+            host.reaped(pid, exit);
+            return None;
+        }
+        // Else an orphan of somebody's, left to the first process.
+        let ours = self.children.remove(&pid);
+        self.disorder |= ours && exit != Exit::Code(0);
+        ours.then_some(Event::Ended { pid, told: exit == Exit::Code(0) })
+    }
+
+    /// Writes down what has changed; the numbers of those in this process that have ended, and whether they were told to.
+    pub(super) fn settle(&mut self) -> Vec<(u32, bool)> {
+        let ended = self.host.as_mut().map(Host::settle).unwrap_or_default();
+        ended.into_iter().filter_map(|slot| Some((u32::try_from(slot).ok()?, true))).collect()
+    }
+
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.host.as_ref().map(Host::as_fd)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.host.as_ref().and_then(Host::deadline)
+    }
+
+    pub(super) fn dispatch(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.dispatch();
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Duration) {
+        if let Some(host) = &mut self.host {
+            host.tick(now);
+        }
+    }
+}

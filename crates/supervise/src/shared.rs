@@ -1,0 +1,147 @@
+//! What all services of one process share: the epoll set that tells which of their descriptors has something, the name of
+//! this boot, and the limit of open descriptors.
+//!
+//! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
+//! and unit.rs.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::control::error_text;
+use crate::{instance, say};
+
+/// Which descriptor of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// supervise/control has letters.
+    Control,
+    /// ./run says that it is ready.
+    Notification,
+    /// An adopted process has ended.
+    Adopted,
+}
+
+/// The lowest bits of a token say which source.
+const SOURCE_BITS: u32 = 2;
+/// Descriptors kept free below the limit that children get: two for a pipe's ends and two for std's own pipe, and spare.
+const RESERVED: usize = 6;
+
+/// The common things.
+pub(crate) struct Shared {
+    epoll: Epoll,
+    boot: String,
+    hosting: bool,
+    sessions: bool,
+    limit: Option<Limit>,
+}
+
+/// The limit of open descriptors was raised for us; children get what we were given.
+struct Limit {
+    given: u64,
+    raised: u64,
+    hard: u64,
+    reserve: RefCell<Vec<File>>,
+}
+
+impl Shared {
+    /// For one service, as runsv has it.
+    pub(crate) fn new() -> Result<Shared, Errno> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Shared { epoll, boot: instance::boot(), hosting: false, sessions: false, limit: None })
+    }
+
+    /// For any number of services: nothing waits, and the limit of open descriptors is what the system allows. With `sessions` each
+    /// process starts its own session.
+    pub(crate) fn hosting(sessions: bool) -> Result<Shared, Errno> {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|(soft, hard)| soft < hard);
+        let limit = limit.filter(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, *hard, *hard).is_ok());
+        let limit = limit.map(|(given, hard)| Limit { given, raised: hard, hard, reserve: RefCell::new(reserve()) });
+        Ok(Shared { hosting: true, sessions, limit, ..Shared::new()? })
+    }
+
+    /// Whether it is alone in its process, so that waiting for a lock keeps nobody else waiting.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.hosting
+    }
+
+    /// Whether each process starts its own session.
+    pub(crate) fn sessions(&self) -> bool {
+        self.sessions
+    }
+
+    /// Names this boot; see [`instance::boot`].
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// Readable when a watched descriptor has something.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    /// Tells of input on `fd` from now on, as `token` and `source`.
+    pub(crate) fn watch(&self, fd: &impl AsFd, token: u64, source: Source) {
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN, (token << SOURCE_BITS) | source as u64);
+        let watched = match self.epoll.add(fd, event) {
+            Err(Errno::EEXIST) => self.epoll.modify(fd, &mut event),
+            other => other,
+        };
+        if let Err(e) = watched {
+            say::error(format_args!("runsv: warning: unable to watch a descriptor: {}\n", error_text(&e.into())));
+        }
+    }
+
+    /// Tells no more of it.
+    pub(crate) fn forget(&self, fd: &impl AsFd) {
+        // It may not have been watched.
+        let _ = self.epoll.delete(fd);
+    }
+
+    /// What has something now: (token, source), letters first. `t` then counts as the reason of an end that comes with it, and
+    /// one restart follows, not two.
+    pub(crate) fn ready(&self) -> Vec<(u64, Source)> {
+        let mut events = [EpollEvent::empty(); 64];
+        let n = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        let mut found: Vec<_> = events.iter().take(n).map(|event| split(event.data())).collect();
+        found.sort_unstable_by_key(|(_, source)| *source);
+        found
+    }
+
+    /// While the result lives, what is started gets the limit of open descriptors that we were given.
+    pub(crate) fn given_limit(&self) -> Option<Given<'_>> {
+        let limit = self.limit.as_ref()?;
+        // The lowest numbers become free: what the child is given must lie below its limit.
+        limit.reserve.borrow_mut().clear();
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.given, limit.hard);
+        Some(Given(limit))
+    }
+}
+
+/// See [`Shared::given_limit`].
+pub(crate) struct Given<'a>(&'a Limit);
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let limit = self.0;
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.raised, limit.hard);
+        *limit.reserve.borrow_mut() = reserve();
+    }
+}
+
+fn reserve() -> Vec<File> {
+    (0..RESERVED).map_while(|_| File::open("/").ok()).collect()
+}
+
+fn split(data: u64) -> (u64, Source) {
+    let source = match data & ((1 << SOURCE_BITS) - 1) {
+        0 => Source::Control,
+        1 => Source::Notification,
+        _ => Source::Adopted,
+    };
+    (data >> SOURCE_BITS, source)
+}
