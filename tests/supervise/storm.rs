@@ -125,7 +125,10 @@ struct Mode {
     scanner_per_mille: usize,
 }
 
+/// A runsv for each.
 const TREE: Mode = Mode { args: &["."], scanner_per_mille: 10 };
+/// One process for all: its death is everybody's.
+const ONE: Mode = Mode { args: &["-1", "."], scanner_per_mille: 40 };
 
 fn storm(world: &World, mode: Mode, mut runsvdir: Daemon) -> Daemon {
     let secs = std::env::var("NETSV_STORM_SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(STORM_SECS);
@@ -264,6 +267,11 @@ fn two_hundred_services_under_random_kill_9_converge() {
     ours(|world| converge(world, TREE));
 }
 
+#[test]
+fn two_hundred_services_in_one_process_under_random_kill_9_converge() {
+    ours(|world| converge(world, ONE));
+}
+
 /// How often the processes were put on a processor.
 fn switches(pids: &[i32]) -> u64 {
     let of = |pid: &i32| {
@@ -298,4 +306,9 @@ fn many(world: &World, mode: Mode) {
 #[test]
 fn fifteen_hundred_services_come_rest_and_go() {
     ours(|world| many(world, TREE));
+}
+
+#[test]
+fn fifteen_hundred_services_in_one_process_come_rest_and_go() {
+    ours(|world| many(world, ONE));
 }

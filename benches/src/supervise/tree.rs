@@ -95,7 +95,7 @@ impl<'a> Tree<'a> {
         let key = suite.name.replace(' ', "");
         let dir = PathBuf::from(format!("{HOME}/{key}"));
         let go = format!("{HOME}/{key}.go");
-        sh(&format!("rm -rf {HOME}/{key}*; mkdir -p {HOME}/{key}; mkfifo {go}"));
+        sh(&format!("rm -rf {HOME}/{key} {HOME}/{key}.*; mkdir -p {HOME}/{key}; mkfifo {go}"));
         for n in 0..count {
             service(&dir.join(format!("s{n}")), &idle(&key, &format!("s{n}")))?;
         }
