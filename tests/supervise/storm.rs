@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -216,8 +217,13 @@ fn wrong_files(world: &World, name: &str, instances: &[&Process], line: Option<&
 }
 
 fn wait_until_well(world: &World) {
+    patiently(world, || wrong(world));
+}
+
+/// Looks until nothing is wrong: longer than [`World::wait`], for all of these together are much.
+fn patiently(world: &World, wrong: impl Fn() -> Option<String>) {
     let end = Instant::now() + CONVERGENCE;
-    while let Some(text) = wrong(world) {
+    while let Some(text) = wrong() {
         assert!(Instant::now() < end, "{text}\n{}", world.errors());
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -250,16 +256,12 @@ fn converge(world: &World, mode: Mode) {
 /// HUP: everything ends.
 fn end(world: &World, runsvdir: Daemon) {
     runsvdir.signal(Signal::SIGHUP);
-    assert_eq!(runsvdir.wait(), 111);
-    let end = Instant::now() + CONVERGENCE;
-    loop {
+    // A zombie, which runsvdir is until it is waited for, is not among them.
+    patiently(world, || {
         let left = world.processes();
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < end, "{left:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        (!left.is_empty()).then(|| format!("{left:?}"))
+    });
+    assert_eq!(runsvdir.wait(), 111);
 }
 
 #[test]
@@ -283,12 +285,19 @@ fn switches(pids: &[i32]) -> u64 {
     pids.iter().map(of).sum()
 }
 
+/// One crowd at a time: that is work for the machine.
+static CROWD: Mutex<()> = Mutex::new(());
+
 fn many(world: &World, mode: Mode) {
     const COUNT: usize = 1500;
+    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     (0..COUNT).for_each(|n| world.script(&format!("{}/run", name(n)), "exec sleep 100000"));
     let runsvdir = world.start("runsvdir", mode.args);
-    (0..COUNT).for_each(|n| world.wait_stat(&name(n), "run"));
-    world.wait("1,500 daemons", || world.count("sleep 100000") == COUNT);
+    patiently(world, || (0..COUNT).map(name).find(|name| world.stat(name) != "run\n"));
+    patiently(world, || {
+        let count = world.count("sleep 100000");
+        (count != COUNT).then(|| format!("{count} daemons"))
+    });
     let supervisors: Vec<i32> = processes(world).into_iter().filter(Process::is_supervisor).map(|p| p.pid).collect();
     // Two seconds in which nothing happens at all come soon.
     let mut last = (switches(&supervisors), Instant::now());
