@@ -24,7 +24,7 @@ use crate::control::{Command, RunState, Status, Tai64n, Want, error_text};
 use crate::files::{Fatal, Files};
 use crate::instance::{self, Instance};
 use crate::service::{Action, Event, Exit, Found, PERMANENT_FAILURE, Role, Service};
-use crate::settings::{self, Extras};
+use crate::settings::{self, Extras, is_shortage};
 use crate::shared::{Shared, Source};
 use crate::{readiness, say, sys};
 
@@ -39,6 +39,9 @@ pub(crate) struct Wiring {
 
 /// Commands left in the fifo while this many wait for a control script: 4096 of them are the fifo's own measure.
 const QUEUE_LIMIT: usize = 4096;
+
+/// A supervise/ that cannot be written to, as on a full disk, is tried again after this: a status must not stay wrong.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// One process under supervision.
 pub(crate) struct Unit {
@@ -56,6 +59,8 @@ pub(crate) struct Unit {
     /// The same moment, CLOCK_BOOTTIME.
     since: Duration,
     dirty: bool,
+    /// Writing failed: it is tried again then.
+    save_at: Option<Duration>,
     /// The control fifo is being watched: not while too many commands wait.
     listening: bool,
     /// The instance record is written: not before the log pipe is known, which it names.
@@ -106,6 +111,7 @@ impl Unit {
             stamp: Tai64n::from_system_time(SystemTime::now()),
             since: sys::now(),
             dirty: true,
+            save_at: None,
             listening: false,
             recording: false,
             complaints: Complaints::default(),
@@ -129,7 +135,7 @@ impl Unit {
     /// What a killed runsv left behind; `None` when there was none, or it ended in order.
     fn inherit(&mut self, role: Role) -> Option<Service> {
         let left = instance::read(self.files.path(), self.shared.boot())?;
-        self.read_settings();
+        let _ = self.read_settings();
         // A status that cannot be read must not hide a process that lives.
         let status = fs::read(self.files.path().join("status")).ok().and_then(|bytes| Status::decode(&bytes));
         self.stamp = status.map_or(self.stamp, |s| s.since);
@@ -164,8 +170,12 @@ impl Unit {
     }
 
     fn take_over_run(&mut self, pid: u32, left: &Instance) {
-        let what = if self.extras.no_takeover { "ending ./run" } else { "taking over ./run" };
-        self.last_was_killed(what, pid);
+        let file = match self.role {
+            Role::Main => "./run",
+            Role::Log => "./log/run",
+        };
+        let what = if self.extras.no_takeover { "ending" } else { "taking over" };
+        self.last_was_killed(&format!("{what} {file}"), pid);
         if self.extras.cgroup {
             self.cgroup = Cgroup::open(self.dir, &self.name).ok();
         }
@@ -244,17 +254,20 @@ impl Unit {
         None
     }
 
-    fn read_settings(&mut self) {
-        let extras = settings::read(self.dir);
+    fn read_settings(&mut self) -> io::Result<()> {
+        let extras = settings::read(self.dir)?;
         if extras.complaints != self.complaints.settings {
             extras.complaints.iter().for_each(|text| self.warn(text));
             self.complaints.settings.clone_from(&extras.complaints);
         }
         self.extras = extras;
+        Ok(())
     }
 
     fn start_run(&mut self) -> Event {
-        self.read_settings();
+        if let Err(e) = self.read_settings() {
+            return self.fork_failed(&e);
+        }
         // Its answer is none, so that it can be told aside.
         let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
         let mut process = Process::new("./run");
@@ -326,23 +339,28 @@ impl Unit {
     fn start(&mut self, process: Process, what: &str) -> Event {
         match self.spawn(process) {
             Ok(pid) => {
-                self.complaints.start = None;
-                let (state, since) =
-                    if what == "./finish" { (RunState::Finish, self.since) } else { (RunState::Run, sys::now()) };
+                let (state, since) = if what == "./finish" {
+                    (RunState::Finish, self.since)
+                } else {
+                    self.complaints.start = None;
+                    (RunState::Run, sys::now())
+                };
                 self.known = (pid, instance::starttime(pid).unwrap_or(0));
                 // At once: what is not written down cannot be taken over.
                 self.save_instance(state, pid, since);
                 Event::Started { pid }
             }
-            Err(e) if is_shortage(&e) => {
-                self.complain_start(format!("warning: unable to fork, pausing: {}", error_text(&e)));
-                Event::ForkFailed
-            }
+            Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(e) => {
                 self.complain_start(format!("fatal: unable to start {what}: {}", error_text(&e)));
                 Event::ExecFailed
             }
         }
+    }
+
+    fn fork_failed(&mut self, e: &io::Error) -> Event {
+        self.complain_start(format!("warning: unable to fork, pausing: {}", error_text(e)));
+        Event::ForkFailed
     }
 
     /// Said once, not at every try.
@@ -355,6 +373,7 @@ impl Unit {
 
     fn start_finish(&mut self, code: i32, status: u8) -> Event {
         match File::open(self.dir.join("finish")) {
+            Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(_) => Event::NoFinish,
             Ok(_) => {
                 let mut process = Process::new("./finish");
@@ -496,21 +515,30 @@ impl Unit {
         }
     }
 
-    /// Something has changed that supervise/ does not say yet.
+    /// Something has changed that supervise/ does not say yet, and now is the time to write it.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty
+        self.dirty && self.save_at.is_none_or(|at| sys::now() >= at)
+    }
+
+    /// When something is due, CLOCK_BOOTTIME.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.service.deadline().into_iter().chain(self.save_at).min()
     }
 
     /// Writes what changed.
     pub(crate) fn save(&mut self) {
-        if !std::mem::take(&mut self.dirty) {
+        if !self.is_dirty() {
             return;
         }
+        (self.dirty, self.save_at) = (false, None);
         let mut result = self.save_all();
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             result = self.mend(result);
         }
         let complaint = result.err().map(|e| e.to_string());
+        if complaint.is_some() {
+            (self.dirty, self.save_at) = (true, Some(sys::now() + SAVE_AGAIN));
+        }
         if let Some(text) = complaint.as_ref().filter(|text| self.complaints.save.as_ref() != Some(text)) {
             self.warn(text);
         }
@@ -594,12 +622,6 @@ const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });
 /// Inode of an open file; 0 when it cannot be told.
 pub(crate) fn inode(fd: &OwnedFd) -> u64 {
     nix::sys::stat::fstat(fd).map_or(0, |s| s.st_ino)
-}
-
-/// Processes, memory or descriptors are short: another try later may work.
-fn is_shortage(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE))
 }
 
 fn signal_of(command: Command) -> Option<Signal> {
