@@ -636,3 +636,20 @@ fn with_acd_an_address_is_looked_for_at_once_and_defended_while_it_is_used() {
         assert_eq!(server.count(MessageType::Decline), 2);
     });
 }
+
+#[test]
+fn with_rapid_commit_the_lease_takes_one_round_trip() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let range = "--dhcp-range=192.0.2.10,192.0.2.20,255.255.255.0,1h";
+        let server = w.isp.spawn(&dnsmasq_argv("lan", &[range, "--dhcp-rapid-commit", "--log-dhcp"]));
+        server.wait_log("DHCP, IP range", SOON);
+        let (script, out) = script(lab, "rapid");
+        assert_eq!(exit_code(&w.home, &["udhcpc", "-i", "eth0", "-s", &script, "-f", "-q", "-n", "--rapid-commit"]), 0);
+        assert_eq!(names(&out), ["deconfig", "bound"]);
+        // What has no value is no variable.
+        assert!(!events(&out)[1].iter().any(|line| line.starts_with("opt80")), "{:?}", events(&out));
+        let log = server.log();
+        assert!(log.contains("DHCPACK") && !log.contains("DHCPOFFER") && !log.contains("DHCPREQUEST"), "{log}");
+    });
+}

@@ -26,6 +26,7 @@ const IPCONF: char = '\u{1}';
 const NOTIFY: char = '\u{2}';
 const ENV: char = '\u{3}';
 const ACD: char = '\u{4}';
+const RAPID_COMMIT: char = '\u{5}';
 /// udhcpc's `-a` without a number.
 const ARPING: Duration = Duration::from_millis(2000);
 
@@ -60,6 +61,7 @@ const TABLE: &[Opt] = &[
     opt(NOTIFY, "notify", Arg::Required),
     opt(ENV, "env", Arg::Required),
     opt(ACD, "acd", Arg::Required),
+    opt(RAPID_COMMIT, "rapid-commit", Arg::No),
 ];
 
 /// What `udhcpc --help` says.
@@ -92,6 +94,7 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --ipconf DIR                publish the lease as DIR/dhcp_IFACE.ipconf; no script is run
   --notify SERVICE            service to send `u` after publishing (default fw, below $SVDIR)
   --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
+  --rapid-commit              let the server answer a discover with the lease (RFC 4039)
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
 Signals: USR1 renew the lease, USR2 release it
 ";
@@ -241,6 +244,7 @@ impl Raw {
                 let wait = if value.is_empty() { ARPING } else { Duration::from_millis(number(value)?.into()) };
                 self.config.acd = Some(Timing::one_probe(wait));
             }
+            RAPID_COMMIT => self.config.rapid_commit = true,
             ACD => match value.to_str() {
                 Some("fast") => self.config.acd = Some(Timing::FAST),
                 Some("rfc") => self.config.acd = Some(Timing::RFC5227),

@@ -13,7 +13,7 @@ use netd::rng::Rng;
 pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume};
 use crate::lease::Terms;
 use crate::message::{MessageType, Outgoing, Reply};
-use crate::options::{MESSAGE, SERVER_ID};
+use crate::options::{MESSAGE, RAPID_COMMIT, SERVER_ID};
 use crate::schedule;
 
 mod conflict;
@@ -286,7 +286,11 @@ impl Client {
         x.sent += 1;
         let waited = now.saturating_sub(self.search_began);
         x.next = now + self.config.schedule.discover_wait(x.sent, waited, &mut self.rng);
-        let message = Outgoing { requested: self.config.requested, ..self.message(MessageType::Discover, x, now) };
+        let message = Outgoing {
+            requested: self.config.requested,
+            rapid_commit: self.config.rapid_commit,
+            ..self.message(MessageType::Discover, x, now)
+        };
         self.send(now, message, Destination::Broadcast, out);
         self.state = State::Selecting { x, second_best: None };
     }
@@ -415,6 +419,11 @@ impl Client {
         let kind = reply.kind;
         match (self.state.clone(), kind) {
             (State::Selecting { x, .. }, MessageType::Offer) if x.xid == reply.xid => self.offer(now, x, &reply, out),
+            (State::Selecting { x, .. }, MessageType::Ack)
+                if x.xid == reply.xid && self.config.rapid_commit && reply.option(RAPID_COMMIT).is_some() =>
+            {
+                self.rapid_ack(now, x, reply, mac, out);
+            }
             (State::Requesting { x, offer }, MessageType::Ack) if x.xid == reply.xid => {
                 self.first_ack(now, x, &offer.terms, reply, mac, out);
             }
@@ -469,6 +478,20 @@ impl Client {
             }
             Ok(terms) => self.request(now, x.xid, Offer { terms }, out),
             Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
+        }
+    }
+
+    /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must say who it is: it is asked again at T1.
+    fn rapid_ack(&mut self, now: Duration, x: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
+        match Terms::judge(&reply) {
+            Ok(terms) if terms.server_id.is_unspecified() => {
+                self.complain(format!("ignoring ack of {} from nobody", terms.ip), out);
+            }
+            Ok(terms) => {
+                self.probe(now, terms.ip, out);
+                self.bind(now, x.began, terms, reply, mac, false, out);
+            }
+            Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
         }
     }
 
@@ -550,8 +573,14 @@ impl Client {
         let end = asked_at + Duration::from_secs(terms.lease_secs.into());
         let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
         match self.state {
-            State::Requesting { .. } => self.check(now, lease, grant, out),
-            _ => {
+            State::Selecting { .. } | State::Requesting { .. } => self.check(now, lease, grant, out),
+            State::Init { .. }
+            | State::Checking { .. }
+            | State::Rebooting { .. }
+            | State::Bound { .. }
+            | State::Renewing { .. }
+            | State::Rebinding { .. }
+            | State::Released => {
                 self.guard(lease.ip, out);
                 self.take_lease(now, lease, grant, renew, out);
             }
@@ -716,6 +745,7 @@ impl Client {
             ciaddr: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server_id: None,
+            rapid_commit: false,
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Config {
     pub release: bool,
     /// `-a`, `--acd`: whether, and how, to look if somebody else has the address.
     pub acd: Option<Timing>,
+    /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
+    pub rapid_commit: bool,
     /// Our Ethernet address; only conflict detection needs it.
     pub mac: [u8; 6],
 }

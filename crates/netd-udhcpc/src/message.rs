@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use crate::options::{
-    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, REQUESTED_IP, SERVER_ID,
+    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, SERVER_ID,
 };
 
 /// RFC 2131 section 2: fixed part up to the options.
@@ -206,9 +206,10 @@ fn walk(mut area: &[u8], options: &mut Vec<Opt>) {
     }
 }
 
-/// RFC 3396: the same code anywhere is one option. An empty one has no meaning and leaves no trace.
+/// RFC 3396: the same code anywhere is one option. An empty one has no meaning and leaves no trace, but for the one that is always
+/// empty (RFC 4039 section 4).
 fn join(options: &mut Vec<Opt>, code: u8, data: &[u8]) {
-    if data.is_empty() {
+    if data.is_empty() && code != RAPID_COMMIT {
         return;
     }
     match options.iter_mut().find(|o| o.code == code) {
@@ -250,6 +251,8 @@ pub struct Outgoing {
     pub requested: Option<Ipv4Addr>,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
+    /// Option 80.
+    pub rapid_commit: bool,
 }
 
 impl Outgoing {
@@ -293,8 +296,14 @@ impl Outgoing {
         if template.default_client_id {
             extra.push((CLIENT_ID, [&[HTYPE_ETHERNET], mac.as_slice()].concat()));
         }
+        if self.rapid_commit {
+            extra.push((RAPID_COMMIT, Vec::new()));
+        }
         extra.sort_by_key(|(code, _)| *code);
         for (code, data) in extra {
+            if code == RAPID_COMMIT {
+                out.extend([code, 0]);
+            }
             // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
             if !farewell || code == CLIENT_ID {
                 put(out, code, &data);

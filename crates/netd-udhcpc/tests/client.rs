@@ -696,3 +696,31 @@ fn the_address_of_before_a_crash_is_defended_too() {
     assert_eq!(b.usual(ACK), ["bound"]);
     assert_eq!(claimed(&mut b), ["announce"]);
 }
+
+#[test]
+fn a_server_may_answer_with_the_lease_when_it_was_told_so() {
+    let rapid = || Config { rapid_commit: true, ..Config::default() };
+    let ack = |b: &Bench| Wire::usual(ACK, b.xid()).opt(80, &[]);
+    let mut b = Bench::started(rapid());
+    assert!(b.last.as_ref().unwrap().rapid_commit);
+    assert_eq!(b.hear(ack(&b)), ["bound"]);
+    assert_eq!(b.client.address(), Some(ADDRESS));
+    // T1 and the end count from the DISCOVER, and the server is asked as ever.
+    assert_eq!(b.wait(), ["Request to server"]);
+    // Not told so, not said so, or from nobody: no lease.
+    let mut b = Bench::started(Config::default());
+    assert_eq!(b.hear(ack(&b)), [""; 0]);
+    let mut b = Bench::started(rapid());
+    assert_eq!(b.usual(ACK), [""; 0]);
+    let nobody = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(51, &3600u32.to_be_bytes()).opt(80, &[]);
+    assert_eq!(b.hear(nobody), [""; 0]);
+    // An offer is as good as ever.
+    assert_eq!(b.usual(OFFER), ["Request"]);
+    assert!(!b.last.as_ref().unwrap().rapid_commit);
+    assert_eq!(b.usual(ACK), ["bound"]);
+    // The address is looked for first, where that is asked for.
+    let mut b = Bench::started(Config { rapid_commit: true, ..checked(Timing::FAST) });
+    assert_eq!(b.hear(ack(&b)), ["probe"]);
+    assert_eq!(b.client.address(), None);
+    b.wait_for("bound");
+}
