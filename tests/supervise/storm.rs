@@ -269,6 +269,11 @@ fn two_hundred_services_under_random_kill_9_converge() {
     ours(|world| converge(world, TREE));
 }
 
+#[test]
+fn two_hundred_services_in_one_process_under_random_kill_9_converge() {
+    ours(|world| converge(world, ONE));
+}
+
 /// How often the processes were put on a processor.
 fn switches(pids: &[i32]) -> u64 {
     let of = |pid: &i32| {
