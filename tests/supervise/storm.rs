@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{Daemon, World, ours, signal};
+use crate::subject::{Daemon, World, hosted, signal, with_runsv};
 
 const SERVICES: usize = 200;
 /// Length of the storm; $NETSV_STORM_SECS says otherwise.
@@ -266,12 +266,12 @@ fn end(world: &World, runsvdir: Daemon) {
 
 #[test]
 fn two_hundred_services_under_random_kill_9_converge() {
-    ours(|world| converge(world, TREE));
+    with_runsv(|world| converge(world, TREE));
 }
 
 #[test]
 fn two_hundred_services_in_one_process_under_random_kill_9_converge() {
-    ours(|world| converge(world, ONE));
+    hosted(|world| converge(world, ONE));
 }
 
 /// How often the processes were put on a processor.
@@ -314,10 +314,10 @@ fn many(world: &World, mode: Mode) {
 
 #[test]
 fn fifteen_hundred_services_come_rest_and_go() {
-    ours(|world| many(world, TREE));
+    with_runsv(|world| many(world, TREE));
 }
 
 #[test]
 fn fifteen_hundred_services_in_one_process_come_rest_and_go() {
-    ours(|world| many(world, ONE));
+    hosted(|world| many(world, ONE));
 }
