@@ -139,6 +139,11 @@ impl Acd {
         Acd { mac, ip, timing, state: State::Probing { sent: 0, next }, defended: None }
     }
 
+    /// Only watches over `ip`, which is in use already.
+    pub fn in_use(mac: [u8; 6], ip: Ipv4Addr, timing: Timing) -> Acd {
+        Acd { mac, ip, timing, state: State::Watching, defended: None }
+    }
+
     /// The address.
     pub fn ip(&self) -> Ipv4Addr {
         self.ip

@@ -109,13 +109,33 @@ impl Arp {
     }
 }
 
-/// Lets only ARP for IPv4 over Ethernet through to the socket: bpf(2), from the ARP header on.
-pub fn filter() -> Vec<Instruction> {
+/// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a watched address sleeps through
+/// all else. bpf(2), from the ARP header on.
+pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
     let load_word = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
     let load_half = |k| Instruction { code: 0x28, jt: 0, jf: 0, k };
-    let unless_equal = |k, jf| Instruction { code: 0x15, jt: 0, jf, k };
+    let equal = |k, jt, jf| Instruction { code: 0x15, jt, jf, k };
     let give = |k| Instruction { code: 0x06, jt: 0, jf: 0, k };
-    vec![load_word(0), unless_equal(0x0001_0800, 3), load_half(4), unless_equal(0x0604, 1), give(u32::MAX), give(0)]
+    let ip = u32::from(ip);
+    vec![
+        load_word(0),
+        equal(0x0001_0800, 0, 8),
+        load_half(4),
+        equal(0x0604, 0, 6),
+        // The sender's address, then the target's.
+        load_word(14),
+        equal(ip, 3, 0),
+        equal(0, 0, 3),
+        load_word(24),
+        equal(ip, 0, 1),
+        give(u32::MAX),
+        give(0),
+    ]
+}
+
+/// Lets nothing through.
+pub fn deaf() -> Vec<Instruction> {
+    vec![Instruction { code: 0x06, jt: 0, jf: 0, k: 0 }]
 }
 
 #[cfg(test)]
@@ -151,6 +171,44 @@ mod tests {
             let mut bad = good;
             bad[at] = value;
             assert_eq!(Arp::decode(&bad), None, "byte {at} = {value}");
+        }
+    }
+
+    /// The three instructions that filters are made of, as bpf(2) describes them.
+    fn passes(filter: &[Instruction], frame: &[u8]) -> bool {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let step = filter[at];
+            at += 1;
+            let k = step.k as usize;
+            match step.code {
+                0x20 => loaded = u32::from_be_bytes(frame[k..k + 4].try_into().unwrap()),
+                0x28 => loaded = u16::from_be_bytes(frame[k..k + 2].try_into().unwrap()).into(),
+                0x15 => at += usize::from(if loaded == step.k { step.jt } else { step.jf }),
+                _ => return step.k != 0,
+            }
+        }
+    }
+
+    #[test]
+    fn the_filter_passes_exactly_what_can_be_a_conflict() {
+        let elsewhere = Ipv4Addr::new(10, 0, 0, 9);
+        for (arp, pass) in [
+            (Arp::announcement(OTHER, IP), true),
+            (Arp::request(OTHER, IP, elsewhere), true),
+            (Arp::probe(OTHER, IP), true),
+            (Arp::probe(OTHER, elsewhere), false),
+            (Arp::request(OTHER, elsewhere, IP), false),
+            (Arp::announcement(OTHER, elsewhere), false),
+        ] {
+            let frame = arp.encode();
+            assert_eq!(passes(&filter(IP), &frame), pass, "{arp:?}");
+            assert!(!passes(&deaf(), &frame));
+            for at in [1, 2, 4, 5] {
+                let mut bad = frame;
+                bad[at] ^= 0x10;
+                assert!(!passes(&filter(IP), &bad), "byte {at}");
+            }
         }
     }
 
