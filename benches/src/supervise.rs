@@ -61,6 +61,10 @@ pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     };
     let suites = suites(applets)?;
     let starts = Starts::open()?;
+    let mut bare_ms = Vec::new();
+    for _ in 0..effort.rounds {
+        bare_ms.push(ms(tree::bare(&starts, SERVICES)?));
+    }
     let mut all = boot(&suites, &starts, &effort)?;
     std::thread::sleep(GRACE);
     eprintln!("  supervision: status, restarts");
@@ -92,7 +96,7 @@ pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     for _ in 0..effort.rounds {
         all.iter_mut().try_for_each(|(suite, seen)| log(suite, seen))?;
     }
-    Ok(rows(&all, &effort))
+    Ok(rows(&all, &effort, median(bare_ms)))
 }
 
 /// Starts every suite again and again; the last ones go on.
@@ -112,7 +116,7 @@ fn boot<'a>(suites: &'a [Suite], starts: &Starts, effort: &Effort) -> io::Result
     Ok(all)
 }
 
-fn rows(all: &[(&Suite, Seen)], effort: &Effort) -> Vec<Row> {
+fn rows(all: &[(&Suite, Seen)], effort: &Effort, bare_ms: Option<f64>) -> Vec<Row> {
     let row = |name: &str, get: &dyn Fn(&Seen) -> Option<f64>| {
         Row::new(name, all.iter().map(|(suite, seen)| (suite.name, get(seen))).collect())
     };
@@ -125,7 +129,10 @@ fn rows(all: &[(&Suite, Seen)], effort: &Effort) -> Vec<Row> {
         middle(targets::AGAIN, |s| &s.again_ms).note("one-shot idiom, run of 0.1 s"),
         middle(targets::RESTART, |s| &s.restart_ms).note("svc -t does not wait; s6-svc -wr -r"),
         middle(targets::STATUS, |s| &s.status_ms).note("one call; s6: one s6-svstat each, in a shell's loop"),
-        middle(targets::UP, |s| &s.up_ms).note(rounds.clone()),
+        middle(targets::UP, |s| &s.up_ms).note(format!(
+            "{rounds}; a loop that starts the 200 and supervises none: {:.0}",
+            bare_ms.unwrap_or_default()
+        )),
         row(targets::WAKEUPS, &|s| s.wakeups).note(format!("in {idle} s, scanner and supervisors")),
         middle(targets::LOGGER, |s| &s.log_cpu_ms).note(format!("16 MiB, lines of 100 bytes, {rounds}")),
         middle("logger: writes", |s| &s.log_writes),

@@ -4,6 +4,7 @@
 //! Every daemon holds a lock of its own, flock(2) on `mutex`, for as long as it lives; one that finds it held for longer
 //! than anything dying can hold it says so in `double`, and goes on, so that it is counted as well.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
@@ -225,7 +226,8 @@ fn patiently(world: &World, wrong: impl Fn() -> Option<String>) {
     let end = Instant::now() + CONVERGENCE;
     while let Some(text) = wrong() {
         assert!(Instant::now() < end, "{text}\n{}", world.errors());
-        std::thread::sleep(Duration::from_millis(20));
+        // A look at thousands of processes is work, too.
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -300,15 +302,15 @@ fn many(world: &World, mode: Mode) {
     });
     let supervisors: Vec<i32> = processes(world).into_iter().filter(Process::is_supervisor).map(|p| p.pid).collect();
     // Two seconds in which nothing happens at all come soon.
-    let mut last = (switches(&supervisors), Instant::now());
-    let quiet = testkit::poll_for(CONVERGENCE, || {
+    let quiet = Cell::new((switches(&supervisors), Instant::now()));
+    patiently(world, || {
         let now = switches(&supervisors);
-        if now != last.0 {
-            last = (now, Instant::now());
+        if now != quiet.get().0 {
+            quiet.set((now, Instant::now()));
         }
-        (last.1.elapsed() > Duration::from_secs(2)).then_some(())
+        let rested = quiet.get().1.elapsed() > Duration::from_secs(2);
+        (!rested).then(|| format!("{} supervisors never rest", supervisors.len()))
     });
-    assert!(quiet.is_some(), "{} supervisors never rest", supervisors.len());
     end(world, runsvdir);
 }
 

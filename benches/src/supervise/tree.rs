@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -169,6 +169,24 @@ impl Drop for Tree<'_> {
             left.is_empty()
         });
     }
+}
+
+/// How long it takes to start `count` services without any supervisor, one after the other: no supervisor is faster.
+pub(crate) fn bare(starts: &Starts, count: usize) -> io::Result<Duration> {
+    let dir = PathBuf::from(format!("{HOME}/bare"));
+    for n in 0..count {
+        service(&dir.join(format!("s{n}")), &idle("bare", &format!("s{n}")))?;
+    }
+    starts.drain();
+    let started = Instant::now();
+    let spawn = |n| Command::new("./run").current_dir(dir.join(format!("s{n}"))).stdin(Stdio::null()).spawn();
+    let mut children = (0..count).map(spawn).collect::<io::Result<Vec<Child>>>()?;
+    let last = starts.many(count)?.pop();
+    for child in &mut children {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(last.map_or(Duration::ZERO, |last| last.at.saturating_duration_since(started)))
 }
 
 /// The first command of every service: a builtin of the shell, no fork.
