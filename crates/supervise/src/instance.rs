@@ -8,6 +8,7 @@
 //! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +43,14 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) fn render(&self) -> String {
+        let mut text = self.render_for_child().into_bytes();
+        // Into memory it does not fail.
+        let _ = own_words(&mut text, self.pid, self.starttime);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// All but [`own_words`].
+    pub(crate) fn render_for_child(&self) -> String {
         let state = match self.state {
             RunState::Down => "down",
             RunState::Run => "run",
@@ -53,8 +62,6 @@ impl Instance {
         };
         let mut text = format!("state={state} want={want} boot={}", self.boot);
         let numbers = [
-            ("pid", u64::from(self.pid)),
-            ("start", self.starttime),
             ("pipe", self.pipe),
             ("since", millis(self.since)),
             ("ready", self.ready.map_or(0, millis)),
@@ -66,7 +73,6 @@ impl Instance {
         if let Some((code, status)) = self.exit {
             text.push_str(&format!(" exit={code},{status}"));
         }
-        text.push('\n');
         text
     }
 
@@ -120,13 +126,18 @@ impl Instance {
     }
 }
 
+/// The end of a record: what only the process itself knows, before anybody else knows of it. Allocates nothing of its own.
+pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::Result<()> {
+    if pid == 0 { out.write_all(b"\n") } else { writeln!(out, " pid={pid} start={starttime}") }
+}
+
 /// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie.
 pub(crate) fn starttime(pid: u32) -> Option<u64> {
     parse_starttime(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// proc(5): field 2 is the name in parentheses, and may hold anything; field 3 the state; field 22 the start time.
-fn parse_starttime(stat: &str) -> Option<u64> {
+pub(crate) fn parse_starttime(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     if matches!(fields.next()?, "Z" | "X" | "x") {
@@ -173,7 +184,7 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_a_torn_one_does_not() {
         let one = record();
-        assert_eq!(one.render(), "state=finish want=u boot=b/1 pid=7 start=99 pipe=5 since=1234 deaths=3 exit=-1,9\n");
+        assert_eq!(one.render(), "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 exit=-1,9 pid=7 start=99\n");
         assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
         let text = one.render();
         for cut in 0..text.len() {

@@ -61,6 +61,8 @@ pub(crate) struct Unit {
     stamp: Tai64n,
     /// The same moment, CLOCK_BOOTTIME.
     since: Duration,
+    /// When ./run was started, until that is stamped.
+    begun: Option<Duration>,
     dirty: bool,
     /// Writing failed: it is tried again then.
     save_at: Option<Duration>,
@@ -113,6 +115,7 @@ impl Unit {
             files,
             stamp: Tai64n::from_system_time(SystemTime::now()),
             since: sys::now(),
+            begun: None,
             dirty: true,
             save_at: None,
             listening: false,
@@ -164,7 +167,11 @@ impl Unit {
             Action::GaveUp => {
                 self.warn(&format!("./finish exited {PERMANENT_FAILURE}: not starting ./run again"));
             }
-            Action::Stamp => (self.stamp, self.since) = (Tai64n::from_system_time(SystemTime::now()), sys::now()),
+            Action::Stamp => {
+                self.stamp = Tai64n::from_system_time(SystemTime::now());
+                // What has just been started has written down when.
+                self.since = self.begun.take().unwrap_or_else(sys::now);
+            }
             Action::Save => self.dirty = true,
             Action::Done => {}
         }
@@ -327,7 +334,12 @@ impl Unit {
             got_term: self.service.got_term(),
             state,
         };
-        let recorded = if self.recording { self.write_instance(state, pid.unwrap_or(0), self.since) } else { Ok(()) };
+        let recorded = if self.recording {
+            let record = self.instance(state, pid.unwrap_or(0)).render();
+            self.files.save_instance(record)
+        } else {
+            Ok(())
+        };
         self.files.save(&status, &self.service.stat()).and(recorded)
     }
 
@@ -355,31 +367,26 @@ impl Unit {
         }
     }
 
-    fn save_instance(&mut self, state: RunState, pid: u32, since: Duration) {
-        if let Err(e) = self.write_instance(state, pid, since)
-            && self.complaints.save.is_none()
-        {
-            self.warn(&e.to_string());
-            self.complaints.save = Some(e.to_string());
-        }
-    }
-
-    fn write_instance(&mut self, state: RunState, pid: u32, since: Duration) -> io::Result<()> {
-        let starttime = if pid == self.known.0 { self.known.1 } else { instance::starttime(pid).unwrap_or(0) };
+    /// The record as it is now.
+    fn instance(&self, state: RunState, pid: u32) -> Instance {
+        let starttime = match pid {
+            0 => 0,
+            _ if pid == self.known.0 => self.known.1,
+            _ => instance::starttime(pid).unwrap_or(0),
+        };
         let pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
-        let one = Instance {
+        Instance {
             state,
             want: self.service.want(),
             pid,
             starttime,
             boot: self.shared.boot().to_owned(),
             pipe,
-            since,
+            since: self.since,
             ready: self.ready_at.filter(|_| self.service.ready()),
             deaths: self.service.deaths(),
             exit: self.service.last_exit().map(Exit::finish_args),
-        };
-        self.files.save_instance(one.render())
+        }
     }
 
     /// runsv ends in order: nothing is left to be taken over.

@@ -1,18 +1,19 @@
 //! A unit's children: ./run, ./finish and the control scripts, with what the settings want them to have.
-#![expect(clippy::disallowed_methods, reason = "starts processes")]
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command as Process, Stdio};
 
 use super::Unit;
 use crate::cgroup::Cgroup;
 use crate::control::{RunState, error_text};
+use crate::instance::Instance;
 use crate::service::Event;
 use crate::settings::{self, is_shortage};
 use crate::shared::Source;
-use crate::{instance, readiness, say, sys};
+use crate::spawn::{Plan, Started};
+use crate::{readiness, say, sys};
 
 /// The answer to [`Action::Control`] when there is no script.
 const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });
@@ -34,25 +35,22 @@ impl Unit {
         }
         // Its answer is none, so that it can be told aside.
         let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
-        let mut process = Process::new("./run");
-        self.ready_at = None;
-        self.notification = None;
-        let notifying = self.extras.notification_fd.and_then(|number| self.notifying(&mut process, number));
-        self.join_cgroup(&mut process);
-        let event = self.start(process, "./run");
-        drop(notifying);
+        (self.ready_at, self.notification) = (None, None);
+        let pass = self.extras.notification_fd.and_then(|number| Some((self.notifying(number)?, number)));
+        let cgroup = self.join_cgroup();
+        let event = self.start("./run", &[], RunState::Run, pass, cgroup);
         if let Event::Started { .. } = event {
             self.watch_notification();
         }
         event
     }
 
-    /// Gives the child the write end of a new pipe as descriptor `number`.
-    fn notifying(&mut self, process: &mut Process, number: i32) -> Option<readiness::Passed> {
-        match readiness::pass(process, number) {
-            Ok((read, passed)) => {
+    /// The write end of a new pipe, for the child.
+    fn notifying(&mut self, number: i32) -> Option<OwnedFd> {
+        match readiness::pipe() {
+            Ok((read, write)) => {
                 self.notification = Some(read);
-                Some(passed)
+                Some(write)
             }
             Err(e) => {
                 self.warn(&format!("unable to pass descriptor {number}: {}", error_text(&e)));
@@ -67,56 +65,65 @@ impl Unit {
         }
     }
 
-    fn join_cgroup(&mut self, process: &mut Process) {
+    fn join_cgroup(&mut self) -> Option<OwnedFd> {
         if !self.extras.cgroup {
             self.cgroup = None;
-            return;
+            return None;
         }
-        match Cgroup::open(self.dir, &self.name).and_then(|group| group.join(process).map(|()| group)) {
-            Ok(group) => self.cgroup = Some(group),
+        match Cgroup::open(self.dir, &self.name).and_then(|group| Ok((group.procs()?, group))) {
+            Ok((procs, group)) => {
+                self.cgroup = Some(group);
+                Some(procs)
+            }
             Err(e) => {
-                let text = format!("./cgroup: unable to make a cgroup: {}", error_text(&e));
-                if self.complaints.start.as_ref() != Some(&text) {
-                    self.warn(&text);
-                    self.complaints.start = Some(text);
-                }
+                self.complain_start(format!("warning: ./cgroup: unable to make a cgroup: {}", error_text(&e)));
+                None
             }
         }
     }
 
-    fn spawn(&self, mut process: Process) -> io::Result<u32> {
-        if self.shared.sessions() {
-            sys::new_session(&mut process);
-        }
-        // From here on, so that the children get the limit that we were given.
-        let _given = self.shared.given_limit();
-        if let Some(stdin) = &self.wiring.stdin {
-            process.stdin(Stdio::from(stdin.try_clone()?));
-        }
-        if let Some(stdout) = &self.wiring.stdout {
-            process.stdout(Stdio::from(stdout.try_clone()?));
-        }
-        // Without pre_exec std uses posix_spawn(3): no copy of our page tables.
-        process.current_dir(self.dir).spawn().map(|child| child.id())
+    fn plan(&self, program: &str, args: &[String]) -> io::Result<Plan<'_>> {
+        let mut plan = Plan::new(program, args, self.dir)?;
+        plan.stdin = self.wiring.stdin.as_ref().map(AsFd::as_fd);
+        plan.stdout = self.wiring.stdout.as_ref().map(AsFd::as_fd);
+        plan.session = self.shared.sessions();
+        plan.limit = self.shared.given_limit();
+        Ok(plan)
     }
 
-    fn start(&mut self, process: Process, what: &str) -> Event {
-        match self.spawn(process) {
-            Ok(pid) => {
-                let (state, since) = if what == "./finish" {
-                    (RunState::Finish, self.since)
-                } else {
+    fn start(
+        &mut self,
+        program: &str,
+        args: &[String],
+        state: RunState,
+        pass: Option<(OwnedFd, i32)>,
+        cgroup: Option<OwnedFd>,
+    ) -> Event {
+        let since = if state == RunState::Run { sys::now() } else { self.since };
+        let record = Instance { since, ..self.instance(state, 0) };
+        let text = record.render_for_child();
+        let started = self.plan(program, args).and_then(|mut plan| {
+            (plan.pass, plan.cgroup) = (pass, cgroup);
+            plan.record(&self.files.instance(), text)?;
+            plan.spawn()
+        });
+        match started {
+            Ok(Started { pid, starttime }) => {
+                if state == RunState::Run {
                     self.complaints.start = None;
-                    (RunState::Run, sys::now())
-                };
-                self.known = (pid, instance::starttime(pid).unwrap_or(0));
-                // At once: what is not written down cannot be taken over.
-                self.save_instance(state, pid, since);
+                    self.begun = Some(since);
+                }
+                self.known = (pid, starttime);
+                self.files.instance_is(Instance { pid, starttime, ..record }.render());
                 Event::Started { pid }
             }
-            Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(e) => {
-                self.complain_start(format!("fatal: unable to start {what}: {}", error_text(&e)));
+                // The child may have written one.
+                self.files.instance_is(String::new());
+                if is_shortage(&e) {
+                    return self.fork_failed(&e);
+                }
+                self.complain_start(format!("fatal: unable to start {program}: {}", error_text(&e)));
                 Event::ExecFailed
             }
         }
@@ -140,9 +147,8 @@ impl Unit {
             Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(_) => Event::NoFinish,
             Ok(_) => {
-                let mut process = Process::new("./finish");
-                process.args([code.to_string(), status.to_string()]);
-                self.start(process, "./finish")
+                let args = [code.to_string(), status.to_string()];
+                self.start("./finish", &args, RunState::Finish, None, None)
             }
         }
     }
@@ -150,10 +156,12 @@ impl Unit {
     pub(super) fn start_control(&mut self, letter: u8) -> Option<Event> {
         let file = format!("control/{}", char::from(letter));
         let executable = fs::metadata(self.dir.join(&file)).is_ok_and(|m| m.permissions().mode() & 0o100 != 0);
-        let script = if executable { self.spawn(Process::new(format!("./{file}"))) } else { return NOT_HANDLED };
-        match script {
-            Ok(pid) => {
-                self.script = Some(pid);
+        if !executable {
+            return NOT_HANDLED;
+        }
+        match self.plan(&format!("./{file}"), &[]).and_then(Plan::spawn) {
+            Ok(started) => {
+                self.script = Some(started.pid);
                 None
             }
             Err(e) => {
