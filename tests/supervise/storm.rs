@@ -4,6 +4,7 @@
 //! Every daemon holds a lock of its own, flock(2) on `mutex`, for as long as it lives; one that finds it held for longer
 //! than anything dying can hold it says so in `double`, and goes on, so that it is counted as well.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{Daemon, World, ours, signal};
+use crate::subject::{Daemon, World, hosted, signal, with_runsv};
 
 const SERVICES: usize = 200;
 /// Length of the storm; $NETSV_STORM_SECS says otherwise.
@@ -225,7 +226,8 @@ fn patiently(world: &World, wrong: impl Fn() -> Option<String>) {
     let end = Instant::now() + CONVERGENCE;
     while let Some(text) = wrong() {
         assert!(Instant::now() < end, "{text}\n{}", world.errors());
-        std::thread::sleep(Duration::from_millis(20));
+        // A look at thousands of processes is work, too.
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -291,12 +293,12 @@ fn end(world: &World, runsvdir: Daemon) {
 
 #[test]
 fn two_hundred_services_under_random_kill_9_converge() {
-    ours(|world| converge(world, TREE));
+    with_runsv(|world| converge(world, TREE));
 }
 
 #[test]
 fn two_hundred_services_in_one_process_under_random_kill_9_converge() {
-    ours(|world| converge(world, ONE));
+    hosted(|world| converge(world, ONE));
 }
 
 /// How often the processes were put on a processor.
@@ -325,24 +327,24 @@ fn many(world: &World, mode: Mode) {
     });
     let supervisors: Vec<i32> = processes(world).into_iter().filter(Process::is_supervisor).map(|p| p.pid).collect();
     // Two seconds in which nothing happens at all come soon.
-    let mut last = (switches(&supervisors), Instant::now());
-    let quiet = testkit::poll_for(CONVERGENCE, || {
+    let quiet = Cell::new((switches(&supervisors), Instant::now()));
+    patiently(world, || {
         let now = switches(&supervisors);
-        if now != last.0 {
-            last = (now, Instant::now());
+        if now != quiet.get().0 {
+            quiet.set((now, Instant::now()));
         }
-        (last.1.elapsed() > Duration::from_secs(2)).then_some(())
+        let rested = quiet.get().1.elapsed() > Duration::from_secs(2);
+        (!rested).then(|| format!("{} supervisors never rest", supervisors.len()))
     });
-    assert!(quiet.is_some(), "{} supervisors never rest", supervisors.len());
     end(world, runsvdir);
 }
 
 #[test]
 fn fifteen_hundred_services_come_rest_and_go() {
-    ours(|world| many(world, TREE));
+    with_runsv(|world| many(world, TREE));
 }
 
 #[test]
 fn fifteen_hundred_services_in_one_process_come_rest_and_go() {
-    ours(|world| many(world, ONE));
+    hosted(|world| many(world, ONE));
 }

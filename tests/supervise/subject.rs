@@ -88,6 +88,11 @@ pub(crate) fn ours(case: impl Fn(&World) + Sync) {
     run(&[OURS, HOSTED], case);
 }
 
+/// What only our tree of a runsv for each service promises.
+pub(crate) fn with_runsv(case: impl Fn(&World) + Sync) {
+    run(&[OURS], case);
+}
+
 /// What only `runsvdir -1` promises.
 pub(crate) fn hosted(case: impl Fn(&World) + Sync) {
     run(&[HOSTED], case);

@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd::acd::{self, Acd};
 use netd::rng::Rng;
 
 pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume};
@@ -14,6 +15,8 @@ use crate::lease::Terms;
 use crate::message::{MessageType, Outgoing, Reply};
 use crate::options::{MESSAGE, SERVER_ID};
 use crate::schedule;
+
+mod conflict;
 
 /// Requests that a server may leave unanswered.
 const MAX_REQUESTS: u32 = 3;
@@ -75,6 +78,8 @@ enum State {
     Selecting { x: Exchange, second_best: Option<Offer> },
     /// Has asked for an offer.
     Requesting { x: Exchange, offer: Offer },
+    /// Has been given an address, and looks whether somebody else has it.
+    Checking { lease: Lease, grant: Box<Grant> },
     /// Has asked for its address of before.
     Rebooting { x: Exchange, lease: Lease },
     /// Owns an address; asks again at `renew_at`.
@@ -106,6 +111,10 @@ pub struct Client {
     announced: bool,
     /// A reply that cannot be taken was named since the last change.
     complained: bool,
+    /// Watches over the address that is asked for, or used.
+    acd: Option<Acd>,
+    /// Addresses in this search that somebody else had.
+    conflicts: u32,
 }
 
 impl Client {
@@ -122,12 +131,20 @@ impl Client {
             silent: Vec::new(),
             announced: false,
             complained: false,
+            acd: None,
+            conflicts: 0,
         }
     }
 
     /// When to step with [`Event::Timer`], as time since boot.
     pub fn deadline(&self) -> Option<Duration> {
+        earliest(self.acd.as_ref().and_then(Acd::deadline), self.protocol_deadline())
+    }
+
+    fn protocol_deadline(&self) -> Option<Duration> {
         match &self.state {
+            // The detector's deadline is what is waited for.
+            State::Checking { lease, .. } => lease.end(),
             State::Init { until } => Some(*until),
             State::Selecting { x, .. } | State::Requesting { x, .. } => Some(x.next),
             State::Rebooting { x, lease } => earliest(Some(x.next), lease.end()),
@@ -158,6 +175,8 @@ impl Client {
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Nudge => self.hurry(now),
             Event::Unsent => self.unsent(now),
+            Event::Arp(arp) => self.watch(now, acd::Event::Arp(arp), &mut out),
+            Event::Mac(mac) => self.config.mac = mac,
             Event::Renew => self.renew_now(now, &mut out),
             Event::Release => self.release(now, &mut out),
             Event::Stop => {
@@ -171,10 +190,12 @@ impl Client {
         }
         // A failure found here may begin anew at once; nothing sends twice without a wait, so two rounds are enough.
         for _ in 0..2 {
-            if self.deadline().is_some_and(|at| at <= now) {
+            self.watch(now, acd::Event::Timer, &mut out);
+            if self.protocol_deadline().is_some_and(|at| at <= now) {
                 self.timer(now, &mut out);
             }
         }
+        self.forget(&mut out);
         out
     }
 
@@ -184,7 +205,11 @@ impl Client {
             | State::Bound { lease, .. }
             | State::Renewing { lease, .. }
             | State::Rebinding { lease, .. } => Some(lease),
-            State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } | State::Released => None,
+            State::Init { .. }
+            | State::Selecting { .. }
+            | State::Requesting { .. }
+            | State::Checking { .. }
+            | State::Released => None,
         }
     }
 
@@ -213,6 +238,7 @@ impl Client {
         self.silent.clear();
         self.announced = false;
         self.complained = false;
+        self.conflicts = 0;
     }
 
     fn exchange(&mut self, now: Duration) -> Exchange {
@@ -238,6 +264,8 @@ impl Client {
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
                 self.send_renewal(now, lease, out);
             }
+            // It has ended before it was known to be free.
+            State::Checking { .. } => self.restart(now),
             State::Released => {}
         }
     }
@@ -289,6 +317,7 @@ impl Client {
     fn request(&mut self, now: Duration, xid: u32, offer: Offer, out: &mut Vec<Action>) {
         out.push(Action::Log(format!("broadcasting select for {}, server {}", offer.terms.ip, offer.terms.server_id)));
         self.send_request(now, Exchange { xid, began: now, sent: 0, next: now }, offer, out);
+        self.probe(now, offer.terms.ip, out);
     }
 
     fn send_request(&mut self, now: Duration, mut x: Exchange, offer: Offer, out: &mut Vec<Action>) {
@@ -420,6 +449,7 @@ impl Client {
                 State::Init { .. }
                 | State::Selecting { .. }
                 | State::Requesting { .. }
+                | State::Checking { .. }
                 | State::Rebooting { .. }
                 | State::Bound { .. }
                 | State::Renewing { .. }
@@ -519,15 +549,26 @@ impl Client {
         )));
         let end = asked_at + Duration::from_secs(terms.lease_secs.into());
         let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
+        match self.state {
+            State::Requesting { .. } => self.check(now, lease, grant, out),
+            _ => {
+                self.guard(lease.ip, out);
+                self.take_lease(now, lease, grant, renew, out);
+            }
+        }
+    }
+
+    /// The address may be used.
+    fn take_lease(&mut self, now: Duration, lease: Lease, grant: Box<Grant>, renew: bool, out: &mut Vec<Action>) {
         out.push(Action::Tell(if renew { Change::Renew(grant) } else { Change::Bound(grant) }));
-        let renew_at = times.map(|t| {
-            let spread = t.t1.saturating_sub(asked_at) / 32;
+        let renew_at = lease.times.map(|t| {
             // A little early, so that a floor of machines that booted together does not ask together.
-            let early = self.rng.between(Duration::ZERO, spread);
-            (t.t1 - early).max(asked_at + MIN_RENEWAL)
+            let early = self.rng.between(Duration::ZERO, t.t1.saturating_sub(now) / 32);
+            (t.t1 - early).max(now + MIN_RENEWAL)
         });
         self.state = State::Bound { lease, renew_at };
         self.silent.clear();
+        self.conflicts = 0;
         self.config.exit_on_failure = false;
         if self.config.quit {
             if self.config.release {
@@ -584,7 +625,7 @@ impl Client {
                 x.next = at.min(x.next)
             }
             State::Renewing { x, .. } | State::Rebinding { x, .. } => x.next = at.min(x.next),
-            State::Bound { .. } | State::Released => {}
+            State::Checking { .. } | State::Bound { .. } | State::Released => {}
         }
     }
 
@@ -596,6 +637,7 @@ impl Client {
             State::Selecting { .. } => self.search_began = now,
             State::Init { .. }
             | State::Requesting { .. }
+            | State::Checking { .. }
             | State::Rebooting { .. }
             | State::Bound { .. }
             | State::Renewing { .. }
@@ -617,6 +659,7 @@ impl Client {
             State::Init { .. }
             | State::Selecting { .. }
             | State::Requesting { .. }
+            | State::Checking { .. }
             | State::Rebooting { .. }
             | State::Renewing { .. }
             | State::Rebinding { .. } => self.hurry(now),

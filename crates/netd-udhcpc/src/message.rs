@@ -33,6 +33,8 @@ pub enum MessageType {
     Offer,
     /// 3
     Request,
+    /// 4
+    Decline,
     /// 5
     Ack,
     /// 6
@@ -47,6 +49,7 @@ impl MessageType {
             MessageType::Discover => 1,
             MessageType::Offer => 2,
             MessageType::Request => 3,
+            MessageType::Decline => 4,
             MessageType::Ack => 5,
             MessageType::Nak => 6,
             MessageType::Release => 7,
@@ -235,7 +238,7 @@ pub struct Template {
 /// A message to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Discover, Request or Release.
+    /// Discover, Request, Decline or Release.
     pub kind: MessageType,
     /// Transaction id.
     pub xid: u32,
@@ -279,8 +282,8 @@ impl Outgoing {
     }
 
     fn encode_rest(&self, out: &mut Vec<u8>, mac: [u8; 6], template: &Template) {
-        let release = self.kind == MessageType::Release;
-        if !release {
+        let farewell = matches!(self.kind, MessageType::Release | MessageType::Decline);
+        if !farewell {
             put(out, MAX_SIZE, &MAX_MESSAGE.to_be_bytes());
             if !template.parameters.is_empty() {
                 put(out, PARAMETERS, &template.parameters);
@@ -292,8 +295,8 @@ impl Outgoing {
         }
         extra.sort_by_key(|(code, _)| *code);
         for (code, data) in extra {
-            // RFC 2131 table 5: a release carries the identifiers and nothing that asks for anything.
-            if !release || code == CLIENT_ID {
+            // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
+            if !farewell || code == CLIENT_ID {
                 put(out, code, &data);
             }
         }
