@@ -255,6 +255,31 @@ fn converge(world: &World, mode: Mode) {
     end(world, runsvdir);
 }
 
+/// What is started is written down in supervise/instance. A fifo stands where that file is made: the supervisor waits in
+/// open(2), with a process started and not written down, and is killed there.
+#[test]
+fn a_supervisor_killed_between_a_start_and_its_record_leaves_no_second_instance() {
+    ours(|world| {
+        world.script("a/run", "exec sleep 1000");
+        let supervisor = world.runsv("a");
+        world.wait_stat("a", "run");
+        let (old, started) = (world.pid("a"), Instant::now());
+        // So that the next start is at once: what waits is written down too.
+        world.wait("it to have run for a second", || started.elapsed() > Duration::from_millis(1200));
+        let fifo = world.at("a/supervise/instance.new");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        signal(old, Signal::SIGKILL);
+        world.wait("another process", || {
+            processes(world).iter().any(|p| p.parent == supervisor.pid() && p.pid != old && !p.zombie)
+        });
+        supervisor.kill();
+        fs::remove_file(fifo).unwrap();
+        let _again = world.runsv("a");
+        world.wait_pid("a", old);
+        world.wait("one instance", || world.count("sleep 1000") == 1);
+    });
+}
+
 /// HUP: everything ends.
 fn end(world: &World, runsvdir: Daemon) {
     runsvdir.signal(Signal::SIGHUP);
