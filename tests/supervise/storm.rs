@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{Daemon, World, hosted, signal, with_runsv};
+use crate::subject::{Daemon, World, hosted, ours, signal, with_runsv};
 
 const SERVICES: usize = 200;
 /// Length of the storm; $NETSV_STORM_SECS says otherwise.
@@ -255,29 +255,38 @@ fn converge(world: &World, mode: Mode) {
     end(world, runsvdir);
 }
 
-/// What is started is written down in supervise/instance. A fifo stands where that file is made: the supervisor waits in
-/// open(2), with a process started and not written down, and is killed there.
+/// What is started is written down in supervise/instance, by itself, before it executes anything: a supervisor may be killed at
+/// any moment of a start.
 #[test]
-fn a_supervisor_killed_between_a_start_and_its_record_leaves_no_second_instance() {
+fn a_supervisor_killed_in_the_middle_of_a_start_leaves_no_second_instance() {
     ours(|world| {
-        world.script("a/run", "exec sleep 1000");
-        let supervisor = world.runsv("a");
-        world.wait_stat("a", "run");
-        let (old, started) = (world.pid("a"), Instant::now());
-        // So that the next start is at once: what waits is written down too.
-        world.wait("it to have run for a second", || started.elapsed() > Duration::from_millis(1200));
-        let fifo = world.at("a/supervise/instance.new");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        signal(old, Signal::SIGKILL);
-        world.wait("another process", || {
-            processes(world).iter().any(|p| p.parent == supervisor.pid() && p.pid != old && !p.zombie)
-        });
-        supervisor.kill();
-        fs::remove_file(fifo).unwrap();
-        let _again = world.runsv("a");
-        world.wait_pid("a", old);
-        world.wait("one instance", || world.count("sleep 1000") == 1);
+        world.script("a/run", &format!("{GUARD}exec sleep 1000"));
+        // The next start is ten milliseconds after an end.
+        world.write("a/restart-delay", "0");
+        let mut rng = Rng(42);
+        let mut supervisor = world.runsv("a");
+        for _ in 0..40 {
+            world.wait_stat("a", "run");
+            let old = world.pid("a");
+            signal(old, Signal::SIGKILL);
+            let moment = Instant::now() + Duration::from_micros(9000 + rng.below(3000) as u64);
+            while Instant::now() < moment {
+                std::hint::spin_loop();
+            }
+            supervisor.kill();
+            // What is between its start and its execution holds the lock for a moment.
+            world.wait("the lock to be free", || lock_is_free(world, "a"));
+            supervisor = world.runsv("a");
+            world.wait_pid("a", old);
+            world.wait("one instance", || world.count("sleep 1000") == 1);
+        }
+        assert!(!world.at("a/double").exists());
     });
+}
+
+fn lock_is_free(world: &World, name: &str) -> bool {
+    let file = fs::File::options().append(true).open(world.at(&format!("{name}/supervise/lock"))).unwrap();
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok()
 }
 
 /// HUP: everything ends.
