@@ -12,6 +12,7 @@ mod one_process;
 mod runsv;
 mod runsvdir;
 mod settings;
+mod status;
 mod subject;
 mod sv;
 mod takeover;

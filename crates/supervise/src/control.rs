@@ -269,11 +269,7 @@ impl ServiceDir {
     /// `name` as it is when it starts with `/` or `.` or ends with `/`; otherwise below `$SVDIR`
     /// (default [`DEFAULT_SVDIR`]).
     pub fn resolve(name: &OsStr) -> ServiceDir {
-        let bytes = name.as_bytes();
-        if matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/') {
-            return ServiceDir::at(Path::new(name));
-        }
-        ServiceDir::at(&services().join(name))
+        if is_path(name) { ServiceDir::at(Path::new(name)) } else { ServiceDir::at(&services().join(name)) }
     }
 
     /// The service directory at `path`, whatever `SVDIR` says.
@@ -362,6 +358,12 @@ impl ServiceDir {
             _ => ControlError::Io(file, e),
         }
     }
+}
+
+/// Whether the name of a service is taken as it is; else it is relative to [`services`].
+pub(crate) fn is_path(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/')
 }
 
 /// The directory that service names are relative to.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::control::{Command, ControlError, ServiceDir, error_text, services};
+use crate::control::{Command, ControlError, ServiceDir, error_text, is_path, services};
 use crate::getopt::{Arg, Getopt, Opt, OptError};
 use crate::{EXIT_USAGE, say, sys};
 
@@ -223,8 +223,13 @@ impl Run {
     /// All in one write.
     fn report(&mut self, names: Vec<OsString>, style: Style) {
         let mut reports = Vec::new();
+        // From within, as runit: a shorter way to each of ten files per service. Nothing else is relative to where we were.
+        let within = names.iter().all(|name| !name.is_empty() && !is_path(name));
+        let within = within && env::set_current_dir(services()).is_ok();
         for name in names {
-            let report = self.reader.report(&name, &ServiceDir::resolve(&name));
+            let dir = ServiceDir::resolve(&name);
+            let near = if within { ServiceDir::at(Path::new(&name)) } else { dir.clone() };
+            let report = self.reader.report(&name, dir.path(), &near);
             match &report.main {
                 Err(e) => {
                     self.failed_by(e);

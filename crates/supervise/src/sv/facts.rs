@@ -62,10 +62,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn report(&self, name: &OsStr, dir: &ServiceDir) -> Report {
+    /// `path`: what is reported as the path of `dir`.
+    pub(super) fn report(&self, name: &OsStr, path: &Path, dir: &ServiceDir) -> Report {
         let log = dir.path().join("log");
         let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
-        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(dir), log }
+        Report { name: name.to_owned(), path: path.to_owned(), main: self.facts(dir), log }
     }
 
     /// An error when no runsv runs there, or it cannot be known.
