@@ -268,6 +268,7 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
         world.write("a/notification-fd", "3\n");
         world.write("a/down", "");
         let _runsv = world.runsv("a");
+        world.wait("its record", || world.at("a/supervise/instance").exists());
         assert_eq!(status_json(world, &["a"])[0]["ready"], false);
         assert_eq!(world.sv("status a"), (0, "down: a: Ts\n".into()));
         let not_yet = "run: a: (pid P) Ts, normally down, not ready\n";
