@@ -317,6 +317,11 @@ impl ServiceDir {
     /// Writes the letters with one write(2): runsv reads them in this order, one by one.
     pub fn send(&self, commands: &[Command]) -> Result<(), ControlError> {
         self.check_running()?;
+        self.send_unchecked(commands)
+    }
+
+    /// As [`Self::send`], after [`Self::check_running`] was asked.
+    pub(crate) fn send_unchecked(&self, commands: &[Command]) -> Result<(), ControlError> {
         let letters: Vec<u8> = commands.iter().map(|c| c.letter()).collect();
         match self.open_fifo("supervise/control")?.write(&letters) {
             Ok(n) if n == letters.len() => Ok(()),

@@ -222,14 +222,11 @@ impl Run {
 
     /// All in one write.
     fn report(&mut self, names: Vec<OsString>, style: Style) {
-        let mut reports = Vec::new();
-        // From within, as runit: a shorter way to each of ten files per service. Nothing else is relative to where we were.
+        // From within, as runit does it, when nothing is relative to where we are.
         let within = names.iter().all(|name| !name.is_empty() && !is_path(name));
         let within = within && env::set_current_dir(services()).is_ok();
-        for name in names {
-            let dir = ServiceDir::resolve(&name);
-            let near = if within { ServiceDir::at(Path::new(&name)) } else { dir.clone() };
-            let report = self.reader.report(&name, dir.path(), &near);
+        let reports: Vec<Report> = names.iter().map(|name| self.reader.report(name, within)).collect();
+        for report in &reports {
             match &report.main {
                 Err(e) => {
                     self.failed_by(e);
@@ -239,10 +236,6 @@ impl Run {
                 Ok(facts) if facts.status.pid.is_none() => self.lsb_code = LSB_DOWN,
                 Ok(_) => {}
             }
-            match style {
-                Style::Lines => text::report(&mut self.out, &report),
-                Style::Table { .. } | Style::Json => reports.push(report),
-            }
         }
         self.show(&reports, style);
         self.flush();
@@ -250,7 +243,7 @@ impl Run {
 
     fn show(&mut self, reports: &[Report], style: Style) {
         match style {
-            Style::Lines => {}
+            Style::Lines => reports.iter().for_each(|report| text::report(&mut self.out, report)),
             Style::Table { colours } => self.out.extend(table::render(reports, colours).into_bytes()),
             Style::Json => self.out.extend(json::array(reports).into_bytes()),
         }
@@ -291,7 +284,7 @@ impl Run {
             let control = if hold { Some(dir.open_control()?) } else { None };
             let before = dir.status()?;
             if !verb::superfluous(&order.letters, &before) {
-                dir.send(&order.letters)?;
+                dir.send_unchecked(&order.letters)?;
             }
             Ok((before, control))
         })();

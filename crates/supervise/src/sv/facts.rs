@@ -62,11 +62,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `path`: what is reported as the path of `dir`.
-    pub(super) fn report(&self, name: &OsStr, path: &Path, dir: &ServiceDir) -> Report {
-        let log = dir.path().join("log");
+    /// `within`: the services directory is the working directory, and the name is relative to it.
+    pub(super) fn report(&self, name: &OsStr, within: bool) -> Report {
+        let dir = ServiceDir::resolve(name);
+        // A shorter way to each of ten files.
+        let near = if within { ServiceDir::at(Path::new(name)) } else { dir.clone() };
+        let log = near.path().join("log");
         let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
-        Report { name: name.to_owned(), path: path.to_owned(), main: self.facts(dir), log }
+        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(&near), log }
     }
 
     /// An error when no runsv runs there, or it cannot be known.
