@@ -391,10 +391,13 @@ fn a_runsv_that_cannot_work_says_why_and_exits_111() {
         let _runsv = world.runsv("a");
         world.write("fifo/supervise/control", "");
         world.write("file", "");
+        world.script("sfile/run", SLEEPER);
+        world.write("sfile/supervise", "");
         for (args, expected) in [
             (&["a"][..], (111, "runsv a: fatal: unable to lock supervise/lock: temporary failure\n")),
             (&["none"], (111, "runsv none: fatal: unable to change to directory: file does not exist\n")),
             (&["file"], (111, "runsv file: fatal: unable to change to directory: not a directory\n")),
+            (&["sfile"], (111, "runsv sfile: fatal: unable to open supervise/lock: not a directory\n")),
             (&["fifo"], (111, "runsv fifo: fatal: supervise/control exists but is not a fifo\n")),
             (&[], (1, "usage: runsv dir\n\n")),
             (&["a", "b"], (1, "usage: runsv dir\n\n")),

@@ -211,6 +211,16 @@ impl World {
         Daemon { child, hosted: None }
     }
 
+    /// As [`World::start`], for a command line that ends in a program of the subject's and these arguments.
+    pub(crate) fn start_by(&self, words: &[String], args: &[&str]) -> Daemon {
+        let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
+        let model = self.command("sv", &[]);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args).current_dir(self.at("")).stdin(Stdio::null());
+        command.envs(model.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Daemon { child: command.stdout(Stdio::null()).stderr(err).spawn().unwrap(), hosted: None }
+    }
+
     /// Starts runsvdir on the services directory, with `-1` when that is the subject.
     pub(crate) fn runsvdir(&self) -> Daemon {
         if self.subject.runsvdir == Tools::Hosted {

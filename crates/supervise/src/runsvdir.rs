@@ -113,6 +113,8 @@ struct Scanner {
     /// The last complaint about the directory: said once.
     complaint: Option<String>,
     rescan_at: Option<Duration>,
+    /// The kernel does not tell of changes, and that has been said.
+    blind: bool,
 }
 
 /// The readproctitle log.
@@ -145,6 +147,7 @@ impl Scanner {
             refused: HashMap::new(),
             complaint: None,
             rescan_at: None,
+            blind: false,
         };
         scanner.log = log.and_then(|text| scanner.open_log(text));
         Ok(scanner)
@@ -315,10 +318,7 @@ impl Scanner {
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
         let other = ServiceDir::at(&self.dir.join(name));
         let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
-        if other.check_running().is_ok()
-            && let Ok(control) = other.open_control()
-            && is_fifo(&control)
-        {
+        if let Some(control) = other.open_control().ok().filter(is_fifo) {
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));
             self.others.insert(ident, control);
             return Event::Occupied(ident);
@@ -354,6 +354,12 @@ impl Scanner {
         let watching = Watch::renew(&mut self.watch, &self.dir);
         let listing = self.list();
         self.rescan_at = (!watching || listing.is_err()).then(|| sys::now() + SLOW_RESCAN);
+        // A directory that is not there is complained of below.
+        let blind = !watching && listing.is_ok();
+        if blind && !self.blind {
+            self.warn("unable to watch the directory for changes: looking every five seconds");
+        }
+        self.blind = blind;
         match listing {
             Ok(entries) => {
                 self.refused.retain(|ident, _| entries.iter().any(|entry| entry.ident == *ident));
