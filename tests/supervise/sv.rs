@@ -151,14 +151,18 @@ fn ok_is_only_said_of_a_state_that_is_newer_than_the_command() {
         world.script("a/run", SLEEPER);
         world.write("a/down", "");
         let _runsv = world.runsv("a");
-        for _ in 0..5 {
+        for round in 0..5 {
             let once = "ok: run: a: (pid P) Ts, normally down, want down\n";
             assert_eq!(world.sv("-v once a"), (0, once.into()));
+            // It runs when the process is there; what it has done by then is its own matter.
+            world.wait_lines("a/starts", 3 * round + 1);
             // All within the second of the start.
             assert_eq!(world.sv("restart a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
             let pid = world.pid("a");
+            world.wait_lines("a/starts", 3 * round + 2);
             assert_eq!(world.sv("try-restart a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
             assert_ne!(world.pid("a"), pid);
+            world.wait_lines("a/starts", 3 * round + 3);
             assert_eq!(world.sv("stop a"), (0, "ok: down: a: Ts\n".into()));
         }
         assert_eq!(world.lines("a/starts").len(), 15);
@@ -203,7 +207,7 @@ fn a_service_that_waits_for_its_second_is_started_by_u() {
         world.wait_stat("a", "down");
         world.write("a/good", "");
         assert_eq!(world.sv("start a"), (0, "ok: run: a: (pid P) Ts\n".into()));
-        assert_eq!(world.lines("a/starts").len(), 2);
+        assert_eq!(world.wait_lines("a/starts", 2).len(), 2);
     });
 }
 
