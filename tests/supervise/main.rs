@@ -13,6 +13,7 @@ mod runsv;
 mod runsvdir;
 mod settings;
 mod shortage;
+mod status;
 mod storm;
 mod subject;
 mod sv;

@@ -134,6 +134,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// In the process of [`testkit::isolated`] there is one world.
+    pub(crate) fn for_isolated(subject: Subject) -> World {
+        World::new(subject)
+    }
+
     fn new(subject: Subject) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
