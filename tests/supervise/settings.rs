@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::subject::{World, ours};
@@ -190,16 +191,29 @@ fn a_service_that_cannot_start_says_so_once_and_recovers_when_it_is_mended() {
     });
 }
 
-#[test]
-fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
-    let probe = std::path::Path::new("/sys/fs/cgroup").join(format!("netsv-probe-{}", std::process::id()));
+/// Where cgroup v2 is mounted, if groups can be made there. (We are in its root here, or in that of a namespace.)
+fn cgroup2() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, mount, "cgroup2", ..] => Some(PathBuf::from(mount)),
+        _ => None,
+    })?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let group = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mount = mount.join(group);
+    let probe = mount.join(format!("netsv-probe-{}", std::process::id()));
     let possible = fs::create_dir(&probe).is_ok() && probe.join("cgroup.kill").exists();
     let _ = fs::remove_dir(&probe);
-    if !possible {
-        println!("SKIPPED: no cgroup v2 that can be written to at /sys/fs/cgroup");
+    possible.then_some(mount)
+}
+
+#[test]
+fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
+    let Some(mount) = cgroup2() else {
+        println!("SKIPPED: no cgroup v2 that can be written to");
         assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root(), "root can have cgroups");
         return;
-    }
+    };
     ours(|world| {
         // The orphan is in another session, and hears nothing of TERM.
         world.script(
@@ -224,7 +238,7 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         world.wait_stat("a", "down");
         world.wait("no orphan", || world.count("sleep 1000") == 0);
         let group = format!("runsv.a.{:x}", std::os::unix::fs::MetadataExt::ino(&fs::metadata(world.at("a")).unwrap()));
-        let left = || fs::read_dir("/sys/fs/cgroup").unwrap().flatten().any(|e| e.file_name().to_str() == Some(&group));
+        let left = || fs::read_dir(&mount).unwrap().flatten().any(|e| e.file_name().to_str() == Some(&group));
         world.control("a", "u");
         world.wait_stat("a", "run");
         world.control("a", "d");
