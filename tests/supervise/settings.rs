@@ -30,7 +30,7 @@ fn readiness_is_what_the_service_says_and_start_waits_for_it() {
         world.wait("the record of the process", || record().contains("state=run"));
         assert!(!record().contains("ready="), "{}", record());
         // A runsv that is killed meanwhile costs nothing: the next one listens.
-        let pid = world.pid("a");
+        let pid = record().trim().split(' ').find_map(|word| word.strip_prefix("pid=")?.parse().ok()).unwrap();
         runsv.kill();
         let _again = world.runsv("a");
         world.wait_stat("a", "run");
@@ -238,10 +238,11 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         world.wait_stat("a", "down");
         world.wait("no orphan", || world.count("sleep 1000") == 0);
         let group = format!("runsv.a.{:x}", std::os::unix::fs::MetadataExt::ino(&fs::metadata(world.at("a")).unwrap()));
-        let left = || fs::read_dir(&mount).unwrap().flatten().any(|e| e.file_name().to_str() == Some(&group));
+        let procs = mount.join(&group).join("cgroup.procs");
+        let left = || fs::read_to_string(&procs).is_ok_and(|pids| !pids.is_empty());
         world.control("a", "u");
         world.wait_stat("a", "run");
         world.control("a", "d");
-        world.wait("the group to be gone", || !left());
+        world.wait("the group to be empty, or gone", || !left());
     });
 }

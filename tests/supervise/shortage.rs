@@ -48,6 +48,7 @@ fn a_full_disk_keeps_nothing_from_running_and_the_status_follows_when_there_is_s
                 .unwrap();
             assert!(mount.success());
             let runsv = world.runsv("a");
+            world.wait_lines("a/starts", 1);
             world.wait_stat("a", "run");
             let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
             // Filled to the last byte.
@@ -73,6 +74,7 @@ fn without_descriptors_it_waits_for_some() {
         world.script("a/run", SLEEPER);
         world.script("a/log/run", "exec cat");
         let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         world.wait_stat("a/log", "run");
         let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
@@ -107,6 +109,7 @@ fn without_processes_it_waits_for_some() {
         let as_somebody = somebody(world);
         let start = as_somebody.iter().cloned().chain([world.dir.join("bin").join(program).display().to_string()]);
         let runsv = world.start_by(&start.collect::<Vec<_>>(), args);
+        world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
         limit_as(&as_somebody, runsv.pid(), "--nproc=0:");

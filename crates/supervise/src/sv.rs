@@ -302,7 +302,7 @@ impl Run {
     }
 
     fn wait_for(&mut self, mut targets: Vec<Target>, order: &Order, wait: Duration) {
-        let mut watch = Watch::new(&mut targets);
+        let mut watch = Watch::new();
         let end = sys::now() + wait;
         loop {
             let now = sys::now();

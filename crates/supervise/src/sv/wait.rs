@@ -159,27 +159,46 @@ impl Target {
     }
 }
 
-/// What wakes the wait.
+/// What wakes the wait. Most of what is asked for is done in a few milliseconds, and a kernel takes longer than that to close an
+/// inotify descriptor (it waits for a grace period): so a few looks come first.
 pub(super) struct Watch {
+    /// Pauses between the first looks.
+    early: std::slice::Iter<'static, u64>,
+    /// `None`: not yet, or there is none to be had.
     inotify: Option<Inotify>,
+    opened: bool,
     net: Duration,
 }
 
+/// Milliseconds between the first looks.
+const EARLY: [u64; 5] = [1, 1, 2, 4, 8];
+
 impl Watch {
-    pub(super) fn new(targets: &mut [Target]) -> Watch {
+    pub(super) fn new() -> Watch {
+        Watch { early: EARLY.iter(), inotify: None, opened: false, net: sys::now() + NET }
+    }
+
+    /// From now on the kernel tells; what went before is looked at once more.
+    fn open(&mut self, targets: &mut [Target]) {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
         for target in targets {
             // Without a watch the net does.
             target.watch = inotify.as_ref().and_then(|i| i.add_watch(target.dir.supervise(), flags).ok());
+            target.due = true;
         }
-        Watch { inotify, net: sys::now() + NET }
+        self.inotify = inotify;
     }
 
     /// Until something has changed, or `end`, or the net. Notes what is to be looked at, and who has lost its runsv: another
     /// may have come since.
     pub(super) fn sleep(&mut self, targets: &mut [Target], end: Duration) {
-        let mut until = end.min(self.net);
+        let early = self.early.next().map(|pause| sys::now() + Duration::from_millis(*pause));
+        if early.is_none() && !std::mem::replace(&mut self.opened, true) {
+            // What it marks is looked at before anything is waited for.
+            return self.open(targets);
+        }
+        let mut until = end.min(self.net).min(early.unwrap_or(Duration::MAX));
         // Per descriptor: whose it is, and whether it is that of ./check.
         let mut owners = Vec::new();
         let mut set = Vec::new();
@@ -209,6 +228,9 @@ impl Watch {
                 target.due = true;
                 target.gone |= !is_check;
             }
+        }
+        if early.is_some() {
+            targets.iter_mut().for_each(|target| target.due = true);
         }
         self.take_events(targets);
     }
