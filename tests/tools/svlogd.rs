@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use crate::subject::{Running, Scratch, Subject, both, mode, names, ours, run, skip, text, unshare_mount, wait_for};
 
 mod kill;
+mod trouble;
 
 /// A log directory `log` in a scratch directory.
 struct Log {
@@ -632,7 +633,7 @@ fn a_full_disk_costs_the_oldest_files_when_the_configuration_allows_it() {
 fn a_full_disk_makes_the_service_wait_and_loses_nothing() {
     both("svlogd", |subject| {
         let scratch = Scratch::new();
-        let script = "cat >input; cat /dev/zero >filler 2>/dev/null || :; \"$svlogd\" log <input & \
+        let script = "cat >input; head -c 100000 /dev/zero >filler 2>/dev/null || :; \"$svlogd\" log <input & \
                       svlogd=$!; read go </dev/fd/3; rm filler; wait $svlogd; cat log/current";
         let fifo = scratch.path().with_extension("go");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());

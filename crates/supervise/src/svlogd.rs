@@ -17,6 +17,7 @@ use crate::EXIT_SYSTEM;
 use crate::control::error_text;
 use crate::getopt::{Arg, Getopt, Opt, OptError};
 use collect::{Action, Collect};
+use config::count;
 use deliver::{At, Output, Side};
 use dir::{Context, Locked, LogDir};
 use line::{Replace, StampKind};
@@ -137,10 +138,6 @@ fn wrong_option(error: &OptError) -> String {
     }
 }
 
-fn count(text: &[u8]) -> usize {
-    std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
-}
-
 /// The running logger.
 struct Logger {
     names: Vec<OsString>,
@@ -207,7 +204,7 @@ impl Logger {
 
     fn open_locked(&mut self, locked: Vec<Locked>, start: &Start) {
         let output = &mut self.output;
-        output.dirs = locked.into_iter().filter_map(|dir| dir.open(&output.context, start)).collect();
+        output.dirs = locked.into_iter().filter_map(|dir| dir.open(&mut output.context, start)).collect();
         output.side.open(&output.dirs);
     }
 
@@ -428,6 +425,7 @@ mod tests {
         assert!(o.replace.is_some());
         assert_eq!(parse_args(&["-t", "-tt", "d"]).unwrap().stamp, StampKind::T);
         assert_eq!(parse_args(&["-l", "0", "d"]).unwrap().len, DEFAULT_LEN);
+        assert_eq!(parse_args(&["-l", "5x", "d"]).unwrap().len, 5);
     }
 
     #[test]

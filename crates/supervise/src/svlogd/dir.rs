@@ -116,7 +116,7 @@ impl Locked {
             .map_err(|e| ("unable to open log directory", e.into()))?;
         fchdir(&fd).map_err(|e| ("unable to change directory", e.into()))?;
         let id = fs::metadata(".").map(|meta| file_id(&meta)).map_err(|e| ("unable to stat log directory", e))?;
-        let lock = append_to("lock", 0o600).map_err(|e| ("unable to open lock", e))?;
+        let lock = append_to("lock", 0o600).map_err(|e| ("unable to lock directory", e))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| ("unable to lock directory", e.into()))?;
         Ok(Locked { name: name.to_owned(), fd, id, _lock: lock })
@@ -124,14 +124,14 @@ impl Locked {
 
     /// Opens its files, or says why not. `start` is what is known of it, and whether what is beyond that in `current`
     /// is to be cut off because it will be read again.
-    pub(super) fn open(self, context: &Context, start: &Start) -> Option<LogDir> {
+    pub(super) fn open(self, context: &mut Context, start: &Start) -> Option<LogDir> {
         let name = self.name.clone();
         self.try_open(context, start).map_err(|(what, error)| warn_error(what, &name, &error)).ok()
     }
 
-    fn try_open(self, context: &Context, start: &Start) -> Result<LogDir, Trouble> {
+    fn try_open(self, context: &mut Context, start: &Start) -> Result<LogDir, Trouble> {
         self.enter();
-        let name = &self.name;
+        let name = self.name.as_str();
         let progress = start.state.of(self.id).copied();
         if start.cut
             && let Some(progress) = &progress
@@ -139,19 +139,23 @@ impl Locked {
             undo(progress).map_err(|e| ("unable to truncate current", e))?;
         }
         let config = read_config(name, context);
-        let fresh = match fs::metadata(CURRENT) {
+        let (fresh, crashed) = match fs::metadata(CURRENT) {
             Ok(meta) if meta.size() > 0 && meta.mode() & 0o100 == 0 => {
                 // Not closed by a svlogd: a crash. It may miss its end, so it gets a name of its own.
                 let to = format!("{}.u", new_stamp());
-                fs::rename(CURRENT, &to).map_err(|e| ("unable to rename current", e))?;
-                true
+                let rename = || fs::rename(CURRENT, &to);
+                retry_at_start(context, "unable to rename current", name, rename)?;
+                (true, true)
             }
-            Ok(_) => false,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Ok(_) => (false, false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (true, false),
             Err(e) => return Err(("unable to stat current", e)),
         };
-        let current = open_current().map_err(|e| ("unable to open current", e))?;
-        let meta = current.metadata().map_err(|e| ("unable to stat current", e))?;
+        let (current, meta) = retry_at_start(context, "unable to open current", name, || {
+            let current = open_current()?;
+            let meta = current.metadata()?;
+            Ok((current, meta))
+        })?;
         context.info(&format!("{}: {name}/current", if fresh { "new" } else { "append" }));
         let now = now();
         let mut dir = LogDir {
@@ -167,7 +171,8 @@ impl Locked {
             done: progress.map(|progress| progress.done).unwrap_or_default(),
         };
         dir.finish_accepted();
-        if fresh {
+        if crashed {
+            // Else a service that crashes its log again and again fills the disk.
             dir.prune(context, dir.config.keep);
         }
         Ok(dir)
@@ -446,6 +451,23 @@ fn retry<T>(context: &mut Context, what: &str, name: &str, mut operation: impl F
     loop {
         match operation() {
             Ok(value) => return Some(value),
+            Err(e) => pause(context, what, name, &e, &mut complained),
+        }
+    }
+}
+
+/// The same before there is a log: TERM ends it.
+fn retry_at_start<T>(
+    context: &mut Context,
+    what: &'static str,
+    name: &str,
+    mut operation: impl FnMut() -> io::Result<T>,
+) -> Result<T, Trouble> {
+    let mut complained = false;
+    loop {
+        match operation() {
+            Ok(value) => return Ok(value),
+            Err(e) if context.signals.pending.term => return Err((what, e)),
             Err(e) => pause(context, what, name, &e, &mut complained),
         }
     }

@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, openat, renameat, tee};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{UnlinkatFlags, pipe2, read, unlinkat};
 
 use super::dir::warn;
@@ -58,7 +59,10 @@ impl Source {
         let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = checksum(&id);
         let pipe = FileId { dev: meta.st_dev, ino: meta.st_ino };
-        let origin = (is_pipe && !id.is_empty()).then_some(Origin { boot, pipe });
+        // What is in a named one is gone when nobody has it open, and its inode stays.
+        // PIPEFS_MAGIC, linux/magic.h
+        let unnamed = is_pipe && fstatfs(&stdin).is_ok_and(|meta| meta.filesystem_type() == FsType(0x5049_5045));
+        let origin = (unnamed && !id.is_empty()).then_some(Origin { boot, pipe });
         let peek = if origin.is_some() { Some(pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?) } else { None };
         Ok(Source { stdin, boot, origin, is_pipe, peek, record: None })
     }
@@ -143,11 +147,22 @@ impl Source {
         Ok(())
     }
 
-    /// Makes a new record in a log directory; the one before goes. `len` is the longest line that it has to hold.
+    /// Has this state on record in a log directory. `len` is the longest line that the record has to hold, `after` the number
+    /// of the version that was found.
     pub(super) fn renew(&mut self, dir: &OwnedFd, len: usize, state: State, after: u64) -> io::Result<()> {
+        let slot_size = slot_size(state.dirs.len(), len.max(state.rest.len()));
+        let fits = |record: &Record| record.slot_size == slot_size && same_file(&record.dir, dir);
+        if !self.record.as_ref().is_some_and(fits) {
+            let Some(record) = adopt(dir, slot_size, after) else { return self.replace(dir, slot_size, state, after) };
+            self.record = Some(record);
+        }
+        self.commit(state, None, 0)
+    }
+
+    /// Makes a new record; the one before goes.
+    fn replace(&mut self, dir: &OwnedFd, slot_size: usize, state: State, after: u64) -> io::Result<()> {
         let Some(origin) = self.origin else { return Ok(()) };
         let number = self.record.as_ref().map_or(after, |record| record.number.max(after)) + 1;
-        let slot_size = slot_size(state.dirs.len(), len.max(state.rest.len()));
         let dir = dir.try_clone()?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = File::from(openat(&dir, NEW_RECORD, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
@@ -194,6 +209,19 @@ fn same_file(one: &OwnedFd, two: &OwnedFd) -> bool {
 fn remove(dir: &OwnedFd, name: &str) {
     // It may be gone; and a record that stays is void for any other pipe.
     let _ = unlinkat(dir, name, UnlinkatFlags::NoRemoveDir);
+}
+
+/// The record that a svlogd left there, to be gone on with: on a full disk there is no place for another one.
+fn adopt(dir: &OwnedFd, slot_size: usize, number: u64) -> Option<Record> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let mut file = File::from(openat(dir, RECORD, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.by_ref().take(LARGEST_RECORD).read_to_end(&mut bytes).ok()?;
+    if bytes.len() != slot_size * 2 || decode(&bytes)?.number != number {
+        return None;
+    }
+    let map = Mapping::new(&file, bytes.len()).ok()?;
+    Some(Record { dir: dir.try_clone().ok()?, file, map, slot_size, number })
 }
 
 /// The record that a svlogd left in a log directory.
