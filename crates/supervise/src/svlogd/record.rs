@@ -328,4 +328,93 @@ mod tests {
         assert_eq!(progress.cut(progress.current, 3), None);
         assert_eq!(progress.cut(id(99), progress.size + 5), None);
     }
+
+    /// What outlives a process: its file, its record, and the pipe. Each step may be the last one of the process.
+    struct World {
+        pipe: Vec<u8>,
+        current: Vec<u8>,
+        record: Vec<u8>,
+        steps_left: usize,
+    }
+
+    /// The process is dead.
+    struct Killed;
+
+    impl World {
+        fn step(&mut self) -> Result<(), Killed> {
+            self.steps_left = self.steps_left.checked_sub(1).ok_or(Killed)?;
+            Ok(())
+        }
+
+        /// Writes a slot byte by byte; then what it announces happens at once.
+        fn commit(&mut self, version: &Version, count: usize) -> Result<(), Killed> {
+            let first = self.pipe[..count].first().copied();
+            let offset = slot_of(version.number) * self.record.len() / 2;
+            for (at, byte) in encode(version, first).iter().enumerate() {
+                self.step()?;
+                self.record[offset + at] = *byte;
+            }
+            self.step()?;
+            if let Some(first) = first {
+                self.record[offset] = first;
+            }
+            self.pipe.drain(..count);
+            Ok(())
+        }
+
+        /// A svlogd without stamps, in the order of svlogd.rs and deliver.rs. It peeks at `peek` bytes at once.
+        fn run(&mut self, peek: usize) -> Result<(), Killed> {
+            let origin = Origin { boot: 5, pipe: id(9) };
+            let found = decode(&self.record);
+            let mut number = found.as_ref().map_or(0, |version| version.number);
+            let Start { state, cut } = start(found, Some(origin), 5);
+            let size = state.of(id(1)).and_then(|dir| dir.cut(id(11), self.current.len() as u64));
+            if let Some(size) = size.filter(|_| cut) {
+                self.current.truncate(usize::try_from(size).unwrap());
+            }
+            self.step()?;
+            let (mut rest, mut count) = (state.rest, 0);
+            loop {
+                let text = [&rest[..], &self.pipe[..count]].concat();
+                let end = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+                for byte in &text[..end] {
+                    self.step()?;
+                    self.current.push(*byte);
+                }
+                rest = text[end..].to_vec();
+                let size = self.current.len() as u64;
+                let dir = Progress { dir: id(1), current: id(11), size, ..Progress::default() };
+                number += 1;
+                let state = State { rest: rest.clone(), in_tail: false, dirs: vec![dir] };
+                self.commit(&Version { number, origin, state }, count)?;
+                count = peek.min(self.pipe.len());
+                if count == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn killed_at_any_step_every_line_is_there_once() {
+        let input: Vec<u8> = (0..12).flat_map(|n| format!("{}{n}\n", "x".repeat(n * 5 % 17)).into_bytes()).collect();
+        let run = |kills: &[usize]| {
+            let record = vec![0; slot_size(1, 40) * 2];
+            let mut world = World { pipe: input.clone(), current: Vec::new(), record, steps_left: 0 };
+            let mut killed = 0;
+            for (nth, steps) in kills.iter().chain([&usize::MAX]).enumerate() {
+                world.steps_left = *steps;
+                killed += usize::from(world.run(7 + nth * 9).is_err());
+            }
+            assert_eq!(String::from_utf8_lossy(&world.current), String::from_utf8_lossy(&input), "{kills:?}");
+            killed
+        };
+        let steps = (0..).find(|steps| run(&[*steps]) == 0).unwrap();
+        assert!(steps > 1000, "{steps}");
+        for first in (0..steps).step_by(7) {
+            for second in (0..steps).step_by(31) {
+                run(&[first, second, second / 3]);
+            }
+        }
+    }
 }
