@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use testkit::poll_for;
 use testkit::probe::Probe;
-use testkit::{poll_for, wait_until};
 
 use crate::table::{OURS, Row, median};
-use crate::world::{Starter, TARGET, World, private_kb, script, sh};
+use crate::world::{Starter, TARGET, World, private_kb, sh};
 
 const PACE: Duration = Duration::from_millis(2);
 
@@ -189,33 +189,4 @@ fn cut(world: &World, suite: &Suite, probe: &Probe) -> Cut {
     std::thread::sleep(Duration::from_millis(200));
     let plug_lost = probe.loss(plugged, settled).lost as f64;
     Cut { pull_lost, pull_ms, plug_lost, plug_ms: back.map(|d| d.as_secs_f64() * 1000.0) }
-}
-
-/// Private memory per supervisor: ours beside runit's, `count` idle services each.
-pub(crate) fn supervisors(world: &World, applets: &str, count: usize) -> io::Result<Row> {
-    let runit = testkit::original("runsv").and_then(|path| Some(path.parent()?.to_string_lossy().into_owned()));
-    let runit = runit.ok_or_else(|| io::Error::other("runit is not installed"))?;
-    let mut values = Vec::new();
-    for (name, path) in [("runit", runit.as_str()), (OURS, applets)] {
-        world.clean();
-        sh("rm -rf /run/idle; mkdir -p /run/idle");
-        for n in 0..count {
-            sh(&format!("mkdir /run/idle/s{n}"));
-            script(&format!("/run/idle/s{n}/run"), "#!/bin/sh\nexec sleep 1000\n");
-        }
-        let mut starter = Starter::enter(world)?;
-        let rest = std::env::var("PATH").unwrap_or_default();
-        starter.start("idle", &format!("env PATH={path}:{rest} {path}/runsvdir /run/idle"))?;
-        let up =
-            |n: usize| std::fs::read(format!("/run/idle/s{n}/supervise/stat")).is_ok_and(|s| s.starts_with(b"run"));
-        wait_until("all services run", Duration::from_secs(20), || (0..count).all(up));
-        let is_runsv = |pid: &u32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|b| *b == 0).next().is_some_and(|name| name.ends_with(b"runsv"))
-        };
-        let pids: Vec<u32> = world.pids().into_iter().filter(is_runsv).collect();
-        values.push((name, (!pids.is_empty()).then(|| private_kb(&pids).0 / pids.len() as f64)));
-    }
-    world.clean();
-    Ok(Row::new("private memory (USS) per runsv, kB", values).note(format!("mean of {count}")))
 }

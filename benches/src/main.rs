@@ -1,6 +1,7 @@
-//! Side by side with the peers, in one run, as one table. Called by ./bench inside private namespaces.
+//! Side by side with the peers, in one run, as tables. Called by ./bench inside private namespaces.
 //!
-//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick]: the directory of our applets, and both binaries.
+//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick] [--only PART]: the directory of our applets, and both
+//! binaries; what the options mean stands in ./bench.
 
 // A bench: it stops at the first thing that does not work, and says which.
 #![allow(clippy::disallowed_methods, reason = "measures real time and starts the subjects")]
@@ -8,24 +9,75 @@
 
 mod dhcp;
 mod failover;
+mod supervise;
 mod table;
 mod world;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use table::{OURS, Row, render};
 use world::World;
 
+/// All of it takes about six minutes: what takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// What can be run alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Supervise,
+    Dhcp,
+    Failover,
+}
+
+/// What is asked for.
+struct Options {
+    times: usize,
+    quick: bool,
+    only: Option<Part>,
+}
+
+impl Options {
+    fn parse(words: &[String]) -> Option<Options> {
+        let mut options = Options { times: 11, quick: false, only: None };
+        let mut words = words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            match word {
+                "-n" => options.times = words.next()?.parse().ok().filter(|n| *n > 0)?,
+                "--quick" => options.quick = true,
+                "--only" => {
+                    options.only = Some(match words.next()? {
+                        "supervise" => Part::Supervise,
+                        "dhcp" => Part::Dhcp,
+                        "failover" => Part::Failover,
+                        _ => return None,
+                    });
+                }
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [applets, static_binary, dynamic_binary, options @ ..] = args.as_slice() else {
-        eprintln!("usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick]");
+    let parsed = match args.as_slice() {
+        [applets, static_binary, dynamic_binary, words @ ..] => {
+            Options::parse(words).map(|options| (applets, [static_binary, dynamic_binary], options))
+        }
+        _ => None,
+    };
+    let Some((applets, binaries, options)) = parsed else {
+        eprintln!("usage: ./bench [-n TIMES] [--quick] [--only supervise|dhcp|failover]");
         return ExitCode::from(100);
     };
-    let times = options.iter().skip_while(|o| *o != "-n").nth(1).and_then(|n| n.parse().ok()).unwrap_or(11);
-    let quick = options.iter().any(|o| o == "--quick");
-    match all(applets, static_binary, dynamic_binary, times, quick) {
+    match all(applets, binaries, &options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: fatal: {e}");
@@ -34,23 +86,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn all(applets: &str, static_binary: &str, dynamic_binary: &str, times: usize, quick: bool) -> io::Result<()> {
+fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<()> {
     // Everything from here on is in namespaces that end with this process.
     testkit::isolated_main(&["dnsmasq", "runsv", "udhcpc", "dhcpcd", "dhclient", "ifplugd", "iptables", "nft"])
         .map_err(io::Error::other)?;
+    std::thread::spawn(|| {
+        std::thread::sleep(LIMIT);
+        eprintln!("bench: fatal: not done after {} minutes", LIMIT.as_secs() / 60);
+        std::process::exit(111);
+    });
+    if options.wants(Part::Supervise) {
+        eprintln!("bench: supervision");
+        let rows = supervise::bench(applets, options.quick)?;
+        println!("{}\n{}", render("netsv bench: supervision", &rows), supervise::judge(&rows));
+    }
+    let mut rows = Vec::new();
+    if options.wants(Part::Dhcp) || options.wants(Part::Failover) {
+        rows = network(applets, options)?;
+    }
+    if options.only.is_none() {
+        rows.extend(sizes(binaries));
+    }
+    if !rows.is_empty() {
+        println!("{}", render("netsv bench: network", &rows));
+    }
+    Ok(())
+}
+
+fn network(applets: &str, options: &Options) -> io::Result<Vec<Row>> {
     let world = World::build(&testkit::Lab::new());
-    eprintln!("bench: DHCP, {times} runs a client");
-    let mut rows = dhcp::bench(&world, applets, times)?;
-    eprintln!("bench: failover");
-    rows.extend(failover::bench(&world, applets, !quick)?);
-    rows.push(failover::supervisors(&world, applets, 20)?);
+    let mut rows = Vec::new();
+    if options.wants(Part::Dhcp) {
+        eprintln!("bench: DHCP, {} runs a client", options.times);
+        rows = dhcp::bench(&world, applets, options.times)?;
+    }
+    if options.wants(Part::Failover) {
+        eprintln!("bench: failover");
+        rows.extend(failover::bench(&world, applets, !options.quick)?);
+    }
+    Ok(rows)
+}
+
+fn sizes([static_binary, dynamic_binary]: [&String; 2]) -> Vec<Row> {
     let size = |path: &str| std::fs::metadata(path).ok().map(|m| m.len() as f64 / 1e6);
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(size);
-    rows.push(Row::new("static binary, MB", vec![(OURS, size(static_binary))]));
-    let all_applets = "busybox: Debian's, dynamic, all its applets";
-    rows.push(
-        Row::new("dynamic binary, MB", vec![("busybox", busybox), (OURS, size(dynamic_binary))]).note(all_applets),
-    );
-    println!("{}", render("netsv bench", &rows));
-    Ok(())
+    vec![
+        Row::new("static binary, MB", vec![(OURS, size(static_binary))]),
+        Row::new("dynamic binary, MB", vec![("busybox", busybox), (OURS, size(dynamic_binary))])
+            .note("busybox: Debian's, dynamic, all its applets"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_taken_in_any_order_and_nothing_else_is() {
+        let parse = |text: &str| Options::parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let options = parse("--only dhcp --quick -n 3").unwrap();
+        assert_eq!((options.times, options.quick), (3, true));
+        assert!(options.wants(Part::Dhcp) && !options.wants(Part::Supervise));
+        for wrong in ["-n", "-n 0", "-n x", "--only", "--only dns", "-q"] {
+            assert!(parse(wrong).is_none(), "{wrong}");
+        }
+    }
 }

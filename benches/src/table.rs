@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 /// Column of our own figures; another of ours begins with this too.
 pub(crate) const OURS: &str = "ours";
+/// Column of our supervisor that hosts all services in one process.
+pub(crate) const OURS_ONE: &str = "ours -1";
 
 /// One figure for several peers. Lower is better for every figure here.
 pub(crate) struct Row {
@@ -27,14 +29,20 @@ impl Row {
         self
     }
 
-    fn value(&self, peer: &str) -> Option<f64> {
+    /// What the column has.
+    pub(crate) fn value(&self, peer: &str) -> Option<f64> {
         self.values.iter().find(|(name, _)| *name == peer).and_then(|(_, value)| *value)
+    }
+
+    /// The best of those that are not ours.
+    pub(crate) fn best_peer(&self) -> Option<f64> {
+        let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS));
+        peers.filter_map(|(_, v)| *v).min_by(f64::total_cmp)
     }
 
     /// Ours divided by the best of the others.
     fn ratio(&self) -> Option<f64> {
-        let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS));
-        let best = peers.filter_map(|(_, v)| *v).min_by(f64::total_cmp)?;
+        let best = self.best_peer()?;
         (best > 0.0).then_some(self.value(OURS)? / best)
     }
 }

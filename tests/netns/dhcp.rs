@@ -578,3 +578,78 @@ fn a_missing_interface_is_reported_once_and_waited_for() {
         assert_eq!(field("ip"), None);
     });
 }
+
+/// The provider's own machine has the first address of its pool: whoever asks by ARP is told.
+fn squatted(w: &World) -> Ipv4Addr {
+    let first = Config::for_router(ROUTER).first;
+    w.isp.address("lan", &format!("{first}/24"));
+    first
+}
+
+#[test]
+fn an_address_that_somebody_has_is_declined_as_the_original_does_it() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let taken = squatted(&w);
+        let mut seen = Vec::new();
+        for (client, name) in both(lab).iter().zip(["original", "ours"]) {
+            let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+            let (script, out) = script(lab, name);
+            let argv = [client, "-i", "eth0", "-s", &script, "-f", "-q", "-n", "-a200", "-A", "1"];
+            assert_eq!(exit_code(&w.home, &argv), 0, "{name}");
+            assert_eq!(server.count(MessageType::Decline), 1, "{name}");
+            let bound = events(&out).pop().unwrap();
+            let ip = bound.iter().find_map(|line| line.strip_prefix("ip=")).unwrap().to_owned();
+            assert_ne!(ip, taken.to_string(), "{name}");
+            seen.push((names(&out), ip));
+        }
+        assert_eq!(seen[0].0, ["deconfig", "bound"]);
+        assert_eq!(seen[0], seen[1]);
+    });
+}
+
+#[test]
+fn with_acd_an_address_is_looked_for_at_once_and_defended_while_it_is_used() {
+    isolated(&["busybox"], |lab| {
+        let w = world(lab);
+        let taken = squatted(&w);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let client = w.home.spawn(&["udhcpc", "-f", "-i", "eth0", "--acd", "fast", "--ipconf", "/run/lab/dyn"]);
+        let record = || fs::read_to_string("/run/lab/dyn/dhcp_eth0.ipconf").unwrap_or_default();
+        wait_until("a record", SOON, || record().contains("ip[$cfg]="));
+        assert!(!record().contains(&format!("'{taken}'")), "{}", record());
+        assert_eq!(server.count(MessageType::Decline), 1);
+        // Somebody takes the address that is in use: he is told, and when he insists he has it, and we another.
+        let ours = u32::from(taken) + 1;
+        let busybox = original("busybox").unwrap();
+        let insist = || {
+            let address = Ipv4Addr::from(ours).to_string();
+            w.isp.run(&[busybox.to_str().unwrap(), "arping", "-U", "-c", "1", "-I", "lan", "-s", &address, &address]);
+        };
+        w.isp.address("lan", &format!("{}/24", Ipv4Addr::from(ours)));
+        insist();
+        client.wait_log("used our address: defended", SOON);
+        assert!(record().contains(&Ipv4Addr::from(ours).to_string()));
+        insist();
+        client.wait_log("will not give way, declining", SOON);
+        wait_until("another address", SOON, || record().contains(&Ipv4Addr::from(ours + 1).to_string()));
+        assert_eq!(server.count(MessageType::Decline), 2);
+    });
+}
+
+#[test]
+fn with_rapid_commit_the_lease_takes_one_round_trip() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let range = "--dhcp-range=192.0.2.10,192.0.2.20,255.255.255.0,1h";
+        let server = w.isp.spawn(&dnsmasq_argv("lan", &[range, "--dhcp-rapid-commit", "--log-dhcp"]));
+        server.wait_log("DHCP, IP range", SOON);
+        let (script, out) = script(lab, "rapid");
+        assert_eq!(exit_code(&w.home, &["udhcpc", "-i", "eth0", "-s", &script, "-f", "-q", "-n", "--rapid-commit"]), 0);
+        assert_eq!(names(&out), ["deconfig", "bound"]);
+        // What has no value is no variable.
+        assert!(!events(&out)[1].iter().any(|line| line.starts_with("opt80")), "{:?}", events(&out));
+        let log = server.log();
+        assert!(log.contains("DHCPACK") && !log.contains("DHCPOFFER") && !log.contains("DHCPREQUEST"), "{log}");
+    });
+}

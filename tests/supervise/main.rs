@@ -8,8 +8,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "tests start processes and poll")]
 
+mod one_process;
 mod runsv;
 mod runsvdir;
+mod settings;
+mod shortage;
+mod status;
+mod storm;
 mod subject;
 mod sv;
 mod takeover;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{World, both, ours, signal, with_each_others_sv};
+use crate::subject::{World, both, each_way, ours, signal, with_each_others_sv};
 
 const SLEEPER: &str = "exec sleep 1000";
 
@@ -17,7 +17,7 @@ fn mode(world: &World, file: &str) -> (u32, bool) {
 
 #[test]
 fn the_files_of_supervise_have_runits_names_modes_and_bytes() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", SLEEPER);
         let _runsv = world.runsv("a");
         world.wait_stat("a", "run");
@@ -51,7 +51,7 @@ fn the_files_of_supervise_have_runits_names_modes_and_bytes() {
 
 #[test]
 fn stat_names_every_state() {
-    both(|world| {
+    each_way(|world| {
         // TERM is ignored: it ends when the file `end` is there.
         let until_end = "trap '' TERM\nwhile [ ! -e end ]; do sleep 0.02; done";
         world.script("a/run", until_end);
@@ -82,7 +82,7 @@ fn stat_names_every_state() {
 
 #[test]
 fn every_letter_sends_its_signal() {
-    both(|world| {
+    each_way(|world| {
         world.script(
             "a/run",
             "trap 'echo h >>got' HUP; trap 'echo a >>got' ALRM; trap 'echo i >>got' INT; trap 'echo q >>got' QUIT\n\
@@ -122,7 +122,7 @@ fn a_down_file_means_down_until_u() {
 
 #[test]
 fn finish_is_told_how_run_ended() {
-    both(|world| {
+    each_way(|world| {
         world.script("code/run", "exit 3");
         world.script("term/run", SLEEPER);
         world.script("kill/run", SLEEPER);
@@ -198,7 +198,7 @@ fn a_re_run_that_was_asked_for_does_not_wait_a_second() {
 
 #[test]
 fn the_log_gets_every_line_across_restarts_of_either_side() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", "echo line $(cat n 2>/dev/null) >&1\nexec sleep 1000");
         world.script("a/finish", "echo finish");
         world.script("a/log/run", "exec cat >>out");
@@ -258,7 +258,7 @@ fn term_to_runsv_is_x() {
 
 #[test]
 fn a_killed_run_is_started_again_and_finish_told() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", SLEEPER);
         world.script("a/finish", "echo \"$*\" >>args");
         let _runsv = world.runsv("a");
@@ -291,7 +291,7 @@ fn a_crash_loop_waits_a_second_and_is_not_deaf_meanwhile() {
 
 #[test]
 fn control_scripts_replace_signals() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", "trap 'echo TERM >>got' TERM; echo run >>got; while :; do sleep 1000 & wait; done");
         world.script("a/control/u", "echo control/u >>got");
         world.script("a/control/t", "echo control/t >>got");
@@ -343,7 +343,7 @@ fn a_control_script_that_hangs_does_not_stop_the_log_or_the_reaping() {
 
 #[test]
 fn children_get_clean_signals_and_no_descriptors_but_three() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", "exec 2>&1; grep -E 'Sig(Blk|Ign)' /proc/self/status >sig; ls /proc/$$/fd >fds; echo done >>fds; exec sleep 1000");
         world.script("a/log/run", "ls /proc/$$/fd >fds; echo done >>fds; exec cat");
         let _runsv = world.runsv("a");
@@ -364,7 +364,7 @@ fn children_get_clean_signals_and_no_descriptors_but_three() {
 
 #[test]
 fn supervise_may_be_a_link_to_a_directory_that_is_not_there_yet() {
-    both(|world| {
+    each_way(|world| {
         world.script("a/run", SLEEPER);
         world.script("a/log/run", "exec cat");
         fs::create_dir_all(world.dir.join("ram")).unwrap();
@@ -391,10 +391,13 @@ fn a_runsv_that_cannot_work_says_why_and_exits_111() {
         let _runsv = world.runsv("a");
         world.write("fifo/supervise/control", "");
         world.write("file", "");
+        world.script("sfile/run", SLEEPER);
+        world.write("sfile/supervise", "");
         for (args, expected) in [
             (&["a"][..], (111, "runsv a: fatal: unable to lock supervise/lock: temporary failure\n")),
             (&["none"], (111, "runsv none: fatal: unable to change to directory: file does not exist\n")),
             (&["file"], (111, "runsv file: fatal: unable to change to directory: not a directory\n")),
+            (&["sfile"], (111, "runsv sfile: fatal: unable to open supervise/lock: not a directory\n")),
             (&["fifo"], (111, "runsv fifo: fatal: supervise/control exists but is not a fifo\n")),
             (&[], (1, "usage: runsv dir\n\n")),
             (&["a", "b"], (1, "usage: runsv dir\n\n")),

@@ -18,6 +18,8 @@ pub(crate) enum Tools {
     Runit,
     /// The binary under test.
     Ours,
+    /// The same; in the part of runsv it is `runsvdir -1`.
+    Hosted,
 }
 
 /// Who plays which part.
@@ -34,8 +36,12 @@ const fn subject(runsvdir: Tools, runsv: Tools, sv: Tools) -> Subject {
 
 pub(crate) const RUNIT: Subject = subject(Tools::Runit, Tools::Runit, Tools::Runit);
 pub(crate) const OURS: Subject = subject(Tools::Ours, Tools::Ours, Tools::Ours);
+/// One process of ours for all services.
+const HOSTED: Subject = subject(Tools::Hosted, Tools::Hosted, Tools::Ours);
 /// Debian's sv drives our runsv.
 const THEIR_SV: Subject = subject(Tools::Ours, Tools::Ours, Tools::Runit);
+/// Debian's sv drives our one process.
+const THEIR_SV_HOSTED: Subject = subject(Tools::Hosted, Tools::Hosted, Tools::Runit);
 /// Our sv drives Debian's runsv.
 const OUR_SV: Subject = subject(Tools::Runit, Tools::Runit, Tools::Ours);
 /// Debian's runsvdir runs our runsv.
@@ -45,7 +51,15 @@ const THEIR_RUNSV: Subject = subject(Tools::Ours, Tools::Runit, Tools::Runit);
 
 impl Subject {
     fn needs_runit(self) -> bool {
-        self != OURS
+        [self.runsvdir, self.runsv, self.sv].contains(&Tools::Runit)
+    }
+
+    pub(crate) fn is_hosted(self) -> bool {
+        self.runsvdir == Tools::Hosted
+    }
+
+    pub(crate) fn is_ours(self) -> bool {
+        !self.needs_runit()
     }
 }
 
@@ -54,9 +68,14 @@ pub(crate) fn both(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS], case);
 }
 
+/// The same case against runit, then against ours, with a runsv and without.
+pub(crate) fn each_way(case: impl Fn(&World) + Sync) {
+    run(&[RUNIT, OURS, HOSTED], case);
+}
+
 /// The same case against runit, then against ours, then with each other's sv.
 pub(crate) fn with_each_others_sv(case: impl Fn(&World) + Sync) {
-    run(&[RUNIT, OURS, THEIR_SV, OUR_SV], case);
+    run(&[RUNIT, OURS, THEIR_SV, OUR_SV, HOSTED, THEIR_SV_HOSTED], case);
 }
 
 /// The same case against runit, then against ours, then with each other's runsv.
@@ -64,9 +83,19 @@ pub(crate) fn with_each_others_runsv(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS, THEIR_RUNSVDIR, THEIR_RUNSV], case);
 }
 
-/// What only we promise; docs/compat.md says why.
+/// What only we promise, with a runsv and without; docs/compat.md says why.
 pub(crate) fn ours(case: impl Fn(&World) + Sync) {
+    run(&[OURS, HOSTED], case);
+}
+
+/// What only our tree of a runsv for each service promises.
+pub(crate) fn with_runsv(case: impl Fn(&World) + Sync) {
     run(&[OURS], case);
+}
+
+/// What only `runsvdir -1` promises.
+pub(crate) fn hosted(case: impl Fn(&World) + Sync) {
+    run(&[HOSTED], case);
 }
 
 /// The directory of runit's programs, installed or unpacked by ./test.
@@ -105,6 +134,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// In the process of [`testkit::isolated`] there is one world.
+    pub(crate) fn for_isolated(subject: Subject) -> World {
+        World::new(subject)
+    }
+
     fn new(subject: Subject) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +156,7 @@ impl World {
         ] {
             let program = match tools {
                 Tools::Runit => runit().unwrap().join(name),
-                Tools::Ours => PathBuf::from(env!("CARGO_BIN_EXE_netsv")),
+                Tools::Ours | Tools::Hosted => PathBuf::from(env!("CARGO_BIN_EXE_netsv")),
             };
             symlink(program, dir.join("bin").join(name)).unwrap();
         }
@@ -178,12 +212,41 @@ impl World {
     /// Starts it in the background; its stderr is added to the file `err`.
     pub(crate) fn start(&self, program: &str, args: &[&str]) -> Daemon {
         let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
-        Daemon(self.command(program, args).stdout(Stdio::null()).stderr(err).spawn().unwrap())
+        let child = self.command(program, args).stdout(Stdio::null()).stderr(err).spawn().unwrap();
+        Daemon { child, hosted: None }
     }
 
-    /// Starts `runsv NAME` and waits until it listens.
+    /// As [`World::start`], for a command line that ends in a program of the subject's and these arguments.
+    pub(crate) fn start_by(&self, words: &[String], args: &[&str]) -> Daemon {
+        let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
+        let model = self.command("sv", &[]);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args).current_dir(self.at("")).stdin(Stdio::null());
+        command.envs(model.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Daemon { child: command.stdout(Stdio::null()).stderr(err).spawn().unwrap(), hosted: None }
+    }
+
+    /// Starts runsvdir on the services directory, with `-1` when that is the subject.
+    pub(crate) fn runsvdir(&self) -> Daemon {
+        if self.subject.runsvdir == Tools::Hosted {
+            self.start("runsvdir", &["-1", "."])
+        } else {
+            self.start("runsvdir", &["."])
+        }
+    }
+
+    /// Starts `runsv NAME`, or a `runsvdir -1` that has only this service, and waits until it listens.
     pub(crate) fn runsv(&self, name: &str) -> Daemon {
-        let daemon = self.start("runsv", &[name]);
+        let daemon = if self.subject.runsv == Tools::Hosted {
+            let dir = self.dir.join("hosts").join(name);
+            fs::create_dir_all(&dir).unwrap();
+            let _ = symlink(self.at(name), dir.join(name));
+            let mut daemon = self.start("runsvdir", &["-1", dir.to_str().unwrap()]);
+            daemon.hosted = Some(self.at(name).join("supervise/ok"));
+            daemon
+        } else {
+            self.start("runsv", &[name])
+        };
         self.wait(&format!("runsv {name}"), || self.is_supervised(name) && self.status(name).len() == 20);
         daemon
     }
@@ -195,7 +258,7 @@ impl World {
 
     /// Whether somebody reads the fifo `ok`.
     pub(crate) fn is_supervised(&self, name: &str) -> bool {
-        self.open_fifo(name, "ok").is_ok()
+        is_open(&self.at(name).join("supervise/ok"))
     }
 
     fn open_fifo(&self, name: &str, fifo: &str) -> std::io::Result<fs::File> {
@@ -303,11 +366,15 @@ impl Drop for World {
 }
 
 /// A process that was started here.
-pub(crate) struct Daemon(Child);
+pub(crate) struct Daemon {
+    child: Child,
+    /// The `ok` of its only service, when it is a `runsvdir -1` in the part of a runsv.
+    hosted: Option<PathBuf>,
+}
 
 impl Daemon {
     pub(crate) fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
+        i32::try_from(self.child.id()).unwrap()
     }
 
     pub(crate) fn signal(&self, which: Signal) {
@@ -315,16 +382,20 @@ impl Daemon {
     }
 
     pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
-    /// Its exit code; it must end within ten seconds.
+    /// Its exit code; it must end within ten seconds. In one process, the service is let go of, for a second.
     pub(crate) fn wait(mut self) -> i32 {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
+            }
+            if self.hosted.as_ref().is_some_and(|ok| !is_open(ok)) {
+                self.kill();
+                return 0;
             }
             assert!(Instant::now() < end, "it does not end");
             std::thread::sleep(Duration::from_millis(3));
@@ -334,9 +405,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// Whether somebody reads this fifo.
+fn is_open(fifo: &std::path::Path) -> bool {
+    fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(fifo).is_ok()
 }
 
 pub(crate) fn signal(pid: i32, which: Signal) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::subject::{both, ours, with_each_others_sv};
+use crate::subject::{both, ours, with_each_others_sv, without_numbers};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
@@ -151,17 +151,50 @@ fn ok_is_only_said_of_a_state_that_is_newer_than_the_command() {
         world.script("a/run", SLEEPER);
         world.write("a/down", "");
         let _runsv = world.runsv("a");
-        for _ in 0..5 {
+        for round in 0..5 {
             let once = "ok: run: a: (pid P) Ts, normally down, want down\n";
             assert_eq!(world.sv("-v once a"), (0, once.into()));
+            // It runs when the process is there; what it has done by then is its own matter.
+            world.wait_lines("a/starts", 3 * round + 1);
             // All within the second of the start.
             assert_eq!(world.sv("restart a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
             let pid = world.pid("a");
+            world.wait_lines("a/starts", 3 * round + 2);
             assert_eq!(world.sv("try-restart a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
             assert_ne!(world.pid("a"), pid);
+            world.wait_lines("a/starts", 3 * round + 3);
             assert_eq!(world.sv("stop a"), (0, "ok: down: a: Ts\n".into()));
         }
         assert_eq!(world.lines("a/starts").len(), 15);
+    });
+}
+
+#[test]
+fn more_services_than_descriptors_are_waited_for() {
+    both(|world| {
+        let names: Vec<String> = (0..30).map(|n| format!("s{n:02}")).collect();
+        for name in &names {
+            world.script(&format!("{name}/run"), SLEEPER);
+            world.write(&format!("{name}/down"), "");
+        }
+        let _runsvs: Vec<_> = names.iter().map(|name| world.runsv(name)).collect();
+        symlink("/bin/sh", world.dir.join("bin/sh")).unwrap();
+        let expected = |text: &str| names.iter().map(|name| text.replace("NAME", name)).collect::<Vec<_>>();
+        for (word, text) in [
+            ("start", "ok: run: NAME: (pid P) Ts, normally down"),
+            ("stop", "ok: down: NAME: Ts"),
+            ("shutdown", "ok: NAME: runsv not running"),
+        ] {
+            let script =
+                format!("ulimit -n 20; exec {}/sv -w 30 {word} {}", world.dir.join("bin").display(), names.join(" "));
+            let output = world.command("sh", &["-c", &script]).output().unwrap();
+            let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
+            let mut lines: Vec<&str> = said.lines().collect();
+            // As they get there.
+            lines.sort_unstable();
+            assert_eq!(lines, expected(text), "{word}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(output.status.code(), Some(0));
+        }
     });
 }
 
@@ -174,7 +207,7 @@ fn a_service_that_waits_for_its_second_is_started_by_u() {
         world.wait_stat("a", "down");
         world.write("a/good", "");
         assert_eq!(world.sv("start a"), (0, "ok: run: a: (pid P) Ts\n".into()));
-        assert_eq!(world.lines("a/starts").len(), 2);
+        assert_eq!(world.wait_lines("a/starts", 2).len(), 2);
     });
 }
 
@@ -214,7 +247,7 @@ fn as_an_init_script_it_speaks_lsb() {
         assert_eq!(lsb("a", "start"), 0);
         assert_eq!(lsb("a", "nonsense"), 2);
         // runit 2.1.2 says 1; fixed in 2.3.0, as its manual page always had it.
-        assert_eq!(lsb("ended", "status"), if world.subject == crate::subject::OURS { 4 } else { 1 });
+        assert_eq!(lsb("ended", "status"), if world.subject.is_ours() { 4 } else { 1 });
         assert_eq!(lsb("ended", "start"), 1);
     });
 }

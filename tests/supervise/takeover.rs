@@ -99,10 +99,10 @@ fn a_process_that_only_has_the_same_number_is_not_taken_over() {
         let file = "a/supervise/instance";
         let record = world.read(file);
         assert!(record.starts_with("state=run ") && record.contains(&format!(" pid={pid} ")), "{record}");
-        let start = record.split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
+        let start = record.trim().split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
         // As if this process had been started a tick later: another one.
         let later = start.parse::<u64>().unwrap() + 1;
-        let other = record.replace(&format!(" start={start} "), &format!(" start={later} "));
+        let other = record.replace(&format!(" start={start}"), &format!(" start={later}"));
         world.write(file, &other);
         let _again = world.runsv("a");
         world.wait_pid("a", pid);

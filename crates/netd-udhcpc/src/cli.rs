@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use netd::acd::Timing;
 use supervise::getopt::{Arg, Getopt, Opt};
 
 use crate::client::Config;
@@ -24,6 +25,10 @@ const MAX_DATA: usize = 254;
 const IPCONF: char = '\u{1}';
 const NOTIFY: char = '\u{2}';
 const ENV: char = '\u{3}';
+const ACD: char = '\u{4}';
+const RAPID_COMMIT: char = '\u{5}';
+/// udhcpc's `-a` without a number.
+const ARPING: Duration = Duration::from_millis(2000);
 
 const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
     Opt { key, long, arg }
@@ -49,16 +54,19 @@ const TABLE: &[Opt] = &[
     opt('V', "vendorclass", Arg::Required),
     opt('C', "clientid-none", Arg::No),
     opt('B', "broadcast", Arg::No),
+    opt('a', "arping", Arg::Optional),
     opt('S', "syslog", Arg::No),
     opt('v', "", Arg::No),
     opt(IPCONF, "ipconf", Arg::Required),
     opt(NOTIFY, "notify", Arg::Required),
     opt(ENV, "env", Arg::Required),
+    opt(ACD, "acd", Arg::Required),
+    opt(RAPID_COMMIT, "rapid-commit", Arg::No),
 ];
 
 /// What `udhcpc --help` says.
 pub const USAGE: &str = "\
-usage: udhcpc [-fbqRBSv] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s PROG | --ipconf DIR] [-p PIDFILE]
+usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s PROG | --ipconf DIR] [-p PIDFILE]
               [-oC] [-r IP] [-V VENDOR] [-F NAME] [-x OPT:VAL]... [-O OPT]...
 
   -i, --interface IFACE       interface to use (default eth0)
@@ -80,11 +88,14 @@ usage: udhcpc [-fbqRBSv] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s PROG | --ipc
   -V, --vendorclass VENDOR    vendor identifier (default 'udhcp VERSION'; '': none)
   -C, --clientid-none         do not send the MAC as client identifier
   -B, --broadcast             request broadcast replies
+  -a[MSEC], --arping[=MSEC]   check by ARP that nobody has the address, for MSEC (default 2000)
   -S, --syslog                log to syslog too
   -v                          say more
   --ipconf DIR                publish the lease as DIR/dhcp_IFACE.ipconf; no script is run
   --notify SERVICE            service to send `u` after publishing (default fw, below $SVDIR)
   --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
+  --rapid-commit              let the server answer a discover with the lease (RFC 4039)
+  --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
 Signals: USR1 renew the lease, USR2 release it
 ";
 
@@ -229,6 +240,16 @@ impl Raw {
             'V' => self.vendor = Some(text(value)?),
             'C' => self.no_client_id = true,
             'B' => self.broadcast = true,
+            'a' => {
+                let wait = if value.is_empty() { ARPING } else { Duration::from_millis(number(value)?.into()) };
+                self.config.acd = Some(Timing::one_probe(wait));
+            }
+            RAPID_COMMIT => self.config.rapid_commit = true,
+            ACD => match value.to_str() {
+                Some("fast") => self.config.acd = Some(Timing::FAST),
+                Some("rfc") => self.config.acd = Some(Timing::RFC5227),
+                _ => return Err(CliError::Usage("--acd is fast or rfc".into())),
+            },
             'S' => self.syslog = true,
             'v' => self.verbosity = self.verbosity.saturating_add(1),
             IPCONF => self.ipconf = Some(value.into()),
@@ -363,6 +384,22 @@ mod tests {
     }
 
     #[test]
+    fn ways_to_look_for_conflicts() {
+        let acd = |args: &[&str]| parsed(args).map(|o| o.config.acd);
+        let one = |ms| Ok(Some(Timing::one_probe(Duration::from_millis(ms))));
+        assert_eq!(acd(&[]), Ok(None));
+        assert_eq!(acd(&["-a"]), one(2000));
+        // The number must be glued to it.
+        assert_eq!(acd(&["-a500"]), one(500));
+        assert_eq!(acd(&["--arping=10"]), one(10));
+        assert!(acd(&["-a", "500"]).is_err());
+        assert!(acd(&["-ax"]).is_err());
+        assert_eq!(acd(&["--acd", "fast"]), Ok(Some(Timing::FAST)));
+        assert_eq!(acd(&["--acd=rfc"]), Ok(Some(Timing::RFC5227)));
+        assert!(acd(&["--acd", "yes"]).is_err());
+    }
+
+    #[test]
     fn extra_options() {
         let o = parsed(&[
             "-x",
@@ -443,7 +480,8 @@ mod tests {
                 assert!(item, "-{} in man/udhcpc.8", o.key);
             }
             if !o.long.is_empty() {
-                assert!(USAGE.contains(&format!("--{} ", o.long)), "--{} in USAGE", o.long);
+                let glued = if o.arg == Arg::Optional { "[" } else { " " };
+                assert!(USAGE.contains(&format!("--{}{glued}", o.long)), "--{} in USAGE", o.long);
                 let item =
                     man.lines().any(|l| l.starts_with(".It Fl ") && l.split(' ').any(|w| w == format!("-{}", o.long)));
                 assert!(item, "--{} in man/udhcpc.8", o.long);

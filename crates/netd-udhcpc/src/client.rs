@@ -7,13 +7,16 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd::acd::{self, Acd};
 use netd::rng::Rng;
 
 pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume};
 use crate::lease::Terms;
-use crate::message::{MessageType, Outgoing, Reply};
-use crate::options::{MESSAGE, SERVER_ID};
+use crate::message::{MessageType, Outgoing};
 use crate::schedule;
+
+mod conflict;
+mod replies;
 
 /// Requests that a server may leave unanswered.
 const MAX_REQUESTS: u32 = 3;
@@ -75,6 +78,8 @@ enum State {
     Selecting { x: Exchange, second_best: Option<Offer> },
     /// Has asked for an offer.
     Requesting { x: Exchange, offer: Offer },
+    /// Has been given an address, and looks whether somebody else has it.
+    Checking { lease: Lease, grant: Box<Grant> },
     /// Has asked for its address of before.
     Rebooting { x: Exchange, lease: Lease },
     /// Owns an address; asks again at `renew_at`.
@@ -106,6 +111,10 @@ pub struct Client {
     announced: bool,
     /// A reply that cannot be taken was named since the last change.
     complained: bool,
+    /// Watches over the address that is asked for, or used.
+    acd: Option<Acd>,
+    /// Addresses in this search that somebody else had.
+    conflicts: u32,
 }
 
 impl Client {
@@ -122,12 +131,20 @@ impl Client {
             silent: Vec::new(),
             announced: false,
             complained: false,
+            acd: None,
+            conflicts: 0,
         }
     }
 
     /// When to step with [`Event::Timer`], as time since boot.
     pub fn deadline(&self) -> Option<Duration> {
+        earliest(self.acd.as_ref().and_then(Acd::deadline), self.protocol_deadline())
+    }
+
+    fn protocol_deadline(&self) -> Option<Duration> {
         match &self.state {
+            // The detector's deadline is what is waited for.
+            State::Checking { lease, .. } => lease.end(),
             State::Init { until } => Some(*until),
             State::Selecting { x, .. } | State::Requesting { x, .. } => Some(x.next),
             State::Rebooting { x, lease } => earliest(Some(x.next), lease.end()),
@@ -158,6 +175,8 @@ impl Client {
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Nudge => self.hurry(now),
             Event::Unsent => self.unsent(now),
+            Event::Arp(arp) => self.watch(now, acd::Event::Arp(arp), &mut out),
+            Event::Mac(mac) => self.config.mac = mac,
             Event::Renew => self.renew_now(now, &mut out),
             Event::Release => self.release(now, &mut out),
             Event::Stop => {
@@ -171,10 +190,12 @@ impl Client {
         }
         // A failure found here may begin anew at once; nothing sends twice without a wait, so two rounds are enough.
         for _ in 0..2 {
-            if self.deadline().is_some_and(|at| at <= now) {
+            self.watch(now, acd::Event::Timer, &mut out);
+            if self.protocol_deadline().is_some_and(|at| at <= now) {
                 self.timer(now, &mut out);
             }
         }
+        self.forget(&mut out);
         out
     }
 
@@ -184,7 +205,11 @@ impl Client {
             | State::Bound { lease, .. }
             | State::Renewing { lease, .. }
             | State::Rebinding { lease, .. } => Some(lease),
-            State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } | State::Released => None,
+            State::Init { .. }
+            | State::Selecting { .. }
+            | State::Requesting { .. }
+            | State::Checking { .. }
+            | State::Released => None,
         }
     }
 
@@ -213,6 +238,7 @@ impl Client {
         self.silent.clear();
         self.announced = false;
         self.complained = false;
+        self.conflicts = 0;
     }
 
     fn exchange(&mut self, now: Duration) -> Exchange {
@@ -238,6 +264,8 @@ impl Client {
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
                 self.send_renewal(now, lease, out);
             }
+            // It has ended before it was known to be free.
+            State::Checking { .. } => self.restart(now),
             State::Released => {}
         }
     }
@@ -258,7 +286,11 @@ impl Client {
         x.sent += 1;
         let waited = now.saturating_sub(self.search_began);
         x.next = now + self.config.schedule.discover_wait(x.sent, waited, &mut self.rng);
-        let message = Outgoing { requested: self.config.requested, ..self.message(MessageType::Discover, x, now) };
+        let message = Outgoing {
+            requested: self.config.requested,
+            rapid_commit: self.config.rapid_commit,
+            ..self.message(MessageType::Discover, x, now)
+        };
         self.send(now, message, Destination::Broadcast, out);
         self.state = State::Selecting { x, second_best: None };
     }
@@ -289,6 +321,7 @@ impl Client {
     fn request(&mut self, now: Duration, xid: u32, offer: Offer, out: &mut Vec<Action>) {
         out.push(Action::Log(format!("broadcasting select for {}, server {}", offer.terms.ip, offer.terms.server_id)));
         self.send_request(now, Exchange { xid, began: now, sent: 0, next: now }, offer, out);
+        self.probe(now, offer.terms.ip, out);
     }
 
     fn send_request(&mut self, now: Duration, mut x: Exchange, offer: Offer, out: &mut Vec<Action>) {
@@ -382,180 +415,6 @@ impl Client {
         self.state = State::Rebinding { lease, x };
     }
 
-    fn reply(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
-        let kind = reply.kind;
-        match (self.state.clone(), kind) {
-            (State::Selecting { x, .. }, MessageType::Offer) if x.xid == reply.xid => self.offer(now, x, &reply, out),
-            (State::Requesting { x, offer }, MessageType::Ack) if x.xid == reply.xid => {
-                self.first_ack(now, x, &offer.terms, reply, mac, out);
-            }
-            (State::Requesting { x, offer }, MessageType::Nak) if x.xid == reply.xid => {
-                if said_by(&reply, offer.terms.server_id) {
-                    self.nak(now, reply, false, out);
-                    // The first refusal is honest (an address was given away); one that goes on is as good as silence.
-                    if self.deadline() > Some(now) {
-                        self.remember_silent(offer.terms.server_id);
-                    }
-                }
-            }
-            (State::Rebooting { x, lease }, MessageType::Ack) if x.xid == reply.xid => {
-                self.second_ack(now, x, lease, reply, mac, out);
-            }
-            (State::Renewing { lease, x } | State::Rebinding { lease, x }, MessageType::Ack) if x.xid == reply.xid => {
-                self.second_ack(now, x, lease, reply, mac, out);
-            }
-            (State::Renewing { lease, x }, MessageType::Nak) if x.xid == reply.xid => {
-                if said_by(&reply, lease.server_id) {
-                    self.nak(now, reply, true, out);
-                }
-            }
-            // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
-            (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
-                if reply.ip(SERVER_ID).is_some() {
-                    self.nak(now, reply, true, out);
-                }
-            }
-            // Late, repeated, or not asked for.
-            (
-                State::Init { .. }
-                | State::Selecting { .. }
-                | State::Requesting { .. }
-                | State::Rebooting { .. }
-                | State::Bound { .. }
-                | State::Renewing { .. }
-                | State::Rebinding { .. }
-                | State::Released,
-                _,
-            ) => out.push(Action::Debug(format!("ignoring {kind:?}"))),
-        }
-    }
-
-    /// The first offer that can be true wins, unless its server was silent before: then it is kept for later.
-    fn offer(&mut self, now: Duration, x: Exchange, reply: &Reply, out: &mut Vec<Action>) {
-        match Terms::judge(reply) {
-            Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
-                // A server that answers but never confirms, or one that does not say who it is.
-                self.state = State::Selecting { x, second_best: Some(Offer { terms }) };
-            }
-            Ok(terms) => self.request(now, x.xid, Offer { terms }, out),
-            Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
-        }
-    }
-
-    /// REQUESTING: the acknowledgement must be of what was offered, by who offered it.
-    fn first_ack(
-        &mut self,
-        now: Duration,
-        x: Exchange,
-        asked: &Terms,
-        reply: Reply,
-        mac: [u8; 6],
-        out: &mut Vec<Action>,
-    ) {
-        match Terms::judge(&reply) {
-            Ok(terms) if terms.server_id != asked.server_id => {
-                self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
-            }
-            Ok(terms) if terms.ip == asked.ip => self.bind(now, x.began, terms, reply, mac, false, out),
-            Ok(_) | Err(_) => {
-                out.push(Action::Log(format!("ack of {} is not what was offered", reply.yiaddr)));
-                self.remember_silent(asked.server_id);
-                self.restart(now);
-            }
-        }
-    }
-
-    /// REBOOTING, RENEWING, REBINDING: the acknowledgement must be of the address that is ours.
-    fn second_ack(
-        &mut self,
-        now: Duration,
-        x: Exchange,
-        lease: Lease,
-        reply: Reply,
-        mac: [u8; 6],
-        out: &mut Vec<Action>,
-    ) {
-        let renewing = matches!(self.state, State::Renewing { .. });
-        let renew = !matches!(self.state, State::Rebooting { .. });
-        match Terms::judge(&reply) {
-            Ok(terms) if renewing && terms.server_id != lease.server_id => {
-                self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
-            }
-            Ok(terms) if terms.ip == lease.ip => self.bind(now, x.began, terms, reply, mac, renew, out),
-            Ok(terms) => {
-                out.push(Action::Log(format!("ack is of {}, not of {}", terms.ip, lease.ip)));
-                out.push(Action::Tell(Change::Deconfig));
-                self.lost(now);
-            }
-            Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "all of a lease comes together here, from two callers")]
-    fn bind(
-        &mut self,
-        now: Duration,
-        asked_at: Duration,
-        terms: Terms,
-        reply: Reply,
-        mac: [u8; 6],
-        renew: bool,
-        out: &mut Vec<Action>,
-    ) {
-        // RFC 2131 section 4.4.1: the lease counts from when the request was sent.
-        let times = terms.t1_t2().zip(terms.duration()).map(|((t1, t2), lease)| Times {
-            t1: asked_at + t1,
-            t2: asked_at + t2,
-            end: asked_at + lease,
-        });
-        if times.is_some_and(|t| t.end <= now) {
-            return;
-        }
-        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, times };
-        let assumed = if terms.assumed { " (default)" } else { "" };
-        out.push(Action::Log(format!(
-            "lease of {} obtained from {}, lease time {}{assumed}",
-            terms.ip, terms.server_id, terms.lease_secs
-        )));
-        let end = asked_at + Duration::from_secs(terms.lease_secs.into());
-        let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
-        out.push(Action::Tell(if renew { Change::Renew(grant) } else { Change::Bound(grant) }));
-        let renew_at = times.map(|t| {
-            let spread = t.t1.saturating_sub(asked_at) / 32;
-            // A little early, so that a floor of machines that booted together does not ask together.
-            let early = self.rng.between(Duration::ZERO, spread);
-            (t.t1 - early).max(asked_at + MIN_RENEWAL)
-        });
-        self.state = State::Bound { lease, renew_at };
-        self.silent.clear();
-        self.config.exit_on_failure = false;
-        if self.config.quit {
-            if self.config.release {
-                out.push(Action::Log("entering released state".into()));
-                out.push(Action::Tell(Change::Deconfig));
-            }
-            out.push(Action::Exit(0));
-        } else if self.config.background_when_bound {
-            self.config.background_when_bound = false;
-            self.config.background_on_failure = false;
-            out.push(Action::Background);
-        }
-    }
-
-    fn nak(&mut self, now: Duration, reply: Reply, had_address: bool, out: &mut Vec<Action>) {
-        let words = reply.option(MESSAGE).and_then(|m| m.chunks(MAX_WORDS).next());
-        let words = words.map(|m| format!(": {}", m.escape_ascii())).unwrap_or_default();
-        out.push(Action::Log(format!("received DHCP NAK{words}")));
-        out.push(Action::Tell(Change::Nak(Box::new(reply))));
-        self.config.requested = None;
-        if had_address {
-            out.push(Action::Tell(Change::Deconfig));
-            self.lost(now);
-        } else {
-            self.restart(now);
-        }
-    }
-
     fn expire(&mut self, now: Duration, out: &mut Vec<Action>) {
         out.push(Action::Log("lease lost, entering init state".into()));
         out.push(Action::Tell(Change::Deconfig));
@@ -584,7 +443,7 @@ impl Client {
                 x.next = at.min(x.next)
             }
             State::Renewing { x, .. } | State::Rebinding { x, .. } => x.next = at.min(x.next),
-            State::Bound { .. } | State::Released => {}
+            State::Checking { .. } | State::Bound { .. } | State::Released => {}
         }
     }
 
@@ -596,6 +455,7 @@ impl Client {
             State::Selecting { .. } => self.search_began = now,
             State::Init { .. }
             | State::Requesting { .. }
+            | State::Checking { .. }
             | State::Rebooting { .. }
             | State::Bound { .. }
             | State::Renewing { .. }
@@ -617,6 +477,7 @@ impl Client {
             State::Init { .. }
             | State::Selecting { .. }
             | State::Requesting { .. }
+            | State::Checking { .. }
             | State::Rebooting { .. }
             | State::Renewing { .. }
             | State::Rebinding { .. } => self.hurry(now),
@@ -673,6 +534,7 @@ impl Client {
             ciaddr: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server_id: None,
+            rapid_commit: false,
         }
     }
 
@@ -680,11 +542,6 @@ impl Client {
         self.last_sent = Some(now);
         out.push(Action::Send(message, to));
     }
-}
-
-/// Whether a refusal names this server; one without a name counts for a server without a name.
-fn said_by(reply: &Reply, server_id: Ipv4Addr) -> bool {
-    reply.ip(SERVER_ID).unwrap_or(Ipv4Addr::UNSPECIFIED) == server_id
 }
 
 fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use netd::arp::{self, Arp};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, background};
 use netd::handler::Handler;
@@ -84,6 +85,7 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
     daemon.raise();
     daemon.step(Event::Start, &socket);
     let mut buffer = vec![0; BUFFER];
+    let mut arp_buffer = [0; arp::LEN];
     loop {
         if let Some(code) = daemon.settle()? {
             return Ok(code);
@@ -93,11 +95,14 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
             biased;
             signal = signals.next() => Woken::Signal(signal),
             received = socket.recv(&mut buffer) => Woken::Packet(received),
+            received = heard(daemon.arp.as_ref(), &mut arp_buffer) => Woken::Arp(received),
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
             () = daemon.handler.finished(log) => Woken::Handler,
         };
-        if let Some(replaced) = daemon.woken(woken, &buffer, &socket)? {
+        if let Woken::Arp(received) = woken {
+            daemon.heard_arp(received, &arp_buffer, &socket);
+        } else if let Some(replaced) = daemon.woken(woken, &buffer, &socket)? {
             socket = replaced;
         }
     }
@@ -107,9 +112,18 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
 enum Woken {
     Signal(Signal),
     Packet(io::Result<Received>),
+    Arp(io::Result<Received>),
     Link(Transition),
     Timer,
     Handler,
+}
+
+/// What comes on the ARP socket; for ever nothing without one.
+async fn heard(socket: Option<&PacketSocket>, buffer: &mut [u8]) -> io::Result<Received> {
+    match socket {
+        Some(socket) => socket.recv(buffer).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
@@ -161,6 +175,9 @@ struct Daemon<'a> {
     context: Context,
     /// Open from the first unicast renewal until its answer, so that the kernel knows the port.
     udp: Option<UdpSocket>,
+    /// Open as soon as an address is to be watched, and the address.
+    arp: Option<PacketSocket>,
+    watched: Option<Ipv4Addr>,
     /// The last send failed, and that was logged.
     mute: bool,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
@@ -191,7 +208,7 @@ impl<'a> Daemon<'a> {
                 (Handler::ipconf(dir, record, notify), resume)
             }
         };
-        let client = Client::new(Config { resume, ..options.config }, Rng::from_os());
+        let client = Client::new(Config { resume, mac: interface.mac, ..options.config }, Rng::from_os());
         Daemon {
             log,
             name: options.interface,
@@ -203,6 +220,8 @@ impl<'a> Daemon<'a> {
             pidfile,
             context,
             udp: None,
+            arp: None,
+            watched: None,
             mute: false,
             dead: false,
             unsent: false,
@@ -257,6 +276,8 @@ impl<'a> Daemon<'a> {
             Woken::Signal(Signal::Usr1) => self.step(Event::Renew, socket),
             Woken::Signal(Signal::Usr2) => self.step(Event::Release, socket),
             Woken::Packet(Ok(received)) => self.received(received, buffer, socket),
+            // Dealt with by the caller, which has its buffer.
+            Woken::Arp(_) => {}
             Woken::Packet(Err(e)) => {
                 self.log.debug(format_args!("receiving: {e}"));
                 return self.refresh(socket);
@@ -291,13 +312,52 @@ impl<'a> Daemon<'a> {
             return Ok(None);
         };
         let old = std::mem::replace(&mut self.interface, found);
+        if found.mac != old.mac {
+            self.step(Event::Mac(found.mac), socket);
+        }
         if found.index != socket.index() {
+            self.arp = None;
+            self.watch_arp(self.watched);
             return open(&found).map(Some);
         }
         if found.mac != old.mac {
             socket.set_filter(&frame::filter(found.mac))?;
         }
         Ok(None)
+    }
+
+    /// Lets ARP about this address through, or none.
+    fn watch_arp(&mut self, ip: Option<Ipv4Addr>) {
+        self.watched = ip;
+        let filter = ip.map_or_else(arp::deaf, arp::filter);
+        let done = match &self.arp {
+            Some(socket) => socket.set_filter(&filter),
+            None if ip.is_none() => Ok(()),
+            None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter)
+                .map(|socket| self.arp = Some(socket)),
+        };
+        if let Err(e) = done {
+            self.log.info(format_args!("can't listen to ARP: {e}"));
+        }
+    }
+
+    fn send_arp(&mut self, arp: &Arp) {
+        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), BROADCAST)) {
+            self.log.debug(format_args!("can't send ARP: {e}"));
+        }
+    }
+
+    fn heard_arp(&mut self, received: io::Result<Received>, buffer: &[u8], socket: &PacketSocket) {
+        match received {
+            // Padding makes it longer than the buffer, and is not looked at.
+            Ok(received) if self.ending.is_none() => {
+                if let Some(arp) = Arp::decode(buffer.get(..received.len).unwrap_or_default()) {
+                    self.step(Event::Arp(arp), socket);
+                }
+            }
+            Ok(_) => {}
+            Err(e) => self.log.debug(format_args!("receiving ARP: {e}")),
+        }
     }
 
     fn received(&mut self, received: Received, buffer: &[u8], socket: &PacketSocket) {
@@ -330,6 +390,8 @@ impl<'a> Daemon<'a> {
     fn perform(&mut self, action: Action, socket: &PacketSocket) {
         match action {
             Action::Send(message, to) => self.send(&message, to, socket),
+            Action::SendArp(arp) => self.send_arp(&arp),
+            Action::Watch(ip) => self.watch_arp(ip),
             Action::Tell(change) => {
                 self.tell(&change);
                 self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));

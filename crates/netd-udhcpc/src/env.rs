@@ -48,6 +48,8 @@ pub fn full(interface: &str, reply: &Reply) -> Env {
                     add("mask", ones.to_string().into());
                 }
             }
+            // Without a value it is no variable.
+            None if data.is_empty() => {}
             None => add(&format!("opt{code}"), hex(data).into()),
         }
     }

@@ -5,6 +5,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd::acd::Timing;
+use netd::arp::Arp;
+
 use crate::message::{Outgoing, Reply};
 use crate::schedule::Schedule;
 
@@ -27,6 +30,12 @@ pub struct Config {
     pub background_when_bound: bool,
     /// `-R`: release at the end.
     pub release: bool,
+    /// `-a`, `--acd`: whether, and how, to look if somebody else has the address.
+    pub acd: Option<Timing>,
+    /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
+    pub rapid_commit: bool,
+    /// Our Ethernet address; only conflict detection needs it.
+    pub mac: [u8; 6],
 }
 
 /// An address that was ours when the last process died.
@@ -61,6 +70,10 @@ pub enum Event {
     Gone,
     /// The last message could not be sent: nobody was asked.
     Unsent,
+    /// An ARP message that the filter for the watched address let through.
+    Arp(Arp),
+    /// The interface has another Ethernet address now.
+    Mac([u8; 6]),
 }
 
 /// What is to be done, in this order.
@@ -68,6 +81,10 @@ pub enum Event {
 pub enum Action {
     /// Send this.
     Send(Outgoing, Destination),
+    /// Broadcast this.
+    SendArp(Arp),
+    /// Listen to ARP that concerns this address, and to no other; `None`: to none at all.
+    Watch(Option<Ipv4Addr>),
     /// Tell the handler.
     Tell(Change),
     /// A line for the log.

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use crate::options::{
-    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, REQUESTED_IP, SERVER_ID,
+    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, SERVER_ID,
 };
 
 /// RFC 2131 section 2: fixed part up to the options.
@@ -33,6 +33,8 @@ pub enum MessageType {
     Offer,
     /// 3
     Request,
+    /// 4
+    Decline,
     /// 5
     Ack,
     /// 6
@@ -47,6 +49,7 @@ impl MessageType {
             MessageType::Discover => 1,
             MessageType::Offer => 2,
             MessageType::Request => 3,
+            MessageType::Decline => 4,
             MessageType::Ack => 5,
             MessageType::Nak => 6,
             MessageType::Release => 7,
@@ -203,9 +206,10 @@ fn walk(mut area: &[u8], options: &mut Vec<Opt>) {
     }
 }
 
-/// RFC 3396: the same code anywhere is one option. An empty one has no meaning and leaves no trace.
+/// RFC 3396: the same code anywhere is one option. An empty one has no meaning and leaves no trace, but for the one that is always
+/// empty (RFC 4039 section 4).
 fn join(options: &mut Vec<Opt>, code: u8, data: &[u8]) {
-    if data.is_empty() {
+    if data.is_empty() && code != RAPID_COMMIT {
         return;
     }
     match options.iter_mut().find(|o| o.code == code) {
@@ -235,7 +239,7 @@ pub struct Template {
 /// A message to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Discover, Request or Release.
+    /// Discover, Request, Decline or Release.
     pub kind: MessageType,
     /// Transaction id.
     pub xid: u32,
@@ -247,6 +251,8 @@ pub struct Outgoing {
     pub requested: Option<Ipv4Addr>,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
+    /// Option 80.
+    pub rapid_commit: bool,
 }
 
 impl Outgoing {
@@ -279,8 +285,8 @@ impl Outgoing {
     }
 
     fn encode_rest(&self, out: &mut Vec<u8>, mac: [u8; 6], template: &Template) {
-        let release = self.kind == MessageType::Release;
-        if !release {
+        let farewell = matches!(self.kind, MessageType::Release | MessageType::Decline);
+        if !farewell {
             put(out, MAX_SIZE, &MAX_MESSAGE.to_be_bytes());
             if !template.parameters.is_empty() {
                 put(out, PARAMETERS, &template.parameters);
@@ -290,10 +296,16 @@ impl Outgoing {
         if template.default_client_id {
             extra.push((CLIENT_ID, [&[HTYPE_ETHERNET], mac.as_slice()].concat()));
         }
+        if self.rapid_commit {
+            extra.push((RAPID_COMMIT, Vec::new()));
+        }
         extra.sort_by_key(|(code, _)| *code);
         for (code, data) in extra {
-            // RFC 2131 table 5: a release carries the identifiers and nothing that asks for anything.
-            if !release || code == CLIENT_ID {
+            if code == RAPID_COMMIT {
+                out.extend([code, 0]);
+            }
+            // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
+            if !farewell || code == CLIENT_ID {
                 put(out, code, &data);
             }
         }

@@ -130,6 +130,8 @@ pub const REBINDING: u8 = 59;
 pub const VENDOR_CLASS: u8 = 60;
 /// Client identifier.
 pub const CLIENT_ID: u8 = 61;
+/// Rapid commit (RFC 4039): always empty.
+pub const RAPID_COMMIT: u8 = 80;
 /// Client FQDN.
 pub const FQDN: u8 = 81;
 /// Domain search list.

@@ -6,10 +6,12 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use common::{ACK, ADDRESS, NAK, OFFER, SERVER, Wire};
+use common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire};
+use netd::acd::Timing;
+use netd::arp::Arp;
 use netd::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
-use netd_udhcpc::message::{MessageType, Outgoing};
+use netd_udhcpc::message::{MessageType, Outgoing, Template};
 use netd_udhcpc::schedule::Schedule;
 
 const FROM: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -40,7 +42,9 @@ fn word(action: &Action) -> Option<String> {
         Action::Tell(Change::Stop) => "stop".into(),
         Action::Background => "background".into(),
         Action::Exit(code) => format!("exit {code}"),
-        Action::Log(_) | Action::Debug(_) => return None,
+        Action::SendArp(arp) if arp.sender_ip.is_unspecified() => "probe".into(),
+        Action::SendArp(_) => "announce".into(),
+        Action::Watch(_) | Action::Log(_) | Action::Debug(_) => return None,
     })
 }
 
@@ -106,10 +110,16 @@ impl Bench {
                 b.wait_for("leasefail");
                 b
             }
+            "Checking" => {
+                let mut b = Bench::started(checked(Timing::one_probe(secs(2))));
+                assert_eq!(b.usual(OFFER), ["Request", "probe"]);
+                assert_eq!(b.usual(ACK), [""; 0]);
+                b
+            }
             _ => Bench::started(Config::default()),
         };
         match state {
-            "Init" | "Selecting" | "Rebooting" => return b,
+            "Init" | "Selecting" | "Rebooting" | "Checking" => return b,
             _ => assert_eq!(b.usual(OFFER), ["Request"]),
         }
         if state == "Requesting" {
@@ -126,16 +136,22 @@ impl Bench {
     }
 }
 
-const STATES: [&str; 8] =
-    ["Init", "Selecting", "Requesting", "Rebooting", "Bound", "Renewing", "Rebinding", "Released"];
+/// With conflict detection.
+fn checked(timing: Timing) -> Config {
+    Config { acd: Some(timing), mac: MAC, ..Config::default() }
+}
+
+const STATES: [&str; 9] =
+    ["Init", "Selecting", "Requesting", "Checking", "Rebooting", "Bound", "Renewing", "Rebinding", "Released"];
 
 #[test]
 fn every_state_and_every_message() {
-    let table: [(&str, [&[&str]; 3]); 8] = [
+    let table: [(&str, [&[&str]; 3]); 9] = [
         // state, on OFFER, on ACK, on NAK of the transaction
         ("Init", [&[], &[], &[]]),
         ("Selecting", [&["Request"], &[], &[]]),
         ("Requesting", [&[], &["bound"], &["nak", "Discover"]]),
+        ("Checking", [&[], &[], &[]]),
         ("Rebooting", [&[], &["bound"], &["nak", "deconfig", "Discover"]]),
         ("Bound", [&[], &[], &[]]),
         ("Renewing", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
@@ -158,11 +174,13 @@ fn every_state_and_every_message() {
 
 #[test]
 fn every_state_and_every_wish() {
-    let table: [(&str, [&[&str]; 4]); 8] = [
+    let table: [(&str, [&[&str]; 4]); 9] = [
         // state, on USR1 (2 s later), on USR2, on TERM, on the interface's end
         ("Init", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Selecting", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Requesting", [&["Request"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        // Two seconds later the wait is over too.
+        ("Checking", [&["bound"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Rebooting", [&["Request"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         (
             "Bound",
@@ -557,4 +575,152 @@ fn an_infinite_lease_has_no_deadline() {
     let again = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(54, &SERVER.octets()).opt(51, &[255; 4]);
     assert_eq!(b.hear(again), ["renew"]);
     assert_eq!(b.client.deadline(), None);
+}
+
+const STRANGER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// Hears somebody else say that he has the address.
+fn claimed(b: &mut Bench) -> Vec<String> {
+    b.event(Event::Arp(Arp::announcement(STRANGER, ADDRESS)))
+}
+
+#[test]
+fn an_address_is_used_only_after_nobody_spoke_against_it() {
+    for (timing, words) in [
+        (Timing::one_probe(Duration::from_millis(500)), &["bound"][..]),
+        (Timing::FAST, &["bound", "announce"]),
+        (Timing::RFC5227, &["bound", "announce"]),
+    ] {
+        let mut b = Bench::started(checked(timing));
+        b.usual(OFFER);
+        assert_eq!(b.client.address(), None);
+        assert_eq!(b.usual(ACK), [""; 0], "the ACK alone is not enough");
+        let asked = b.now;
+        while b.client.address().is_none() {
+            b.wait();
+        }
+        assert_eq!(b.said, words);
+        if timing == Timing::FAST {
+            assert!(b.now - asked <= Duration::from_millis(300));
+        }
+    }
+}
+
+#[test]
+fn probes_go_out_beside_the_request_and_a_late_ack_waits_for_nothing() {
+    let mut b = Bench::started(checked(Timing::FAST));
+    b.usual(OFFER);
+    for _ in 0..3 {
+        b.wait();
+    }
+    assert_eq!(b.usual(ACK), ["bound"]);
+}
+
+#[test]
+fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
+    let mut b = Bench::started(checked(Timing::FAST));
+    b.usual(OFFER);
+    b.usual(ACK);
+    assert_eq!(claimed(&mut b), ["Decline", "Discover"]);
+    // Known before the ACK: declined when it comes.
+    let mut b = Bench::started(checked(Timing::FAST));
+    b.usual(OFFER);
+    assert_eq!(claimed(&mut b), [""; 0]);
+    assert_eq!(b.usual(ACK), ["Decline", "Discover"]);
+    let decline = b.actions.iter().find_map(|action| match action {
+        Action::Send(message, Destination::Broadcast) if message.kind == MessageType::Decline => Some(message.clone()),
+        _ => None,
+    });
+    let decline = decline.unwrap();
+    // RFC 2131 table 5.
+    assert_eq!((decline.requested, decline.server_id), (Some(ADDRESS), Some(SERVER)));
+    assert!(decline.ciaddr.is_unspecified());
+    let options = decline.encode(
+        MAC,
+        &Template { parameters: vec![1], extra: vec![(60, vec![1])], default_client_id: true, broadcast: true },
+    );
+    assert_eq!(options[240..258], [53, 1, 4, 50, 4, 10, 9, 0, 133, 54, 4, 10, 9, 0, 1, 61, 7, 1]);
+    // With udhcpc's timing its wait is kept.
+    let schedule = Schedule::from_options(None, None, Some(secs(20)));
+    let mut b = Bench::started(Config { schedule, ..checked(Timing::one_probe(secs(2))) });
+    b.usual(OFFER);
+    b.usual(ACK);
+    assert_eq!(claimed(&mut b), ["Decline"]);
+    assert_eq!(b.client.deadline(), Some(b.now + secs(20)));
+}
+
+#[test]
+fn conflicts_without_end_are_bounded() {
+    let mut b = Bench::started(checked(Timing::FAST));
+    let begun = b.now;
+    for _ in 0..12 {
+        while b.said != ["Discover"] && !b.said.contains(&"Discover".to_owned()) {
+            b.wait();
+        }
+        b.usual(OFFER);
+        b.usual(ACK);
+        claimed(&mut b);
+    }
+    // RFC 5227 section 2.1.1: one try a minute after ten conflicts.
+    assert!(b.now - begun > secs(60), "{:?}", b.now - begun);
+}
+
+#[test]
+fn an_address_in_use_is_defended_once_and_then_given_up() {
+    let mut b = Bench::started(checked(Timing::FAST));
+    b.usual(OFFER);
+    b.usual(ACK);
+    while b.client.address().is_none() {
+        b.wait();
+    }
+    b.now += secs(30);
+    b.event(Event::Timer);
+    assert_eq!(claimed(&mut b), ["announce"]);
+    assert!(b.client.address().is_some());
+    b.now += secs(5);
+    assert_eq!(claimed(&mut b), ["deconfig", "Decline", "Discover"]);
+    assert_eq!(b.client.address(), None);
+    // With one probe nobody looks any more.
+    let mut b = Bench::started(checked(Timing::one_probe(secs(1))));
+    b.usual(OFFER);
+    b.usual(ACK);
+    b.wait();
+    assert!(b.actions.contains(&Action::Watch(None)));
+    assert_eq!(claimed(&mut b), [""; 0]);
+}
+
+#[test]
+fn the_address_of_before_a_crash_is_defended_too() {
+    let resume = Resume { ip: ADDRESS, server_id: SERVER, end: secs(3000) };
+    let mut b = Bench::started(Config { resume: Some(resume), ..checked(Timing::FAST) });
+    assert_eq!(b.usual(ACK), ["bound"]);
+    assert_eq!(claimed(&mut b), ["announce"]);
+}
+
+#[test]
+fn a_server_may_answer_with_the_lease_when_it_was_told_so() {
+    let rapid = || Config { rapid_commit: true, ..Config::default() };
+    let ack = |b: &Bench| Wire::usual(ACK, b.xid()).opt(80, &[]);
+    let mut b = Bench::started(rapid());
+    assert!(b.last.as_ref().unwrap().rapid_commit);
+    assert_eq!(b.hear(ack(&b)), ["bound"]);
+    assert_eq!(b.client.address(), Some(ADDRESS));
+    // T1 and the end count from the DISCOVER, and the server is asked as ever.
+    assert_eq!(b.wait(), ["Request to server"]);
+    // Not told so, not said so, or from nobody: no lease.
+    let mut b = Bench::started(Config::default());
+    assert_eq!(b.hear(ack(&b)), [""; 0]);
+    let mut b = Bench::started(rapid());
+    assert_eq!(b.usual(ACK), [""; 0]);
+    let nobody = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(51, &3600u32.to_be_bytes()).opt(80, &[]);
+    assert_eq!(b.hear(nobody), [""; 0]);
+    // An offer is as good as ever.
+    assert_eq!(b.usual(OFFER), ["Request"]);
+    assert!(!b.last.as_ref().unwrap().rapid_commit);
+    assert_eq!(b.usual(ACK), ["bound"]);
+    // The address is looked for first, where that is asked for.
+    let mut b = Bench::started(Config { rapid_commit: true, ..checked(Timing::FAST) });
+    assert_eq!(b.hear(ack(&b)), ["probe"]);
+    assert_eq!(b.client.address(), None);
+    b.wait_for("bound");
 }

@@ -38,6 +38,7 @@ fn request() -> Outgoing {
         ciaddr: Ipv4Addr::UNSPECIFIED,
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
+        rapid_commit: false,
     }
 }
 

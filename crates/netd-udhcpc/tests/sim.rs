@@ -11,10 +11,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use common::{ACK, MAC, NAK, OFFER, Wire as Bytes};
+use netd::acd::Timing;
+use netd::arp::Arp;
 use netd::rng::Rng;
 use netd::sim::{Conditions, Events, Wire};
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
-use netd_udhcpc::message::{Template, decode};
+use netd_udhcpc::message::{MessageType, Template, decode};
 
 /// Packets that the client may send in any 60 s.
 const MAX_PER_MINUTE: usize = 60;
@@ -45,6 +47,7 @@ struct Server {
 enum Frame {
     ToServers(Vec<u8>, Option<Ipv4Addr>),
     ToClient(Vec<u8>),
+    Arp(Arp),
 }
 
 fn option(bytes: &[u8], code: u8) -> Option<&[u8]> {
@@ -104,6 +107,10 @@ struct World {
     /// (bound or renewed, deconfigured) so far.
     granted: u64,
     lost: u64,
+    /// Looks for conflicts; each of the servers' addresses that somebody else has now.
+    careful: bool,
+    taken: Vec<Ipv4Addr>,
+    declined: u64,
 }
 
 impl World {
@@ -120,7 +127,20 @@ impl World {
             sent: VecDeque::new(),
             granted: 0,
             lost: 0,
+            careful: false,
+            taken: Vec::new(),
+            declined: 0,
         };
+        world.step(Event::Start);
+        world
+    }
+
+    /// With conflict detection, in a place where addresses are taken without being asked for.
+    fn careful(seed: u64, leases: [u32; 2]) -> World {
+        let mut world = World::new(seed, leases);
+        let config = Config { acd: Some(Timing::FAST), mac: MAC, ..Config::default() };
+        world.client = Client::new(config, Rng::seeded(seed + 2));
+        world.careful = true;
         world.step(Event::Start);
         world
     }
@@ -129,8 +149,16 @@ impl World {
         let template = Template { parameters: vec![1, 3], extra: vec![], default_client_id: true, broadcast: false };
         for action in self.client.step(self.now, event) {
             match action {
+                // The wire loses packets, not answers to probes: whether the machine listens is the question here.
+                Action::SendArp(arp) => {
+                    if arp.sender_ip.is_unspecified() && self.taken.contains(&arp.target_ip) {
+                        let answer = Frame::Arp(Arp::announcement([2, 0, 0, 0, 0, 9], arp.target_ip));
+                        self.events.push(self.now + Duration::from_millis(5), answer);
+                    }
+                }
                 Action::Send(message, to) => {
                     self.sent.push_back(self.now);
+                    self.declined += u64::from(message.kind == MessageType::Decline);
                     let to = match to {
                         Destination::Broadcast => None,
                         Destination::Server { to, .. } => Some(to),
@@ -138,9 +166,14 @@ impl World {
                     let frame = Frame::ToServers(message.encode(MAC, &template), to);
                     self.wire.send(self.now, &frame, &mut self.events);
                 }
-                Action::Tell(Change::Bound(_) | Change::Renew(_)) => self.granted += 1,
+                Action::Tell(Change::Bound(grant)) => {
+                    let taken = self.careful && self.taken.contains(&grant.ip);
+                    assert!(!taken, "{} is taken, and was used at {:?}", grant.ip, self.now);
+                    self.granted += 1;
+                }
+                Action::Tell(Change::Renew(_)) => self.granted += 1,
                 Action::Tell(Change::Deconfig) => self.lost += 1,
-                Action::Tell(_) | Action::Log(_) | Action::Debug(_) | Action::Background => {}
+                Action::Watch(_) | Action::Tell(_) | Action::Log(_) | Action::Debug(_) | Action::Background => {}
                 Action::Exit(code) => panic!("exit {code}"),
             }
         }
@@ -185,6 +218,7 @@ impl World {
 
     fn deliver(&mut self, frame: Frame) {
         match frame {
+            Frame::Arp(arp) => self.step(Event::Arp(arp)),
             Frame::ToClient(bytes) => {
                 let reply = decode(&bytes, MAC).unwrap();
                 self.step(Event::Reply(Box::new(reply), [2, 0, 0, 0, 0, 1]));
@@ -204,6 +238,17 @@ impl World {
         for server in &mut self.servers {
             server.mood = moods[self.rng.below(moods.len() as u64) as usize];
         }
+        if self.careful {
+            let all: Vec<Ipv4Addr> = self.servers.iter().map(|server| server.ip).collect();
+            self.taken = all.into_iter().filter(|_| self.rng.below(2) == 0).collect();
+            // Those who take one say so, and a second time when they meet with resistance.
+            for ip in &self.taken {
+                for wait in [10, 11] {
+                    let arp = Arp::announcement([2, 0, 0, 0, 0, 9], *ip);
+                    self.events.push(self.now + secs(wait), Frame::Arp(arp));
+                }
+            }
+        }
         self.wire.conditions.loss = self.rng.below(600);
         self.wire.conditions.duplicate = self.rng.below(300);
         self.wire.conditions.jitter = self.rng.between(Duration::ZERO, secs(3));
@@ -211,6 +256,7 @@ impl World {
 
     fn calm(&mut self) {
         self.servers.iter_mut().for_each(|s| s.mood = Mood::Well);
+        self.taken.clear();
         self.wire.conditions = Conditions { loss: 20, duplicate: 20, ..self.wire.conditions };
         self.wire.conditions.jitter = Duration::from_millis(20);
     }
@@ -244,6 +290,13 @@ fn a_month_of_ordinary_leases() {
     let mut world = World::new(1, [3600, 7200]);
     (0..30).for_each(|_| world.day());
     assert!(world.granted > 500 && world.lost > 10, "granted {}, lost {}", world.granted, world.lost);
+}
+
+#[test]
+fn a_month_among_stations_that_take_addresses() {
+    let mut world = World::careful(9, [3600, 1200]);
+    (0..30).for_each(|_| world.day());
+    assert!(world.granted > 300 && world.declined > 50, "granted {}, declined {}", world.granted, world.declined);
 }
 
 #[test]

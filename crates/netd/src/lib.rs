@@ -1,8 +1,10 @@
 //! Layer 2: what two or more daemons share.
 //!
-//! Pure: `ipconf`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
+//! Pure: `arp`, `acd`, `ipconf`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
 //! short `select!` loop of its own.
 
+pub mod acd;
+pub mod arp;
 pub mod clock;
 pub mod daemon;
 pub mod handler;

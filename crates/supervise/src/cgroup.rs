@@ -8,9 +8,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::sys;
 
 /// How often an emptied group is tried to be removed: its processes have been killed, but may not be gone yet.
 const TRIES: u32 = 200;
@@ -34,11 +31,9 @@ impl Cgroup {
         }
     }
 
-    /// The child will be in it, before it executes anything.
-    pub(crate) fn join(&self, process: &mut Command) -> io::Result<()> {
-        let procs = OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))?;
-        sys::join_cgroup(process, OwnedFd::from(procs));
-        Ok(())
+    /// Its cgroup.procs: a process that writes 0 there is in it.
+    pub(crate) fn procs(&self) -> io::Result<OwnedFd> {
+        OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).map(OwnedFd::from)
     }
 
     /// Kills all that is in it, and removes it.

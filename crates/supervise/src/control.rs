@@ -269,11 +269,7 @@ impl ServiceDir {
     /// `name` as it is when it starts with `/` or `.` or ends with `/`; otherwise below `$SVDIR`
     /// (default [`DEFAULT_SVDIR`]).
     pub fn resolve(name: &OsStr) -> ServiceDir {
-        let bytes = name.as_bytes();
-        if matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/') {
-            return ServiceDir::at(Path::new(name));
-        }
-        ServiceDir::at(&services().join(name))
+        if is_path(name) { ServiceDir::at(Path::new(name)) } else { ServiceDir::at(&services().join(name)) }
     }
 
     /// The service directory at `path`, whatever `SVDIR` says.
@@ -293,21 +289,39 @@ impl ServiceDir {
 
     /// Its supervise directory: `supervise`, or the one in its place while a runsv runs on that (see [`in_place_of`]).
     pub fn supervise(&self) -> &Path {
-        self.supervise.get_or_init(|| {
-            let own = self.path.join("supervise");
-            let other = || in_place_of(&self.path).ok().filter(|dir| open_fifo(&dir.join("ok")).is_ok());
-            if open_fifo(&own.join("ok")).is_ok() { own } else { other().unwrap_or(own) }
-        })
+        self.supervise.get_or_init(|| self.find().0)
+    }
+
+    /// The directory, and whether a runsv runs on it.
+    fn find(&self) -> (PathBuf, io::Result<()>) {
+        let own = self.path.join("supervise");
+        let running = open_fifo(&own.join("ok")).map(drop);
+        let other = || in_place_of(&self.path).ok().filter(|dir| open_fifo(&dir.join("ok")).is_ok());
+        match running {
+            Ok(()) => (own, running),
+            Err(_) => other().map_or((own, running), |dir| (dir, Ok(()))),
+        }
     }
 
     /// Ok while a runsv holds `supervise/ok` open.
     pub fn check_running(&self) -> Result<(), ControlError> {
-        self.open_fifo("supervise/ok").map(|_| ())
+        if self.supervise.get().is_some() {
+            return self.open_fifo("supervise/ok").map(|_| ());
+        }
+        // The search has opened it: once is enough for `sv status` of many.
+        let (dir, running) = self.find();
+        let _ = self.supervise.set(dir);
+        running.map_err(|e| self.explain("supervise/ok", e))
     }
 
     /// Writes the letters with one write(2): runsv reads them in this order, one by one.
     pub fn send(&self, commands: &[Command]) -> Result<(), ControlError> {
         self.check_running()?;
+        self.send_unchecked(commands)
+    }
+
+    /// As [`Self::send`], after [`Self::check_running`] was asked.
+    pub(crate) fn send_unchecked(&self, commands: &[Command]) -> Result<(), ControlError> {
         let letters: Vec<u8> = commands.iter().map(|c| c.letter()).collect();
         match self.open_fifo("supervise/control")?.write(&letters) {
             Ok(n) if n == letters.len() => Ok(()),
@@ -320,11 +334,12 @@ impl ServiceDir {
     /// Reads `supervise/status`. It may be left over from a runsv that has ended: see [`Self::check_running`].
     pub fn status(&self) -> Result<Status, ControlError> {
         let file = "supervise/status";
-        let mut bytes = Vec::with_capacity(STATUS_LEN + 1);
-        File::open(self.supervise().join("status"))
-            .and_then(|f| f.take(STATUS_LEN as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|e| ControlError::Io(file, e))?;
-        Status::decode(&bytes).ok_or_else(|| ControlError::Io(file, io::Error::other("bad format")))
+        // One more than it has, so that a longer one is seen; it is replaced whole, so that one read gives all.
+        let mut bytes = [0; STATUS_LEN + 1];
+        let read = File::open(self.supervise().join("status")).and_then(|mut f| f.read(&mut bytes));
+        let length = read.map_err(|e| ControlError::Io(file, e))?;
+        let status = bytes.get(..length).and_then(Status::decode);
+        status.ok_or_else(|| ControlError::Io(file, io::Error::other("bad format")))
     }
 
     /// The write end of `supervise/control`: poll(2) reports an error on it as soon as the runsv that reads it has ended.
@@ -335,12 +350,25 @@ impl ServiceDir {
     /// `file`: as it is called in messages.
     fn open_fifo(&self, file: &'static str) -> Result<File, ControlError> {
         let name = file.strip_prefix("supervise/").unwrap_or(file);
-        open_fifo(&self.supervise().join(name)).map_err(|e| match e.raw_os_error().map(Errno::from_raw) {
+        open_fifo(&self.supervise().join(name)).map_err(|e| self.explain(file, e))
+    }
+
+    fn explain(&self, file: &'static str, e: io::Error) -> ControlError {
+        // runit changes to the directory first: what is wrong with that goes before what is wrong in it.
+        let entered = || std::fs::metadata(self.path.join("."));
+        match e.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR) if !self.exists() => ControlError::Missing(e),
             Some(Errno::ENXIO | Errno::ENOENT) => ControlError::NotRunning(e),
+            Some(Errno::EACCES) if entered().is_err() => ControlError::Missing(e),
             _ => ControlError::Io(file, e),
-        })
+        }
     }
+}
+
+/// Whether the name of a service is taken as it is; else it is relative to [`services`].
+pub(crate) fn is_path(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/')
 }
 
 /// The directory that service names are relative to.

@@ -106,9 +106,19 @@ impl Files {
         Ok(())
     }
 
+    /// Where the instance record is.
+    pub(crate) fn instance(&self) -> PathBuf {
+        self.path.join("instance")
+    }
+
+    /// A child has written the record.
+    pub(crate) fn instance_is(&mut self, text: String) {
+        self.instance = Some(text);
+    }
+
     /// Nothing is left to be taken over.
     pub(crate) fn remove_instance(&self) {
-        let _ = fs::remove_file(self.path.join("instance"));
+        let _ = fs::remove_file(self.instance());
     }
 
     /// All of the new content or all of the old: `FILE.new`, then rename.

@@ -27,7 +27,8 @@ pub(crate) type Slot = usize;
 /// The set.
 pub(crate) struct Host {
     shared: Rc<Shared>,
-    services: Vec<Option<Supervised>>,
+    /// Boxed: a set that grows moves pointers only.
+    services: Vec<Option<Box<Supervised>>>,
 }
 
 /// A service and its log.
@@ -35,7 +36,7 @@ struct Supervised {
     /// Its directory; `None`: the process is in it for good.
     dir: Option<OwnedFd>,
     main: Unit,
-    log: Option<Unit>,
+    log: Option<Box<Unit>>,
 }
 
 impl Host {
@@ -52,8 +53,8 @@ impl Host {
         let mut service = Supervised::open(&self.shared, slot, dir, name)?;
         service.units().for_each(|unit| unit.handle(Event::Tick));
         match self.services.get_mut(slot) {
-            Some(place) => *place = Some(service),
-            None => self.services.push(Some(service)),
+            Some(place) => *place = Some(Box::new(service)),
+            None => self.services.push(Some(Box::new(service))),
         }
         Ok(slot)
     }
@@ -69,8 +70,8 @@ impl Host {
 
     /// When [`Host::tick`] is due, CLOCK_BOOTTIME.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let units = self.services.iter().flatten().flat_map(|s| s.log.iter().chain([&s.main]));
-        units.filter_map(|unit| unit.service.deadline()).min()
+        let units = self.services.iter().flatten().flat_map(|s| s.log.as_deref().into_iter().chain([&s.main]));
+        units.filter_map(Unit::deadline).min()
     }
 
     /// Deals with what has come on the descriptors of services.
@@ -78,7 +79,7 @@ impl Host {
         for (token, source) in self.shared.ready() {
             let (slot, is_log) = (usize::try_from(token >> 1).unwrap_or(usize::MAX), token & 1 == 1);
             if let Some(service) = self.enter(slot)
-                && let Some(unit) = if is_log { service.log.as_mut() } else { Some(&mut service.main) }
+                && let Some(unit) = if is_log { service.log.as_deref_mut() } else { Some(&mut service.main) }
             {
                 unit.came(source);
             }
@@ -89,8 +90,8 @@ impl Host {
     pub(crate) fn tick(&mut self, now: Duration) {
         let due = |unit: &Unit| unit.service.deadline().is_some_and(|at| at <= now);
         for slot in 0..self.services.len() {
-            let is_due = |s: &Supervised| due(&s.main) || s.log.as_ref().is_some_and(due);
-            if self.services.get(slot).and_then(Option::as_ref).is_some_and(is_due)
+            let is_due = |s: &Supervised| due(&s.main) || s.log.as_deref().is_some_and(due);
+            if self.services.get(slot).and_then(Option::as_deref).is_some_and(is_due)
                 && let Some(service) = self.enter(slot)
             {
                 service.units().filter(|unit| due(unit)).for_each(|unit| unit.handle(Event::Tick));
@@ -101,7 +102,7 @@ impl Host {
     /// A child has ended; false when it is none of these services'.
     pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) -> bool {
         let has = |s: &Supervised| s.main.is_child(pid) || s.log.as_ref().is_some_and(|log| log.is_child(pid));
-        let Some(slot) = self.services.iter().position(|s| s.as_ref().is_some_and(has)) else { return false };
+        let Some(slot) = self.services.iter().position(|s| s.as_deref().is_some_and(has)) else { return false };
         let unit = self.enter(slot).and_then(|service| service.units().find(|unit| unit.is_child(pid)));
         unit.map(|unit| unit.reaped(pid, exit)).is_some()
     }
@@ -122,9 +123,9 @@ impl Host {
         let mut ended = Vec::new();
         for slot in 0..self.services.len() {
             let busy = |s: &Supervised| {
-                s.main.is_dirty() || s.main.service.done() || s.log.as_ref().is_some_and(Unit::is_dirty)
+                s.main.is_dirty() || s.main.service.done() || s.log.as_deref().is_some_and(Unit::is_dirty)
             };
-            if !self.services.get(slot).and_then(Option::as_ref).is_some_and(busy) {
+            if !self.services.get(slot).and_then(Option::as_deref).is_some_and(busy) {
                 continue;
             }
             let Some(service) = self.enter(slot) else { continue };
@@ -145,7 +146,7 @@ impl Host {
 
     /// The service, with its directory as the working directory.
     fn enter(&mut self, slot: Slot) -> Option<&mut Supervised> {
-        let service = self.services.get_mut(slot)?.as_mut()?;
+        let service = self.services.get_mut(slot)?.as_deref_mut()?;
         if let Some(dir) = &service.dir
             && let Err(e) = fchdir(dir)
         {
@@ -162,7 +163,7 @@ impl Supervised {
         let token = (slot as u64) << 1;
         let mut main = Unit::open(shared, token, &name, Role::Main)?;
         let mut log = match fs::metadata("log") {
-            Ok(found) if found.is_dir() => Some(Unit::open(shared, token | 1, &name, Role::Log)?),
+            Ok(found) if found.is_dir() => Some(Box::new(Unit::open(shared, token | 1, &name, Role::Log)?)),
             Ok(_) => {
                 main.warn("./log: not a directory.");
                 None
@@ -173,7 +174,7 @@ impl Supervised {
                 None
             }
         };
-        if let Some(log) = &mut log {
+        if let Some(log) = log.as_deref_mut() {
             wire(&mut main, log)?;
         }
         let mut service = Supervised { dir, main, log };
@@ -183,12 +184,12 @@ impl Supervised {
 
     fn units(&mut self) -> impl Iterator<Item = &mut Unit> {
         // The log first: it shall be there when the service speaks.
-        self.log.iter_mut().chain([&mut self.main])
+        self.log.as_deref_mut().into_iter().chain([&mut self.main])
     }
 
     /// When the service has exited for good its end of the pipe is closed; the log ends by end of file, never by a signal.
     fn end_log(&mut self) {
-        if let Some(log) = self.log.as_mut().filter(|_| self.main.service.done())
+        if let Some(log) = self.log.as_deref_mut().filter(|_| self.main.service.done())
             && self.main.wiring.stdout.take().is_some()
         {
             log.wiring.stdin = None;

@@ -1,25 +1,28 @@
 //! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that follows one that was killed
 //! -9 finds the daemon it left behind, and adopts it instead of starting a second one; sv shows the rest.
 //!
-//! One line of words `KEY=VALUE`, in any order, unknown ones to be passed over: `state` down, run or finish; `pid`, and
+//! One line of words `KEY=VALUE`, in any order, unknown ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and
 //! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
 //! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
 //! that it is ready, in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
 //! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::control::RunState;
+use crate::control::{RunState, Want};
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
     /// What ran when it was written.
     pub(crate) state: RunState,
+    /// What is wanted. The status says it too, but is written later.
+    pub(crate) want: Want,
     /// Its process id; 0 when down.
     pub(crate) pid: u32,
     /// Start of the process in clock ticks since boot.
@@ -40,15 +43,25 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) fn render(&self) -> String {
+        let mut text = self.render_for_child().into_bytes();
+        // Into memory it does not fail.
+        let _ = own_words(&mut text, self.pid, self.starttime);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// All but [`own_words`].
+    pub(crate) fn render_for_child(&self) -> String {
         let state = match self.state {
             RunState::Down => "down",
             RunState::Run => "run",
             RunState::Finish => "finish",
         };
-        let mut text = format!("state={state} boot={}", self.boot);
+        let want = match self.want {
+            Want::Up => "u",
+            Want::Down => "d",
+        };
+        let mut text = format!("state={state} want={want} boot={}", self.boot);
         let numbers = [
-            ("pid", u64::from(self.pid)),
-            ("start", self.starttime),
             ("pipe", self.pipe),
             ("since", millis(self.since)),
             ("ready", self.ready.map_or(0, millis)),
@@ -60,7 +73,6 @@ impl Instance {
         if let Some((code, status)) = self.exit {
             text.push_str(&format!(" exit={code},{status}"));
         }
-        text.push('\n');
         text
     }
 
@@ -75,6 +87,11 @@ impl Instance {
             "finish" => RunState::Finish,
             _ => return None,
         };
+        let want = match value("want")? {
+            "u" => Want::Up,
+            "d" => Want::Down,
+            _ => return None,
+        };
         let exit = match value("exit") {
             Some(text) => {
                 let (code, status) = text.split_once(',')?;
@@ -84,6 +101,7 @@ impl Instance {
         };
         Some(Instance {
             state,
+            want,
             pid: u32::try_from(number("pid")?).ok()?,
             starttime: number("start")?,
             boot: value("boot")?.to_owned(),
@@ -108,13 +126,18 @@ impl Instance {
     }
 }
 
+/// The end of a record: what only the process itself knows, before anybody else knows of it. Allocates nothing of its own.
+pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::Result<()> {
+    if pid == 0 { out.write_all(b"\n") } else { writeln!(out, " pid={pid} start={starttime}") }
+}
+
 /// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie.
 pub(crate) fn starttime(pid: u32) -> Option<u64> {
     parse_starttime(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// proc(5): field 2 is the name in parentheses, and may hold anything; field 3 the state; field 22 the start time.
-fn parse_starttime(stat: &str) -> Option<u64> {
+pub(crate) fn parse_starttime(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     if matches!(fields.next()?, "Z" | "X" | "x") {
@@ -146,6 +169,7 @@ mod tests {
     fn record() -> Instance {
         Instance {
             state: RunState::Finish,
+            want: Want::Up,
             pid: 7,
             starttime: 99,
             boot: "b/1".into(),
@@ -160,7 +184,7 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_a_torn_one_does_not() {
         let one = record();
-        assert_eq!(one.render(), "state=finish boot=b/1 pid=7 start=99 pipe=5 since=1234 deaths=3 exit=-1,9\n");
+        assert_eq!(one.render(), "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 exit=-1,9 pid=7 start=99\n");
         assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
         let text = one.render();
         for cut in 0..text.len() {
@@ -173,13 +197,13 @@ mod tests {
     #[test]
     fn what_is_unknown_is_passed_over_and_what_is_wrong_is_not() {
         let down = Instance { state: RunState::Down, pid: 0, starttime: 0, pipe: 0, deaths: 0, exit: None, ..record() };
-        assert_eq!(Instance::parse("new=1 state=down boot=b/1 since=1234\n"), Some(down));
+        assert_eq!(Instance::parse("new=1 state=down want=u boot=b/1 since=1234\n"), Some(down));
         for text in [
-            "state=up boot=b\n",
+            "state=up want=u boot=b\n",
             "boot=b\n",
             "state=down\n",
-            "state=run boot=b pid=x\n",
-            "state=run boot=b exit=1\n",
+            "state=run want=u boot=b pid=x\n",
+            "state=run want=u boot=b exit=1\n",
             "\n",
         ] {
             assert_eq!(Instance::parse(text), None, "{text:?}");

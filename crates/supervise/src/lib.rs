@@ -22,6 +22,7 @@ mod scan;
 pub mod service;
 mod settings;
 mod shared;
+mod spawn;
 pub mod sv;
 pub mod svlogd;
 mod sys;

@@ -6,26 +6,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::process::Command;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::O_NONBLOCK;
 use nix::unistd::pipe2;
 
-use crate::sys;
-
-/// Held until the child has started, so that its descriptor's number stays what it is.
-pub(crate) struct Passed {
-    _write: OwnedFd,
-    _place: Option<OwnedFd>,
-}
-
-/// A pipe whose write end the child gets as descriptor `number`; the read end never blocks.
-pub(crate) fn pass(process: &mut Command, number: i32) -> io::Result<(File, Passed)> {
+/// A pipe: the read end, which never blocks, and what the child gets.
+pub(crate) fn pipe() -> io::Result<(File, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let place = sys::pass_descriptor(process, &write, number)?;
-    Ok((File::from(read), Passed { _write: write, _place: place }))
+    Ok((File::from(read), write))
 }
 
 /// The read end of that pipe, again, while process `pid` still has the other.

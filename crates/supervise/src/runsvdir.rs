@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,9 +108,13 @@ struct Scanner {
     /// Control fifos of the runsvs that are not ours: poll(2) tells when one has ended.
     others: HashMap<Ident, File>,
     log: Option<Log>,
+    /// What was last said about services that could not be started.
+    refused: HashMap<Ident, String>,
     /// The last complaint about the directory: said once.
     complaint: Option<String>,
     rescan_at: Option<Duration>,
+    /// The kernel does not tell of changes, and that has been said.
+    blind: bool,
 }
 
 /// The readproctitle log.
@@ -140,8 +144,10 @@ impl Scanner {
             watch: None,
             others: HashMap::new(),
             log: None,
+            refused: HashMap::new(),
             complaint: None,
             rescan_at: None,
+            blind: false,
         };
         scanner.log = log.and_then(|text| scanner.open_log(text));
         Ok(scanner)
@@ -310,16 +316,24 @@ impl Scanner {
         self.go_home();
         // The runsv of a runsvdir that was killed lives on, and holds the lock: another would only complain, again and
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
-        let dir = self.dir.join(name);
-        if let Ok(control) = ServiceDir::at(&dir).open_control() {
+        let other = ServiceDir::at(&self.dir.join(name));
+        let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
+        if let Some(control) = other.open_control().ok().filter(is_fifo) {
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));
             self.others.insert(ident, control);
             return Event::Occupied(ident);
         }
         match self.runners.start(&self.dir, name) {
-            Ok(id) => Event::Started(ident, id),
+            Ok(id) => {
+                self.refused.remove(&ident);
+                Event::Started(ident, id)
+            }
             Err(text) => {
-                self.warn(&text);
+                // Said once, not at every try.
+                if self.refused.get(&ident) != Some(&text) {
+                    self.warn(&text);
+                    self.refused.insert(ident, text);
+                }
                 Event::StartFailed(ident)
             }
         }
@@ -340,8 +354,15 @@ impl Scanner {
         let watching = Watch::renew(&mut self.watch, &self.dir);
         let listing = self.list();
         self.rescan_at = (!watching || listing.is_err()).then(|| sys::now() + SLOW_RESCAN);
+        // A directory that is not there is complained of below.
+        let blind = !watching && listing.is_ok();
+        if blind && !self.blind {
+            self.warn("unable to watch the directory for changes: looking every five seconds");
+        }
+        self.blind = blind;
         match listing {
             Ok(entries) => {
+                self.refused.retain(|ident, _| entries.iter().any(|entry| entry.ident == *ident));
                 self.complaint = None;
                 self.handle(Event::Listing(entries));
             }

@@ -15,6 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a new directory without an executable ./run is given to get one, before runsv says what it thinks of it.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// So many are started before anything else is looked at: with a thousand of them, the first shall not wait for the last.
+const STARTS_AT_ONCE: usize = 16;
+
 /// Device, inode and time of birth, where the file system has it: what makes a service itself. A directory that is removed and
 /// made again may get the same inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +97,8 @@ impl Scan {
     /// Takes one event. `now` is CLOCK_BOOTTIME.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
+        // An answer to a start is not the time for the next ones.
+        let answer = matches!(event, Event::Started(..) | Event::StartFailed(_) | Event::Occupied(_));
         match event {
             Event::Listing(entries) => self.listing(now, entries, &mut out),
             Event::Started(ident, pid) => {
@@ -105,7 +110,11 @@ impl Scan {
             Event::Ended { pid, told } => self.ended(now, pid, told),
             Event::Tick => {}
         }
+        let mut starts = if answer { STARTS_AT_ONCE } else { 0 };
         for child in &mut self.children {
+            if starts == STARTS_AT_ONCE {
+                break;
+            }
             let pause = match child.state {
                 State::Fresh { until } if now >= until => Duration::ZERO,
                 State::Waiting { until, pause } if now >= until => pause,
@@ -117,6 +126,7 @@ impl Scan {
                     continue;
                 }
             };
+            starts += 1;
             child.state = State::Starting { pause };
             out.push(Action::Start(child.ident, child.name.clone()));
         }
@@ -335,6 +345,16 @@ mod tests {
         assert_eq!(list(&mut scan, secs(1), &[entry("a", 1)]), [Action::Start(id(1), "a".into())]);
         assert_eq!(other.step(secs(2), Event::Tick), [Action::Start(id(1), "a".into())]);
         assert_eq!(other.fresh().count(), 0);
+    }
+
+    #[test]
+    fn many_are_started_in_turns() {
+        let mut scan = Scan::default();
+        let entries: Vec<Entry> = (0..40).map(|n| entry(&n.to_string(), n)).collect();
+        let turns = [list(&mut scan, secs(1), &entries).len(), scan.step(secs(1), Event::Tick).len()];
+        assert_eq!((turns, scan.deadline()), ([16, 16], Some(secs(1))));
+        assert_eq!(scan.step(secs(1), Event::Tick).len(), 8);
+        assert_eq!((scan.step(secs(1), Event::Tick), scan.deadline()), (vec![], None));
     }
 
     #[test]

@@ -10,9 +10,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::control::{Command, RunState, Want};
+use crate::control::{Command, Want};
 
+mod backoff;
+mod report;
 mod terms;
+use backoff::{Backoff, End};
 pub use terms::{
     Action, EXEC_FAILED_MOST, Event, Exit, Found, LEAST_DELAY, PERMANENT_FAILURE, Role, Settings, THROTTLE,
 };
@@ -26,6 +29,16 @@ struct Life {
     asked: bool,
     /// It could be executed at all.
     executed: bool,
+}
+
+impl Life {
+    fn end(self, now: Duration) -> End {
+        match (self.asked, self.executed) {
+            (true, _) => End::Asked,
+            (false, true) => End::After(now.saturating_sub(self.started)),
+            (false, false) => End::NotExecuted,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +102,7 @@ pub struct Service {
     /// Log: the pipe has ended, it must not be started again.
     input_ended: bool,
     settings: Settings,
-    /// The last pause after an end that came too soon.
-    pause: Option<Duration>,
-    /// The last pause after a ./run that could not be executed.
-    exec_pause: Option<Duration>,
+    backoff: Backoff,
     ready: bool,
     deaths: u64,
     last_exit: Option<Exit>,
@@ -117,8 +127,7 @@ impl Service {
             queue,
             input_ended: false,
             settings: Settings::default(),
-            pause: None,
-            exec_pause: None,
+            backoff: Backoff::default(),
             ready: false,
             deaths: 0,
             last_exit: None,
@@ -182,88 +191,11 @@ impl Service {
         }
     }
 
-    /// For the status: what runs, and its process id.
-    pub fn running(&self) -> (RunState, Option<u32>) {
-        match self.state {
-            State::Down { .. } | State::Preparing | State::Starting | State::Done => (RunState::Down, None),
-            State::Running { pid, .. } => (RunState::Run, Some(pid)),
-            State::Ended { .. } | State::Finishing { .. } => (RunState::Finish, None),
-            State::Finish { pid, .. } => (RunState::Finish, Some(pid)),
-        }
-    }
-
-    /// For the status: exit is written as down.
-    pub fn want(&self) -> Want {
-        match self.goal {
-            Goal::Up => Want::Up,
-            Goal::Down | Goal::Exit => Want::Down,
-        }
-    }
-
-    /// For the status: STOP was sent and no CONT since.
-    pub fn paused(&self) -> bool {
-        self.paused
-    }
-
-    /// For the status: TERM was sent to what runs.
-    pub fn got_term(&self) -> bool {
-        self.got_term
-    }
-
-    /// The running ./run has said that it is ready.
-    pub fn ready(&self) -> bool {
-        self.ready
-    }
-
-    /// How often ./run ended without having been told to.
-    pub fn deaths(&self) -> u64 {
-        self.deaths
-    }
-
-    /// How ./run ended last.
-    pub fn last_exit(&self) -> Option<Exit> {
-        self.last_exit
-    }
-
-    /// It has ended for good.
-    pub fn done(&self) -> bool {
-        self.state == State::Done
-    }
-
-    /// Commands that wait for a control script. The shell leaves bytes in the fifo when there are many.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// The text of supervise/stat, with its newline.
-    pub fn stat(&self) -> String {
-        let (state, _) = self.running();
-        let mut text = String::from(match state {
-            RunState::Down => "down",
-            RunState::Run => "run",
-            RunState::Finish => "finish",
-        });
-        if self.paused {
-            text.push_str(", paused");
-        }
-        if self.got_term {
-            text.push_str(", got TERM");
-        }
-        match (state, self.goal) {
-            (RunState::Down, _) | (RunState::Run | RunState::Finish, Goal::Up) => {}
-            (RunState::Run | RunState::Finish, Goal::Down) => text.push_str(", want down"),
-            (RunState::Run | RunState::Finish, Goal::Exit) => text.push_str(", want exit"),
-        }
-        text.push('\n');
-        text
-    }
-
     fn started(&mut self, now: Duration, pid: u32, out: &mut Vec<Action>) {
         match self.state {
             State::Starting => {
                 self.state =
                     State::Running { pid, life: Life { started: now, asked: false, executed: true }, kill_at: None };
-                self.exec_pause = None;
                 out.push(Action::Stamp);
             }
             State::Finishing { life, .. } => {
@@ -287,8 +219,6 @@ impl Service {
             State::Starting => {
                 (self.paused, self.got_term) = (false, false);
                 out.push(Action::Stamp);
-                // Twice as long each time; see `pause_after`.
-                self.exec_pause = Some(self.exec_pause.map_or(THROTTLE, |last| (last * 2).min(EXEC_FAILED_MOST)));
                 self.run_ended(now, Exit::Code(111), Life { started: now, asked: false, executed: false }, out);
             }
             State::Finishing { life, .. } => self.go_down(now, life, out),
@@ -369,36 +299,11 @@ impl Service {
     fn go_down(&mut self, now: Duration, life: Life, out: &mut Vec<Action>) {
         self.got_term = false;
         let start_at = match self.goal {
-            Goal::Up => self.pause_after(now, life).map(|pause| now + pause),
+            Goal::Up => self.backoff.pause(&self.settings, life.end(now)).map(|pause| now + pause),
             Goal::Down | Goal::Exit => None,
         };
         self.state = State::Down { start_at };
         out.extend([Action::Stamp, Action::Save]);
-    }
-
-    /// How long to wait before the next start. The pause grows while ends come sooner than a second, or than the pause before
-    /// took: a run that lived longer is healthy, and the next pause is the first one again.
-    fn pause_after(&mut self, now: Duration, life: Life) -> Option<Duration> {
-        if life.asked {
-            self.pause = None;
-            return None;
-        }
-        if !life.executed && self.settings.restart_delay.is_none() && self.settings.restart_max_delay.is_none() {
-            return self.exec_pause;
-        }
-        let lived = now.saturating_sub(life.started);
-        let healthy = life.executed && lived >= self.pause.map_or(THROTTLE, |pause| pause.max(THROTTLE));
-        let (first, always) = match self.settings.restart_delay {
-            Some(delay) => (delay.max(LEAST_DELAY), true),
-            // runsv(8): the second is for a process that ended within a second.
-            None => (THROTTLE, false),
-        };
-        let most = self.settings.restart_max_delay.unwrap_or(first).max(first);
-        self.pause = match self.pause {
-            Some(last) if !healthy => Some((last * 2).clamp(first, most)),
-            Some(_) | None => (always || !healthy).then_some(first),
-        };
-        self.pause
     }
 
     fn is_ready(&mut self, out: &mut Vec<Action>) {

@@ -1,6 +1,7 @@
 //! The machine against its table, against stories, and against random sequences.
 
 use super::*;
+use crate::control::RunState;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -375,44 +376,6 @@ fn a_signal_never_goes_to_a_process_that_came_after_the_script_was_started() {
     assert_eq!(words(&service.step(LATER, ENDED)), "save");
     assert_eq!(words(&service.step(LATER, Event::Control { handled: false })), "finish(0,0)");
     assert_eq!(words(&service.step(LATER, Event::NoFinish)), "stamp save control/u");
-}
-
-/// Lets it end by itself after each of these lives, and notes the pauses in milliseconds; 0: at once.
-fn pauses(settings: Settings, lives: &[u64]) -> Vec<u64> {
-    let mut shell = Shell::new(Want::Down);
-    shell.tell(Event::Settings(settings));
-    shell.tell(command('u'));
-    let mut found = Vec::new();
-    for life in lives {
-        shell.after(ms(*life)).tell(ENDED);
-        let pause = shell.service.deadline().map_or(Duration::ZERO, |at| at - shell.now);
-        found.push(u64::try_from(pause.as_millis()).unwrap());
-        shell.after(pause).tell(Event::Tick);
-        assert_eq!(shell.service.running().0, RunState::Run);
-    }
-    found
-}
-
-#[test]
-fn pauses_grow_with_ends_that_come_too_soon_and_begin_again_after_a_healthy_run() {
-    let with = |first: Option<u64>, most: Option<u64>| Settings {
-        restart_delay: first.map(ms),
-        restart_max_delay: most.map(ms),
-        ..Settings::default()
-    };
-    // runit's second, whatever went before.
-    assert_eq!(pauses(with(None, None), &[0, 999, 1000, 10, 5000]), [1000, 1000, 0, 1000, 0]);
-    // Only the most is given: from the second on.
-    assert_eq!(pauses(with(None, Some(3000)), &[0, 0, 0, 0, 1000, 3000, 0]), [1000, 2000, 3000, 3000, 3000, 0, 1000]);
-    // A delay is kept however long it lived.
-    assert_eq!(pauses(with(Some(200), None), &[0, 0, 5000]), [200, 200, 200]);
-    assert_eq!(
-        pauses(with(Some(200), Some(1500)), &[0, 0, 0, 0, 0, 1499, 1500]),
-        [200, 400, 800, 1500, 1500, 1500, 200]
-    );
-    // No delay at all does not spin.
-    assert_eq!(pauses(with(Some(0), Some(100)), &[0, 0, 0, 0, 0, 0]), [10, 20, 40, 80, 100, 100]);
-    assert_eq!(pauses(with(Some(500), Some(100)), &[0, 0]), [500, 500]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::control::error_text;
@@ -34,21 +35,34 @@ pub(crate) struct Extras {
     pub(crate) complaints: Vec<String>,
 }
 
-/// Reads the files in `dir`. One that cannot be read or understood counts as absent, and is complained of.
-pub(crate) fn read(dir: &Path) -> Extras {
-    Extras::from(|name| {
+/// Reads the files in `dir`. One that cannot be read or understood counts as absent, and is complained of. An error says that
+/// descriptors or memory are short: another try later may work.
+pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
+    let mut short = None;
+    let extras = Extras::from(|name| {
         let text = fs::read(dir.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         match text {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => Err(error_text(&e)),
+            Err(e) => {
+                let why = error_text(&e);
+                short = Some(e).filter(is_shortage).or(short.take());
+                Err(why)
+            }
             Ok(text) => Ok(Some(text)),
         }
-    })
+    });
+    short.map_or(Ok(extras), Err)
+}
+
+/// Processes, memory or descriptors are short.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE))
 }
 
 impl Extras {
     /// `file` gives the text of a file, `None` when there is none, or says why it cannot be read.
-    fn from(file: impl Fn(&str) -> Result<Option<String>, String>) -> Extras {
+    fn from(mut file: impl FnMut(&str) -> Result<Option<String>, String>) -> Extras {
         let mut extras = Extras::default();
         let mut complaints = Vec::new();
         let mut get = |name: &str| {

@@ -4,8 +4,6 @@
 //! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
 //! and unit.rs.
 
-use std::cell::RefCell;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -28,8 +26,6 @@ pub(crate) enum Source {
 
 /// The lowest bits of a token say which source.
 const SOURCE_BITS: u32 = 2;
-/// Descriptors kept free below the limit that children get: two for a pipe's ends and two for std's own pipe, and spare.
-const RESERVED: usize = 6;
 
 /// The common things.
 pub(crate) struct Shared {
@@ -37,15 +33,7 @@ pub(crate) struct Shared {
     boot: String,
     hosting: bool,
     sessions: bool,
-    limit: Option<Limit>,
-}
-
-/// The limit of open descriptors was raised for us; children get what we were given.
-struct Limit {
-    given: u64,
-    raised: u64,
-    hard: u64,
-    reserve: RefCell<Vec<File>>,
+    limit: Option<(u64, u64)>,
 }
 
 impl Shared {
@@ -60,7 +48,6 @@ impl Shared {
     pub(crate) fn hosting(sessions: bool) -> Result<Shared, Errno> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|(soft, hard)| soft < hard);
         let limit = limit.filter(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, *hard, *hard).is_ok());
-        let limit = limit.map(|(given, hard)| Limit { given, raised: hard, hard, reserve: RefCell::new(reserve()) });
         Ok(Shared { hosting: true, sessions, limit, ..Shared::new()? })
     }
 
@@ -112,29 +99,10 @@ impl Shared {
         found
     }
 
-    /// While the result lives, what is started gets the limit of open descriptors that we were given.
-    pub(crate) fn given_limit(&self) -> Option<Given<'_>> {
-        let limit = self.limit.as_ref()?;
-        // The lowest numbers become free: what the child is given must lie below its limit.
-        limit.reserve.borrow_mut().clear();
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.given, limit.hard);
-        Some(Given(limit))
+    /// The limit of open descriptors that we were given, where ours is another: soft, hard.
+    pub(crate) fn given_limit(&self) -> Option<(u64, u64)> {
+        self.limit
     }
-}
-
-/// See [`Shared::given_limit`].
-pub(crate) struct Given<'a>(&'a Limit);
-
-impl Drop for Given<'_> {
-    fn drop(&mut self) {
-        let limit = self.0;
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.raised, limit.hard);
-        *limit.reserve.borrow_mut() = reserve();
-    }
-}
-
-fn reserve() -> Vec<File> {
-    (0..RESERVED).map_while(|_| File::open("/").ok()).collect()
 }
 
 fn split(data: u64) -> (u64, Source) {

@@ -1,56 +1,53 @@
 //! sv: reports on services and controls them; `svc` and `svok` by their names.
 //!
-//! What it is: words to letters, and the waiting until the service has really done what it was told. It waits for
-//! changes of supervise/ (inotify) and for the end of runsv (the fifo), and compares with the status read before the
-//! command was sent: no poll, and no "ok" for a state that is older than the command. What it is not: the protocol
-//! (control.rs). Called by people, scripts, and as the LSB interface of an init script.
-#![expect(clippy::disallowed_methods, reason = "runs ./check, shows the age of a state by the wall clock")]
+//! What it is: the command line, and who is told what. A command is compared with the status read before it was sent: no
+//! "ok" for a state that is older than the command. What it is not: the protocol (control.rs), the words (sv/verb.rs), what
+//! is known of a service (sv/facts.rs) and how it is shown (sv/text.rs, table.rs, json.rs), the waiting (sv/wait.rs).
+//! Called by people, scripts, and as the LSB interface of an init script.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::control::{Command, ControlError, RunState, ServiceDir, Status, Tai64n, Want, error_text};
+use crate::control::{Command, ControlError, ServiceDir, error_text, is_path, services};
 use crate::getopt::{Arg, Getopt, Opt, OptError};
-use crate::{EXIT_SYSTEM, EXIT_USAGE, say, sys};
+use crate::{EXIT_USAGE, say, sys};
 
+mod daemontools;
+mod facts;
+mod json;
+mod table;
+mod text;
 mod verb;
+mod wait;
+pub use daemontools::{USAGE_SVC, USAGE_SVOK};
+use daemontools::{svc, svok};
+use facts::{Reader, Report};
+use text::put;
 use verb::{Goal, Order, order};
+use wait::{Look, Target, Watch};
 
-/// What `sv` says when it is used wrongly.
+/// What `sv` says when it is used wrongly: runit's words.
 pub const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
-/// What `svc` says when it is used wrongly.
-pub const USAGE_SVC: &str = "usage: svc [-udopchaitkx12q] service ...\n\n";
-/// What `svok` says when it is used wrongly.
-pub const USAGE_SVOK: &str = "usage: svok service\n\n";
 
 const OPTIONS: &[Opt] = &[
     Opt { key: 'v', long: "", arg: Arg::No },
     Opt { key: 'w', long: "", arg: Arg::Required },
     Opt { key: 'V', long: "", arg: Arg::No },
+    Opt { key: JSON, long: "json", arg: Arg::No },
 ];
+/// It has no letter.
+const JSON: char = '\u{1}';
 
 /// sv(8): how long it waits.
 const WAIT_SECS: u64 = 7;
 /// sv(8): the exit code counts the services that failed, up to this.
 const MAX_FAILED: usize = 99;
-/// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
-const NET: Duration = Duration::from_secs(1);
-/// A ./check that says no is asked again after this, then twice this, up to [`CHECK_MOST`]: nothing tells when it will
-/// say yes. The most is runit's fixed interval.
-const CHECK_FIRST: Duration = Duration::from_millis(10);
-const CHECK_MOST: Duration = Duration::from_millis(420);
-
 /// LSB: "program is not running".
 const LSB_DOWN: u8 = 3;
 /// LSB: "status is unknown".
@@ -87,7 +84,7 @@ fn usage(lsb: Option<&OsStr>) -> u8 {
 /// `lsb`: the name of an init script that is a link to sv; it names the service.
 fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     let mut wait_secs = env::var("SVWAIT").ok().map_or(WAIT_SECS, |text| leading_number(&text));
-    let mut verbose = false;
+    let (mut verbose, mut json) = (false, false);
     let mut getopt = Getopt::new(OPTIONS, args);
     for given in getopt.by_ref() {
         match given {
@@ -99,6 +96,7 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
                 say::error(format_args!(concat!("netsv ", env!("CARGO_PKG_VERSION"), "\n")));
                 return usage(lsb.as_deref());
             }
+            Ok((JSON, _)) => json = true,
             Ok(_) => verbose = true,
             Err(e) => {
                 match e {
@@ -118,12 +116,28 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     if lsb.is_none() {
         names.extend(operands);
     }
-    let Some(order) = order(&word.to_string_lossy(), verbose).filter(|_| !names.is_empty()) else {
+    let Some(order) = order(&word.to_string_lossy(), verbose) else { return usage(lsb.as_deref()) };
+    let reports = order.goal == Goal::Report;
+    if !reports && (json || names.is_empty()) {
         return usage(lsb.as_deref());
-    };
-    let mut run = Run { lsb: lsb.is_some(), failed: 0, lsb_code: 0 };
-    run.obey(order, Duration::from_secs(wait_secs), names);
-    if run.lsb { run.lsb_code } else { u8::try_from(run.failed.min(MAX_FAILED)).unwrap_or(99) }
+    }
+    if names.is_empty() {
+        names = match facts::names(&services()) {
+            Ok(names) => names,
+            Err(e) => {
+                say::error(format_args!("sv: fatal: unable to read {}: {}\n", services().display(), error_text(&e)));
+                return EXIT_USAGE;
+            }
+        };
+    }
+    let mut run = Run::default();
+    if reports {
+        run.report(names, Style::new(json));
+    } else {
+        run.obey(&order, Duration::from_secs(wait_secs), names);
+    }
+    run.hint();
+    if lsb.is_some() { run.lsb_code } else { u8::try_from(run.failed.min(MAX_FAILED)).unwrap_or(99) }
 }
 
 /// As strtol(3) reads it: what is no number is 0.
@@ -132,113 +146,152 @@ fn leading_number(text: &str) -> u64 {
     text.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// One service of the command line.
-struct Target {
-    name: String,
-    dir: ServiceDir,
-    /// Its status before the command was sent.
-    before: Status,
-    goal: Goal,
-    /// Tells of the end of runsv.
-    control: File,
-    /// It has ended.
-    gone: bool,
-    check: Check,
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// As runit shows it.
+    Lines,
+    Table {
+        colours: bool,
+    },
+    Json,
 }
 
-/// The state of asking ./check.
-enum Check {
-    /// To be asked when the state is right.
-    Unasked,
-    /// It runs.
-    Asked(Child, Option<OwnedFd>, Duration),
-    /// It said no, or could not be run; the next time is `at`.
-    Refused { at: Duration, pause: Duration },
+impl Style {
+    fn new(json: bool) -> Style {
+        let is = |name: &str, value: &str| env::var_os(name).is_some_and(|v| v == value);
+        // no-color.org: set, and not to nothing.
+        let colours = env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        match json {
+            true => Style::Json,
+            false if !io::stdout().is_terminal() || is("TERM", "dumb") => Style::Lines,
+            false => Style::Table { colours },
+        }
+    }
 }
 
-/// What a look at a service gives.
-enum Look {
-    NotYet,
-    Reached(Status),
-    RunsvGone,
-    Lost(ControlError),
-}
-
+#[derive(Default)]
 struct Run {
-    lsb: bool,
+    reader: Reader,
+    /// What is still to be written.
+    out: Vec<u8>,
     failed: usize,
     lsb_code: u8,
+    /// A service is not there, or without a runsv.
+    unsupervised: bool,
+    /// Its files may not be opened.
+    denied: bool,
 }
 
 impl Run {
-    fn obey(&mut self, order: Order, wait: Duration, names: Vec<OsString>) {
-        let mut targets = Vec::new();
-        for name in names {
-            let dir = ServiceDir::resolve(&name);
-            let name = name.to_string_lossy().into_owned();
-            match order.goal {
-                Goal::Report => self.report(&name, &dir),
-                goal => targets.extend(self.send(name, dir, &order.letters, goal)),
-            }
-        }
-        if order.wait {
-            self.wait_for(targets, &order, wait);
-        }
-    }
-
     fn fail(&mut self) {
         self.failed += 1;
         self.lsb_code = self.lsb_code.max(1);
     }
 
-    fn complain(&mut self, name: &str, error: &ControlError) {
-        say::out(&format!("{}{name}: {error}\n", severity(error)));
+    fn failed_by(&mut self, error: &ControlError) {
+        let errno = match error {
+            ControlError::Missing(e) | ControlError::NotRunning(e) | ControlError::Io(_, e) => e.raw_os_error(),
+            ControlError::Full => None,
+        };
+        let denied = errno == Some(Errno::EACCES as i32);
+        self.denied |= denied;
+        self.unsupervised |= !denied && matches!(error, ControlError::Missing(_) | ControlError::NotRunning(_));
         self.fail();
     }
 
-    fn report(&mut self, name: &str, dir: &ServiceDir) {
-        let status = match dir.check_running().and_then(|()| dir.status()) {
-            Ok(status) => status,
-            Err(e) => {
-                self.complain(name, &e);
-                self.lsb_code = LSB_UNKNOWN;
-                return;
-            }
-        };
-        let mut line = describe(name, &status, dir.path());
-        let log = ServiceDir::at(&dir.path().join("log"));
-        if log.exists() {
-            line.push_str("; ");
-            match log.check_running().and_then(|()| log.status()) {
-                Ok(status) => line.push_str(&describe("log", &status, log.path())),
-                Err(e) => line.push_str(&format!("{}{name}: {e}", severity(&e))),
-            }
-        }
-        say::out(&format!("{line}\n"));
-        // LSB: a finish script that runs is still the service being there.
-        if status.pid.is_none() {
-            self.lsb_code = LSB_DOWN;
+    fn complain(&mut self, name: &OsStr, error: &ControlError) {
+        text::error(&mut self.out, name, error);
+        self.failed_by(error);
+    }
+
+    /// A line: `WORD: STATE`, or what there is to say instead.
+    fn tell(&mut self, parts: &[&[u8]]) {
+        put(&mut self.out, parts);
+        self.out.push(b'\n');
+    }
+
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            let mut stdout = io::stdout().lock();
+            // Nobody reads any more: there is nobody to tell.
+            let _ = stdout.write_all(&self.out).and_then(|()| stdout.flush());
+            self.out.clear();
         }
     }
 
-    /// Sends the letters; the target to wait for, if there is anything to wait for.
-    fn send(&mut self, name: String, dir: ServiceDir, letters: &[Command], goal: Goal) -> Option<Target> {
+    /// All in one write.
+    fn report(&mut self, names: Vec<OsString>, style: Style) {
+        // From within, as runit does it, when nothing is relative to where we are.
+        let within = names.iter().all(|name| !name.is_empty() && !is_path(name));
+        let within = within && env::set_current_dir(services()).is_ok();
+        let reports: Vec<Report> = names.iter().map(|name| self.reader.report(name, within)).collect();
+        for report in &reports {
+            match &report.main {
+                Err(e) => {
+                    self.failed_by(e);
+                    self.lsb_code = LSB_UNKNOWN;
+                }
+                // LSB: a finish script that runs is still the service being there.
+                Ok(facts) if facts.status.pid.is_none() => self.lsb_code = LSB_DOWN,
+                Ok(_) => {}
+            }
+        }
+        self.show(&reports, style);
+        self.flush();
+    }
+
+    fn show(&mut self, reports: &[Report], style: Style) {
+        match style {
+            Style::Lines => reports.iter().for_each(|report| text::report(&mut self.out, report)),
+            Style::Table { colours } => self.out.extend(table::render(reports, colours).into_bytes()),
+            Style::Json => self.out.extend(json::array(reports).into_bytes()),
+        }
+    }
+
+    /// For a person, what to do: runit's texts are kept as they are, for scripts.
+    fn hint(&self) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        if self.unsupervised {
+            say::error(format_args!("sv: is runsvdir running? SVDIR is {}\n", services().display()));
+        }
+        if self.denied {
+            say::error(format_args!("sv: are you root? the files of a service are its owner's alone\n"));
+        }
+    }
+
+    fn obey(&mut self, order: &Order, wait: Duration, names: Vec<OsString>) {
+        let mut held = if order.wait { wait::descriptors(names.len()) } else { 0 };
+        let mut targets = Vec::new();
+        for name in names {
+            targets.extend(self.send(name, order, held > 0));
+            held = held.saturating_sub(1);
+        }
+        self.flush();
+        if order.wait {
+            self.wait_for(targets, order, wait);
+        }
+    }
+
+    /// Sends the letters; the target to wait for, if there is anything to wait for. `hold`: be told when its runsv ends.
+    fn send(&mut self, name: OsString, order: &Order, hold: bool) -> Option<Target> {
+        let dir = ServiceDir::resolve(&name);
         let sent = (|| {
-            // Opened before the command, so that the end of runsv cannot be missed.
             dir.check_running()?;
-            let control = dir.open_control()?;
+            // Opened before the command, so that the end of runsv cannot be missed.
+            let control = if hold { Some(dir.open_control()?) } else { None };
             let before = dir.status()?;
-            if !verb::superfluous(letters, &before) {
-                dir.send(letters)?;
+            if !verb::superfluous(&order.letters, &before) {
+                dir.send_unchecked(&order.letters)?;
             }
             Ok((before, control))
         })();
         match sent {
-            Ok((before, control)) => {
-                Some(Target { name, dir, before, goal, control, gone: false, check: Check::Unasked })
-            }
-            Err(e) if goal == Goal::Gone && is_gone(&e) => {
-                say::out(&format!("ok: {name}: runsv not running\n"));
+            Ok((before, control)) => Some(Target::new(name, dir, order.goal, before, control)),
+            Err(e) if order.goal == Goal::Gone && text::is_gone(&e) => {
+                self.tell(&[b"ok: ", name.as_bytes(), b": runsv not running"]);
                 None
             }
             Err(e) => {
@@ -249,246 +302,58 @@ impl Run {
     }
 
     fn wait_for(&mut self, mut targets: Vec<Target>, order: &Order, wait: Duration) {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
-        for target in &targets {
-            // Without a watch the net does.
-            let _ = inotify.as_ref().map(|i| i.add_watch(&target.dir.path().join("supervise"), flags));
-        }
+        let mut watch = Watch::new();
         let end = sys::now() + wait;
         loop {
-            let late = sys::now() >= end;
-            targets.retain_mut(|target| self.look(target, order, late));
+            let now = sys::now();
+            let late = now >= end;
+            targets.retain_mut(|target| !(target.take_due(now) || late) || self.look(target, order, late));
+            self.flush();
             if targets.is_empty() {
                 return;
             }
-            sleep(&mut targets, inotify.as_ref(), end);
-            if let Some(inotify) = &inotify {
-                // What it says does not matter: everything is looked at again.
-                let _ = inotify.read_events();
-            }
+            watch.sleep(&mut targets, end);
         }
     }
 
     /// Whether to go on waiting for this one.
     fn look(&mut self, target: &mut Target, order: &Order, late: bool) -> bool {
-        match target.look() {
-            Look::Reached(status) => say::out(&format!("ok: {}\n", describe(&target.name, &status, target.dir.path()))),
+        let name = target.name.clone();
+        match target.look(&self.reader, &mut self.out) {
+            Look::Reached(facts) => {
+                put(&mut self.out, &[b"ok: "]);
+                text::state(&mut self.out, name.as_bytes(), &facts);
+                self.out.push(b'\n');
+            }
             Look::RunsvGone if target.goal == Goal::Gone => {
-                say::out(&format!("ok: {}: runsv not running\n", target.name))
+                self.tell(&[b"ok: ", name.as_bytes(), b": runsv not running"]);
             }
             Look::RunsvGone => {
-                say::out(&format!("fail: {}: runsv not running\n", target.name));
+                self.tell(&[b"fail: ", name.as_bytes(), b": runsv not running"]);
+                self.unsupervised = true;
                 self.fail();
             }
-            Look::Lost(e) => self.complain(&target.name, &e),
-            Look::NotYet if late => {
-                self.expire(target, order);
-            }
+            Look::Lost(e) => self.complain(&name, &e),
+            Look::NotYet if late => self.expire(target, order),
             Look::NotYet => return true,
         }
         false
     }
 
     fn expire(&mut self, target: &mut Target, order: &Order) {
-        let line = match target.dir.status() {
-            Ok(status) => describe(&target.name, &status, target.dir.path()),
-            Err(e) => format!("{}: {e}", target.name),
-        };
-        say::out(&format!("{}: {line}\n", if order.kill { "kill" } else { "timeout" }));
+        put(&mut self.out, &[if order.kill { b"kill: " } else { b"timeout: " }]);
+        match self.reader.facts(&target.dir) {
+            Ok(facts) => text::state(&mut self.out, target.name.as_bytes(), &facts),
+            Err(e) => put(&mut self.out, &[target.name.as_bytes(), b": ", e.to_string().as_bytes()]),
+        }
+        self.out.push(b'\n');
         self.fail();
         if order.kill
             && let Err(e) = target.dir.send(&[Command::Kill])
         {
-            say::out(&format!("{}{}: {e}\n", severity(&e), target.name));
+            text::error(&mut self.out, &target.name, &e);
         }
         target.end_check();
-    }
-}
-
-impl Target {
-    fn look(&mut self) -> Look {
-        if self.gone && self.goal == Goal::Gone {
-            return Look::RunsvGone;
-        }
-        self.gone = false;
-        let status = match self.dir.check_running().and_then(|()| self.dir.status()) {
-            Ok(status) => status,
-            Err(e) if is_gone(&e) => return Look::RunsvGone,
-            Err(e) => return Look::Lost(e),
-        };
-        if !self.goal.reached(&self.before, &status) {
-            self.end_check();
-            return Look::NotYet;
-        }
-        if !self.goal.asks_check(&status) || self.checked() { Look::Reached(status) } else { Look::NotYet }
-    }
-
-    /// Whether ./check says yes, or is not there.
-    fn checked(&mut self) -> bool {
-        let pause = match &mut self.check {
-            Check::Unasked => CHECK_FIRST,
-            Check::Refused { at, .. } if sys::now() < *at => return false,
-            Check::Refused { pause, .. } => *pause,
-            Check::Asked(child, _, pause) => {
-                let pause = *pause;
-                return match child.try_wait() {
-                    Ok(None) => false,
-                    Ok(Some(code)) if code.success() => {
-                        self.check = Check::Unasked;
-                        true
-                    }
-                    Ok(Some(_)) | Err(_) => self.refused(pause),
-                };
-            }
-        };
-        let path = self.dir.path();
-        match File::open(path.join("check")) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return true,
-            Err(e) => {
-                say::out(&format!("warning: {}: unable to open ./check: {}\n", self.name, error_text(&e)));
-                return self.refused(pause);
-            }
-            Ok(_) => {}
-        }
-        match Process::new("./check").current_dir(path).stdout(Stdio::null()).spawn() {
-            Ok(mut child) => {
-                let pidfd = sys::pidfd_open(child.id()).ok();
-                if pidfd.is_none() {
-                    let _ = child.wait();
-                }
-                self.check = Check::Asked(child, pidfd, pause);
-                // Without a pidfd it has ended by now.
-                matches!(self.check, Check::Asked(_, None, _)) && self.checked()
-            }
-            Err(e) => {
-                say::out(&format!("warning: {}: unable to run ./check: {}\n", self.name, error_text(&e)));
-                self.refused(pause)
-            }
-        }
-    }
-
-    fn refused(&mut self, pause: Duration) -> bool {
-        self.check = Check::Refused { at: sys::now() + pause, pause: (pause * 2).min(CHECK_MOST) };
-        false
-    }
-
-    fn end_check(&mut self) {
-        if let Check::Asked(child, _, _) = &mut self.check {
-            let _ = child.kill();
-            let _ = child.wait();
-            self.check = Check::Unasked;
-        }
-    }
-}
-
-/// Until something has changed, or `end`, or the net. Notes who has lost its runsv: another may have come since.
-fn sleep(targets: &mut [Target], inotify: Option<&Inotify>, end: Duration) {
-    let now = sys::now();
-    let mut until = end.min(now + NET);
-    // No events asked for: POLLERR comes unasked when the reader is gone.
-    let controls = targets.iter().map(|target| PollFd::new(target.control.as_fd(), PollFlags::empty()));
-    let mut set: Vec<PollFd> = controls.collect();
-    set.extend(inotify.iter().map(|i| PollFd::new(i.as_fd(), PollFlags::POLLIN)));
-    for target in targets.iter() {
-        match &target.check {
-            Check::Unasked | Check::Asked(_, None, _) => {}
-            Check::Asked(_, Some(pidfd), _) => set.push(PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)),
-            Check::Refused { at, .. } => until = until.min(*at),
-        }
-    }
-    let wait = until.saturating_sub(now) + Duration::from_nanos(999_999);
-    let _ = poll(&mut set, PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
-    let gone: Vec<bool> = set.iter().take(targets.len()).map(|fd| fd.any().unwrap_or(false)).collect();
-    for (target, gone) in targets.iter_mut().zip(gone) {
-        target.gone |= gone;
-    }
-}
-
-fn is_gone(error: &ControlError) -> bool {
-    matches!(error, ControlError::NotRunning(e) if e.raw_os_error() == Some(Errno::ENXIO as i32))
-}
-
-/// runit calls it a failure when it knows that there is no runsv or no service.
-fn severity(error: &ControlError) -> &'static str {
-    match error {
-        ControlError::Missing(_) => "fail: ",
-        ControlError::NotRunning(_) if is_gone(error) => "fail: ",
-        ControlError::NotRunning(_) | ControlError::Full | ControlError::Io(..) => "warning: ",
-    }
-}
-
-/// `run: NAME: (pid N) Ns, normally down, paused, want down, got TERM`
-fn describe(name: &str, status: &Status, dir: &Path) -> String {
-    let state = match status.state {
-        RunState::Down => "down",
-        RunState::Run => "run",
-        RunState::Finish => "finish",
-    };
-    let now = Tai64n::from_system_time(SystemTime::now());
-    let age_secs = now.secs.saturating_sub(status.since.secs);
-    let normally_up = !dir.join("down").exists();
-    let mut line = format!("{state}: {name}: ");
-    match (status.state, status.pid) {
-        (RunState::Down, _) => {}
-        (RunState::Run | RunState::Finish, pid) => line.push_str(&format!("(pid {}) ", pid.unwrap_or(0))),
-    }
-    line.push_str(&format!("{age_secs}s"));
-    let notes = [
-        (status.pid.is_some() && !normally_up, ", normally down"),
-        (status.pid.is_none() && normally_up, ", normally up"),
-        (status.pid.is_some() && status.paused, ", paused"),
-        (status.pid.is_none() && status.want == Want::Up, ", want up"),
-        (status.pid.is_some() && status.want == Want::Down, ", want down"),
-        (status.pid.is_some() && status.got_term, ", got TERM"),
-    ];
-    notes.iter().filter(|(holds, _)| *holds).for_each(|(_, text)| line.push_str(text));
-    line
-}
-
-/// svc(8) of daemontools: the options are the letters, in their order; silent, and it waits for nothing.
-fn svc(args: impl Iterator<Item = OsString>) -> u8 {
-    let mut getopt = Getopt::new(verb::SVC_OPTIONS, args);
-    let mut letters = Vec::new();
-    for given in getopt.by_ref() {
-        match given {
-            Ok((key, _)) => letters.extend(u8::try_from(key).ok().and_then(Command::from_letter)),
-            Err(e) => {
-                say::error(format_args!("svc: {e}\n{USAGE_SVC}"));
-                return EXIT_USAGE;
-            }
-        }
-    }
-    let names = getopt.operands();
-    if names.is_empty() {
-        say::error(format_args!("{USAGE_SVC}"));
-        return EXIT_USAGE;
-    }
-    let mut code = 0;
-    for name in names {
-        let dir = ServiceDir::resolve(&name);
-        if let Err(e) = dir.send(&letters) {
-            say::error(format_args!("svc: warning: unable to control {}: {e}\n", name.display()));
-            code = 1;
-        }
-    }
-    code
-}
-
-/// svok(8) of daemontools: 0 when a runsv runs in the service directory, 100 when none does, 111 when it cannot be told.
-fn svok(args: impl Iterator<Item = OsString>) -> u8 {
-    let names: Vec<OsString> = args.collect();
-    let [name] = names.as_slice() else {
-        say::error(format_args!("{USAGE_SVOK}"));
-        return EXIT_USAGE;
-    };
-    match ServiceDir::resolve(name).check_running() {
-        Ok(()) => 0,
-        Err(ControlError::Missing(_) | ControlError::NotRunning(_)) => EXIT_USAGE,
-        Err(e) => {
-            say::error(format_args!("svok: fatal: {}: {e}\n", name.display()));
-            EXIT_SYSTEM
-        }
     }
 }
 
@@ -501,11 +366,17 @@ mod tests {
 
     #[test]
     fn usage_options_and_manual_page_agree() {
-        let keys = |table: &[Opt]| manpage::sorted(table.iter().map(|o| o.key));
+        // By its letter, or the first dash of its name.
+        let key = |o: &Opt| if o.long.is_empty() { o.key } else { '-' };
+        let keys = |table: &[Opt]| manpage::sorted(table.iter().map(key));
         let (sv_page, svc_page) = PAGE.split_once(".Ss Options of svc").unwrap();
         assert_eq!(manpage::options(sv_page, "OPTIONS"), keys(OPTIONS));
-        // runit's usage keeps silent about -V.
-        let shown = keys(OPTIONS).into_iter().filter(|key| *key != 'V').collect::<Vec<_>>();
+        for long in OPTIONS.iter().map(|o| o.long).filter(|long| !long.is_empty()) {
+            assert!(sv_page.contains(&format!("\n.It Fl -{long}\n")), "{long}");
+            assert!(sv_page.contains(&format!("\n.Op Fl -{long}\n")), "{long}");
+        }
+        // runit's usage keeps silent about -V, and is kept as it is.
+        let shown = keys(OPTIONS).into_iter().filter(|key| !['V', '-'].contains(key)).collect::<Vec<_>>();
         assert_eq!(manpage::usage(USAGE), shown);
         let line = svc_page.lines().find_map(|line| line.strip_prefix(".It Fl ")).unwrap();
         assert_eq!(manpage::sorted(line.split(" , ").flat_map(str::chars)), keys(verb::SVC_OPTIONS));
@@ -525,29 +396,6 @@ mod tests {
         for word in words {
             assert!(order(word, false).is_some(), "{word}");
         }
-    }
-
-    #[test]
-    fn a_line_of_status_is_runits() {
-        let mut status = Status {
-            since: Tai64n::from_system_time(SystemTime::now()),
-            pid: Some(7),
-            paused: true,
-            want: Want::Down,
-            got_term: true,
-            state: RunState::Run,
-        };
-        let dir = Path::new("/nonexistent");
-        let line = |status: &Status| {
-            let line = describe("a", status, dir);
-            line.replace(": a: (pid 7) 0s", ":").replace(": a: (pid 7) 1s", ":")
-        };
-        assert_eq!(line(&status), "run:, paused, want down, got TERM");
-        status.state = RunState::Finish;
-        assert_eq!(line(&status), "finish:, paused, want down, got TERM");
-        // A clock that was set back shows 0.
-        status.since.secs += 1000;
-        assert!(describe("a", &status, dir).contains(" 0s,"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The only unsafe file of the crate: the few system calls that nix and std have no safe form of.
 //!
 //! What it is not: logic. Called by runsv.rs, runsvdir.rs, unit.rs, sv.rs, svlogd and chpst.rs.
-#![expect(unsafe_code, reason = "signal handlers, pidfd, mappings, close_range, setsid and nice have no safe wrapper")]
+#![expect(unsafe_code, reason = "signal handlers, pidfd, mappings, close_range, vfork and nice have no safe wrapper")]
 
+use std::ffi::{CStr, CString};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -14,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::PollTimeout;
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::time::{ClockId, clock_gettime};
 
@@ -92,32 +95,60 @@ pub(crate) fn new_session(command: &mut Command) {
     unsafe { command.pre_exec(setsid) };
 }
 
-/// The child will have `fd` as descriptor `number`. Until it has started, keep the result: it holds the number's place here, so
-/// that what std opens for itself meanwhile does not get that number, and is not written over in the child.
-pub(crate) fn pass_descriptor(command: &mut Command, fd: &OwnedFd, number: i32) -> io::Result<Option<OwnedFd>> {
-    let from = fd.as_raw_fd();
-    // SAFETY: fcntl(2) with F_GETFD only asks whether the number is in use.
-    let free = unsafe { libc::fcntl(number, libc::F_GETFD) } < 0;
-    // SAFETY: dup3(2) to a number that nobody here uses; what it returns is then owned by nobody else.
-    let place = if free { Errno::result(unsafe { libc::dup3(from, number, libc::O_CLOEXEC) })?.into() } else { None };
-    // SAFETY: as above, `place` is a descriptor that the kernel has just given us.
-    let place = place.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    let give = move || {
-        // SAFETY: dup2(2) and fcntl(2) are async-signal-safe and touch no memory; the child is about to exec.
-        let given =
-            unsafe { if from == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(from, number) } };
-        Errno::result(given).map(drop).map_err(io::Error::from)
-    };
-    // SAFETY: the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(give) };
-    Ok(place)
+/// The null-terminated array that execve(2) takes. It points into the strings it was made of.
+pub(crate) struct Pointers<'a> {
+    array: Vec<*const libc::c_char>,
+    strings: PhantomData<&'a CString>,
 }
 
-/// The child will be in the cgroup whose open cgroup.procs this is, before it executes anything.
-pub(crate) fn join_cgroup(command: &mut Command, procs: OwnedFd) {
-    let join = move || nix::unistd::write(&procs, b"0").map(drop).map_err(io::Error::from);
-    // SAFETY: write(2) is async-signal-safe; the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(join) };
+impl Pointers<'_> {
+    pub(crate) fn to(strings: &[CString]) -> Pointers<'_> {
+        let end = std::iter::once(std::ptr::null());
+        Pointers { array: strings.iter().map(|s| s.as_ptr()).chain(end).collect(), strings: PhantomData }
+    }
+}
+
+/// Does not return when it works; allocates nothing.
+pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>, envp: &Pointers<'_>) -> Errno {
+    // SAFETY: both arrays end in a null pointer, and their strings live as long as they do.
+    unsafe { libc::execve(program.as_ptr(), argv.array.as_ptr(), envp.array.as_ptr()) };
+    Errno::last()
+}
+
+/// Stack of a child that shares our memory; so large that malloc(3) maps it, and gives it back whole.
+const CHILD_STACK: usize = 256 * 1024;
+
+/// Runs `child` in a new process that shares our memory, while we stand still until it has executed a program or ended with
+/// the code that `child` returned. No signal is handled by it: all are blocked, see [`clean_signals`]. The process id.
+pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
+    let mut stack = vec![0; CHILD_STACK];
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our memory to itself; its stack lives
+    // until after the call.
+    let pid = unsafe { nix::sched::clone(Box::new(child), &mut stack, flags, Some(libc::SIGCHLD)) };
+    before.thread_set_mask()?;
+    u32::try_from(pid?.as_raw()).map_err(io::Error::other)
+}
+
+/// For a child before it executes: no signal blocked, and SIGPIPE, which std ignores, as it was.
+pub(crate) fn clean_signals() -> nix::Result<()> {
+    default_sigpipe();
+    SigSet::empty().thread_set_mask()
+}
+
+/// For a child before it executes: `fd` becomes descriptor `number` of the program.
+pub(crate) fn give(fd: &OwnedFd, number: i32) -> nix::Result<()> {
+    let from = fd.as_raw_fd();
+    // SAFETY: fcntl(2) and dup2(2) touch no memory; whose number it was is this process's own copy, which is about to be replaced.
+    let given =
+        unsafe { if from == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(from, number) } };
+    Errno::result(given).map(drop)
+}
+
+/// Waits for this child.
+pub(crate) fn wait(pid: u32) {
+    let _ = i32::try_from(pid).map(|pid| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None));
 }
 
 /// A child that has ended, and how; `None` when no other has. nix's waitpid(2) loses one that a real-time signal killed.

@@ -1,17 +1,17 @@
 //! One supervised process on the disk and in the process table: its machine ([`Service`]), its supervise/ directory
 //! ([`Files`]), and the doing of its actions.
 //!
-//! What it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which calls this, for the service
-//! and for its log, with the service directory as the working directory).
-#![expect(clippy::disallowed_methods, reason = "starts processes, stamps the status with the wall clock")]
+//! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left. What it is not: deciding
+//! (service.rs), waiting or choosing the working directory (host.rs, which calls this, for the service and for its log, with the
+//! service directory as the working directory).
+#![expect(clippy::disallowed_methods, reason = "stamps the status with the wall clock")]
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command as Process, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -23,10 +23,13 @@ use crate::cgroup::Cgroup;
 use crate::control::{Command, RunState, Status, Tai64n, Want, error_text};
 use crate::files::{Fatal, Files};
 use crate::instance::{self, Instance};
-use crate::service::{Action, Event, Exit, Found, PERMANENT_FAILURE, Role, Service};
-use crate::settings::{self, Extras};
+use crate::service::{Action, Event, Exit, PERMANENT_FAILURE, Role, Service};
+use crate::settings::Extras;
 use crate::shared::{Shared, Source};
-use crate::{readiness, say, sys};
+use crate::{say, sys};
+
+mod start;
+mod takeover;
 
 /// Where a child's 0 and 1 come from, besides runsv's own.
 #[derive(Default)]
@@ -39,6 +42,9 @@ pub(crate) struct Wiring {
 
 /// Commands left in the fifo while this many wait for a control script: 4096 of them are the fifo's own measure.
 const QUEUE_LIMIT: usize = 4096;
+
+/// A supervise/ that cannot be written to, as on a full disk, is tried again after this: a status must not stay wrong.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// One process under supervision.
 pub(crate) struct Unit {
@@ -55,7 +61,11 @@ pub(crate) struct Unit {
     stamp: Tai64n,
     /// The same moment, CLOCK_BOOTTIME.
     since: Duration,
+    /// When ./run was started, until that is stamped.
+    begun: Option<Duration>,
     dirty: bool,
+    /// Writing failed: it is tried again then.
+    save_at: Option<Duration>,
     /// The control fifo is being watched: not while too many commands wait.
     listening: bool,
     /// The instance record is written: not before the log pipe is known, which it names.
@@ -105,7 +115,9 @@ impl Unit {
             files,
             stamp: Tai64n::from_system_time(SystemTime::now()),
             since: sys::now(),
+            begun: None,
             dirty: true,
+            save_at: None,
             listening: false,
             recording: false,
             complaints: Complaints::default(),
@@ -124,88 +136,6 @@ impl Unit {
         // Before anything is started: a ./run that begins with `sv o .` reads the status.
         unit.save();
         Ok(unit)
-    }
-
-    /// What a killed runsv left behind; `None` when there was none, or it ended in order.
-    fn inherit(&mut self, role: Role) -> Option<Service> {
-        let left = instance::read(self.files.path(), self.shared.boot())?;
-        self.read_settings();
-        // A status that cannot be read must not hide a process that lives.
-        let status = fs::read(self.files.path().join("status")).ok().and_then(|bytes| Status::decode(&bytes));
-        self.stamp = status.map_or(self.stamp, |s| s.since);
-        self.since = left.since;
-        let alive = left.alive();
-        if alive {
-            // Between the look at its start time and this its number cannot have changed hands unseen: look again.
-            let pidfd = sys::pidfd_open(left.pid).ok().filter(|_| left.alive());
-            match pidfd {
-                Some(pidfd) => self.adopt(pidfd),
-                None => self.end_orphan(&left),
-            }
-        }
-        let found = match (&self.adopted, left.state) {
-            (Some(_), RunState::Finish) => Found::Finish { pid: left.pid, started: left.started() },
-            (Some(_), _) => Found::Run { pid: left.pid, started: left.started() },
-            (None, RunState::Run) => Found::RunEnded,
-            (None, RunState::Finish | RunState::Down) => Found::Nothing,
-        };
-        match found {
-            Found::Run { pid, .. } => self.take_over_run(pid, &left),
-            Found::Finish { pid, .. } => self.last_was_killed("taking over ./finish", pid),
-            Found::RunEnded | Found::Nothing => {}
-        }
-        let want = status.map_or(self.service.want(), |s| s.want);
-        let (paused, got_term) = status.map_or((false, false), |s| (s.paused, s.got_term));
-        let service = Service::adopt(role, want, paused, got_term, found);
-        let service = service.with_history(left.deaths, left.ready.is_some(), self.extras.settings);
-        self.ready_at = left.ready.filter(|_| service.ready());
-        self.left = Some(left).filter(|_| self.adopted.is_some());
-        Some(service)
-    }
-
-    fn take_over_run(&mut self, pid: u32, left: &Instance) {
-        let what = if self.extras.no_takeover { "ending ./run" } else { "taking over ./run" };
-        self.last_was_killed(what, pid);
-        if self.extras.cgroup {
-            self.cgroup = Cgroup::open(self.dir, &self.name).ok();
-        }
-        if let (Some(number), None) = (self.extras.notification_fd, left.ready) {
-            self.notification = readiness::reopen(pid, number).ok();
-            self.watch_notification();
-        }
-    }
-
-    fn last_was_killed(&self, what: &str, pid: u32) {
-        self.warn(&format!("the last runsv was killed: {what} (pid {pid})"));
-    }
-
-    fn adopt(&mut self, pidfd: OwnedFd) {
-        self.shared.watch(&pidfd, self.token, Source::Adopted);
-        self.adopted = Some(pidfd);
-    }
-
-    /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second one.
-    fn end_orphan(&self, left: &Instance) {
-        self.warn(&format!("unable to watch the instance of the last runsv (pid {}): killing it", left.pid));
-        let Ok(pid) = i32::try_from(left.pid) else { return };
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        while left.alive() {
-            std::thread::yield_now();
-        }
-    }
-
-    /// The record of a process that was adopted, for the search of the log pipe.
-    pub(crate) fn left_behind(&self) -> Option<&Instance> {
-        self.left.as_ref()
-    }
-
-    /// The log pipe is known now.
-    pub(crate) fn wired(&mut self) {
-        (self.recording, self.dirty) = (true, true);
-        if self.adopted.is_some() && self.extras.no_takeover {
-            self.handle(Event::Command(Command::Term));
-        }
-        self.left = None;
     }
 
     pub(crate) fn warn(&self, text: &str) {
@@ -237,147 +167,15 @@ impl Unit {
             Action::GaveUp => {
                 self.warn(&format!("./finish exited {PERMANENT_FAILURE}: not starting ./run again"));
             }
-            Action::Stamp => (self.stamp, self.since) = (Tai64n::from_system_time(SystemTime::now()), sys::now()),
+            Action::Stamp => {
+                self.stamp = Tai64n::from_system_time(SystemTime::now());
+                // What has just been started has written down when.
+                self.since = self.begun.take().unwrap_or_else(sys::now);
+            }
             Action::Save => self.dirty = true,
             Action::Done => {}
         }
         None
-    }
-
-    fn read_settings(&mut self) {
-        let extras = settings::read(self.dir);
-        if extras.complaints != self.complaints.settings {
-            extras.complaints.iter().for_each(|text| self.warn(text));
-            self.complaints.settings.clone_from(&extras.complaints);
-        }
-        self.extras = extras;
-    }
-
-    fn start_run(&mut self) -> Event {
-        self.read_settings();
-        // Its answer is none, so that it can be told aside.
-        let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
-        let mut process = Process::new("./run");
-        self.ready_at = None;
-        self.notification = None;
-        let notifying = self.extras.notification_fd.and_then(|number| self.notifying(&mut process, number));
-        self.join_cgroup(&mut process);
-        let event = self.start(process, "./run");
-        drop(notifying);
-        if let Event::Started { .. } = event {
-            self.watch_notification();
-        }
-        event
-    }
-
-    /// Gives the child the write end of a new pipe as descriptor `number`.
-    fn notifying(&mut self, process: &mut Process, number: i32) -> Option<readiness::Passed> {
-        match readiness::pass(process, number) {
-            Ok((read, passed)) => {
-                self.notification = Some(read);
-                Some(passed)
-            }
-            Err(e) => {
-                self.warn(&format!("unable to pass descriptor {number}: {}", error_text(&e)));
-                None
-            }
-        }
-    }
-
-    fn watch_notification(&self) {
-        if let Some(pipe) = &self.notification {
-            self.shared.watch(pipe, self.token, Source::Notification);
-        }
-    }
-
-    fn join_cgroup(&mut self, process: &mut Process) {
-        if !self.extras.cgroup {
-            self.cgroup = None;
-            return;
-        }
-        match Cgroup::open(self.dir, &self.name).and_then(|group| group.join(process).map(|()| group)) {
-            Ok(group) => self.cgroup = Some(group),
-            Err(e) => {
-                let text = format!("./cgroup: unable to make a cgroup: {}", error_text(&e));
-                if self.complaints.start.as_ref() != Some(&text) {
-                    self.warn(&text);
-                    self.complaints.start = Some(text);
-                }
-            }
-        }
-    }
-
-    fn spawn(&self, mut process: Process) -> io::Result<u32> {
-        if self.shared.sessions() {
-            sys::new_session(&mut process);
-        }
-        // From here on, so that the children get the limit that we were given.
-        let _given = self.shared.given_limit();
-        if let Some(stdin) = &self.wiring.stdin {
-            process.stdin(Stdio::from(stdin.try_clone()?));
-        }
-        if let Some(stdout) = &self.wiring.stdout {
-            process.stdout(Stdio::from(stdout.try_clone()?));
-        }
-        // Without pre_exec std uses posix_spawn(3): no copy of our page tables.
-        process.current_dir(self.dir).spawn().map(|child| child.id())
-    }
-
-    fn start(&mut self, process: Process, what: &str) -> Event {
-        match self.spawn(process) {
-            Ok(pid) => {
-                self.complaints.start = None;
-                let (state, since) =
-                    if what == "./finish" { (RunState::Finish, self.since) } else { (RunState::Run, sys::now()) };
-                self.known = (pid, instance::starttime(pid).unwrap_or(0));
-                // At once: what is not written down cannot be taken over.
-                self.save_instance(state, pid, since);
-                Event::Started { pid }
-            }
-            Err(e) if is_shortage(&e) => {
-                self.complain_start(format!("warning: unable to fork, pausing: {}", error_text(&e)));
-                Event::ForkFailed
-            }
-            Err(e) => {
-                self.complain_start(format!("fatal: unable to start {what}: {}", error_text(&e)));
-                Event::ExecFailed
-            }
-        }
-    }
-
-    /// Said once, not at every try.
-    fn complain_start(&mut self, text: String) {
-        if self.complaints.start.as_ref() != Some(&text) {
-            say::error(format_args!("runsv {}: {text}\n", self.name));
-            self.complaints.start = Some(text);
-        }
-    }
-
-    fn start_finish(&mut self, code: i32, status: u8) -> Event {
-        match File::open(self.dir.join("finish")) {
-            Err(_) => Event::NoFinish,
-            Ok(_) => {
-                let mut process = Process::new("./finish");
-                process.args([code.to_string(), status.to_string()]);
-                self.start(process, "./finish")
-            }
-        }
-    }
-
-    fn start_control(&mut self, letter: u8) -> Option<Event> {
-        let file = format!("control/{}", char::from(letter));
-        let executable = fs::metadata(self.dir.join(&file)).is_ok_and(|m| m.permissions().mode() & 0o100 != 0);
-        let script = if executable { self.spawn(Process::new(format!("./{file}"))) } else { return NOT_HANDLED };
-        match script {
-            Ok(pid) => {
-                self.script = Some(pid);
-                None
-            }
-            Err(e) => {
-                self.warn(&format!("unable to run {file}: {}", error_text(&e)));
-                NOT_HANDLED
-            }
-        }
     }
 
     fn signal(&self, command: Command) {
@@ -496,21 +294,30 @@ impl Unit {
         }
     }
 
-    /// Something has changed that supervise/ does not say yet.
+    /// Something has changed that supervise/ does not say yet, and now is the time to write it.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty
+        self.dirty && self.save_at.is_none_or(|at| sys::now() >= at)
+    }
+
+    /// When something is due, CLOCK_BOOTTIME.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.service.deadline().into_iter().chain(self.save_at).min()
     }
 
     /// Writes what changed.
     pub(crate) fn save(&mut self) {
-        if !std::mem::take(&mut self.dirty) {
+        if !self.is_dirty() {
             return;
         }
+        (self.dirty, self.save_at) = (false, None);
         let mut result = self.save_all();
         if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             result = self.mend(result);
         }
         let complaint = result.err().map(|e| e.to_string());
+        if complaint.is_some() {
+            (self.dirty, self.save_at) = (true, Some(sys::now() + SAVE_AGAIN));
+        }
         if let Some(text) = complaint.as_ref().filter(|text| self.complaints.save.as_ref() != Some(text)) {
             self.warn(text);
         }
@@ -527,7 +334,12 @@ impl Unit {
             got_term: self.service.got_term(),
             state,
         };
-        let recorded = if self.recording { self.write_instance(state, pid.unwrap_or(0), self.since) } else { Ok(()) };
+        let recorded = if self.recording {
+            let record = self.instance(state, pid.unwrap_or(0)).render();
+            self.files.save_instance(record)
+        } else {
+            Ok(())
+        };
         self.files.save(&status, &self.service.stat()).and(recorded)
     }
 
@@ -555,30 +367,26 @@ impl Unit {
         }
     }
 
-    fn save_instance(&mut self, state: RunState, pid: u32, since: Duration) {
-        if let Err(e) = self.write_instance(state, pid, since)
-            && self.complaints.save.is_none()
-        {
-            self.warn(&e.to_string());
-            self.complaints.save = Some(e.to_string());
-        }
-    }
-
-    fn write_instance(&mut self, state: RunState, pid: u32, since: Duration) -> io::Result<()> {
-        let starttime = if pid == self.known.0 { self.known.1 } else { instance::starttime(pid).unwrap_or(0) };
+    /// The record as it is now.
+    fn instance(&self, state: RunState, pid: u32) -> Instance {
+        let starttime = match pid {
+            0 => 0,
+            _ if pid == self.known.0 => self.known.1,
+            _ => instance::starttime(pid).unwrap_or(0),
+        };
         let pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
-        let one = Instance {
+        Instance {
             state,
+            want: self.service.want(),
             pid,
             starttime,
             boot: self.shared.boot().to_owned(),
             pipe,
-            since,
+            since: self.since,
             ready: self.ready_at.filter(|_| self.service.ready()),
             deaths: self.service.deaths(),
             exit: self.service.last_exit().map(Exit::finish_args),
-        };
-        self.files.save_instance(one.render())
+        }
     }
 
     /// runsv ends in order: nothing is left to be taken over.
@@ -588,18 +396,9 @@ impl Unit {
     }
 }
 
-/// The answer to [`Action::Control`] when there is no script.
-const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });
-
 /// Inode of an open file; 0 when it cannot be told.
 pub(crate) fn inode(fd: &OwnedFd) -> u64 {
     nix::sys::stat::fstat(fd).map_or(0, |s| s.st_ino)
-}
-
-/// Processes, memory or descriptors are short: another try later may work.
-fn is_shortage(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE))
 }
 
 fn signal_of(command: Command) -> Option<Signal> {

@@ -1,0 +1,243 @@
+//! Supervision: 200 idle services under each suite, and a logger. All suites in one run, taking turns.
+
+mod logger;
+mod suite;
+mod targets;
+mod tree;
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::table::{Row, median};
+use crate::world::private_kb;
+use suite::{Suite, suites};
+use tree::{Starts, Tree, settle, switches};
+
+pub(crate) use targets::judge;
+
+/// Idle services under each suite.
+const SERVICES: usize = 200;
+/// All suites throttle a service that has not run this long.
+const GRACE: Duration = Duration::from_millis(1100);
+
+/// How often and how long.
+struct Effort {
+    rounds: usize,
+    idle: Duration,
+}
+
+/// What one suite did; a list of samples is shown by its median.
+#[derive(Default)]
+struct Seen {
+    up_ms: Vec<f64>,
+    uss_kb: Option<f64>,
+    added_ms: Vec<f64>,
+    killed_ms: Vec<f64>,
+    again_ms: Vec<f64>,
+    restart_ms: Vec<f64>,
+    status_ms: Vec<f64>,
+    wakeups: Option<f64>,
+    log_cpu_ms: Vec<f64>,
+    log_writes: Vec<f64>,
+}
+
+/// A suite with its services.
+struct Running<'a> {
+    tree: Tree<'a>,
+    pids: HashMap<String, i32>,
+    seen: Seen,
+}
+
+/// Every suite; they take turns in everything, so that the machine's moods meet them all.
+pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
+    let effort = if quick {
+        Effort { rounds: 3, idle: Duration::from_secs(10) }
+    } else {
+        Effort { rounds: 5, idle: Duration::from_secs(30) }
+    };
+    let suites = suites(applets)?;
+    let starts = Starts::open()?;
+    let mut bare_ms = Vec::new();
+    for _ in 0..effort.rounds {
+        bare_ms.push(ms(tree::bare(&starts, SERVICES)?));
+    }
+    let mut all = boot(&suites, &starts, &effort)?;
+    std::thread::sleep(GRACE);
+    eprintln!("  supervision: status, restarts");
+    for one in &mut all {
+        one.memory();
+    }
+    for _ in 0..effort.rounds * 3 {
+        all.iter_mut().try_for_each(Running::status)?;
+    }
+    let names: Vec<String> = (0..SERVICES).map(|n| format!("s{n}")).collect();
+    let (to_kill, others) = names.split_at(effort.rounds * 2);
+    for name in to_kill {
+        all.iter_mut().try_for_each(|one| one.killed(name, &starts))?;
+    }
+    for name in others.iter().take(effort.rounds) {
+        all.iter_mut().try_for_each(|one| one.restarted(name, &starts))?;
+    }
+    eprintln!("  supervision: one-shots, new directories");
+    for _ in 0..effort.rounds {
+        all.iter_mut().try_for_each(|one| one.again(&starts))?;
+    }
+    for n in 0..effort.rounds {
+        all.iter_mut().try_for_each(|one| one.added(&format!("new{n}"), &starts))?;
+    }
+    eprintln!("  supervision: {} s idle, all at once", effort.idle.as_secs());
+    idle(&mut all, effort.idle);
+    let mut all: Vec<(&Suite, Seen)> = all.into_iter().map(|one| (one.tree.suite, one.seen)).collect();
+    eprintln!("  supervision: loggers");
+    for _ in 0..effort.rounds {
+        all.iter_mut().try_for_each(|(suite, seen)| log(suite, seen))?;
+    }
+    Ok(rows(&all, &effort, median(bare_ms)))
+}
+
+/// Starts every suite again and again; the last ones go on.
+fn boot<'a>(suites: &'a [Suite], starts: &Starts, effort: &Effort) -> io::Result<Vec<Running<'a>>> {
+    let mut ups: Vec<Vec<f64>> = vec![Vec::new(); suites.len()];
+    for _ in 1..effort.rounds {
+        for (suite, up_ms) in suites.iter().zip(&mut ups) {
+            up_ms.push(up(suite, starts)?.2);
+        }
+    }
+    let mut all = Vec::new();
+    for (suite, mut up_ms) in suites.iter().zip(ups) {
+        let (tree, pids, last) = up(suite, starts)?;
+        up_ms.push(last);
+        all.push(Running { tree, pids, seen: Seen { up_ms, ..Seen::default() } });
+    }
+    Ok(all)
+}
+
+fn rows(all: &[(&Suite, Seen)], effort: &Effort, bare_ms: Option<f64>) -> Vec<Row> {
+    let row = |name: &str, get: &dyn Fn(&Seen) -> Option<f64>| {
+        Row::new(name, all.iter().map(|(suite, seen)| (suite.name, get(seen))).collect())
+    };
+    let middle = |name: &str, get: fn(&Seen) -> &Vec<f64>| row(name, &|seen| median(get(seen).clone()));
+    let (rounds, idle) = (format!("median of {}", effort.rounds), effort.idle.as_secs());
+    vec![
+        row(targets::USS, &|s| s.uss_kb).note("mean of 200; ours -1: the process by its services"),
+        middle(targets::ADDED, |s| &s.added_ms).note("s6 is told with s6-svscanctl -a, the others are not"),
+        middle(targets::KILLED, |s| &s.killed_ms).note("the daemon, which has run for a second"),
+        middle(targets::AGAIN, |s| &s.again_ms).note("one-shot idiom, run of 0.1 s"),
+        middle(targets::RESTART, |s| &s.restart_ms).note("svc -t does not wait; s6-svc -wr -r"),
+        middle(targets::STATUS, |s| &s.status_ms).note("one call; s6: one s6-svstat each, in a shell's loop"),
+        middle(targets::UP, |s| &s.up_ms).note(format!(
+            "{rounds}; a loop that starts the 200 and supervises none: {:.0}",
+            bare_ms.unwrap_or_default()
+        )),
+        row(targets::WAKEUPS, &|s| s.wakeups).note(format!("in {idle} s, scanner and supervisors")),
+        middle(targets::LOGGER, |s| &s.log_cpu_ms).note(format!("16 MiB, lines of 100 bytes, {rounds}")),
+        middle("logger: writes", |s| &s.log_writes),
+    ]
+}
+
+/// Starts a tree; with the pids of its services, and how long it took until all of them ran.
+fn up<'a>(suite: &'a Suite, starts: &Starts) -> io::Result<(Tree<'a>, HashMap<String, i32>, f64)> {
+    starts.drain();
+    let tree = Tree::start(suite, SERVICES)?;
+    let named = |e: io::Error| io::Error::other(format!("{}: {e}", suite.name));
+    let all = starts.many(SERVICES).map_err(named)?;
+    let took = all.last().map_or(0.0, |last| ms(last.at.saturating_duration_since(tree.started)));
+    Ok((tree, all.into_iter().map(|start| (start.key, start.pid)).collect(), took))
+}
+
+impl Running<'_> {
+    fn memory(&mut self) {
+        let supervisors = self.tree.supervisors();
+        let one_process = self.tree.suite.one_process;
+        let of = if one_process { supervisors.as_slice() } else { supervisors.get(1..).unwrap_or_default() };
+        let count = if one_process { SERVICES + tree::ONE_SHOTS } else { of.len() };
+        self.seen.uss_kb = (count > 0).then(|| private_kb(of).0 / count as f64);
+    }
+
+    fn status(&mut self) -> io::Result<()> {
+        let names: Vec<String> = (0..SERVICES).map(|n| format!("s{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let words = [self.tree.suite.status, &names].concat();
+        let start = Instant::now();
+        self.tree.run(&words)?;
+        self.seen.status_ms.push(ms(start.elapsed()));
+        Ok(())
+    }
+
+    fn killed(&mut self, name: &str, starts: &Starts) -> io::Result<()> {
+        let key = self.tree.key(name);
+        let pid = self.pids.get(&key).copied();
+        let pid = pid.ok_or_else(|| io::Error::other(format!("{key} has not started")))?;
+        let start = Instant::now();
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        self.seen.killed_ms.extend(starts.next(&key).map(|next| ms(next.at.saturating_duration_since(start))));
+        Ok(())
+    }
+
+    fn restarted(&mut self, name: &str, starts: &Starts) -> io::Result<()> {
+        let start = Instant::now();
+        self.tree.run(&[self.tree.suite.restart, &[name]].concat())?;
+        self.seen.restart_ms.push(ms(start.elapsed()));
+        // svc returns before it.
+        let _ = starts.next(&self.tree.key(name));
+        Ok(())
+    }
+
+    /// The one-shot idiom: `up` while it runs means once more, when it has ended.
+    fn again(&mut self, starts: &Starts) -> io::Result<()> {
+        let key = self.tree.key(tree::ONE_SHOT);
+        let up = [self.tree.suite.up, &[tree::ONE_SHOT]].concat();
+        self.tree.run(&up)?;
+        if starts.next(&key).is_none() {
+            return Ok(());
+        }
+        // Longer than any supervisor needs to hear "once", shorter than any throttle.
+        std::thread::sleep(Duration::from_millis(100));
+        self.tree.run(&up)?;
+        std::thread::sleep(Duration::from_millis(20));
+        let start = Instant::now();
+        self.tree.release()?;
+        let next = starts.next(&key);
+        self.seen.again_ms.extend(next.as_ref().map(|next| ms(next.at.saturating_duration_since(start))));
+        if next.is_some() {
+            // This one ends without a successor, and long before the next round.
+            std::thread::sleep(Duration::from_millis(100));
+            self.tree.release()?;
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, name: &str, starts: &Starts) -> io::Result<()> {
+        let moved = self.tree.add(name)?;
+        let start = starts.next(&self.tree.key(name));
+        self.seen.added_ms.extend(start.map(|start| ms(start.at.saturating_duration_since(moved))));
+        Ok(())
+    }
+}
+
+/// How often the supervisors of each tree ran while nothing happened, all side by side.
+fn idle(all: &mut [Running], span: Duration) {
+    let pids: Vec<Vec<u32>> = all.iter().map(|one| one.tree.supervisors()).collect();
+    settle(&pids.concat());
+    let before: Vec<u64> = pids.iter().map(|pids| switches(pids)).collect();
+    std::thread::sleep(span);
+    for ((one, pids), before) in all.iter_mut().zip(pids).zip(before) {
+        one.seen.wakeups = Some(switches(&pids).saturating_sub(before) as f64);
+    }
+}
+
+fn log(suite: &Suite, seen: &mut Seen) -> io::Result<()> {
+    let Some(logger) = suite.logger else { return Ok(()) };
+    let cost = logger::run(suite, logger)?;
+    seen.log_cpu_ms.push(cost.cpu_ms);
+    seen.log_writes.extend(cost.writes);
+    Ok(())
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,128 @@
+//! The client's part of conflict detection: when its address is probed for, and what a conflict costs.
+//!
+//! Pure. The detector itself is netd::acd. It begins with the REQUEST, beside the protocol: what the ACK has to wait for is only the
+//! rest of the probes (RFC 2131 section 4.4.1: the client should check before it uses the address).
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use netd::acd::{self, Acd, MAX_CONFLICTS, RATE_LIMIT_INTERVAL};
+
+use super::{Action, Change, Client, Destination, Grant, Lease, State};
+use crate::message::{MessageType, Outgoing};
+
+impl Client {
+    /// Begins to look whether somebody has `ip`, if that is asked for.
+    pub(super) fn probe(&mut self, now: Duration, ip: Ipv4Addr, out: &mut Vec<Action>) {
+        let Some(timing) = self.config.acd else { return };
+        self.acd = Some(Acd::probe(now, self.config.mac, ip, timing, &mut self.rng));
+        out.push(Action::Watch(Some(ip)));
+    }
+
+    /// Watches over an address that is in use already: it was ours before a crash.
+    pub(super) fn guard(&mut self, ip: Ipv4Addr, out: &mut Vec<Action>) {
+        if let Some(timing) = self.config.acd.filter(|timing| timing.defend && self.acd.is_none()) {
+            self.acd = Some(Acd::in_use(self.config.mac, ip, timing));
+            out.push(Action::Watch(Some(ip)));
+        }
+    }
+
+    /// An acknowledged address: used at once, or when it is known to be free.
+    pub(super) fn check(&mut self, now: Duration, lease: Lease, grant: Box<Grant>, out: &mut Vec<Action>) {
+        match &self.acd {
+            None => self.take_lease(now, lease, grant, false, out),
+            Some(acd) if acd.is_usable() => self.take_lease(now, lease, grant, false, out),
+            // A conflict was seen before the ACK came.
+            Some(acd) if !acd.listens() => self.decline(now, lease, out),
+            Some(_) => self.state = State::Checking { lease, grant },
+        }
+    }
+
+    /// The detector's turn.
+    pub(super) fn watch(&mut self, now: Duration, event: acd::Event, out: &mut Vec<Action>) {
+        let Some(acd) = &mut self.acd else { return };
+        for action in acd.step(now, event, &mut self.rng) {
+            match action {
+                acd::Action::Send(arp) => out.push(Action::SendArp(arp)),
+                acd::Action::Usable => self.found_free(now, out),
+                acd::Action::Conflict(mac) => self.found_taken(now, mac, out),
+                acd::Action::Defended(mac) => {
+                    out.push(Action::Log(format!("{} used our address: defended", shown(mac))));
+                }
+            }
+        }
+    }
+
+    fn found_free(&mut self, now: Duration, out: &mut Vec<Action>) {
+        match std::mem::replace(&mut self.state, State::Released) {
+            State::Checking { lease, grant } => self.take_lease(now, lease, grant, false, out),
+            // The ACK is still to come.
+            other => self.state = other,
+        }
+    }
+
+    fn found_taken(&mut self, now: Duration, mac: [u8; 6], out: &mut Vec<Action>) {
+        match self.state.clone() {
+            State::Checking { lease, .. } => {
+                out.push(Action::Log(format!(
+                    "offered address is in use (got ARP reply from {}), declining",
+                    shown(mac)
+                )));
+                self.decline(now, lease, out);
+            }
+            State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
+                out.push(Action::Log(format!("{} uses our address and will not give way, declining", shown(mac))));
+                out.push(Action::Tell(Change::Deconfig));
+                self.begin_search(now);
+                self.decline(now, lease, out);
+            }
+            // Declined when the ACK has come: until then it is not ours to decline.
+            State::Requesting { .. } => {
+                out.push(Action::Log(format!("offered address is in use (got ARP reply from {})", shown(mac))));
+            }
+            State::Init { .. } | State::Selecting { .. } | State::Rebooting { .. } | State::Released => {}
+        }
+    }
+
+    /// RFC 2131 section 3.1, 5: the server shall not give it to anybody.
+    fn decline(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
+        let x = self.exchange(now);
+        let message = Outgoing {
+            requested: Some(lease.ip),
+            server_id: Some(lease.server_id).filter(|id| !id.is_unspecified()),
+            secs: 0,
+            ..self.message(MessageType::Decline, x, now)
+        };
+        self.send(now, message, Destination::Broadcast, out);
+        self.config.requested = None;
+        self.conflicts += 1;
+        match self.config.schedule.wait_after_failure() {
+            // As udhcpc does.
+            Some(wait) => self.state = State::Init { until: now + wait },
+            None if self.conflicts >= MAX_CONFLICTS => self.state = State::Init { until: now + RATE_LIMIT_INTERVAL },
+            None => self.restart(now),
+        }
+    }
+
+    /// The detector goes with its address.
+    pub(super) fn forget(&mut self, out: &mut Vec<Action>) {
+        let wanted = match &self.state {
+            State::Requesting { offer, .. } => Some(offer.terms.ip),
+            State::Checking { lease, .. }
+            | State::Bound { lease, .. }
+            | State::Renewing { lease, .. }
+            | State::Rebinding { lease, .. } => Some(lease.ip),
+            State::Init { .. } | State::Selecting { .. } | State::Rebooting { .. } | State::Released => None,
+        };
+        let checking = matches!(self.state, State::Requesting { .. } | State::Checking { .. });
+        // In REQUESTING a conflict is remembered until the ACK.
+        let keep = |acd: &mut Acd| Some(acd.ip()) == wanted && (checking || acd.listens());
+        if self.acd.take_if(|acd| !keep(acd)).is_some() {
+            out.push(Action::Watch(None));
+        }
+    }
+}
+
+fn shown(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,236 @@
+//! What each reply does in each state: RFC 2131 figure 5, the edges that a server's message takes.
+//!
+//! Pure. Whether a reply can be true is lease.rs's business; whether the address is free, conflict.rs's.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{Action, Change, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
+use crate::lease::Terms;
+use crate::message::{MessageType, Reply};
+use crate::options::{MESSAGE, RAPID_COMMIT, SERVER_ID};
+
+impl Client {
+    pub(super) fn reply(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
+        let kind = reply.kind;
+        match (self.state.clone(), kind) {
+            (State::Selecting { x, .. }, MessageType::Offer) if x.xid == reply.xid => self.offer(now, x, &reply, out),
+            (State::Selecting { x, .. }, MessageType::Ack)
+                if x.xid == reply.xid && self.config.rapid_commit && reply.option(RAPID_COMMIT).is_some() =>
+            {
+                self.rapid_ack(now, x, reply, mac, out);
+            }
+            (State::Requesting { x, offer }, MessageType::Ack) if x.xid == reply.xid => {
+                self.first_ack(now, x, &offer.terms, reply, mac, out);
+            }
+            (State::Requesting { x, offer }, MessageType::Nak) if x.xid == reply.xid => {
+                if said_by(&reply, offer.terms.server_id) {
+                    self.nak(now, reply, false, out);
+                    // The first refusal is honest (an address was given away); one that goes on is as good as silence.
+                    if self.deadline() > Some(now) {
+                        self.remember_silent(offer.terms.server_id);
+                    }
+                }
+            }
+            (State::Rebooting { x, lease }, MessageType::Ack) if x.xid == reply.xid => {
+                self.second_ack(now, x, lease, reply, mac, out);
+            }
+            (State::Renewing { lease, x } | State::Rebinding { lease, x }, MessageType::Ack) if x.xid == reply.xid => {
+                self.second_ack(now, x, lease, reply, mac, out);
+            }
+            (State::Renewing { lease, x }, MessageType::Nak) if x.xid == reply.xid => {
+                if said_by(&reply, lease.server_id) {
+                    self.nak(now, reply, true, out);
+                }
+            }
+            // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
+            (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
+                if reply.ip(SERVER_ID).is_some() {
+                    self.nak(now, reply, true, out);
+                }
+            }
+            // Late, repeated, or not asked for.
+            (
+                State::Init { .. }
+                | State::Selecting { .. }
+                | State::Requesting { .. }
+                | State::Checking { .. }
+                | State::Rebooting { .. }
+                | State::Bound { .. }
+                | State::Renewing { .. }
+                | State::Rebinding { .. }
+                | State::Released,
+                _,
+            ) => out.push(Action::Debug(format!("ignoring {kind:?}"))),
+        }
+    }
+
+    /// The first offer that can be true wins, unless its server was silent before: then it is kept for later.
+    fn offer(&mut self, now: Duration, x: Exchange, reply: &Reply, out: &mut Vec<Action>) {
+        match Terms::judge(reply) {
+            Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
+                // A server that answers but never confirms, or one that does not say who it is.
+                self.state = State::Selecting { x, second_best: Some(Offer { terms }) };
+            }
+            Ok(terms) => self.request(now, x.xid, Offer { terms }, out),
+            Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
+        }
+    }
+
+    /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must say who it is: it is asked again at T1.
+    fn rapid_ack(&mut self, now: Duration, x: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
+        match Terms::judge(&reply) {
+            Ok(terms) if terms.server_id.is_unspecified() => {
+                self.complain(format!("ignoring ack of {} from nobody", terms.ip), out);
+            }
+            Ok(terms) => {
+                self.probe(now, terms.ip, out);
+                self.bind(now, x.began, terms, reply, mac, false, out);
+            }
+            Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
+        }
+    }
+
+    /// REQUESTING: the acknowledgement must be of what was offered, by who offered it.
+    fn first_ack(
+        &mut self,
+        now: Duration,
+        x: Exchange,
+        asked: &Terms,
+        reply: Reply,
+        mac: [u8; 6],
+        out: &mut Vec<Action>,
+    ) {
+        match Terms::judge(&reply) {
+            Ok(terms) if terms.server_id != asked.server_id => {
+                self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
+            }
+            Ok(terms) if terms.ip == asked.ip => self.bind(now, x.began, terms, reply, mac, false, out),
+            Ok(_) | Err(_) => {
+                out.push(Action::Log(format!("ack of {} is not what was offered", reply.yiaddr)));
+                self.remember_silent(asked.server_id);
+                self.restart(now);
+            }
+        }
+    }
+
+    /// REBOOTING, RENEWING, REBINDING: the acknowledgement must be of the address that is ours.
+    fn second_ack(
+        &mut self,
+        now: Duration,
+        x: Exchange,
+        lease: Lease,
+        reply: Reply,
+        mac: [u8; 6],
+        out: &mut Vec<Action>,
+    ) {
+        let renewing = matches!(self.state, State::Renewing { .. });
+        let renew = !matches!(self.state, State::Rebooting { .. });
+        match Terms::judge(&reply) {
+            Ok(terms) if renewing && terms.server_id != lease.server_id => {
+                self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
+            }
+            Ok(terms) if terms.ip == lease.ip => self.bind(now, x.began, terms, reply, mac, renew, out),
+            Ok(terms) => {
+                out.push(Action::Log(format!("ack is of {}, not of {}", terms.ip, lease.ip)));
+                out.push(Action::Tell(Change::Deconfig));
+                self.lost(now);
+            }
+            Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of a lease comes together here, from two callers")]
+    fn bind(
+        &mut self,
+        now: Duration,
+        asked_at: Duration,
+        terms: Terms,
+        reply: Reply,
+        mac: [u8; 6],
+        renew: bool,
+        out: &mut Vec<Action>,
+    ) {
+        // RFC 2131 section 4.4.1: the lease counts from when the request was sent.
+        let times = terms.t1_t2().zip(terms.duration()).map(|((t1, t2), lease)| Times {
+            t1: asked_at + t1,
+            t2: asked_at + t2,
+            end: asked_at + lease,
+        });
+        if times.is_some_and(|t| t.end <= now) {
+            return;
+        }
+        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, times };
+        let assumed = if terms.assumed { " (default)" } else { "" };
+        out.push(Action::Log(format!(
+            "lease of {} obtained from {}, lease time {}{assumed}",
+            terms.ip, terms.server_id, terms.lease_secs
+        )));
+        let end = asked_at + Duration::from_secs(terms.lease_secs.into());
+        let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
+        match self.state {
+            State::Selecting { .. } | State::Requesting { .. } => self.check(now, lease, grant, out),
+            State::Init { .. }
+            | State::Checking { .. }
+            | State::Rebooting { .. }
+            | State::Bound { .. }
+            | State::Renewing { .. }
+            | State::Rebinding { .. }
+            | State::Released => {
+                self.guard(lease.ip, out);
+                self.take_lease(now, lease, grant, renew, out);
+            }
+        }
+    }
+
+    /// The address may be used.
+    pub(super) fn take_lease(
+        &mut self,
+        now: Duration,
+        lease: Lease,
+        grant: Box<Grant>,
+        renew: bool,
+        out: &mut Vec<Action>,
+    ) {
+        out.push(Action::Tell(if renew { Change::Renew(grant) } else { Change::Bound(grant) }));
+        let renew_at = lease.times.map(|t| {
+            // A little early, so that a floor of machines that booted together does not ask together.
+            let early = self.rng.between(Duration::ZERO, t.t1.saturating_sub(now) / 32);
+            (t.t1 - early).max(now + MIN_RENEWAL)
+        });
+        self.state = State::Bound { lease, renew_at };
+        self.silent.clear();
+        self.conflicts = 0;
+        self.config.exit_on_failure = false;
+        if self.config.quit {
+            if self.config.release {
+                out.push(Action::Log("entering released state".into()));
+                out.push(Action::Tell(Change::Deconfig));
+            }
+            out.push(Action::Exit(0));
+        } else if self.config.background_when_bound {
+            self.config.background_when_bound = false;
+            self.config.background_on_failure = false;
+            out.push(Action::Background);
+        }
+    }
+
+    fn nak(&mut self, now: Duration, reply: Reply, had_address: bool, out: &mut Vec<Action>) {
+        let words = reply.option(MESSAGE).and_then(|m| m.chunks(MAX_WORDS).next());
+        let words = words.map(|m| format!(": {}", m.escape_ascii())).unwrap_or_default();
+        out.push(Action::Log(format!("received DHCP NAK{words}")));
+        out.push(Action::Tell(Change::Nak(Box::new(reply))));
+        self.config.requested = None;
+        if had_address {
+            out.push(Action::Tell(Change::Deconfig));
+            self.lost(now);
+        } else {
+            self.restart(now);
+        }
+    }
+}
+
+/// Whether a refusal names this server; one without a name counts for a server without a name.
+fn said_by(reply: &Reply, server_id: Ipv4Addr) -> bool {
+    reply.ip(SERVER_ID).unwrap_or(Ipv4Addr::UNSPECIFIED) == server_id
+}

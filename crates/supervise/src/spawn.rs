@@ -1,0 +1,170 @@
+//! Starting a process under supervision, so that there is never one that nobody knows of: the child writes its own record,
+//! and only then executes the program.
+//!
+//! The child shares our memory while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): no page table is copied. It holds
+//! supervise/lock until it executes; so whoever takes over from a supervisor that was killed right here gets the lock only when
+//! the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, OsString};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::Mode;
+use nix::unistd;
+
+use crate::{instance, sys};
+
+/// What is to be started.
+pub(crate) struct Plan<'a> {
+    program: CString,
+    args: Vec<CString>,
+    dir: CString,
+    /// Its 0 and 1, where they are not ours.
+    pub(crate) stdin: Option<BorrowedFd<'a>>,
+    pub(crate) stdout: Option<BorrowedFd<'a>>,
+    /// A descriptor that it gets as this number.
+    pub(crate) pass: Option<(OwnedFd, i32)>,
+    /// An open cgroup.procs: it will be in that group.
+    pub(crate) cgroup: Option<OwnedFd>,
+    /// It starts a session of its own.
+    pub(crate) session: bool,
+    /// Its limit of open descriptors: soft, hard.
+    pub(crate) limit: Option<(u64, u64)>,
+    record: Option<Record>,
+}
+
+struct Record {
+    new: CString,
+    path: CString,
+    /// All of it but for what only the child knows.
+    text: String,
+}
+
+/// What was started.
+pub(crate) struct Started {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// Field 22 of its /proc/PID/stat; 0 when that could not be read.
+    pub(crate) starttime: u64,
+}
+
+fn c_string(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::from(Errno::EINVAL))
+}
+
+impl<'a> Plan<'a> {
+    /// `program` with `args`, in `dir`, below which it is looked for.
+    pub(crate) fn new(program: &str, args: &[String], dir: &Path) -> io::Result<Plan<'a>> {
+        let words = std::iter::once(program).chain(args.iter().map(String::as_str));
+        Ok(Plan {
+            program: c_string(program.as_bytes())?,
+            args: words.map(|word| c_string(word.as_bytes())).collect::<io::Result<_>>()?,
+            dir: c_string(dir.as_os_str().as_bytes())?,
+            stdin: None,
+            stdout: None,
+            pass: None,
+            cgroup: None,
+            session: false,
+            limit: None,
+            record: None,
+        })
+    }
+
+    /// Before it executes, the child replaces the file `path` by `text` and what only it knows, see [`instance::own_words`].
+    pub(crate) fn record(&mut self, path: &Path, text: String) -> io::Result<()> {
+        let new = [path.as_os_str().as_bytes(), b".new"].concat();
+        self.record = Some(Record { new: c_string(&new)?, path: c_string(path.as_os_str().as_bytes())?, text });
+        Ok(())
+    }
+
+    /// Starts it. An error is that of the first step that failed, the last of which is execve(2).
+    pub(crate) fn spawn(self) -> io::Result<Started> {
+        let pair = |(name, value): (OsString, OsString)| {
+            CString::new([name.into_vec(), vec![b'='], value.into_vec()].concat()).ok()
+        };
+        let environment: Vec<CString> = std::env::vars_os().filter_map(pair).collect();
+        // The pointers that execve(2) takes: the child must not allocate.
+        let (argv, envp) = (sys::Pointers::to(&self.args), sys::Pointers::to(&environment));
+        let (starttime, failed) = (Cell::new(0), Cell::new(Errno::UnknownErrno));
+        let mut child = || {
+            let error = self.prepare(&starttime).err();
+            failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv, &envp)));
+            // As a shell says it; nobody sees it.
+            127
+        };
+        let pid = sys::vfork(&mut child)?;
+        if failed.get() != Errno::UnknownErrno {
+            sys::wait(pid);
+            return Err(failed.get().into());
+        }
+        Ok(Started { pid, starttime: starttime.get() })
+    }
+
+    /// In the child: it allocates nothing and leaves nothing of ours changed but what it is told to.
+    fn prepare(&self, starttime: &Cell<u64>) -> nix::Result<()> {
+        if self.session {
+            unistd::setsid()?;
+        }
+        if let Some(procs) = &self.cgroup {
+            unistd::write(procs, b"0")?;
+        }
+        if let Some(stdin) = self.stdin {
+            unistd::dup2_stdin(stdin)?;
+        }
+        if let Some(stdout) = self.stdout {
+            unistd::dup2_stdout(stdout)?;
+        }
+        if let Some(record) = &self.record {
+            record.write(starttime)?;
+        }
+        unistd::chdir(self.dir.as_c_str())?;
+        if let Some((fd, number)) = &self.pass {
+            sys::give(fd, *number)?;
+        }
+        if let Some((soft, hard)) = self.limit {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
+        sys::clean_signals()
+    }
+}
+
+impl Record {
+    /// A record that cannot be written (a full disk) is no reason not to start.
+    fn write(&self, starttime: &Cell<u64>) -> nix::Result<()> {
+        let mut buffer = [0; 1024];
+        let stat = read(c"/proc/self/stat", &mut buffer).unwrap_or_default();
+        starttime.set(std::str::from_utf8(stat).ok().and_then(instance::parse_starttime).unwrap_or(0));
+        let mut words = [0; 64];
+        let room = words.len();
+        let mut rest = words.as_mut_slice();
+        let (pid, start) = (std::process::id(), starttime.get());
+        let _ = instance::own_words(&mut rest, pid, start);
+        let used = room - rest.len();
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let Ok(file) = open(self.new.as_c_str(), flags, Mode::from_bits_truncate(0o644)) else { return Ok(()) };
+        let parts = [self.text.as_bytes(), words.get(..used).unwrap_or_default()];
+        let written = parts.iter().all(|part| unistd::write(&file, part) == Ok(part.len()));
+        drop(file);
+        if written {
+            let _ = nix::fcntl::renameat(
+                nix::fcntl::AT_FDCWD,
+                self.new.as_c_str(),
+                nix::fcntl::AT_FDCWD,
+                self.path.as_c_str(),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn read<'b>(path: &CStr, buffer: &'b mut [u8]) -> nix::Result<&'b [u8]> {
+    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let n = unistd::read(&file, buffer)?;
+    Ok(buffer.get(..n).unwrap_or_default())
+}

@@ -1,0 +1,132 @@
+//! What sv knows of a service: runit's 20 bytes, the two files beside them that change what is said, and the record that a
+//! runsv of ours keeps (instance.rs). What it is not: how that is shown (text.rs, table.rs, json.rs) or waited for (wait.rs).
+#![expect(
+    clippy::disallowed_methods,
+    reason = "without a record the age of a state is what the wall clock says, as in runit"
+)]
+
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n};
+use crate::instance::{self, Instance};
+use crate::sys;
+
+/// A record is a line of some 150 bytes; a longer file is none.
+const LONGEST_RECORD: usize = 1024;
+
+/// One service, or one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) status: Status,
+    /// How long the state has lasted.
+    pub(super) age_secs: u64,
+    /// There is no file `down`.
+    pub(super) normally_up: bool,
+    /// Whether it has said that it is ready; `None` when nobody listens for that.
+    pub(super) ready: Option<bool>,
+    /// From the record, if there is one.
+    pub(super) recorded: Option<Recorded>,
+}
+
+/// What only a runsv of ours tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub(super) deaths: u64,
+    /// As ./finish was told: exit code or -1, and the low byte of the wait status.
+    pub(super) exit: Option<(i32, u8)>,
+}
+
+/// A service and its log.
+pub(super) struct Report {
+    /// As on the command line.
+    pub(super) name: OsString,
+    pub(super) path: PathBuf,
+    pub(super) main: Result<Facts, ControlError>,
+    /// `None` when there is no directory `log`.
+    pub(super) log: Option<Result<Facts, ControlError>>,
+}
+
+/// Reads them.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// This boot; read once, and not at all where no record is.
+    boot: OnceCell<String>,
+}
+
+impl Reader {
+    /// `within`: the services directory is the working directory, and the name is relative to it.
+    pub(super) fn report(&self, name: &OsStr, within: bool) -> Report {
+        let dir = ServiceDir::resolve(name);
+        // A shorter way to each of ten files.
+        let near = if within { ServiceDir::at(Path::new(name)) } else { dir.clone() };
+        let log = near.path().join("log");
+        let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
+        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(&near), log }
+    }
+
+    /// An error when no runsv runs there, or it cannot be known.
+    pub(super) fn facts(&self, dir: &ServiceDir) -> Result<Facts, ControlError> {
+        dir.check_running()?;
+        let mut status = dir.status()?;
+        let mut record = self.record(dir);
+        if record.as_ref().is_some_and(|record| !fits(record, &status)) {
+            // It is written first: between the two files the state has changed.
+            status = dir.status()?;
+            record = self.record(dir);
+        }
+        let fitting = record.as_ref().filter(|record| fits(record, &status));
+        let age_secs = match fitting {
+            Some(record) => sys::now().saturating_sub(record.since).as_secs(),
+            None => Tai64n::from_system_time(SystemTime::now()).secs.saturating_sub(status.since.secs),
+        };
+        let ready = match fitting {
+            Some(Instance { ready: Some(_), .. }) if status.state == RunState::Run => Some(true),
+            _ => (record.is_some() && is_there(&dir.path().join("notification-fd"))).then_some(false),
+        };
+        let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit });
+        Ok(Facts { status, age_secs, normally_up: !is_there(&dir.path().join("down")), ready, recorded })
+    }
+
+    /// The record of this boot.
+    fn record(&self, dir: &ServiceDir) -> Option<Instance> {
+        let mut bytes = [0; LONGEST_RECORD];
+        // It is replaced whole: one read gives all.
+        let length = File::open(dir.supervise().join("instance")).and_then(|mut file| file.read(&mut bytes)).ok()?;
+        let record = Instance::parse(std::str::from_utf8(bytes.get(..length)?).ok()?)?;
+        let boot = self.boot.get_or_init(instance::boot);
+        (record.boot == *boot).then_some(record)
+    }
+}
+
+/// Whether the record tells of the state that the status tells of. runit's runsv leaves a record that it finds as it is.
+fn fits(record: &Instance, status: &Status) -> bool {
+    (record.state, record.pid) == (status.state, status.pid.unwrap_or(0))
+}
+
+fn is_there(path: &Path) -> bool {
+    access(path, AccessFlags::F_OK).is_ok()
+}
+
+/// The names of the services in `dir`, sorted: what a shell makes of `*`, without what is no directory.
+pub(super) fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let kind = entry.file_type()?;
+        let is_dir = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
+        if is_dir && name.as_bytes().first() != Some(&b'.') {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

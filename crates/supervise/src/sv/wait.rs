@@ -1,0 +1,266 @@
+//! The waiting of sv, until a service has really done what it was told: for changes of supervise/ (inotify), for the end of
+//! runsv (the fifo) and of ./check (pidfd), never a poll. A service is looked at when something of it has changed: the wait
+//! for many costs each of them no more than the wait for one.
+//! What it is not: which state is waited for (verb.rs), or what is said of it (sv.rs, which calls this).
+#![expect(clippy::disallowed_methods, reason = "runs ./check")]
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::facts::{Facts, Reader};
+use super::text::{self, put};
+use super::verb::Goal;
+use crate::control::{ControlError, ServiceDir, Status, error_text};
+use crate::sys;
+
+/// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
+const NET: Duration = Duration::from_secs(1);
+/// A ./check that says no is asked again after this, then twice this, up to [`CHECK_MOST`]: nothing tells when it will
+/// say yes. The most is runit's fixed interval.
+const CHECK_FIRST: Duration = Duration::from_millis(10);
+const CHECK_MOST: Duration = Duration::from_millis(420);
+
+/// One service that was sent a command.
+pub(super) struct Target {
+    pub(super) name: OsString,
+    pub(super) dir: ServiceDir,
+    pub(super) goal: Goal,
+    /// Its status before the command was sent.
+    before: Status,
+    /// Tells of the end of runsv. Without it, for want of descriptors, the net does.
+    control: Option<File>,
+    /// It has ended.
+    gone: bool,
+    watch: Option<WatchDescriptor>,
+    /// To be looked at.
+    due: bool,
+    check: Check,
+}
+
+/// The state of asking ./check.
+enum Check {
+    /// To be asked when the state is right.
+    Unasked,
+    /// It runs.
+    Asked(Child, Option<OwnedFd>, Duration),
+    /// It said no, or could not be run; the next time is `at`.
+    Refused { at: Duration, pause: Duration },
+}
+
+/// What a look at a service gives.
+pub(super) enum Look {
+    NotYet,
+    Reached(Facts),
+    RunsvGone,
+    Lost(ControlError),
+}
+
+impl Target {
+    pub(super) fn new(name: OsString, dir: ServiceDir, goal: Goal, before: Status, control: Option<File>) -> Target {
+        Target { name, dir, goal, before, control, gone: false, watch: None, due: true, check: Check::Unasked }
+    }
+
+    /// Whether something of it may have changed since the last time that this was asked.
+    pub(super) fn take_due(&mut self, now: Duration) -> bool {
+        let again = matches!(self.check, Check::Refused { at, .. } if at <= now);
+        std::mem::take(&mut self.due) || again
+    }
+
+    /// `out`: for what is to be said besides.
+    pub(super) fn look(&mut self, reader: &Reader, out: &mut Vec<u8>) -> Look {
+        if self.gone && self.goal == Goal::Gone {
+            return Look::RunsvGone;
+        }
+        self.gone = false;
+        let facts = match reader.facts(&self.dir) {
+            Ok(facts) => facts,
+            Err(e) if text::is_gone(&e) => return Look::RunsvGone,
+            Err(e) => return Look::Lost(e),
+        };
+        if !self.goal.reached(&self.before, &facts.status) {
+            self.end_check();
+            return Look::NotYet;
+        }
+        if !self.goal.asks_check(&facts.status) {
+            return Look::Reached(facts);
+        }
+        // What it says itself costs no process.
+        if text::not_ready(&facts) || !self.checked(out) { Look::NotYet } else { Look::Reached(facts) }
+    }
+
+    /// Whether ./check says yes, or is not there.
+    fn checked(&mut self, out: &mut Vec<u8>) -> bool {
+        let pause = match &mut self.check {
+            Check::Unasked => CHECK_FIRST,
+            Check::Refused { at, .. } if sys::now() < *at => return false,
+            Check::Refused { pause, .. } => *pause,
+            Check::Asked(child, _, pause) => {
+                let pause = *pause;
+                return match child.try_wait() {
+                    Ok(None) => false,
+                    Ok(Some(code)) if code.success() => {
+                        self.check = Check::Unasked;
+                        true
+                    }
+                    Ok(Some(_)) | Err(_) => self.refused(pause),
+                };
+            }
+        };
+        let path = self.dir.path();
+        match File::open(path.join("check")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return true,
+            Err(e) => {
+                self.warn(out, "open", &e);
+                return self.refused(pause);
+            }
+            Ok(_) => {}
+        }
+        match Process::new("./check").current_dir(path).stdout(Stdio::null()).spawn() {
+            Ok(mut child) => {
+                let pidfd = sys::pidfd_open(child.id()).ok();
+                if pidfd.is_none() {
+                    let _ = child.wait();
+                }
+                self.check = Check::Asked(child, pidfd, pause);
+                // Without a pidfd it has ended by now.
+                matches!(self.check, Check::Asked(_, None, _)) && self.checked(out)
+            }
+            Err(e) => {
+                self.warn(out, "run", &e);
+                self.refused(pause)
+            }
+        }
+    }
+
+    fn warn(&self, out: &mut Vec<u8>, tried: &str, error: &io::Error) {
+        let text = format!(": unable to {tried} ./check: {}\n", error_text(error));
+        put(out, &[b"warning: ", self.name.as_encoded_bytes(), text.as_bytes()]);
+    }
+
+    fn refused(&mut self, pause: Duration) -> bool {
+        self.check = Check::Refused { at: sys::now() + pause, pause: (pause * 2).min(CHECK_MOST) };
+        false
+    }
+
+    pub(super) fn end_check(&mut self) {
+        if let Check::Asked(child, _, _) = &mut self.check {
+            let _ = child.kill();
+            let _ = child.wait();
+            self.check = Check::Unasked;
+        }
+    }
+}
+
+/// What wakes the wait. Most of what is asked for is done in a few milliseconds, and a kernel takes longer than that to close an
+/// inotify descriptor (it waits for a grace period): so a few looks come first.
+pub(super) struct Watch {
+    /// Pauses between the first looks.
+    early: std::slice::Iter<'static, u64>,
+    /// `None`: not yet, or there is none to be had.
+    inotify: Option<Inotify>,
+    opened: bool,
+    net: Duration,
+}
+
+/// Milliseconds between the first looks.
+const EARLY: [u64; 5] = [1, 1, 2, 4, 8];
+
+impl Watch {
+    pub(super) fn new() -> Watch {
+        Watch { early: EARLY.iter(), inotify: None, opened: false, net: sys::now() + NET }
+    }
+
+    /// From now on the kernel tells; what went before is looked at once more.
+    fn open(&mut self, targets: &mut [Target]) {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
+        for target in targets {
+            // Without a watch the net does.
+            target.watch = inotify.as_ref().and_then(|i| i.add_watch(target.dir.supervise(), flags).ok());
+            target.due = true;
+        }
+        self.inotify = inotify;
+    }
+
+    /// Until something has changed, or `end`, or the net. Notes what is to be looked at, and who has lost its runsv: another
+    /// may have come since.
+    pub(super) fn sleep(&mut self, targets: &mut [Target], end: Duration) {
+        let early = self.early.next().map(|pause| sys::now() + Duration::from_millis(*pause));
+        if early.is_none() && !std::mem::replace(&mut self.opened, true) {
+            // What it marks is looked at before anything is waited for.
+            return self.open(targets);
+        }
+        let mut until = end.min(self.net).min(early.unwrap_or(Duration::MAX));
+        // Per descriptor: whose it is, and whether it is that of ./check.
+        let mut owners = Vec::new();
+        let mut set = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            if let Some(control) = &target.control {
+                // No events asked for: POLLERR comes unasked when the reader is gone.
+                owners.push((index, false));
+                set.push(PollFd::new(control.as_fd(), PollFlags::empty()));
+            }
+            match &target.check {
+                Check::Unasked | Check::Asked(_, None, _) => {}
+                Check::Asked(_, Some(pidfd), _) => {
+                    owners.push((index, true));
+                    set.push(readable(pidfd.as_fd()));
+                }
+                Check::Refused { at, .. } => until = until.min(*at),
+            }
+        }
+        set.extend(self.inotify.iter().map(|inotify| readable(inotify.as_fd())));
+        let wait = until.saturating_sub(sys::now()) + Duration::from_nanos(999_999);
+        let _ = poll(&mut set, PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
+        let happened = set.iter().map(|fd| fd.any().unwrap_or(false));
+        let happened: Vec<(usize, bool)> =
+            owners.into_iter().zip(happened).filter(|(_, is)| *is).map(|(o, _)| o).collect();
+        for (index, is_check) in happened {
+            if let Some(target) = targets.get_mut(index) {
+                target.due = true;
+                target.gone |= !is_check;
+            }
+        }
+        if early.is_some() {
+            targets.iter_mut().for_each(|target| target.due = true);
+        }
+        self.take_events(targets);
+    }
+
+    fn take_events(&mut self, targets: &mut [Target]) {
+        let now = sys::now();
+        if now >= self.net {
+            self.net = now + NET;
+            targets.iter_mut().for_each(|target| target.due = true);
+        }
+        for event in self.inotify.iter().filter_map(|i| i.read_events().ok()).flatten() {
+            let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+            for target in targets.iter_mut().filter(|target| lost || target.watch == Some(event.wd)) {
+                target.due = true;
+            }
+        }
+    }
+}
+
+fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
+}
+
+/// One descriptor for each service is held while it is waited for; runit holds none. As many as the system gives, and how many
+/// services that is: the rest is for the net.
+pub(super) fn descriptors(services: usize) -> usize {
+    /// For what is read, run, and watched beside.
+    const OTHERS: u64 = 64;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((OTHERS, OTHERS));
+    let wanted = (services as u64).saturating_add(OTHERS).min(hard);
+    let limit = if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
+    usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,144 @@
+//! When something runs out: space, descriptors, processes, inotify instances. A clear line, once; no spin; and it goes on by
+//! itself when there is enough again.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::subject::{World, ours, signal};
+
+const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
+
+/// The soft limit of a running process, by util-linux's own tool, called as `words` say.
+fn limit_as(words: &[String], pid: i32, what: &str) {
+    let words = words.iter().cloned().chain(["prlimit", "--pid", &pid.to_string(), what].map(str::to_owned));
+    let words: Vec<String> = words.collect();
+    assert!(Command::new(&words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
+}
+
+fn limit(pid: i32, what: &str) {
+    limit_as(&[], pid, what);
+}
+
+/// Processor time of a process so far, in clock ticks.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    // proc(5): fields 14 and 15.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// It has not spun: next to nothing was used since `before` (100 ticks are a second).
+fn idle_since(pid: i32, before: u64) {
+    let used = ticks(pid) - before;
+    assert!(used < 50, "{used} ticks");
+}
+
+#[test]
+fn a_full_disk_keeps_nothing_from_running_and_the_status_follows_when_there_is_space() {
+    testkit::isolated(&["mount"], |_| {
+        ours(|world| {
+            world.script("a/run", SLEEPER);
+            fs::create_dir(world.at("a/supervise")).unwrap();
+            let mount = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=64k,mode=700", "small"])
+                .arg(world.at("a/supervise"))
+                .status()
+                .unwrap();
+            assert!(mount.success());
+            let runsv = world.runsv("a");
+            world.wait_lines("a/starts", 1);
+            world.wait_stat("a", "run");
+            let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
+            // Filled to the last byte.
+            assert!(fs::write(world.at("a/supervise/fill"), vec![0; 1 << 20]).is_err());
+            signal(pid, Signal::SIGKILL);
+            world.wait_lines("a/starts", 2);
+            world.wait("the complaint", || world.errors().contains("out of disk space"));
+            assert_eq!(world.status("a").len(), 20, "the old one, whole");
+            fs::remove_file(world.at("a/supervise/fill")).unwrap();
+            world.wait_pid("a", pid);
+            let errors = world.errors();
+            assert!((1..=2).contains(&errors.matches("out of disk space").count()), "{errors}");
+            idle_since(runsv.pid(), used);
+            drop(runsv);
+            let _ = Command::new("umount").arg("-l").arg(world.at("a/supervise")).status();
+        });
+    });
+}
+
+#[test]
+fn without_descriptors_it_waits_for_some() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        world.script("a/log/run", "exec cat");
+        let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        world.wait_stat("a/log", "run");
+        let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
+        limit(runsv.pid(), "--nofile=4:");
+        signal(pid, Signal::SIGKILL);
+        world.wait("the complaint", || world.errors().contains("unable to fork, pausing: "));
+        limit(runsv.pid(), "--nofile=1024:");
+        world.wait_pid("a", pid);
+        assert_eq!(world.errors().matches("unable to fork, pausing").count(), 1, "{}", world.errors());
+        idle_since(runsv.pid(), used);
+    });
+}
+
+/// The world's files for a user whom the limit of processes binds; what to put before a command to be that user.
+fn somebody(world: &World) -> Vec<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Vec::new();
+    }
+    let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(&world.dir).status().unwrap();
+    assert!(chown.success());
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn without_processes_it_waits_for_some() {
+    ours(|world| {
+        // A builtin's loop: the process itself must need no other.
+        world.script("a/run", "echo start >>starts; read -r line <hold");
+        nix::unistd::mkfifo(&world.at("a/hold"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let (program, args) =
+            if world.subject.is_hosted() { ("runsvdir", ["-1", "."].as_slice()) } else { ("runsv", ["a"].as_slice()) };
+        let as_somebody = somebody(world);
+        let start = as_somebody.iter().cloned().chain([world.dir.join("bin").join(program).display().to_string()]);
+        let runsv = world.start_by(&start.collect::<Vec<_>>(), args);
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
+        limit_as(&as_somebody, runsv.pid(), "--nproc=0:");
+        signal(pid, Signal::SIGKILL);
+        world.wait("the complaint", || world.errors().contains("unable to fork, pausing: temporary failure"));
+        limit_as(&as_somebody, runsv.pid(), "--nproc=10000:");
+        world.wait_pid("a", pid);
+        assert_eq!(world.errors().matches("unable to fork, pausing").count(), 1, "{}", world.errors());
+        idle_since(runsv.pid(), used);
+    });
+}
+
+#[test]
+fn without_inotify_new_services_are_found_by_looking() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        // A user namespace has its own count of inotify instances.
+        let program = world.dir.join("bin/runsvdir").display().to_string();
+        let none = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+        let start = ["unshare", "-r", "sh", "-c", none, "sh", &program].map(str::to_owned);
+        let args: &[&str] = if world.subject.is_hosted() { &["-1", "."] } else { &["."] };
+        let runsvdir = world.start_by(&start, args);
+        world.wait_stat("a", "run");
+        let used = ticks(runsvdir.pid());
+        let said = "runsvdir .: warning: unable to watch the directory for changes: looking every five seconds\n";
+        world.wait("the complaint", || world.errors() == said);
+        world.script("b/run", SLEEPER);
+        world.wait_stat("b", "run");
+        assert_eq!(world.errors(), said);
+        idle_since(runsvdir.pid(), used);
+    });
+}

@@ -1,0 +1,449 @@
+//! sv status beyond runit's: all services, JSON, the table on a terminal, ages that do not follow the wall clock, readiness,
+//! hints, and a service directory on a read-only file system. What a script sees of runit's words is in sv.rs.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use testkit::Value;
+
+use crate::subject::{OURS, World, ours, signal, with_each_others_sv, without_numbers};
+
+const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
+
+/// What it prints on a terminal that is both its outputs.
+fn on_a_terminal(command: &mut Command) -> String {
+    let pty = openpty(None, None).unwrap();
+    let (out, err) = (pty.slave.try_clone().unwrap(), pty.slave);
+    command.env("TERM", "linux").env_remove("NO_COLOR");
+    terminal(command, out.into(), err.into(), fs::File::from(pty.master))
+}
+
+/// `seen`: the master of the terminal that one of the two is.
+fn terminal(command: &mut Command, out: Stdio, err: Stdio, mut seen: fs::File) -> String {
+    let mut child = command.stdout(out).stderr(err).spawn().unwrap();
+    // Ours of the other end must go for the end to be seen.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    // EIO when the last process has closed it: pty(7) on Linux.
+    while let Ok(n) = seen.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..n]);
+    }
+    child.wait().unwrap();
+    String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+}
+
+/// python3 reads it first: it is nobody's own.
+fn json(bytes: &[u8]) -> Value {
+    let mut tool = Command::new("python3");
+    tool.args(["-m", "json.tool"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = tool.spawn().expect("python3");
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(bytes));
+    String::from_utf8(output.stdout).unwrap().parse().unwrap()
+}
+
+fn status_json(world: &World, args: &[&str]) -> Vec<Value> {
+    let args = [&["--json", "status"], args].concat();
+    json(&world.command("sv", &args).output().unwrap().stdout).as_array().unwrap().clone()
+}
+
+#[test]
+fn without_a_service_it_reports_on_all_of_them() {
+    ours(|world| {
+        for name in ["b", "a", "Z"] {
+            world.script(&format!("{name}/run"), SLEEPER);
+            world.write(&format!("{name}/down"), "");
+        }
+        world.script("never/run", SLEEPER);
+        world.write("file", "");
+        world.write(".hidden/run", "");
+        std::os::unix::fs::symlink("a", world.at("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", world.at("dangling")).unwrap();
+        let _runsvs = ["a", "b", "Z"].map(|name| world.runsv(name));
+        let never = "warning: never: unable to open supervise/ok: file does not exist\n";
+        let all = format!("down: Z: Ts\ndown: a: Ts\ndown: b: Ts\ndown: link: Ts\n{never}");
+        assert_eq!(world.sv("status"), (1, all.clone()));
+        assert_eq!(world.sv("s"), (1, all.clone()));
+        // What the shell would have made of it.
+        assert_eq!(world.sv("status Z a b link never"), (1, all));
+        for wrong in ["up", "restart", "check", "--json up a", "--json restart a", "--json"] {
+            assert_eq!(world.sv(wrong).0, 100, "{wrong}");
+        }
+        let missing = world.command("sv", &["status"]).env("SVDIR", world.at("none")).output().unwrap();
+        let said = format!("sv: fatal: unable to read {}: file does not exist\n", world.at("none").display());
+        assert_eq!((missing.status.code(), String::from_utf8(missing.stderr).unwrap()), (Some(100), said));
+        fs::create_dir(world.at("none")).unwrap();
+        for (args, nothing) in [(&["status"][..], ""), (&["--json", "status"], "[]\n")] {
+            let empty = world.command("sv", args).env("SVDIR", world.at("none")).output().unwrap();
+            assert_eq!((empty.status.code(), String::from_utf8(empty.stdout).unwrap()), (Some(0), nothing.into()));
+        }
+    });
+}
+
+#[test]
+fn json_tells_it_all_to_a_program() {
+    ours(|world| {
+        world.script("a/run", "trap '' TERM; echo start >>starts; read line <go; exit 3");
+        nix::unistd::mkfifo(&world.at("a/go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        world.write("a/down", "");
+        world.script("a/log/run", "exec cat >/dev/null");
+        world.script("ended/run", SLEEPER);
+        let odd = OsStr::from_bytes(b"q\"\\\n\x01\xff");
+        fs::create_dir(world.at("").join(odd)).unwrap();
+        let (_a, ended) = (world.runsv("a"), world.runsv("ended"));
+        world.control("ended", "x");
+        assert_eq!(ended.wait(), 0);
+        world.control("a", "u");
+        world.wait_stat("a", "run");
+        world.wait_stat("a/log", "run");
+        // It ends by itself, once; then it is paused and told to end.
+        world.wait_lines("a/starts", 1);
+        let deaths = status_json(world, &["a"])[0]["deaths"].as_u64().unwrap();
+        let pid = world.pid("a");
+        fs::write(world.at("a/go"), "go\n").unwrap();
+        world.wait_pid("a", pid);
+        world.wait_lines("a/starts", 2);
+        world.control("a", "pd");
+        world.wait_stat("a", "run, paused, got TERM, want down");
+        let listed = status_json(world, &["a", "ended", "none"]);
+        let a = &listed[0];
+        let expected: Value = format!(
+            r#"{{"name": "a", "path": "{}", "supervised": true, "state": "run", "pid": {}, "wanted": "down",
+            "normally": "down", "paused": true, "got_term": true, "ready": null, "deaths": {},
+            "exit": {{"code": 3, "signal": null}}, "error": null}}"#,
+            world.at("a").display(),
+            world.pid("a"),
+            deaths + 1
+        )
+        .parse()
+        .unwrap();
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&a[key], value, "{key}");
+        }
+        assert!(a["seconds"].as_u64().unwrap() < 60, "{a}");
+        assert_eq!((&a["log"]["state"], &a["log"]["name"]), (&"run".into(), &"log".into()));
+        assert_eq!(a["log"]["pid"], world.pid("a/log"));
+        let (gone, none) = (&listed[1], &listed[2]);
+        assert_eq!((&gone["supervised"], &gone["error"]), (&false.into(), &"runsv not running".into()));
+        assert_eq!((&gone["state"], &gone["log"]), (&Value::Null, &Value::Null));
+        assert_eq!(none["error"], "unable to change to service directory: file does not exist");
+        // All of them, and any bytes.
+        let all = status_json(world, &[]);
+        let names: Vec<&str> = all.iter().map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["a", "ended", "q\"\\\n\u{1}\u{fffd}"]);
+        assert_eq!(
+            world.command("sv", &["--json", "status", "a", "ended", "none"]).output().unwrap().status.code(),
+            Some(2)
+        );
+        world.control("a", "k");
+    });
+}
+
+#[test]
+fn on_a_terminal_it_is_a_table_and_on_a_pipe_what_it_was() {
+    ours(|world| {
+        for name in ["short", "a-longer-name"] {
+            world.script(&format!("{name}/run"), SLEEPER);
+        }
+        let _runsvs = [world.runsv("short"), world.runsv("a-longer-name")];
+        world.wait_stat("short", "run");
+        world.wait_stat("a-longer-name", "run");
+        world.control("a-longer-name", "d");
+        world.wait_stat("a-longer-name", "down");
+        let command = || world.command("sv", &["status", "short", "a-longer-name", "none"]);
+        let plain = "run: short: (pid P) Ts\ndown: a-longer-name: Ts, normally up\n\
+                     fail: none: unable to change to service directory: file does not exist\n";
+        let table = on_a_terminal(&mut command());
+        let hint = format!("sv: is runsvdir running? SVDIR is {}\n", world.at("").display());
+        let table = table.strip_suffix(&hint).unwrap_or_else(|| panic!("{table}"));
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 4, "{table}");
+        assert!(lines[0].contains("\x1b[1mSERVICE\x1b[0m"), "{table}");
+        assert!(lines[1].starts_with("short          \x1b[32mrun\x1b[0m    "), "{table}");
+        assert!(lines[2].starts_with("a-longer-name  \x1b[33mdown\x1b[0m   "), "{table}");
+        assert!(lines[3].starts_with("none           \x1b[31mfail\x1b[0m   "), "{table}");
+        // Without colours the columns stand where they stood; on a dumb terminal it is what a pipe gets.
+        let pty = |variable: &str, value: &str| {
+            let pty = openpty(None, None).unwrap();
+            let mut command = command();
+            command.env("TERM", "linux").env_remove("NO_COLOR").env(variable, value);
+            terminal(&mut command, pty.slave.into(), Stdio::null(), pty.master.into())
+        };
+        let without = pty("NO_COLOR", "1");
+        assert!(!without.contains('\x1b'), "{without}");
+        let at = |line: &str, word: &str| line.find(word).unwrap_or_else(|| panic!("{word}: {line}"));
+        let lines: Vec<&str> = without.lines().collect();
+        assert_eq!(at(lines[0], "STATE"), at(lines[1], "run"));
+        assert_eq!(at(lines[0], "NOTES"), at(lines[2], "normally up"));
+        assert_eq!(at(lines[0], "NOTES"), at(lines[3], "unable to"));
+        let pid = world.pid("short").to_string();
+        assert_eq!(at(lines[0], "PID") + "PID".len(), at(lines[1], &pid) + pid.len());
+        assert!(pty("NO_COLOR", "").contains("\x1b[32m"));
+        assert_eq!(without_numbers(&pty("TERM", "dumb")), plain);
+        assert_eq!(world.sv("status short a-longer-name none"), (1, plain.into()));
+    });
+}
+
+#[test]
+fn what_to_do_is_said_to_a_person_and_after_all_services() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        world.script("ended/run", SLEEPER);
+        let (_a, ended) = (world.runsv("a"), world.runsv("ended"));
+        world.control("ended", "x");
+        assert_eq!(ended.wait(), 0);
+        let on_stderr = |args: &[&str]| {
+            let pty = openpty(None, None).unwrap();
+            terminal(&mut world.command("sv", args), Stdio::null(), pty.slave.into(), pty.master.into())
+        };
+        let hint = format!("sv: is runsvdir running? SVDIR is {}\n", world.at("").display());
+        for args in [&["status", "ended", "a"][..], &["up", "none", "ended", "a"], &["restart", "ended"]] {
+            assert_eq!(on_stderr(args), hint, "{args:?}");
+        }
+        for args in [&["status", "a"][..], &["shutdown", "ended"], &["start", "a"]] {
+            assert_eq!(on_stderr(args), "", "{args:?}");
+        }
+        // Nobody there to read it.
+        assert_eq!(world.sv("status ended"), (1, "fail: ended: runsv not running\n".into()));
+        // Who may not look is told so: setpriv makes a process that is not root of one that is.
+        if nix::unistd::geteuid().is_root() {
+            fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
+            // By cp, since a file that we had open for writing might still be so in what other threads fork (ETXTBSY).
+            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_netsv")).arg(world.dir.join("sv")).status();
+            assert!(copied.unwrap().success());
+            let pty = openpty(None, None).unwrap();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(world.dir.join("sv"));
+            command.args(["status", "a"]).env("SVDIR", world.at("")).stdin(Stdio::null());
+            let (out, err) = (pty.slave.try_clone().unwrap(), pty.slave);
+            command.env("TERM", "dumb");
+            let said = terminal(&mut command, out.into(), err.into(), pty.master.into());
+            let expected = "warning: a: unable to open supervise/ok: access denied\n\
+                            sv: are you root? the files of a service are its owner's alone\n";
+            assert_eq!(said, expected);
+        }
+    });
+}
+
+#[test]
+fn an_age_does_not_follow_the_wall_clock() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        world.script("a/log/run", "exec cat >/dev/null");
+        let runsv = world.runsv("a");
+        world.wait_stat("a", "run");
+        world.wait_stat("a/log", "run");
+        // As if all had been started in 1970 by the wall clock; runsv must not write it anew meanwhile.
+        runsv.signal(Signal::SIGSTOP);
+        for name in ["a", "a/log"] {
+            let mut status = world.status(name);
+            status[..8].copy_from_slice(&((1u64 << 62) + 10).to_be_bytes());
+            fs::write(world.at(name).join("supervise/status"), status).unwrap();
+        }
+        let ages = || {
+            let (_, text) = world.output("sv", &["status", "a"]);
+            let words = text.trim_end().split([' ', ',', ';']).filter_map(|word| word.strip_suffix('s'));
+            words.filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>()
+        };
+        let [main, log] = ages()[..] else { panic!("{:?}", ages()) };
+        assert!(main < 60 && log < 60, "{main} {log}");
+        assert!(status_json(world, &["a"])[0]["seconds"].as_u64().unwrap() < 60);
+        // A record of another boot, or of another process, says nothing of it: then as runit.
+        let record = world.read("a/supervise/instance");
+        for (from, to) in [("boot=", "boot=x"), ("pid=", "pid=1")] {
+            world.write("a/supervise/instance", &record.replace(from, to));
+            assert!(ages()[0] > 1_000_000_000, "{:?}", ages());
+        }
+        runsv.signal(Signal::SIGCONT);
+    });
+}
+
+#[test]
+fn a_service_is_up_when_it_says_that_it_is_ready() {
+    ours(|world| {
+        world.script("a/run", "echo start >>starts; read line <go; echo >&3; exec sleep 1000");
+        nix::unistd::mkfifo(&world.at("a/go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        world.write("a/notification-fd", "3\n");
+        world.write("a/down", "");
+        let _runsv = world.runsv("a");
+        world.wait("its record", || world.at("a/supervise/instance").exists());
+        assert_eq!(status_json(world, &["a"])[0]["ready"], false);
+        assert_eq!(world.sv("status a"), (0, "down: a: Ts\n".into()));
+        let not_yet = "run: a: (pid P) Ts, normally down, not ready\n";
+        assert_eq!(world.sv("-w 1 start a"), (1, format!("timeout: {not_yet}")));
+        assert_eq!(world.sv("status a"), (0, not_yet.into()));
+        let table = on_a_terminal(&mut world.command("sv", &["status", "a"]));
+        assert!(table.contains("READY") && table.contains("\x1b[33mno\x1b[0m"), "{table}");
+        // Each waits; what lets it end is written after it was started.
+        let mut pid = world.pid("a");
+        for (word, another) in [("check", false), ("restart", true), ("try-restart", true), ("start", false)] {
+            let mut waiting = world.command("sv", &["-w", "20", word, "a"]);
+            let waiting = waiting.stdout(Stdio::piped()).spawn().unwrap();
+            if another {
+                pid = world.wait_pid("a", pid);
+            }
+            if word != "start" {
+                assert!(!world.read("a/supervise/instance").contains(" ready="));
+                fs::write(world.at("a/go"), "go\n").unwrap();
+            }
+            let output = waiting.wait_with_output().unwrap();
+            assert!(world.read("a/supervise/instance").contains(" ready="), "{word}");
+            let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
+            assert_eq!(said, "ok: run: a: (pid P) Ts, normally down\n", "{word}");
+        }
+        assert_eq!(world.sv("status a"), (0, "run: a: (pid P) Ts, normally down\n".into()));
+        assert_eq!(status_json(world, &["a"])[0]["ready"], true);
+        signal(world.pid("a"), Signal::SIGKILL);
+    });
+}
+
+#[test]
+fn names_and_paths_lead_to_the_same_service() {
+    with_each_others_sv(|world| {
+        world.script("a/run", SLEEPER);
+        let runsv = world.runsv("a");
+        // runit says "run" before it knows whether ./run can be executed.
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        let full = world.at("a").display().to_string();
+        // runit 2.1.2 forgets, while it waits, that a name with a slash at the end is a path: from within SVDIR it is the same.
+        for name in ["a", "./a", "a/", &full] {
+            assert_eq!(world.sv(&format!("status {name}")), (0, format!("run: {name}: (pid P) Ts\n")));
+            assert_eq!(world.sv(&format!("start {name}")), (0, format!("ok: run: {name}: (pid P) Ts\n")));
+        }
+        let from = |dir: &str, args: &[&str], svdir: &str| {
+            let output = world.command("sv", args).current_dir(world.at(dir)).env("SVDIR", svdir).output().unwrap();
+            without_numbers(&String::from_utf8(output.stdout).unwrap())
+        };
+        assert_eq!(from("a", &["status", "."], "/none"), "run: .: (pid P) Ts\n");
+        assert_eq!(from("", &["status", "a/", "./a"], "/none"), "run: a/: (pid P) Ts\nrun: ./a: (pid P) Ts\n");
+        assert_eq!(from("a", &["status", "a"], ".."), "run: a: (pid P) Ts\n");
+        assert_eq!(world.sv(&format!("force-shutdown {full}")), (0, format!("ok: {full}: runsv not running\n")));
+        assert_eq!(runsv.wait(), 0);
+    });
+}
+
+#[test]
+fn a_path_is_a_path_also_while_it_is_waited_for() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        let _runsv = world.runsv("a");
+        for args in [&["start", "a/"][..], &["restart", "a/", "./a"], &["-v", "down", "a/"]] {
+            let output = world.command("sv", args).env("SVDIR", "/none").output().unwrap();
+            assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
+            assert!(output.stdout.starts_with(b"ok: "), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+    });
+}
+
+#[test]
+fn every_word_does_what_it_does_in_runit() {
+    with_each_others_sv(|world| {
+        // It says which signals came, and ends by TERM and KILL alone.
+        let traps =
+            ["HUP", "ALRM", "INT", "QUIT", "USR1", "USR2"].map(|s| format!("trap 'echo {s} >>got' {s}\n")).concat();
+        world.script("a/run", &format!("{traps}echo start >>starts\nwhile :; do sleep 1000 & wait; kill $!; done"));
+        let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        let words =
+            [("hup", "HUP"), ("alarm", "ALRM"), ("interrupt", "INT"), ("quit", "QUIT"), ("1", "USR1"), ("2", "USR2")];
+        for (count, (word, signal)) in words.iter().enumerate() {
+            assert_eq!(world.sv(&format!("{word} a")), (0, String::new()));
+            assert_eq!(world.wait_lines("a/got", count + 1)[count], *signal, "{word}");
+        }
+        let run = "ok: run: a: (pid P) Ts\n";
+        assert_eq!(world.sv("reload a"), (0, run.into()));
+        world.wait_lines("a/got", 7);
+        // -w waits and reports as -v does; the letter alone is enough.
+        assert_eq!(world.sv("-w 5 h a"), (0, run.into()));
+        world.wait_lines("a/got", 8);
+        assert_eq!(world.sv("-w5 -v 1 a"), (0, run.into()));
+        assert_eq!(world.sv("-v p a"), (0, "ok: run: a: (pid P) Ts, paused\n".into()));
+        assert_eq!(world.sv("-v c a"), (0, run.into()));
+        for (word, starts) in [("term", 2), ("kill", 3), ("t", 4), ("k", 5)] {
+            assert_eq!(world.sv(&format!("{word} a")), (0, String::new()));
+            world.wait_lines("a/starts", starts);
+        }
+        assert_eq!(world.sv("once a"), (0, String::new()));
+        world.wait_stat("a", "run, want down");
+        assert_eq!(world.sv("D a"), (0, "ok: down: a: Ts, normally up\n".into()));
+        assert_eq!(world.sv("check a"), (0, "ok: down: a: Ts, normally up\n".into()));
+        assert_eq!(world.sv("X a"), (0, "ok: a: runsv not running\n".into()));
+        assert_eq!(runsv.wait(), 0);
+        assert_eq!(world.sv("E a"), (0, "ok: a: runsv not running\n".into()));
+        assert_eq!(world.sv("T a"), (1, "fail: a: runsv not running\n".into()));
+    });
+}
+
+#[test]
+fn svwait_is_the_time_that_is_waited() {
+    with_each_others_sv(|world| {
+        world.script("a/run", "trap '' TERM; echo start >>starts; while :; do sleep 1000 & wait; done");
+        let _runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        let before = std::time::Instant::now();
+        let output = world.command("sv", &["stop", "a"]).env("SVWAIT", "1").output().unwrap();
+        let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(said, "timeout: run: a: (pid P) Ts, want down, got TERM\n");
+        assert!(before.elapsed().as_secs() < 7, "7 is what it waits without SVWAIT");
+        // What is given goes before it.
+        let output = world.command("sv", &["-w", "1", "stop", "a"]).env("SVWAIT", "600").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+    });
+}
+
+#[test]
+fn a_read_only_service_directory_has_its_supervise_in_run() {
+    testkit::isolated(&["python3"], |lab| {
+        let world = World::for_isolated(OURS);
+        let root = world.at("");
+        world.script("a/run", "exec sleep 1000");
+        world.script("a/log/run", "exec cat >/dev/null");
+        let mount = |args: &[&str]| {
+            let status = Command::new("mount").args(args).arg(&root).status().unwrap();
+            assert!(status.success(), "{args:?}");
+        };
+        mount(&["--bind", root.to_str().unwrap()]);
+        mount(&["-o", "remount,ro,bind"]);
+        assert!(fs::write(root.join("probe"), "").is_err(), "it is read-only");
+        let sv = |args: &str| world.sv(args);
+        let start = || {
+            let runsv = world.start("runsv", &["a"]);
+            world.wait("runsv to be reached", || sv("status a").0 == 0);
+            runsv
+        };
+        let runsv = start();
+        let both = |state: &str| (0, format!("{state}; run: log: (pid P) Ts\n"));
+        world.wait("both to run", || sv("status a") == both("run: a: (pid P) Ts"));
+        assert!(!root.join("a/supervise").exists());
+        assert_eq!(fs::read_dir("/run/runsv").unwrap().count(), 2, "one for the service, one for its log");
+        let pid = || status_json(&world, &["a"])[0]["pid"].as_i64().unwrap();
+        let first = pid();
+        assert_eq!(sv("restart a"), (0, "ok: run: a: (pid P) Ts\n".into()));
+        assert_ne!(pid(), first);
+        // Killed, it is followed by one that finds what it left.
+        let second = pid();
+        runsv.kill();
+        assert_eq!(sv("status a").0, 1);
+        let _again = start();
+        world.wait("the log again", || sv("status a") == both("run: a: (pid P) Ts"));
+        assert_eq!((pid(), world.count("sleep 1000")), (second, 1));
+        assert_eq!(sv("-v down a"), (0, "ok: down: a: Ts, normally up\n".into()));
+        assert_eq!(sv("check a"), (0, "ok: down: a: Ts, normally up\n".into()));
+        assert_eq!(sv("status").1, "down: a: Ts, normally up; run: log: (pid P) Ts\n");
+        assert_eq!(sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
+        assert!(Command::new("umount").args(["-l"]).arg(&root).status().unwrap().success());
+        drop(world);
+        let _ = lab;
+    });
+}
