@@ -20,6 +20,7 @@ const APPLETS: &[(&str, Applet)] = &[
     ("setuidgid", supervise::chpst::main),
     ("envdir", supervise::chpst::main),
     ("envuidgid", supervise::chpst::main),
+    ("pgrphack", supervise::chpst::main),
     ("softlimit", supervise::chpst::main),
     ("setlock", supervise::chpst::main),
     #[cfg(feature = "daemons")]

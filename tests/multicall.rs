@@ -48,6 +48,7 @@ fn every_supervision_program_is_listed_once() {
         "setuidgid",
         "envdir",
         "envuidgid",
+        "pgrphack",
         "softlimit",
         "setlock",
     ] {

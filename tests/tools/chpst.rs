@@ -19,7 +19,7 @@ impl Place {
         let scratch = Scratch::new();
         let names = scratch.path().join("bin");
         fs::create_dir(&names).unwrap();
-        for name in ["chpst", "setuidgid", "envuidgid", "envdir", "setlock", "softlimit"] {
+        for name in ["chpst", "setuidgid", "envuidgid", "envdir", "pgrphack", "setlock", "softlimit"] {
             symlink(subject.path("chpst"), names.join(name)).unwrap();
         }
         let dir = |name: &str| {
@@ -89,6 +89,8 @@ fn the_program_is_found_and_its_exit_code_kept() {
         ("chpst ./nonexistent", 111, "", "chpst: fatal: unable to run: ./nonexistent: file does not exist\n"),
         ("chpst ./text", 111, "", "chpst: fatal: unable to run: ./text: access denied\n"),
         ("chpst /", 111, "", "chpst: fatal: unable to run: /: access denied\n"),
+        ("pgrphack sh -c exit~7", 7, "", ""),
+        ("pgrphack -P", 111, "", "chpst: fatal: unable to run: -P: file does not exist\n"),
         ("chpst _", 111, "", "chpst: fatal: unable to run: : access denied\n"),
     ]);
 }
@@ -117,6 +119,7 @@ fn wrong_use_is_exit_100() {
             ("setuidgid daemon", "usage: setuidgid account child\n"),
             ("envuidgid daemon", "usage: envuidgid account child\n"),
             ("envdir ld", "usage: envdir dir child\n"),
+            ("pgrphack", "usage: pgrphack child\n"),
             ("setlock file", "usage: setlock [ -nNxX ] file program [ arg ... ]\n"),
             ("softlimit -q true", "softlimit: illegal option -- q\n"),
         ] {
@@ -277,10 +280,12 @@ fn the_program_gets_default_signals_and_only_the_lock_as_a_descriptor() {
 fn a_session_of_its_own() {
     both("chpst", |subject| {
         let place = Place::new(subject);
-        // Field 6 of stat is the session; for its leader it is the pid, field 1.
-        let stat = text(&place.run("chpst -P cat /proc/self/stat").stdout);
-        let fields: Vec<&str> = stat.split(' ').collect();
-        assert_eq!(fields[5], fields[0]);
+        // Fields 5 and 6 of stat are process group and session; for their leader they are the pid, field 1.
+        for words in ["chpst -P", "pgrphack"] {
+            let stat = text(&place.run(&format!("{words} cat /proc/self/stat")).stdout);
+            let fields: Vec<&str> = stat.split(' ').collect();
+            assert_eq!((fields[4], fields[5]), (fields[0], fields[0]), "{words}");
+        }
     });
 }
 

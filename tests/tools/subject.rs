@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -103,9 +104,13 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Scratch {
+        Scratch::below(&std::env::temp_dir())
+    }
+
+    pub(crate) fn below(dir: &Path) -> Scratch {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("netsv-tools-{}-{number}", std::process::id()));
+        let dir = dir.join(format!("netsv-tools-{}-{number}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         // Other users get in: some cases run as nobody.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -129,6 +134,11 @@ pub(crate) struct Running(Option<Child>);
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(Some(command.spawn().unwrap()))
+    }
+
+    pub(crate) fn start_with(command: &mut Command, stdin: OwnedFd) -> Running {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(Some(command.spawn().unwrap()))
     }
 

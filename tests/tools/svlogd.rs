@@ -1,15 +1,20 @@
 //! svlogd: files, names, modes, selection, rotation, processor, signals, exit codes.
 
 use std::fs;
+use std::io::Write;
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::subject::{Running, Scratch, Subject, both, mode, names, ours, run, skip, text, unshare_mount, wait_for};
+
+mod kill;
+mod trouble;
 
 /// A log directory `log` in a scratch directory.
 struct Log {
@@ -167,6 +172,30 @@ fn lines_that_wait_together_are_one_batch_with_one_stamp() {
     let stamps: std::collections::HashSet<String> = log.current().lines().map(|l| l[..25].to_owned()).collect();
     assert_eq!(log.current().lines().count(), 500);
     assert_eq!(stamps.len(), 1);
+}
+
+#[test]
+fn lines_that_keep_coming_are_written_together() {
+    // Ours alone: runit writes each.
+    let log = Log::new("");
+    let mut running = Running::start(&mut log.command(&ours(), &["-t"]));
+    let begin = Instant::now();
+    let (mut last, mut silences) = (begin, 0);
+    for n in 0..300 {
+        running.write(format!("{n}\n"));
+        std::thread::sleep(Duration::from_millis(1));
+        silences += u32::from(last.elapsed() > Duration::from_millis(8));
+        last = Instant::now();
+    }
+    let periods = u32::try_from(begin.elapsed().as_millis() / 50).unwrap();
+    assert_eq!(running.finish().status.code(), Some(0));
+    let lines: Vec<String> = log.current().lines().map(str::to_owned).collect();
+    let numbers: Vec<String> = lines.iter().map(|line| line[26..].to_owned()).collect();
+    assert_eq!(numbers, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
+    // What was written together has one stamp. A wait ends after 50 ms, or when nothing more came for 10.
+    let stamps: std::collections::HashSet<&str> = lines.iter().map(|line| &line[..25]).collect();
+    let most = 3 + periods + 2 * silences;
+    assert!(stamps.len() <= usize::try_from(most).unwrap(), "{} writes, {silences} silences", stamps.len());
 }
 
 #[test]
@@ -376,6 +405,46 @@ fn term_ends_it_well_with_what_was_read() {
 }
 
 #[test]
+fn term_in_the_middle_of_a_line_leaves_it_to_the_next() {
+    // Ours alone: runit waits for the rest of the line, and then loses it.
+    let log = Log::new("");
+    let pipe = || {
+        let (from, into) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        (from, fs::File::from(into))
+    };
+    let start = |from: &OwnedFd| Running::start_with(&mut log.command(&ours(), &["-v"]), from.try_clone().unwrap());
+    let (from, mut into) = pipe();
+    let mut first = start(&from);
+    into.write_all(b"a\nbegin, ").unwrap();
+    log.wait("the line", |log| log.current() == "a\n");
+    first.signal(Signal::SIGHUP);
+    assert_eq!(first.stderr_line(), "svlogd: info: new: log/current");
+    assert_eq!(first.stderr_line(), "svlogd: info: sighangup received.");
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.wait().status.code(), Some(0));
+    assert_eq!((log.current().as_str(), mode(&log.file("current"))), ("a\n", 0o744));
+
+    let second = start(&from);
+    into.write_all(b"middle").unwrap();
+    drop(into);
+    assert_eq!(second.wait().status.code(), Some(0));
+    assert_eq!(log.current(), "a\nbegin, middle\n");
+    assert_eq!(names(&log.dir(), |_| true), ["current", "lock"]);
+
+    // The pipe goes with its last reader: what was read is a line, as it is at the end of the input.
+    let (from, mut into) = pipe();
+    let mut third = start(&from);
+    into.write_all(b"b\nend").unwrap();
+    log.wait("the line", |log| log.current().ends_with("middle\nb\n"));
+    third.signal(Signal::SIGTERM);
+    assert_eq!(third.wait().status.code(), Some(0));
+    assert!(log.file("record").exists());
+    log.run(&ours(), &[], "c\n");
+    assert!(log.current().ends_with("\nb\nend\nc\n"), "{}", log.current());
+    assert_eq!(names(&log.dir(), |_| true), ["current", "lock"]);
+}
+
+#[test]
 fn hup_reads_the_configuration_again() {
     both("svlogd", |subject| {
         let log = Log::new("");
@@ -530,14 +599,14 @@ fn selected_lines_are_sent_over_udp() {
     });
 }
 
-/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of four pages on `$dir`.
+/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of five pages on `$dir`.
 fn on_small_disk(subject: &Subject, dir: &Path, script: &str) -> Option<Running> {
     let probe = unshare_mount("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
         skip("full disk: no mount namespace can be made here (unshare)");
         return None;
     }
-    let script = format!("set -e; mount -t tmpfs -o size=16k tmpfs \"$dir\"; cd \"$dir\"; mkdir log; {script}");
+    let script = format!("set -e; mount -t tmpfs -o size=20k tmpfs \"$dir\"; cd \"$dir\"; mkdir log; {script}");
     let mut command = unshare_mount("sh");
     command.args(["-c", &script]).env("dir", dir).env("svlogd", subject.path("svlogd"));
     Some(Running::start(&mut command))
@@ -564,7 +633,7 @@ fn a_full_disk_costs_the_oldest_files_when_the_configuration_allows_it() {
 fn a_full_disk_makes_the_service_wait_and_loses_nothing() {
     both("svlogd", |subject| {
         let scratch = Scratch::new();
-        let script = "cat >input; cat /dev/zero >filler 2>/dev/null || :; \"$svlogd\" log <input & \
+        let script = "cat >input; head -c 100000 /dev/zero >filler 2>/dev/null || :; \"$svlogd\" log <input & \
                       svlogd=$!; read go </dev/fd/3; rm filler; wait $svlogd; cat log/current";
         let fifo = scratch.path().with_extension("go");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());

@@ -1,5 +1,5 @@
 //! chpst: changes the state of its process (ids, environment, limits, lock ...) and becomes another program.
-//! Called by another name it is setuidgid, envuidgid, envdir, setlock or softlimit of daemontools.
+//! Called by another name it is setuidgid, envuidgid, envdir, pgrphack, setlock or softlimit of daemontools.
 //!
 //! Here the command line becomes a [`Plan`], without side effects; chpst/apply.rs carries it out.
 //! Called by the applet table. The contract is chpst(8) of runit 2.1.2 (`-C`: 2.2.0); for the other names the pages of
@@ -22,6 +22,7 @@ const USAGE: &str = "usage: chpst [-vVP012] [-u user[:group]] [-U user[:group]] 
 const USAGE_SETUIDGID: &str = "usage: setuidgid account child\n";
 const USAGE_ENVUIDGID: &str = "usage: envuidgid account child\n";
 const USAGE_ENVDIR: &str = "usage: envdir dir child\n";
+const USAGE_PGRPHACK: &str = "usage: pgrphack child\n";
 const USAGE_SETLOCK: &str = "usage: setlock [ -nNxX ] file program [ arg ... ]\n";
 const USAGE_SOFTLIMIT: &str = "usage: softlimit [-a allbytes] [-c corebytes] [-d databytes] [-f filebytes] \
                                [-l lockbytes] [-m membytes] [-o openfiles] [-p processes] [-r residentbytes] \
@@ -171,6 +172,8 @@ fn parse(argv: Vec<OsString>) -> Result<Plan, String> {
         "setuidgid" => pair(args, USAGE_SETUIDGID, |account, plan| plan.account = Some(user(account))),
         "envuidgid" => pair(args, USAGE_ENVUIDGID, |account, plan| plan.env_account = Some(user(account))),
         "envdir" => pair(args, USAGE_ENVDIR, |path, plan| plan.envdir = Some(EnvDir { path, strict: true })),
+        // In a session of its own, as runit's does; daemontools' pgrphack makes a process group only.
+        "pgrphack" => with_program(Plan { session: true, ..Plan::default() }, args.collect(), USAGE_PGRPHACK),
         "setlock" => setlock(args),
         "softlimit" => softlimit(args),
         _ => chpst(args),
@@ -372,6 +375,7 @@ mod tests {
         assert_eq!(ok(&["setuidgid", "a:b", "x"]).account, Some(Account::User("a:b".into())));
         assert_eq!(ok(&["envuidgid", "-q", "x"]).env_account, Some(Account::User("-q".into())));
         assert_eq!(ok(&["envdir", "d", "x", "y"]).envdir, Some(EnvDir { path: "d".into(), strict: true }));
+        assert_eq!(ok(&["pgrphack", "-P"]), Plan { session: true, argv: vec!["-P".into()], ..Plan::default() });
         let lock = |args| ok(args).lock.map(|l| (l.wait, l.silent)).unwrap();
         assert_eq!(lock(&["setlock", "f", "x"]), (true, false));
         assert_eq!(lock(&["setlock", "-nx", "f", "x"]), (false, true));
@@ -388,6 +392,7 @@ mod tests {
             (&["setuidgid", "a"], USAGE_SETUIDGID),
             (&["envuidgid"], USAGE_ENVUIDGID),
             (&["envdir", "d"], USAGE_ENVDIR),
+            (&["pgrphack"], USAGE_PGRPHACK),
             (&["setlock", "f"], USAGE_SETLOCK),
             (&["softlimit", "-c", "5"], USAGE_SOFTLIMIT),
         ] {

@@ -1,34 +1,39 @@
 //! svlogd: writes the lines of its standard input to automatically rotated logs.
 //!
-//! One loop: wait, read what is there, cut it into lines, format them for each log directory, one write per
-//! directory. A line is on disk before svlogd waits again. No thread, no timer while nothing is due.
-//! It is not: the rules (svlogd/line.rs, config.rs, rotate.rs: pure) nor the files (svlogd/dir.rs).
+//! One loop: wait, peek at what is there, cut it into lines, format them for each log directory, one write per
+//! directory, consume it. No thread, no timer while nothing is due.
+//! It is not: the rules (svlogd/line.rs, config.rs, rotate.rs, collect.rs, record.rs: pure), the files (svlogd/dir.rs, process.rs), nor
+//! the input (svlogd/source.rs).
 //! Called by the applet table. The contract is svlogd(8) of runit 2.1.2; what differs is in docs/compat.md.
 
-#![expect(clippy::disallowed_methods, reason = "a shell: stamps of lines are wall clock time")]
-
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::unistd::read;
 
 use crate::EXIT_SYSTEM;
 use crate::control::error_text;
 use crate::getopt::{Arg, Getopt, Opt, OptError};
-use config::Remote;
-use dir::{Context, LogDir, warn};
-use line::{Piece, Replace, Splitter, StampKind, stamp};
-use wait::Signals;
+use collect::{Action, Collect};
+use config::count;
+use deliver::{At, Output, Side};
+use dir::{Context, Locked, LogDir};
+use line::{Replace, StampKind};
+use record::Start;
+use source::Source;
+use wait::{Input, Ready, Signals};
 
+mod collect;
 mod config;
+mod deliver;
 mod dir;
 mod line;
+mod process;
+mod record;
 mod rotate;
+mod source;
 mod wait;
 
 const USAGE: &str = "usage: svlogd [-tttvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...\n";
@@ -119,7 +124,9 @@ fn parse(argv: Vec<OsString>) -> Result<Options, String> {
         _ => StampKind::T,
     };
     let replace = Replace::new(by, also.as_deref());
-    Ok(Options { stamp, verbose, replace, len, buffer: buffer.clamp(READ_AT_LEAST, READ_AT_MOST), dirs })
+    // The begin of a line, which may be as long as `-l` says, and a read.
+    let buffer = buffer.clamp(READ_AT_LEAST, READ_AT_MOST).max(len.saturating_add(READ_AT_LEAST / 2));
+    Ok(Options { stamp, verbose, replace, len, buffer, dirs })
 }
 
 /// As runit's getopt words it.
@@ -131,275 +138,274 @@ fn wrong_option(error: &OptError) -> String {
     }
 }
 
-fn count(text: &[u8]) -> usize {
-    std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
-}
-
 /// The running logger.
 struct Logger {
-    stamp: StampKind,
-    replace: Option<Replace>,
     names: Vec<OsString>,
-    dirs: Vec<LogDir>,
-    context: Context,
-    splitter: Splitter,
+    /// The begin of a line is at its front: the first `rest` bytes.
     buffer: Vec<u8>,
-    side: Side,
-}
-
-/// Where lines go besides the files.
-struct Side {
-    /// Lines for standard error that wait for the end of the batch.
-    alerts: Vec<u8>,
-    udp: Option<UdpSocket>,
-    /// Sending failed, and a line in the log says so: said once until it works again.
-    udp_failed: bool,
+    rest: usize,
+    /// The line that is being read is longer than `-l`, and its head is in the files.
+    in_tail: bool,
+    collect: Collect,
+    output: Output,
 }
 
 impl Logger {
     fn start(options: Options) -> io::Result<Logger> {
         let signals = Signals::new()?;
         let start = OwnedFd::from(std::fs::File::open(".")?);
-        Ok(Logger {
-            stamp: options.stamp,
-            replace: options.replace,
+        let mut logger = Logger {
             names: options.dirs,
-            dirs: Vec::new(),
-            context: Context { verbose: options.verbose, len: options.len, signals, start },
-            splitter: Splitter::new(options.len),
             buffer: vec![0; options.buffer],
-            side: Side { alerts: Vec::new(), udp: None, udp_failed: false },
-        })
+            rest: 0,
+            in_tail: false,
+            collect: Collect::default(),
+            output: Output {
+                dirs: Vec::new(),
+                context: Context { verbose: options.verbose, len: options.len, signals, start },
+                source: Source::new()?,
+                side: Side::default(),
+                stamp: options.stamp,
+                replace: options.replace,
+            },
+        };
+        logger.open()?;
+        Ok(logger)
+    }
+
+    /// Opens the log directories and goes on where a svlogd that was killed stopped.
+    fn open(&mut self) -> io::Result<()> {
+        let locked = self.lock();
+        let (origin, boot) = (self.output.source.origin, self.output.source.boot);
+        let found = locked.iter().filter_map(|dir| source::find(&dir.fd));
+        let found = found.max_by_key(|version| (Some(version.origin) == origin, version.number));
+        let number = found.as_ref().map_or(0, |version| version.number);
+        let start = record::start(found, origin, boot);
+        self.rest = start.state.rest.len();
+        self.in_tail = start.state.in_tail;
+        if self.buffer.len() < self.rest + READ_AT_LEAST {
+            self.buffer.resize(self.rest + READ_AT_LEAST, 0);
+        }
+        if let Some(place) = self.buffer.get_mut(..self.rest) {
+            place.copy_from_slice(&start.state.rest);
+        }
+        self.open_locked(locked, &start);
+        self.renew_record(number);
+        // In one place only, and nowhere when there is none in use: it would be out of date.
+        for dir in self.output.dirs.iter().skip(usize::from(self.output.source.is_recorded())) {
+            source::drop_found(&dir.at().fd);
+        }
+        self.take(0)
+    }
+
+    fn lock(&self) -> Vec<Locked> {
+        self.names.iter().filter_map(|name| Locked::new(name, &self.output.context)).collect()
+    }
+
+    fn open_locked(&mut self, locked: Vec<Locked>, start: &Start) {
+        let output = &mut self.output;
+        output.dirs = locked.into_iter().filter_map(|dir| dir.open(&mut output.context, start)).collect();
+        output.side.open(&output.dirs);
+    }
+
+    /// A new record for the directories that are open now.
+    fn renew_record(&mut self, after: u64) {
+        let output = &mut self.output;
+        let state = output.state(self.buffer.get(..self.rest).unwrap_or_default(), self.in_tail);
+        let Some(dir) = output.dirs.first().filter(|_| output.source.could_be_recorded()) else { return };
+        if let Err(e) = output.source.renew(&dir.at().fd, output.context.len, state, after) {
+            output.source.forget();
+            output.context.info(&format!("no record: {}", error_text(&e)));
+        }
     }
 
     fn run(mut self) -> u8 {
-        self.reopen();
         loop {
-            if self.dirs.is_empty() {
+            if self.output.dirs.is_empty() {
                 return fatal("no functional log directories.");
             }
             match self.turn() {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(Turn::Next) => {}
+                Ok(Turn::Last { input_ended }) => match self.end(input_ended) {
+                    Ok(()) => return 0,
+                    Err(e) => return fatal(&format!("unable to read standard input: {}", error_text(&e))),
+                },
                 Err(e) => {
-                    self.end();
+                    let _ = self.end(true);
                     return fatal(&format!("unable to read standard input: {}", error_text(&e)));
                 }
             }
         }
-        self.end();
-        0
     }
 
-    /// Waits for something and deals with it; false when it is time to end.
-    fn turn(&mut self) -> io::Result<bool> {
-        let now = crate::sys::now();
-        let deadline = self.dirs.iter().filter_map(LogDir::deadline).min();
-        let stdin = io::stdin();
-        let readable = self.context.signals.wait(Some(stdin.as_fd()), deadline.map(|at| at.saturating_sub(now)))?;
-        self.deal_with_signals();
-        if deadline.is_some() {
-            for dir in &mut self.dirs {
-                dir.tick(&mut self.context);
-            }
+    /// Waits for something and deals with it.
+    fn turn(&mut self) -> io::Result<Turn> {
+        let ready = self.wait()?;
+        let pending = self.output.context.signals.pending;
+        if self.collect.waits() && (pending.term || pending.hup || pending.alrm) && !self.read()? {
+            // What the service said before the signal is in the files before anything else is done.
+            return Ok(Turn::Last { input_ended: true });
         }
-        if self.context.signals.pending.term {
-            self.context.info("sigterm received.");
+        self.deal_with_signals()?;
+        self.tick()?;
+        if self.output.context.signals.pending.term {
+            self.output.context.info("sigterm received.");
             self.finish_line()?;
-            return Ok(false);
+            return Ok(Turn::Last { input_ended: false });
         }
-        if !readable {
-            return Ok(true);
+        let wanted = ready.ended
+            || match self.output.source.queued() {
+                None => ready.any,
+                Some(0) => false,
+                Some(queued) => {
+                    (ready.any || self.collect.waits()) && self.collect.step(crate::sys::now(), queued) == Action::Read
+                }
+            };
+        if wanted && !self.read()? {
+            return Ok(Turn::Last { input_ended: true });
         }
-        match read(stdin.as_fd(), &mut self.buffer) {
+        Ok(Turn::Next)
+    }
+
+    fn wait(&mut self) -> io::Result<Ready> {
+        let output = &mut self.output;
+        let stdin = output.source.stdin().as_fd();
+        let input = if self.collect.waits() { Input::Ends(stdin) } else { Input::Readable(stdin) };
+        let deadline = output.dirs.iter().filter_map(LogDir::deadline).chain(self.collect.deadline()).min();
+        output.context.signals.wait(input, deadline.map(|at| at.saturating_sub(crate::sys::now())))
+    }
+
+    /// Reads what is there and has it written; false at the end of the input.
+    fn read(&mut self) -> io::Result<bool> {
+        match self.output.source.fill(self.buffer.get_mut(self.rest..).unwrap_or_default()) {
             Ok(0) => Ok(false),
             Ok(count) => {
-                self.take(count);
+                self.take(count)?;
+                if self.output.source.queued().is_some() {
+                    self.collect.read(crate::sys::now(), count);
+                }
                 Ok(true)
             }
             // Somebody else who shares the descriptor was faster, or it was made non-blocking.
-            Err(Errno::EINTR | Errno::EAGAIN) => Ok(true),
+            Err(Errno::EINTR | Errno::EAGAIN) => {
+                self.collect.read(crate::sys::now(), 0);
+                Ok(true)
+            }
             Err(e) => Err(e.into()),
         }
     }
 
-    fn deal_with_signals(&mut self) {
-        let pending = &mut self.context.signals.pending;
+    /// `count` bytes are in the buffer behind the rest: all lines are on disk when this returns.
+    fn take(&mut self, count: usize) -> io::Result<()> {
+        let end = self.rest + count;
+        let buffer = self.buffer.get(..end).unwrap_or_default();
+        let taken = if self.output.source.is_recorded() { self.rest } else { end };
+        let mut at = At { buffer, start: 0, taken, in_tail: self.in_tail };
+        self.output.take(&mut at)?;
+        let (start, in_tail) = (at.start, at.in_tail);
+        self.buffer.copy_within(start..end, 0);
+        (self.rest, self.in_tail) = (end - start, in_tail);
+        Ok(())
+    }
+
+    fn deal_with_signals(&mut self) -> io::Result<()> {
+        let pending = &mut self.output.context.signals.pending;
         let (chld, hup, alrm) = (pending.chld, pending.hup, pending.alrm);
         (pending.chld, pending.alrm) = (false, false);
         if chld {
-            self.context.info("sigchild received.");
-            for dir in &mut self.dirs {
-                dir.reap(&mut self.context);
+            self.output.context.info("sigchild received.");
+            for dir in &mut self.output.dirs {
+                dir.reap(&mut self.output.context);
             }
         }
         if hup {
-            self.context.info("sighangup received.");
+            self.output.context.info("sighangup received.");
             self.reopen();
-            self.context.signals.pending.hup = false;
+            self.output.context.signals.pending.hup = false;
         }
         if alrm {
-            self.context.info("sigalarm received.");
-            for dir in &mut self.dirs {
-                dir.rotate(&mut self.context);
-            }
-        }
-    }
-
-    /// Closes and opens all log directories, also those that could not be opened before.
-    fn reopen(&mut self) {
-        let selected: Vec<bool> = self.dirs.iter().map(|dir| dir.selected).collect();
-        for dir in self.dirs.drain(..) {
-            dir.close(&mut self.context, false);
-        }
-        self.dirs = self.names.iter().filter_map(|name| LogDir::open(name, &self.context)).collect();
-        // The rest of a long line follows its begin when all directories are there again.
-        if selected.len() == self.dirs.len() {
-            for (dir, selected) in self.dirs.iter_mut().zip(selected) {
-                dir.selected = selected;
-            }
-        }
-        if self.side.udp.is_none() && self.dirs.iter().any(|dir| dir.config.remote.is_some()) {
-            self.side.open_udp();
-        }
-    }
-
-    /// The first `count` bytes of the buffer were read: they are on disk when this returns.
-    fn take(&mut self, count: usize) {
-        let stamp = stamp(self.stamp, SystemTime::now());
-        let chunk = self.buffer.get(..count).unwrap_or_default();
-        let mut scratch = Vec::new();
-        let (dirs, context, side, replace) = (&mut self.dirs, &mut self.context, &mut self.side, &self.replace);
-        self.splitter.feed(chunk, |piece| {
-            let piece = replaced(piece, replace.as_ref(), &mut scratch);
-            for dir in dirs.iter_mut() {
-                deliver(piece, &stamp, dir, context, side);
-            }
-        });
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        for dir in &mut self.dirs {
-            dir.flush(&mut self.context);
-        }
-        self.side.flush();
-    }
-
-    /// After TERM: the rest of a line whose begin was read already, if it is there. Byte by byte, because what
-    /// follows it is left in the pipe for the next svlogd.
-    fn finish_line(&mut self) -> io::Result<()> {
-        let stdin = io::stdin();
-        let now = Some(std::time::Duration::ZERO);
-        for _ in 0..READ_AT_LEAST {
-            if !self.splitter.inside_line() || !self.context.signals.wait(Some(stdin.as_fd()), now)? {
-                break;
-            }
-            let mut byte = [0];
-            match read(stdin.as_fd(), &mut byte) {
-                Ok(1) => {
-                    if let (Some(first), [byte]) = (self.buffer.first_mut(), byte) {
-                        *first = byte;
-                    }
-                    self.take(1);
-                }
-                Ok(_) | Err(_) => break,
+            self.output.context.info("sigalarm received.");
+            for index in 0..self.output.dirs.len() {
+                self.rotate(index)?;
             }
         }
         Ok(())
     }
 
+    /// Does what is due in each directory.
+    fn tick(&mut self) -> io::Result<()> {
+        for index in 0..self.output.dirs.len() {
+            let Some(dir) = self.output.dirs.get_mut(index).filter(|dir| dir.deadline().is_some()) else { continue };
+            if dir.tick(&mut self.output.context) {
+                self.rotate(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, index: usize) -> io::Result<()> {
+        let buffer = self.buffer.get(..self.rest).unwrap_or_default();
+        self.output.rotate(index, &mut At { buffer, start: 0, taken: self.rest, in_tail: self.in_tail })?;
+        if !self.output.source.is_recorded() {
+            // There may be room for one now.
+            self.renew_record(0);
+        }
+        Ok(())
+    }
+
+    /// Closes and opens all log directories, also those that could not be opened before.
+    fn reopen(&mut self) {
+        let state = self.output.state(self.buffer.get(..self.rest).unwrap_or_default(), self.in_tail);
+        for dir in self.output.dirs.drain(..) {
+            dir.close(&mut self.output.context, false);
+        }
+        let locked = self.lock();
+        self.open_locked(locked, &Start { state, cut: false });
+        self.renew_record(0);
+    }
+
+    /// After TERM: the rest of a line whose begin was read already, if it is there. Byte by byte, because what follows
+    /// it is left for the next svlogd. With a record the next one goes on in the middle of the line.
+    fn finish_line(&mut self) -> io::Result<()> {
+        let now = Some(std::time::Duration::ZERO);
+        for _ in 0..READ_AT_LEAST {
+            if self.output.source.is_recorded() || !(self.in_tail || self.rest > 0) {
+                break;
+            }
+            let input = Input::Readable(self.output.source.stdin().as_fd());
+            let byte = self.buffer.get_mut(self.rest..).and_then(|free| free.get_mut(..1)).unwrap_or_default();
+            if !self.output.context.signals.wait(input, now)?.any || self.output.source.fill(byte) != Ok(1) {
+                break;
+            }
+            self.take(1)?;
+        }
+        Ok(())
+    }
+
     /// Writes what is left and closes everything.
-    fn end(&mut self) {
-        let stamp = stamp(self.stamp, SystemTime::now());
-        let mut scratch = Vec::new();
-        let (dirs, context, side, replace) = (&mut self.dirs, &mut self.context, &mut self.side, &self.replace);
-        self.splitter.finish(|piece| {
-            let piece = replaced(piece, replace.as_ref(), &mut scratch);
-            for dir in dirs.iter_mut() {
-                deliver(piece, &stamp, dir, context, side);
-            }
-        });
-        self.flush();
-        for dir in self.dirs.drain(..) {
-            dir.close(&mut self.context, true);
+    fn end(&mut self, input_ended: bool) -> io::Result<()> {
+        let unfinished = self.in_tail || self.rest > 0;
+        let left = unfinished && !input_ended && self.output.source.is_recorded();
+        let buffer = self.buffer.get(..self.rest).unwrap_or_default();
+        let mut at = At { buffer, start: 0, taken: self.rest, in_tail: self.in_tail };
+        let finished = if left { Ok(()) } else { self.output.finish(&mut at) };
+        for dir in self.output.dirs.drain(..) {
+            dir.close(&mut self.output.context, true);
         }
+        if !left {
+            self.output.source.forget();
+        }
+        finished
     }
 }
 
-/// The piece with its characters replaced; `scratch` holds them.
-fn replaced<'a>(piece: Piece<'a>, replace: Option<&Replace>, scratch: &'a mut Vec<u8>) -> Piece<'a> {
-    let Some(replace) = replace else { return piece };
-    let (Piece::Line(text) | Piece::Head(text)) = piece else { return piece };
-    scratch.clear();
-    scratch.extend_from_slice(text);
-    replace.apply(scratch);
-    if matches!(piece, Piece::Line(_)) { Piece::Line(scratch) } else { Piece::Head(scratch) }
-}
-
-/// Sends one piece where the rules of one directory want it.
-fn deliver(piece: Piece<'_>, stamp: &str, dir: &mut LogDir, context: &mut Context, side: &mut Side) {
-    let (text, end) = match piece {
-        Piece::Line(text) => (text, &b"\n"[..]),
-        Piece::Head(text) => (text, &b"...\n"[..]),
-        Piece::Tail { bytes, ends } => {
-            if dir.selected {
-                dir.put(context, bytes, ends);
-            }
-            return;
-        }
-    };
-    let route = dir.config.route(text);
-    let remote = dir.config.remote.filter(|_| route.log);
-    dir.selected = route.log && !remote.is_some_and(|remote| remote.only);
-    if dir.selected {
-        dir.put(context, stamp.as_bytes(), false);
-        if !dir.config.prefix.is_empty() {
-            let prefix = dir.config.prefix.clone();
-            dir.put(context, &prefix, false);
-        }
-        dir.put(context, text, false);
-        if matches!(piece, Piece::Line(_)) {
-            dir.put(context, b"\n", true);
-        }
-    }
-    if route.alert {
-        for part in [stamp.as_bytes(), &dir.config.prefix, text, end] {
-            side.alerts.extend_from_slice(part);
-        }
-    }
-    if let Some(remote) = remote {
-        let datagram = [stamp.as_bytes(), &dir.config.prefix, text, end].concat();
-        if let Some(complaint) = side.send(&datagram, remote) {
-            dir.put(context, complaint.as_bytes(), true);
-        }
-    }
-}
-
-impl Side {
-    fn open_udp(&mut self) {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-        match socket.and_then(|s| s.set_nonblocking(true).map(|()| s)) {
-            Ok(socket) => self.udp = Some(socket),
-            Err(e) => warn(&format!("no udp socket available: {}", error_text(&e))),
-        }
-    }
-
-    /// Sends a line; the result is what to put into the log when that fails for the first time.
-    fn send(&mut self, datagram: &[u8], remote: Remote) -> Option<String> {
-        let sent = self.udp.as_ref()?.send_to(datagram, remote.to);
-        let failed = std::mem::replace(&mut self.udp_failed, sent.is_err());
-        let error = sent.err().filter(|_| !failed)?;
-        Some(format!("warning: failure sending through udp: {}: {}\n", remote.to, error_text(&error)))
-    }
-
-    fn flush(&mut self) {
-        if !self.alerts.is_empty() {
-            // Nobody reads it: the logs are more important.
-            let _ = io::stderr().write_all(&self.alerts);
-            self.alerts.clear();
-        }
-    }
+/// What follows.
+enum Turn {
+    Next,
+    /// The end: of the input, or by TERM.
+    Last {
+        input_ended: bool,
+    },
 }
 
 #[cfg(test)]
@@ -419,6 +425,7 @@ mod tests {
         assert!(o.replace.is_some());
         assert_eq!(parse_args(&["-t", "-tt", "d"]).unwrap().stamp, StampKind::T);
         assert_eq!(parse_args(&["-l", "0", "d"]).unwrap().len, DEFAULT_LEN);
+        assert_eq!(parse_args(&["-l", "5x", "d"]).unwrap().len, 5);
     }
 
     #[test]

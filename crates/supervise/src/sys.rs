@@ -1,7 +1,7 @@
 //! The only unsafe file of the crate: the few system calls that nix and std have no safe form of.
 //!
 //! What it is not: logic. Called by runsv.rs, runsvdir.rs, unit.rs, sv.rs, svlogd and chpst.rs.
-#![expect(unsafe_code, reason = "signal handlers, pidfd, close_range, vfork and nice have no safe wrapper")]
+#![expect(unsafe_code, reason = "signal handlers, pidfd, mappings, close_range, vfork and nice have no safe wrapper")]
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -180,4 +180,59 @@ pub(crate) fn nice(increment: i32) -> nix::Result<()> {
 pub(crate) fn default_sigpipe() {
     // SAFETY: installs no handler of ours, only the default action.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
+/// Bytes that wait in a pipe: FIONREAD, pipe(7).
+pub(crate) fn queued(pipe: BorrowedFd<'_>) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, to `count`, which lives through the call.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
+}
+
+/// Pages of a file, shared with whoever reads the file. They are never touched from here: only the kernel stores into
+/// them (see [`consume`]), so a file that somebody else made shorter is an error of that call and no SIGBUS.
+pub(crate) struct Mapping {
+    start: *mut libc::c_void,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps the first `len` bytes.
+    pub(crate) fn new(file: &std::fs::File, len: usize) -> io::Result<Mapping> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing of ours.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, file.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Mapping { start, len }) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made in `new`, and no reference into it was ever given out.
+        unsafe { libc::munmap(self.start, self.len) };
+    }
+}
+
+/// Takes `count` bytes out of a pipe with one readv(2): the first goes to `offset` in the mapping, the others are thrown
+/// away. They must be there: then it does not wait, and a SIGKILL finds either all of it done or nothing.
+pub(crate) fn consume(pipe: BorrowedFd<'_>, count: usize, cell: &Mapping, offset: usize) -> io::Result<usize> {
+    /// As much as a page of a pipe holds; used again and again, so it stays in the cache.
+    const SINK: usize = 4096;
+    if offset >= cell.len {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut sink = [0_u8; SINK];
+    let mut parts = vec![libc::iovec { iov_base: cell.start.wrapping_byte_add(offset), iov_len: 1 }];
+    let mut rest = count.saturating_sub(1);
+    while rest > 0 {
+        let iov_len = rest.min(SINK);
+        parts.push(libc::iovec { iov_base: sink.as_mut_ptr().cast(), iov_len });
+        rest -= iov_len;
+    }
+    let number = libc::c_int::try_from(parts.len()).map_err(io::Error::other)?;
+    // SAFETY: each part is memory that is ours to write: one byte inside the mapping, which nothing refers to, and `sink`,
+    // which lives through the call and is not looked at.
+    let result = unsafe { libc::readv(pipe.as_raw_fd(), parts.as_ptr(), number) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

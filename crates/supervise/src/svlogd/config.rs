@@ -132,6 +132,11 @@ impl Config {
     }
 }
 
+/// Leading digits, as runit reads every number.
+pub(super) fn count(text: &[u8]) -> usize {
+    usize::try_from(number(text, &[])).unwrap_or(usize::MAX)
+}
+
 /// Leading digits times the factor that the letter behind them names; too large a number is the largest.
 fn number(text: &[u8], units: &[(u8, u64)]) -> u64 {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -141,16 +146,13 @@ fn number(text: &[u8], units: &[(u8, u64)]) -> u64 {
     value.saturating_mul(factor)
 }
 
-fn count(text: &[u8]) -> usize {
-    usize::try_from(number(text, &[])).unwrap_or(usize::MAX)
-}
-
 /// `a.b.c.d[:port]`
 fn remote(value: &[u8]) -> Result<SocketAddrV4, String> {
     let text = String::from_utf8_lossy(value);
     let (ip, port) = text.split_once(':').unwrap_or((&text, "514"));
     let ip: Ipv4Addr = ip.parse().map_err(|_| format!("unable to scan ip address: {}", text.escape_debug()))?;
-    let port = port.parse().map_err(|_| format!("unable to scan port number: {}", text.escape_debug()))?;
+    let scanned = if port.starts_with(|c: char| c.is_ascii_digit()) { count(port.as_bytes()) } else { usize::MAX };
+    let port = u16::try_from(scanned).map_err(|_| format!("unable to scan port number: {}", port.escape_debug()))?;
     Ok(SocketAddrV4::new(ip, port))
 }
 
@@ -191,7 +193,9 @@ mod tests {
     #[test]
     fn a_bad_address_is_named() {
         assert_eq!(Config::parse(b"u1.2").1, ["unable to scan ip address: 1.2"]);
-        assert_eq!(Config::parse(b"u1.2.3.4:x").1, ["unable to scan port number: 1.2.3.4:x"]);
+        assert_eq!(Config::parse(b"u1.2.3.4:x").1, ["unable to scan port number: x"]);
+        assert_eq!(Config::parse(b"u1.2.3.4:65536").1, ["unable to scan port number: 65536"]);
+        assert_eq!(config("u1.2.3.4:9x").remote.unwrap().to.port(), 9);
     }
 
     #[test]

@@ -6,26 +6,27 @@
 
 #![expect(clippy::disallowed_methods, reason = "a shell: stamps of rotated files are wall clock time")]
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::libc::O_NONBLOCK;
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, fchdir};
 
 use super::config::Config;
-use super::rotate::{Age, Growth, Processor, ProcessorAction, ProcessorEvent, Room, is_leftover, oldest, unused_stamp};
-use super::wait::Signals;
+use super::process;
+use super::record::{Done, FileId, Progress, Start};
+use super::rotate::{
+    Age, Growth, Processor, ProcessorAction, ProcessorEvent, Room, accepted, is_leftover, oldest, unused_stamp,
+};
+use super::wait::{Input, Signals};
 use crate::control::{Tai64n, error_text};
 use crate::sys::now;
 
@@ -35,9 +36,9 @@ const FLUSH_AT: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_secs(3);
 const CURRENT: &str = "current";
 /// `current` while it is open.
-const MODE_OPEN: u32 = 0o644;
+pub(super) const MODE_OPEN: u32 = 0o644;
 /// Complete and on disk: the execute bit says so.
-const MODE_DONE: u32 = 0o744;
+pub(super) const MODE_DONE: u32 = 0o744;
 
 /// What all directories share.
 pub(super) struct Context {
@@ -61,18 +62,25 @@ pub(super) fn warn(text: &str) {
     crate::say::error(format_args!("svlogd: warning: {text}\n"));
 }
 
-fn warn_error(what: &str, name: &str, error: &io::Error) {
+pub(super) fn warn_error(what: &str, name: &str, error: &io::Error) {
     warn(&format!("{what}: {name}: {}", error_text(error)));
+}
+
+/// A log directory that nobody else writes to, before anything in it was touched.
+pub(super) struct Locked {
+    /// As it was given, for messages.
+    name: String,
+    pub(super) fd: OwnedFd,
+    id: FileId,
+    /// Held as long as the directory is open.
+    _lock: Flock<File>,
 }
 
 /// An open log directory.
 pub(super) struct LogDir {
-    /// As it was given, for messages.
-    name: String,
-    fd: OwnedFd,
-    /// Held as long as the directory is open.
-    _lock: Flock<File>,
+    at: Locked,
     current: File,
+    current_id: FileId,
     pub(super) config: Config,
     growth: Growth,
     age: Age,
@@ -81,79 +89,149 @@ pub(super) struct LogDir {
     processor: Processor<Pid>,
     /// The line that is being read goes to the file.
     pub(super) selected: bool,
+    /// How much of the piece in hand is in the file, or waits to be written to it.
+    pub(super) done: Done,
 }
 
-impl LogDir {
-    /// Opens it, or says why not.
-    pub(super) fn open(path: &OsStr, context: &Context) -> Option<LogDir> {
+/// What [`LogDir::put`] did.
+pub(super) struct Put {
+    /// So many bytes are behind what was there.
+    pub(super) count: usize,
+    /// The file is full: nothing more fits before [`LogDir::rotate`].
+    pub(super) full: bool,
+}
+
+type Trouble = (&'static str, io::Error);
+
+impl Locked {
+    /// Locks it, or says why not.
+    pub(super) fn new(path: &OsStr, context: &Context) -> Option<Locked> {
         let name = path.to_string_lossy();
-        LogDir::try_open(path, &name, context).map_err(|(what, error)| warn_error(what, &name, &error)).ok()
+        Locked::try_new(path, &name, context).map_err(|(what, error)| warn_error(what, &name, &error)).ok()
     }
 
-    fn try_open(path: &OsStr, name: &str, context: &Context) -> Result<LogDir, (&'static str, io::Error)> {
+    fn try_new(path: &OsStr, name: &str, context: &Context) -> Result<Locked, Trouble> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = openat(&context.start, path, flags, Mode::empty())
             .map_err(|e| ("unable to open log directory", e.into()))?;
         fchdir(&fd).map_err(|e| ("unable to change directory", e.into()))?;
-        let lock = append_to("lock", 0o600).map_err(|e| ("unable to open lock", e))?;
+        let id = fs::metadata(".").map(|meta| file_id(&meta)).map_err(|e| ("unable to stat log directory", e))?;
+        let lock = append_to("lock", 0o600).map_err(|e| ("unable to lock directory", e))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| ("unable to lock directory", e.into()))?;
+        Ok(Locked { name: name.to_owned(), fd, id, _lock: lock })
+    }
+
+    /// Opens its files, or says why not. `start` is what is known of it, and whether what is beyond that in `current`
+    /// is to be cut off because it will be read again.
+    pub(super) fn open(self, context: &mut Context, start: &Start) -> Option<LogDir> {
+        let name = self.name.clone();
+        self.try_open(context, start).map_err(|(what, error)| warn_error(what, &name, &error)).ok()
+    }
+
+    fn try_open(self, context: &mut Context, start: &Start) -> Result<LogDir, Trouble> {
+        self.enter();
+        let name = self.name.as_str();
+        let progress = start.state.of(self.id).copied();
+        if start.cut
+            && let Some(progress) = &progress
+        {
+            undo(progress).map_err(|e| ("unable to truncate current", e))?;
+        }
         let config = read_config(name, context);
-        let fresh = match fs::metadata(CURRENT) {
+        let (fresh, crashed) = match fs::metadata(CURRENT) {
             Ok(meta) if meta.size() > 0 && meta.mode() & 0o100 == 0 => {
                 // Not closed by a svlogd: a crash. It may miss its end, so it gets a name of its own.
                 let to = format!("{}.u", new_stamp());
-                fs::rename(CURRENT, &to).map_err(|e| ("unable to rename current", e))?;
-                true
+                let rename = || fs::rename(CURRENT, &to);
+                retry_at_start(context, "unable to rename current", name, rename)?;
+                (true, true)
             }
-            Ok(_) => false,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Ok(_) => (false, false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (true, false),
             Err(e) => return Err(("unable to stat current", e)),
         };
-        let current = open_current().map_err(|e| ("unable to open current", e))?;
-        let size = current.metadata().map_err(|e| ("unable to stat current", e))?.size();
+        let (current, meta) = retry_at_start(context, "unable to open current", name, || {
+            let current = open_current()?;
+            let meta = current.metadata()?;
+            Ok((current, meta))
+        })?;
         context.info(&format!("{}: {name}/current", if fresh { "new" } else { "append" }));
         let now = now();
         let mut dir = LogDir {
-            name: name.to_owned(),
-            fd,
-            _lock: lock,
+            at: self,
             current,
-            growth: Growth::new(size, config.size, context.len),
+            current_id: file_id(&meta),
+            growth: Growth::new(meta.size(), config.size, context.len),
             age: Age::new(now, config.age),
             config,
             out: Vec::new(),
             processor: Processor::Idle,
-            selected: false,
+            selected: progress.is_some_and(|progress| progress.selected),
+            done: progress.map(|progress| progress.done).unwrap_or_default(),
         };
-        if fresh {
+        dir.finish_accepted();
+        if crashed {
+            // Else a service that crashes its log again and again fills the disk.
             dir.prune(context, dir.config.keep);
         }
         Ok(dir)
     }
 
-    /// Puts bytes behind what is there; rotates as often as they need it.
-    pub(super) fn put(&mut self, context: &mut Context, bytes: &[u8], ends_line: bool) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.growth.size() == 0 && self.config.age.is_some() {
-                self.age.first_bytes(now());
-            }
-            let rotate = match self.growth.room(rest.len()) {
-                Room::Rotate => true,
-                Room::Put(count) => {
-                    let (fits, after) = rest.split_at(count.min(rest.len()));
-                    self.out.extend_from_slice(fits);
-                    rest = after;
-                    self.growth.grew(fits.len(), ends_line && after.is_empty())
-                }
-            };
-            if rotate {
-                self.rotate(context);
-            } else if self.out.len() >= FLUSH_AT {
-                self.flush(context);
-            }
+    /// Makes it the working directory: files are named relative to it, so that it may be renamed, and the processor
+    /// starts in it.
+    fn enter(&self) {
+        if let Err(e) = fchdir(&self.fd) {
+            warn_error("unable to change directory", &self.name, &e.into());
         }
+    }
+}
+
+/// Cuts off what a svlogd that was killed wrote and did not consume.
+fn undo(progress: &Progress) -> io::Result<()> {
+    let current = match OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(CURRENT) {
+        Ok(current) => current,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let meta = current.metadata()?;
+    progress.cut(file_id(&meta), meta.size()).map_or(Ok(()), |size| current.set_len(size))
+}
+
+fn file_id(meta: &fs::Metadata) -> FileId {
+    FileId { dev: meta.dev(), ino: meta.ino() }
+}
+
+impl LogDir {
+    /// What a following svlogd has to know of it when everything is written that was put.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            dir: self.at.id,
+            current: self.current_id,
+            size: self.growth.size(),
+            selected: self.selected,
+            done: self.done,
+        }
+    }
+
+    /// The directory itself.
+    pub(super) fn at(&self) -> &Locked {
+        &self.at
+    }
+
+    /// Puts bytes behind what is there, as many as fit.
+    pub(super) fn put(&mut self, context: &mut Context, bytes: &[u8], ends_line: bool) -> Put {
+        if self.growth.size() == 0 && self.config.age.is_some() {
+            self.age.first_bytes(now());
+        }
+        let Room::Put(count) = self.growth.room(bytes.len()) else { return Put { count: 0, full: true } };
+        let (fits, after) = bytes.split_at(count.min(bytes.len()));
+        self.out.extend_from_slice(fits);
+        let full = self.growth.grew(fits.len(), ends_line && after.is_empty());
+        if self.out.len() >= FLUSH_AT {
+            self.flush(context);
+        }
+        Put { count: fits.len(), full }
     }
 
     /// Writes what waits, however long it takes.
@@ -177,20 +255,18 @@ impl LogDir {
             && let Some(keep) = self.config.keep_when_full
             && let Some(name) = self.remove_oldest(keep)
         {
-            warn(&format!("out of disk space, delete: {}/{name}", self.name));
+            warn(&format!("out of disk space, delete: {}/{name}", self.at.name));
             return;
         }
-        pause(context, "unable to write to current", &self.name, error, complained);
+        pause(context, "unable to write to current", &self.at.name, error, complained);
     }
 
-    /// Rotates when it is time for it.
-    pub(super) fn tick(&mut self, context: &mut Context) {
+    /// Does what is due; whether it is time to rotate.
+    pub(super) fn tick(&mut self, context: &mut Context) -> bool {
         let now = now();
-        if self.growth.size() > 0 && self.age.deadline().is_some_and(|at| at <= now) {
-            self.rotate(context);
-        }
         let action = self.processor.step(now, ProcessorEvent::Tick);
         self.perform(context, action);
+        self.growth.size() > 0 && self.age.deadline().is_some_and(|at| at <= now)
     }
 
     /// When to call [`LogDir::tick`].
@@ -209,10 +285,15 @@ impl LogDir {
         self.close_current();
         let stamp = new_stamp();
         let to = format!("{stamp}.{}", if self.config.processor.is_some() { 'u' } else { 's' });
-        context.info(&format!("rename: {}/current {to} {}", self.name, self.growth.size()));
-        retry(context, "unable to rename current", &self.name, || fs::rename(CURRENT, &to));
-        if let Some(file) = retry(context, "unable to create new current", &self.name, open_current) {
-            self.current = file;
+        context.info(&format!("rename: {}/current {to} {}", self.at.name, self.growth.size()));
+        retry(context, "unable to rename current", &self.at.name, || fs::rename(CURRENT, &to));
+        let open = || {
+            let file = open_current()?;
+            let id = file_id(&file.metadata()?);
+            Ok((file, id))
+        };
+        if let Some((file, id)) = retry(context, "unable to create new current", &self.at.name, open) {
+            (self.current, self.current_id) = (file, id);
         }
         self.growth = Growth::new(0, self.config.size, context.len);
         self.age = Age::new(now(), self.config.age);
@@ -224,12 +305,12 @@ impl LogDir {
 
     /// All bytes on disk first, then the mark that says so.
     fn close_current(&mut self) {
-        self.enter();
+        self.at.enter();
         if let Err(e) = self.current.sync_all() {
-            warn_error("unable to fsync current logfile", &self.name, &e);
+            warn_error("unable to fsync current logfile", &self.at.name, &e);
         }
         if let Err(e) = self.current.set_permissions(Permissions::from_mode(MODE_DONE)) {
-            warn_error("unable to set mode of current", &self.name, &e);
+            warn_error("unable to set mode of current", &self.at.name, &e);
         }
     }
 
@@ -237,13 +318,13 @@ impl LogDir {
     fn prune(&mut self, context: &Context, keep: usize) {
         for name in list().iter().filter(|name| is_leftover(name) && !self.in_work(name)) {
             if let Err(e) = fs::remove_file(name) {
-                warn_error("unable to unlink processor leftover", &self.name, &e);
+                warn_error("unable to unlink processor leftover", &self.at.name, &e);
             }
         }
         if keep > 0
             && let Some(name) = self.remove_oldest(keep)
         {
-            context.info(&format!("delete: {}/{name}", self.name));
+            context.info(&format!("delete: {}/{name}", self.at.name));
         }
     }
 
@@ -252,23 +333,15 @@ impl LogDir {
     }
 
     fn remove_oldest(&self, keep: usize) -> Option<String> {
-        self.enter();
+        self.at.enter();
         let names = list();
         let name = oldest(&names, keep, self.processor.busy().as_deref())?;
         match fs::remove_file(name) {
             Ok(()) => Some(name.to_owned()),
             Err(e) => {
-                warn_error("unable to unlink oldest logfile", &self.name, &e);
+                warn_error("unable to unlink oldest logfile", &self.at.name, &e);
                 None
             }
-        }
-    }
-
-    /// Makes it the working directory: files are named relative to it, so that it may be renamed, and the processor
-    /// starts in it.
-    fn enter(&self) {
-        if let Err(e) = fchdir(&self.fd) {
-            warn_error("unable to change directory", &self.name, &e.into());
         }
     }
 
@@ -295,31 +368,28 @@ impl LogDir {
 
     /// The processor's output replaces its input.
     fn accept(&mut self, context: &Context, stamp: &str) {
-        self.enter();
-        let (output, done) = (format!("{stamp}.t"), format!("{stamp}.s"));
-        let finished = File::open(&output).and_then(|file| {
-            file.set_permissions(Permissions::from_mode(MODE_DONE))?;
-            file.sync_all()?;
-            fs::rename(&output, &done)
-        });
-        if let Err(e) = finished {
+        self.at.enter();
+        if let Err(e) = process::keep_output(stamp) {
             // The input stays: nothing is lost.
-            return warn_error("unable to rename processed", &self.name, &e);
+            return warn_error("unable to rename processed", &self.at.name, &e);
         }
-        if let Err(e) = fs::remove_file(format!("{stamp}.u")) {
-            warn_error("unable to unlink", &self.name, &e);
+        process::forget_input(stamp, &self.at.name);
+        context.info(&format!("processed: {}/{stamp}.s", self.at.name));
+    }
+
+    /// A svlogd that was killed between output and input of its processor left both: each line would be there twice.
+    fn finish_accepted(&self) {
+        let names = list();
+        for stamp in accepted(&names) {
+            process::forget_input(stamp, &self.at.name);
         }
-        if let Err(e) = fs::rename("newstate", "state") {
-            warn_error("unable to rename state", &self.name, &e);
-        }
-        context.info(&format!("processed: {}/{done}", self.name));
     }
 
     fn discard(&mut self, stamp: &str) {
-        self.enter();
-        warn(&format!("processor failed, restart: {}", self.name));
+        self.at.enter();
+        warn(&format!("processor failed, restart: {}", self.at.name));
         if let Err(e) = fs::remove_file(format!("{stamp}.t")) {
-            warn_error("unable to unlink processor leftover", &self.name, &e);
+            warn_error("unable to unlink processor leftover", &self.at.name, &e);
         }
     }
 
@@ -327,12 +397,12 @@ impl LogDir {
     fn start_processor(&mut self, context: &mut Context, stamp: String) {
         // HUP may have taken the processor away meanwhile: the file then stays as it is.
         let Some(command) = self.config.processor.clone() else { return };
-        self.enter();
-        context.info(&format!("processing: {}/{stamp}.u", self.name));
-        match spawn(&command, &stamp, &context.signals.inherited) {
+        self.at.enter();
+        context.info(&format!("processing: {}/{stamp}.u", self.at.name));
+        match process::spawn(&command, &stamp, &context.signals.inherited) {
             Ok(process) => self.processor = Processor::Running { process, stamp },
             Err(e) => {
-                warn_error("unable to run processor", &self.name, &e.into());
+                warn_error("unable to run processor", &self.at.name, &e.into());
                 self.processor = Processor::failed(now(), stamp);
             }
         }
@@ -343,16 +413,16 @@ impl LogDir {
         while self.processor != Processor::Idle {
             self.wait_once(context);
             if context.signals.pending.hup {
-                self.enter();
-                self.config = read_config(&self.name, context);
+                self.at.enter();
+                self.config = read_config(&self.at.name, context);
             }
         }
     }
 
     fn wait_once(&mut self, context: &mut Context) {
         let timeout = self.processor.deadline().map(|at| at.saturating_sub(now()));
-        if let Err(e) = context.signals.wait(None, timeout) {
-            warn_error("unable to wait", &self.name, &e);
+        if let Err(e) = context.signals.wait(Input::None, timeout) {
+            warn_error("unable to wait", &self.at.name, &e);
         }
         self.reap(context);
         let action = self.processor.step(now(), ProcessorEvent::Tick);
@@ -370,7 +440,7 @@ impl LogDir {
         } else {
             self.wait_for_processor(context);
         }
-        context.info(&format!("close: {}", self.name));
+        context.info(&format!("close: {}", self.at.name));
         self.close_current();
     }
 }
@@ -386,12 +456,29 @@ fn retry<T>(context: &mut Context, what: &str, name: &str, mut operation: impl F
     }
 }
 
+/// The same before there is a log: TERM ends it.
+fn retry_at_start<T>(
+    context: &mut Context,
+    what: &'static str,
+    name: &str,
+    mut operation: impl FnMut() -> io::Result<T>,
+) -> Result<T, Trouble> {
+    let mut complained = false;
+    loop {
+        match operation() {
+            Ok(value) => return Ok(value),
+            Err(e) if context.signals.pending.term => return Err((what, e)),
+            Err(e) => pause(context, what, name, &e, &mut complained),
+        }
+    }
+}
+
 fn pause(context: &mut Context, what: &str, name: &str, error: &io::Error, complained: &mut bool) {
     if !std::mem::replace(complained, true) {
         crate::say::error(format_args!("svlogd: pausing: {what}: {name}: {}\n", error_text(error)));
     }
     // Signals are noted and dealt with afterwards; each of them is also a reason to try again.
-    let _ = context.signals.wait(None, Some(PAUSE));
+    let _ = context.signals.wait(Input::None, Some(PAUSE));
 }
 
 fn append_to(name: &str, mode: u32) -> io::Result<File> {
@@ -433,29 +520,4 @@ fn list() -> Vec<String> {
 fn new_stamp() -> String {
     let stamp = format!("@{}", Tai64n::from_system_time(SystemTime::now()).to_hex());
     unused_stamp(&stamp, &list())
-}
-
-/// Descriptors of the processor: 0 the log, 1 its output, 4 the state it left last time, 5 its new state. They are
-/// opened in the child, straight to their numbers; everything else of ours is close-on-exec.
-fn spawn(command: &[u8], stamp: &str, mask: &SigSet) -> nix::Result<Pid> {
-    let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| Errno::EINVAL);
-    let mode = Mode::from_bits_truncate(MODE_OPEN);
-    let write = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
-    let mut files = PosixSpawnFileActions::init()?;
-    files.add_open(0, format!("{stamp}.u").as_str(), OFlag::O_RDONLY, Mode::empty())?;
-    files.add_open(1, format!("{stamp}.t").as_str(), write, mode)?;
-    files.add_open(4, "state", OFlag::O_RDONLY | OFlag::O_CREAT, mode)?;
-    files.add_open(5, "newstate", write, mode)?;
-    let mut attributes = PosixSpawnAttr::init()?;
-    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
-    attributes.set_sigmask(mask)?;
-    // std ignores SIGPIPE in every Rust program, and what is ignored stays so across exec.
-    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
-    let argv = [text(b"sh".to_vec())?, text(b"-c".to_vec())?, text(command.to_vec())?];
-    let variable = |(name, value): (OsString, OsString)| {
-        let bytes = [name.into_vec(), vec![b'='], value.into_vec()].concat();
-        CString::new(bytes).ok()
-    };
-    let environment: Vec<CString> = std::env::vars_os().filter_map(variable).collect();
-    posix_spawn("/bin/sh", &files, &attributes, &argv, &environment)
 }

@@ -1,4 +1,4 @@
-//! PURE: what svlogd does to a line: cutting the input into lines, replacing characters, matching patterns,
+//! PURE: what svlogd does to a line: cutting it from the input, replacing characters, matching patterns,
 //! and the time stamp in front.
 //!
 //! It is not: deciding where a line goes (config.rs has the rules) nor when a file is full (rotate.rs).
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::control::Tai64n;
 
-/// A part of the input that is handed on as soon as it is known.
+/// A part of a line that is handed on as soon as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     /// A whole line of at most LEN bytes, without its newline.
@@ -20,77 +20,26 @@ pub(super) enum Piece<'a> {
     Tail { bytes: &'a [u8], ends: bool },
 }
 
-/// Cuts a stream of reads into [`Piece`]s. Holds at most LEN bytes.
-pub(super) struct Splitter {
-    len: usize,
-    /// The begin of a line whose end was not read yet.
-    carry: Vec<u8>,
-    /// The head of a long line was handed on, its newline was not read yet.
-    in_tail: bool,
-}
-
-impl Splitter {
-    /// `len` is the number of bytes of a line that patterns see (`-l`).
-    pub(super) fn new(len: usize) -> Splitter {
-        Splitter { len, carry: Vec::new(), in_tail: false }
+/// The first piece of `text`, of how many bytes it is made (its newline included), and whether what follows belongs to
+/// the same line. `None` when the end of its line has to be waited for: at most `len` bytes then.
+///
+/// `len` is the number of bytes of a line that patterns see (`-l`); `in_tail`: the head of a long line was handed on.
+pub(super) fn first_piece(text: &[u8], len: usize, in_tail: bool) -> Option<(Piece<'_>, usize, bool)> {
+    if text.is_empty() {
+        return None;
     }
-
-    /// Whether the input so far ends inside a line.
-    pub(super) fn inside_line(&self) -> bool {
-        self.in_tail || !self.carry.is_empty()
+    let newline = find_newline(text);
+    if in_tail {
+        let (bytes, _) = text.split_at(newline.map_or(text.len(), |at| at + 1));
+        return Some((Piece::Tail { bytes, ends: newline.is_some() }, bytes.len(), newline.is_none()));
     }
-
-    /// Hands on what `chunk` completes.
-    pub(super) fn feed(&mut self, chunk: &[u8], mut take: impl FnMut(Piece<'_>)) {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let newline = find_newline(rest);
-            let end = newline.unwrap_or(rest.len());
-            let (text, after) = rest.split_at(end);
-            if self.in_tail {
-                let (bytes, after) = rest.split_at(newline.map_or(end, |at| at + 1));
-                take(Piece::Tail { bytes, ends: newline.is_some() });
-                self.in_tail = newline.is_none();
-                rest = after;
-            } else if self.carry.len() + text.len() > self.len {
-                rest = self.take_head(rest, &mut take);
-            } else if newline.is_some() {
-                self.take_line(text, &mut take);
-                rest = after.get(1..).unwrap_or_default();
-            } else {
-                self.carry.extend_from_slice(text);
-                rest = &[];
-            }
-        }
+    let end = newline.unwrap_or(text.len());
+    if end > len {
+        let (head, _) = text.split_at(len.min(text.len()));
+        return Some((Piece::Head(head), head.len(), true));
     }
-
-    /// The input has ended: an unterminated last line is a line too.
-    pub(super) fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
-        if self.in_tail {
-            take(Piece::Tail { bytes: b"\n", ends: true });
-            self.in_tail = false;
-        } else if !self.carry.is_empty() {
-            self.take_line(&[], &mut take);
-        }
-    }
-
-    fn take_line(&mut self, text: &[u8], take: &mut impl FnMut(Piece<'_>)) {
-        if self.carry.is_empty() {
-            return take(Piece::Line(text));
-        }
-        self.carry.extend_from_slice(text);
-        take(Piece::Line(&self.carry));
-        self.carry.clear();
-    }
-
-    fn take_head<'a>(&mut self, rest: &'a [u8], take: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
-        let (head, after) = rest.split_at(self.len.saturating_sub(self.carry.len()).min(rest.len()));
-        self.carry.extend_from_slice(head);
-        take(Piece::Head(&self.carry));
-        self.carry.clear();
-        self.in_tail = true;
-        after
-    }
+    let line = text.get(..newline?)?;
+    Some((Piece::Line(line), line.len() + 1, false))
 }
 
 /// Position of the first newline. `skip_until` is std's way to libc's memchr, which is many times faster than a
@@ -211,23 +160,26 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
 
-    /// What the splitter hands on for these reads, as text: `L:` line, `H:` head, `T:` tail.
-    fn split(len: usize, reads: &[&str], finish: bool) -> Vec<String> {
+    /// What is handed on for these reads, as text: `L:` line, `H:` head, `T:` tail, `R:` what waits for its end.
+    fn split(len: usize, reads: &[&str]) -> Vec<String> {
         let mut out = Vec::new();
-        let mut take = |piece: Piece<'_>| {
-            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-            out.push(match piece {
-                Piece::Line(b) => format!("L:{}", text(b)),
-                Piece::Head(b) => format!("H:{}", text(b)),
-                Piece::Tail { bytes, ends } => format!("T{}:{}", u8::from(ends), text(bytes).escape_debug()),
-            });
-        };
-        let mut splitter = Splitter::new(len);
+        let (mut text, mut in_tail) = (Vec::new(), false);
         for read in reads {
-            splitter.feed(read.as_bytes(), &mut take);
+            text.extend_from_slice(read.as_bytes());
+            while let Some((piece, used, tail)) = first_piece(&text, len, in_tail) {
+                let show = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+                out.push(match piece {
+                    Piece::Line(b) => format!("L:{}", show(b)),
+                    Piece::Head(b) => format!("H:{}", show(b)),
+                    Piece::Tail { bytes, ends } => format!("T{}:{}", u8::from(ends), show(bytes).escape_debug()),
+                });
+                in_tail = tail;
+                text.drain(..used);
+            }
+            assert!(text.len() <= len);
         }
-        if finish {
-            splitter.finish(&mut take);
+        if !text.is_empty() {
+            out.push(format!("R:{}", String::from_utf8(text).unwrap()));
         }
         out
     }
@@ -235,11 +187,11 @@ mod tests {
     #[test]
     fn lines_are_the_same_however_the_reads_fall() {
         let whole = "a\n\nbcd\nlonger than ten\nexactly 10\nlast";
-        let want = ["L:a", "L:", "L:bcd", "H:longer tha", "T1:n ten\\n", "L:exactly 10", "L:last"];
-        assert_eq!(split(10, &[whole], true), want);
+        let want = ["L:a", "L:", "L:bcd", "H:longer tha", "T1:n ten\\n", "L:exactly 10", "R:last"];
+        assert_eq!(split(10, &[whole]), want);
         for cut in 0..whole.len() {
             let (one, two) = whole.split_at(cut);
-            let mut got = split(10, &[one, two], true);
+            let mut got = split(10, &[one, two]);
             // A tail may come in two parts: join them.
             while let Some(at) = got.iter().position(|p| p.starts_with("T0:")) {
                 let first = got.remove(at);
@@ -251,11 +203,10 @@ mod tests {
 
     #[test]
     fn an_unterminated_line_waits_for_its_end() {
-        assert_eq!(split(10, &["ab", "c"], false), Vec::<String>::new());
-        assert_eq!(split(10, &["ab", "c\n"], false), ["L:abc"]);
-        assert_eq!(split(10, &["ab", "c"], true), ["L:abc"]);
-        assert_eq!(split(2, &["abc"], true), ["H:ab", "T0:c", "T1:\\n"]);
-        assert_eq!(split(10, &["a\n"], true), ["L:a"]);
+        assert_eq!(split(10, &["ab", "c"]), ["R:abc"]);
+        assert_eq!(split(10, &["ab", "c\n"]), ["L:abc"]);
+        assert_eq!(split(2, &["abc"]), ["H:ab", "T0:c"]);
+        assert_eq!(split(10, &["exactly 10"]), ["R:exactly 10"]);
     }
 
     #[test]

@@ -118,6 +118,12 @@ pub(super) fn oldest<'a>(names: &'a [String], keep: usize, busy: Option<&str>) -
     if old().count() > keep { old().min() } else { None }
 }
 
+/// Stamps of the files whose processor was done when svlogd was killed: both its output and its input are there.
+pub(super) fn accepted(names: &[String]) -> impl Iterator<Item = &str> {
+    let outputs = names.iter().filter(|name| is_old(name)).filter_map(|name| name.strip_suffix(".s"));
+    outputs.filter(|stamp| names.iter().any(|name| name.strip_suffix(".u") == Some(stamp)))
+}
+
 /// What the processor of a log directory is doing. `P` is how the caller knows the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Processor<P> {
@@ -286,6 +292,17 @@ mod tests {
         assert_eq!(oldest(&list, 2, None), Some("@400000000000000000000001.u"));
         assert_eq!(oldest(&list, 2, Some("@400000000000000000000001.u")), None);
         assert_eq!(oldest(&list, 1, Some("@400000000000000000000001.u")), Some("@400000000000000000000002.s"));
+    }
+
+    #[test]
+    fn input_and_output_of_a_processor_belong_together() {
+        let stamp = |n: u32| format!("@40000000000000000000000{n}");
+        let list: Vec<String> = [(1, "s"), (1, "u"), (2, "s"), (3, "u"), (3, "t")]
+            .map(|(n, extension)| format!("{}.{extension}", stamp(n)))
+            .into_iter()
+            .chain(names(&["a.s", "a.u"]))
+            .collect();
+        assert_eq!(accepted(&list).collect::<Vec<_>>(), [stamp(1)]);
     }
 
     #[test]

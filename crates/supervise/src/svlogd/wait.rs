@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
 
 /// Signals that came and were not dealt with yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,25 @@ pub(super) struct Pending {
     pub(super) hup: bool,
     pub(super) alrm: bool,
     pub(super) chld: bool,
+}
+
+/// What to wait for besides signals and time.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    None,
+    /// Bytes, or the end.
+    Readable(BorrowedFd<'a>),
+    /// The end of a pipe, when its last writer closes it.
+    Ends(BorrowedFd<'a>),
+}
+
+/// What came of it.
+#[derive(Clone, Copy)]
+pub(super) struct Ready {
+    /// What was waited for.
+    pub(super) any: bool,
+    /// Nobody can write any more.
+    pub(super) ended: bool,
 }
 
 /// The signal descriptor.
@@ -44,31 +64,35 @@ impl Signals {
         Ok(Signals { fd, inherited, pending: Pending::default() })
     }
 
-    /// Waits until `input` can be read (true), a signal came or `timeout` is over (false). `None` waits for ever.
-    pub(super) fn wait(&mut self, input: Option<BorrowedFd<'_>>, timeout: Option<Duration>) -> io::Result<bool> {
-        let timeout = timeout.map_or(PollTimeout::NONE, |t| {
-            // Rounded up: a deadline is never met too early, which would be a busy loop.
-            PollTimeout::try_from(t.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
-        });
+    /// Waits for input, a signal, or the end of `timeout`, which may be never.
+    pub(super) fn wait(&mut self, input: Input<'_>, timeout: Option<Duration>) -> io::Result<Ready> {
         let signals = PollFd::new(self.fd.as_fd(), PollFlags::POLLIN);
-        let (signalled, readable) = match input {
-            Some(input) => {
-                let mut fds = [signals, PollFd::new(input, PollFlags::POLLIN)];
-                ready(poll(&mut fds, timeout))?;
+        let (fd, events) = match input {
+            Input::None => (None, PollFlags::empty()),
+            // The end of the input is told in any case, poll(2).
+            Input::Ends(fd) => (Some(fd), PollFlags::empty()),
+            Input::Readable(fd) => (Some(fd), PollFlags::POLLIN),
+        };
+        // ppoll(2), because milliseconds are too coarse for what collect.rs waits for.
+        let timeout = timeout.map(TimeSpec::from_duration);
+        let (signalled, came) = match fd {
+            Some(fd) => {
+                let mut fds = [signals, PollFd::new(fd, events)];
+                ready(ppoll(&mut fds, timeout, None))?;
                 let [signals, input] = fds;
-                (signals.any(), input.any())
+                (signals.any(), input.revents().unwrap_or(PollFlags::empty()))
             }
             None => {
                 let mut fds = [signals];
-                ready(poll(&mut fds, timeout))?;
+                ready(ppoll(&mut fds, timeout, None))?;
                 let [signals] = fds;
-                (signals.any(), None)
+                (signals.any(), PollFlags::empty())
             }
         };
         if signalled == Some(true) {
             self.drain()?;
         }
-        Ok(readable == Some(true))
+        Ok(Ready { any: !came.is_empty(), ended: came.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) })
     }
 
     fn drain(&mut self) -> io::Result<()> {

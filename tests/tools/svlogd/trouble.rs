@@ -1,0 +1,127 @@
+//! svlogd where something is wrong: no place, no permission, something else in the way.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{mkfifo, pipe2};
+
+use super::{Log, numbered};
+use crate::subject::{Running, Scratch, both, mode, ours, root_for, run, skip, text, unshare_mount};
+
+/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB; `go` in its scratch directory is a fifo.
+fn on_small_disk(scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Running> {
+    let probe = unshare_mount("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        skip("full disk: no mount namespace can be made here (unshare)");
+        return None;
+    }
+    let disk = scratch.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let go = scratch.path().join("go");
+    mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = format!(
+        "set -e; mount -t tmpfs -o size=64k tmpfs \"$PWD\"; cd \"$PWD\"; mkdir log; exec 3<&0 4<>\"$go\"; {script}"
+    );
+    let mut command = unshare_mount("sh");
+    command.args(["-c", &script]).current_dir(&disk).env("go", &go).env("svlogd", ours().path("svlogd"));
+    Some(Running::start_with(&mut command, stdin))
+}
+
+#[test]
+fn killed_on_a_full_disk_it_loses_nothing() {
+    // Ours alone: what runit has read dies with it.
+    let scratch = Scratch::new();
+    let (from, into) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let mut into = fs::File::from(into);
+    let kill = "read go <&4; kill -9 $!; { wait $! || :; } 2>/dev/null; \"$svlogd\" log <&3 & ";
+    let script = format!(
+        "\"$svlogd\" log <&3 & until test -s log/current; do sleep 0.01; done; head -c 100000 /dev/zero >filler 2>/dev/null || :; echo full >&2; \
+         {kill} {kill} read go <&4; rm filler; wait $!; cat log/@* log/current"
+    );
+    let Some(mut running) = on_small_disk(&scratch, &script, from.try_clone().unwrap()) else { return };
+    let mut go = fs::OpenOptions::new().read(true).write(true).open(scratch.path().join("go")).unwrap();
+    let input = numbered(200, 100);
+    into.write_all(&input.as_bytes()[..1010]).unwrap();
+    assert_eq!(running.stderr_line(), "full");
+    into.write_all(&input.as_bytes()[1010..]).unwrap();
+    drop(into);
+    for _ in 0..2 {
+        assert_eq!(running.stderr_line(), "svlogd: pausing: unable to write to current: log: out of disk space");
+        go.write_all(b"go\n").unwrap();
+    }
+    assert_eq!(running.stderr_line(), "svlogd: pausing: unable to write to current: log: out of disk space");
+    go.write_all(b"go\n").unwrap();
+    drop(from);
+    let output = running.wait();
+    // Said once, also while it was tried again.
+    assert!(!text(&output.stderr).contains("pausing"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), input);
+}
+
+#[test]
+fn a_current_that_cannot_be_opened_makes_the_service_wait() {
+    both("svlogd", |subject| {
+        let log = Log::new("");
+        fs::create_dir(log.file("current")).unwrap();
+        let mut running = Running::start(&mut log.command(subject, &[]));
+        running.write("a\n");
+        assert_eq!(running.stderr_line(), "svlogd: pausing: unable to open current: log: is a directory");
+        fs::remove_dir(log.file("current")).unwrap();
+        assert_eq!(running.finish().status.code(), Some(0));
+        assert_eq!(log.current(), "a\n");
+    });
+    // TERM ends it; runit goes on trying.
+    let log = Log::new("");
+    fs::create_dir(log.file("current")).unwrap();
+    let mut running = Running::start(&mut log.command(&ours(), &[]));
+    assert_eq!(running.stderr_line(), "svlogd: pausing: unable to open current: log: is a directory");
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait().status.code(), Some(111));
+}
+
+#[test]
+fn what_is_in_the_way_is_named() {
+    let fatal = "svlogd: fatal: no functional log directories.\n";
+    both("svlogd", |subject| {
+        let log = Log::new("");
+        fs::create_dir(log.file("lock")).unwrap();
+        let output = run(&mut log.command(subject, &[]), "a\n");
+        let want = format!("svlogd: warning: unable to lock directory: log: is a directory\n{fatal}");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(111), want));
+
+        let log = Log::new("");
+        let mut command = log.command(subject, &[]);
+        fs::remove_dir(log.dir()).unwrap();
+        fs::write(log.dir(), "").unwrap();
+        let output = run(&mut command, "a\n");
+        let want = format!("svlogd: warning: unable to change directory: log: not a directory\n{fatal}");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(111), want));
+    });
+    if !root_for("svlogd in a directory of somebody else") {
+        return;
+    }
+    both("svlogd", |subject| {
+        let log = Log::new("pnobody~\n");
+        let as_nobody = || {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(subject.path("svlogd")).arg("log");
+            command.current_dir(log.scratch.path());
+            command
+        };
+        let output = run(&mut as_nobody(), "a\n");
+        let want = format!("svlogd: warning: unable to lock directory: log: access denied\n{fatal}");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(111), want));
+
+        // A configuration that cannot be read counts as empty.
+        fs::set_permissions(log.dir(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(log.file("config"), fs::Permissions::from_mode(0o600)).unwrap();
+        let output = run(&mut as_nobody(), "a\n");
+        let want = "svlogd: warning: unable to read config: log: access denied\n";
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), want));
+        assert_eq!((log.current().as_str(), mode(&log.file("current"))), ("a\n", 0o744));
+    });
+}
