@@ -1,10 +1,13 @@
 //! What is under test, and where it lives: a pair of tool sets (who supervises, who controls) and a temporary
 //! directory with services. Nothing of ours is used to look at the result: files and /proc are read by hand.
 
+use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -131,6 +134,8 @@ fn run(subjects: &[Subject], case: impl Fn(&World) + Sync) {
 pub(crate) struct World {
     pub(crate) subject: Subject,
     pub(crate) dir: PathBuf,
+    /// Text and file of each script.
+    scripts: Mutex<HashMap<String, PathBuf>>,
 }
 
 impl World {
@@ -160,7 +165,7 @@ impl World {
             };
             symlink(program, dir.join("bin").join(name)).unwrap();
         }
-        World { subject, dir }
+        World { subject, dir, scripts: Mutex::default() }
     }
 
     /// A path below the services directory.
@@ -179,13 +184,33 @@ impl World {
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.at(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Another's script stays what it is.
+        if fs::metadata(&path).is_ok_and(|found| found.is_file()) {
+            fs::remove_file(&path).unwrap();
+        }
         fs::write(path, text).unwrap();
     }
 
-    /// An executable shell script.
+    /// An executable shell script. Another process writes it: a descriptor of ours that is open for writing would for a moment
+    /// be that of a child that another thread starts, and what is open for writing cannot be executed (ETXTBSY). The same
+    /// text twice is the same file.
     pub(crate) fn script(&self, path: &str, text: &str) {
-        self.write(path, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("#!/bin/sh\n{text}\n");
+        let mut scripts = self.scripts.lock().unwrap();
+        let count = scripts.len();
+        let file = scripts.entry(text).or_insert_with_key(|text| {
+            let file = self.dir.join(format!("script{count}"));
+            let mut writer = Command::new("sh");
+            writer.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(&file).stdin(Stdio::piped());
+            let mut writer = writer.spawn().unwrap();
+            writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+            assert!(writer.wait().unwrap().success());
+            file
+        });
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        fs::hard_link(file, path).unwrap();
     }
 
     /// A program of the subject's, in the services directory, with the subject's tools in PATH.
