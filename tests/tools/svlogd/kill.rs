@@ -66,14 +66,20 @@ impl<'a> Setup<'a> {
 
     /// Starts a svlogd and kills it after its `step`th system call. False when it came to its end before.
     fn killed_after(&self, step: usize) -> bool {
-        // It waits until it is traced, and becomes a svlogd then.
+        // It waits until it is traced, and becomes a svlogd then. (A process that is being started by another test may have the
+        // fifo open for a moment: that is its end, and no word to go.)
         let go = self.scratch.path().join("go");
         let _ = nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU);
         let mut command = self.command("sh");
-        command.args(["-c", "read go <go; exec \"$@\"", "sh"]).arg(ours().path("svlogd")).args(self.arguments());
+        command
+            .args(["-c", "until read go <go; do :; done; exec \"$@\"", "sh"])
+            .arg(ours().path("svlogd"))
+            .args(self.arguments());
         let mut child = command.spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        ptrace::attach(pid).unwrap();
+        if let Err(e) = ptrace::attach(pid) {
+            panic!("unable to trace it: {e}, and it ended: {:?}", child.try_wait());
+        }
         assert!(matches!(waitpid(pid, None).unwrap(), WaitStatus::Stopped(..)));
         let mut go = fs::OpenOptions::new().read(true).write(true).open(go).unwrap();
         go.write_all(b"go\n").unwrap();
