@@ -6,10 +6,10 @@
 //! the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -85,16 +85,12 @@ impl<'a> Plan<'a> {
 
     /// Starts it. An error is that of the first step that failed, the last of which is execve(2).
     pub(crate) fn spawn(self) -> io::Result<Started> {
-        let pair = |(name, value): (OsString, OsString)| {
-            CString::new([name.into_vec(), vec![b'='], value.into_vec()].concat()).ok()
-        };
-        let environment: Vec<CString> = std::env::vars_os().filter_map(pair).collect();
         // The pointers that execve(2) takes: the child must not allocate.
-        let (argv, envp) = (sys::Pointers::to(&self.args), sys::Pointers::to(&environment));
+        let argv = sys::Pointers::to(&self.args);
         let (starttime, failed) = (Cell::new(0), Cell::new(Errno::UnknownErrno));
         let mut child = || {
             let error = self.prepare(&starttime).err();
-            failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv, &envp)));
+            failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv)));
             // As a shell says it; nobody sees it.
             127
         };

@@ -108,25 +108,31 @@ impl Pointers<'_> {
     }
 }
 
-/// Does not return when it works; allocates nothing.
-pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>, envp: &Pointers<'_>) -> Errno {
-    // SAFETY: both arrays end in a null pointer, and their strings live as long as they do.
-    unsafe { libc::execve(program.as_ptr(), argv.array.as_ptr(), envp.array.as_ptr()) };
+unsafe extern "C" {
+    /// environ(7): our own environment, which nobody changes.
+    static environ: *const *const libc::c_char;
+}
+
+/// Executes a program with our environment. Does not return when it works; allocates nothing.
+pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>) -> Errno {
+    // SAFETY: both arrays end in a null pointer; the strings of the one live as long as it does, those of the other as we do.
+    unsafe { libc::execve(program.as_ptr(), argv.array.as_ptr(), environ) };
     Errno::last()
 }
 
-/// Stack of a child that shares our memory; so large that malloc(3) maps it, and gives it back whole.
-const CHILD_STACK: usize = 256 * 1024;
+/// Stack of a child that shares our memory: only what it touches is ever there, and that only until it has executed.
+const CHILD_STACK: usize = 128 * 1024;
 
 /// Runs `child` in a new process that shares our memory, while we stand still until it has executed a program or ended with
 /// the code that `child` returned. No signal is handled by it: all are blocked, see [`clean_signals`]. The process id.
 pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
-    let mut stack = vec![0; CHILD_STACK];
+    // Not malloc(3)'s memory: what is given back to that stays ours.
+    let mut stack = Mapping::anonymous(CHILD_STACK)?;
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our memory to itself; its stack lives
     // until after the call.
-    let pid = unsafe { nix::sched::clone(Box::new(child), &mut stack, flags, Some(libc::SIGCHLD)) };
+    let pid = unsafe { nix::sched::clone(Box::new(child), stack.bytes(), flags, Some(libc::SIGCHLD)) };
     before.thread_set_mask()?;
     u32::try_from(pid?.as_raw()).map_err(io::Error::other)
 }
@@ -200,16 +206,31 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps the first `len` bytes.
     pub(crate) fn new(file: &std::fs::File, len: usize) -> io::Result<Mapping> {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        Mapping::map(len, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    /// `len` zero bytes of our own.
+    fn anonymous(len: usize) -> io::Result<Mapping> {
+        Mapping::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// For memory of our own only: a file's may be changed by somebody else.
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: `start` and `len` are those of this mapping, which lives as long as `self`, borrowed by the result.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.len) }
+    }
+
+    fn map(len: usize, kind: libc::c_int, fd: libc::c_int) -> io::Result<Mapping> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing of ours.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, file.as_raw_fd(), 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, fd, 0) };
         if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Mapping { start, len }) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: this mapping was made in `new`, and no reference into it was ever given out.
+        // SAFETY: this mapping was made in `map`, and no reference into it outlives `self`.
         unsafe { libc::munmap(self.start, self.len) };
     }
 }
