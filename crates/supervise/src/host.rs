@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -240,6 +240,5 @@ fn reopen_pipe(pid: u32, fd: u32, pipe: u64) -> io::Result<(OwnedFd, OwnedFd)> {
     let read = OwnedFd::from(File::open(path)?);
     let write = OwnedFd::from(OpenOptions::new().write(true).open(path)?);
     drop(both);
-    let same = |fd: &OwnedFd| nix::sys::stat::fstat(fd.as_fd()).is_ok_and(|stat| stat.st_ino == pipe);
-    if same(&read) && same(&write) { Ok((read, write)) } else { Err(io::ErrorKind::NotFound.into()) }
+    if inode(&read) == pipe && inode(&write) == pipe { Ok((read, write)) } else { Err(io::ErrorKind::NotFound.into()) }
 }

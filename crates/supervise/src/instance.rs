@@ -7,14 +7,17 @@
 //! that it is ready, in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
 //! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::control::{RunState, Want};
+
+/// A record is a line of some 150 bytes; a longer file is none.
+const LONGEST: usize = 1024;
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,10 +155,14 @@ pub(crate) fn boot() -> String {
     format!("{}/{}", id.trim(), starttime(1).unwrap_or(0))
 }
 
-/// The record in a supervise directory, if it is of this boot (see [`boot`]); `None` when there is none: runsv ended in order,
-/// never ran, or is not ours.
-pub(crate) fn read(supervise: &Path, boot: &str) -> Option<Instance> {
-    Instance::parse(&fs::read_to_string(supervise.join("instance")).ok()?).filter(|i| i.boot == boot)
+/// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a record is); `None` when there
+/// is none: runsv ended in order, never ran, or is not ours.
+pub(crate) fn read<'a>(supervise: &Path, boot: impl FnOnce() -> &'a str) -> Option<Instance> {
+    let mut bytes = [0; LONGEST];
+    // It is replaced whole: one read gives all.
+    let length = File::open(supervise.join("instance")).and_then(|mut file| file.read(&mut bytes)).ok()?;
+    let record = Instance::parse(std::str::from_utf8(bytes.get(..length)?).ok()?)?;
+    (record.boot == boot()).then_some(record)
 }
 
 fn millis(time: Duration) -> u64 {

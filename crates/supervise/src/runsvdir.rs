@@ -187,8 +187,8 @@ impl Scanner {
     fn run(mut self) -> u8 {
         self.rescan();
         loop {
-            for (id, told) in self.runners.settle() {
-                self.handle(Event::Ended { pid: id, told });
+            for id in self.runners.settle() {
+                self.handle(Event::Ended { pid: id, told: true });
             }
             if let Some(code) = self.ending
                 && self.runners.is_empty()

@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
             unistd::dup2_stdout(stdout)?;
         }
         if let Some(record) = &self.record {
-            record.write(starttime)?;
+            record.write(starttime);
         }
         unistd::chdir(self.dir.as_c_str())?;
         if let Some((fd, number)) = &self.pass {
@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
 
 impl Record {
     /// A record that cannot be written (a full disk) is no reason not to start.
-    fn write(&self, starttime: &Cell<u64>) -> nix::Result<()> {
+    fn write(&self, starttime: &Cell<u64>) {
         let mut buffer = [0; 1024];
         let stat = read(c"/proc/self/stat", &mut buffer).unwrap_or_default();
         starttime.set(std::str::from_utf8(stat).ok().and_then(instance::parse_starttime).unwrap_or(0));
@@ -143,7 +143,7 @@ impl Record {
         let _ = instance::own_words(&mut rest, pid, start);
         let used = room - rest.len();
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        let Ok(file) = open(self.new.as_c_str(), flags, Mode::from_bits_truncate(0o644)) else { return Ok(()) };
+        let Ok(file) = open(self.new.as_c_str(), flags, Mode::from_bits_truncate(0o644)) else { return };
         let parts = [self.text.as_bytes(), words.get(..used).unwrap_or_default()];
         let written = parts.iter().all(|part| unistd::write(&file, part) == Ok(part.len()));
         drop(file);
@@ -155,7 +155,6 @@ impl Record {
                 self.path.as_c_str(),
             );
         }
-        Ok(())
     }
 }
 

@@ -349,7 +349,7 @@ impl Unit {
         let gone = fs::metadata(self.dir).map_or(true, |stat| stat.nlink() == 0);
         match (gone, self.role) {
             (true, Role::Main) => {
-                if self.service.stat().contains("want exit") || self.service.done() {
+                if self.service.leaving() {
                     return Ok(());
                 }
                 self.warn("the service directory was removed: exiting");

@@ -115,10 +115,10 @@ impl Runners {
         ours.then_some(Event::Ended { pid, told: exit == Exit::Code(0) })
     }
 
-    /// Writes down what has changed; the numbers of those in this process that have ended, and whether they were told to.
-    pub(super) fn settle(&mut self) -> Vec<(u32, bool)> {
+    /// Writes down what has changed; the numbers of those in this process that have ended, as they were told to.
+    pub(super) fn settle(&mut self) -> Vec<u32> {
         let ended = self.host.as_mut().map(Host::settle).unwrap_or_default();
-        ended.into_iter().filter_map(|slot| Some((u32::try_from(slot).ok()?, true))).collect()
+        ended.into_iter().filter_map(|slot| u32::try_from(slot).ok()).collect()
     }
 
     pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {

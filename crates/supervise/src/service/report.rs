@@ -47,6 +47,11 @@ impl Service {
         self.last_exit
     }
 
+    /// It is to end for good, or has.
+    pub fn leaving(&self) -> bool {
+        self.goal == Goal::Exit || self.done()
+    }
+
     /// It has ended for good.
     pub fn done(&self) -> bool {
         self.state == State::Done

@@ -7,8 +7,8 @@
 
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,9 +18,6 @@ use nix::unistd::{AccessFlags, access};
 use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n};
 use crate::instance::{self, Instance};
 use crate::sys;
-
-/// A record is a line of some 150 bytes; a longer file is none.
-const LONGEST_RECORD: usize = 1024;
 
 /// One service, or one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,12 +94,7 @@ impl Reader {
 
     /// The record of this boot.
     fn record(&self, dir: &ServiceDir) -> Option<Instance> {
-        let mut bytes = [0; LONGEST_RECORD];
-        // It is replaced whole: one read gives all.
-        let length = File::open(dir.supervise().join("instance")).and_then(|mut file| file.read(&mut bytes)).ok()?;
-        let record = Instance::parse(std::str::from_utf8(bytes.get(..length)?).ok()?)?;
-        let boot = self.boot.get_or_init(instance::boot);
-        (record.boot == *boot).then_some(record)
+        instance::read(dir.supervise(), || self.boot.get_or_init(instance::boot))
     }
 }
 

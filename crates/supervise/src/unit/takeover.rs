@@ -17,7 +17,7 @@ use crate::{readiness, sys};
 impl Unit {
     /// What a killed runsv left behind; `None` when there was none, or it ended in order.
     pub(super) fn inherit(&mut self, role: Role) -> Option<Service> {
-        let left = instance::read(self.files.path(), self.shared.boot())?;
+        let left = instance::read(self.files.path(), || self.shared.boot())?;
         let _ = self.read_settings();
         // A status that cannot be read must not hide a process that lives.
         let status = fs::read(self.files.path().join("status")).ok().and_then(|bytes| Status::decode(&bytes));
