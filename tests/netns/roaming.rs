@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use testkit::dhcpd::{Config, Dhcpd, MessageType};
-use testkit::{isolated, wait_until};
+use testkit::{Lab, isolated, wait_until};
 
 use crate::dhcp::{ROUTER, SOON, World, field, native, wait_ip, world};
 use crate::dnsmasq_argv;
@@ -82,6 +82,29 @@ fn while_the_router_is_the_one_of_before_a_dead_server_costs_nothing() {
         client.wait_log("may be of another network", SOON);
         wait_until("no record", SOON, || field("ip").is_none());
     });
+}
+
+/// udhcpc notices at its next packet; then it ends too, with exit code 0.
+fn ends_after(lab: &Lab, change: &[&str]) {
+    let w = world(lab);
+    let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+    let mut client = native(&w, &[]);
+    wait_ip("192.0.2.100");
+    w.home.ip(&["link", "set", "eth0", "down"]);
+    w.home.ip(change);
+    assert_eq!(client.wait(SOON).and_then(|status| status.code()), Some(0), "{}", client.log());
+    assert!(client.log().contains("interface is gone"), "{}", client.log());
+    assert_eq!(field("ip"), None);
+}
+
+#[test]
+fn an_interface_that_is_renamed_ends_the_client_at_once() {
+    isolated(&[], |lab| ends_after(lab, &["link", "set", "eth0", "name", "wan"]));
+}
+
+#[test]
+fn an_interface_that_is_removed_ends_the_client_at_once() {
+    isolated(&[], |lab| ends_after(lab, &["link", "del", "eth0"]));
 }
 
 #[test]

@@ -298,13 +298,13 @@ impl<'a> Daemon<'a> {
                 self.step(Event::Carrier, socket);
             }
             Woken::Link(Transition::Down) => self.dead = true,
+            Woken::Link(Transition::Renamed { to }) => {
+                self.log.info(format_args!("the interface is called {to} now"));
+                return self.refresh(socket);
+            }
+            Woken::Link(Transition::Gone) => return self.refresh(socket),
             Woken::Link(
-                Transition::Missing
-                | Transition::Appeared { .. }
-                | Transition::AdminDown { .. }
-                | Transition::Up
-                | Transition::Renamed { .. }
-                | Transition::Gone,
+                Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
             // The deconfig script may have brought the interface up.
             Woken::Handler if self.mute => self.step(Event::Nudge, socket),
