@@ -476,6 +476,23 @@ fn with_routable_withdraw_it_is_there_only_while_nothing_better_is() {
 }
 
 #[test]
+fn an_address_that_somebody_removes_is_taken_again() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let script = script(lab, "a");
+        let zcip = w.a.spawn(&["zcip", "-v", "-r", "169.254.7.7", "eth0", &script.path]);
+        assert_eq!(script.line(2, SOON), "config eth0 169.254.7.7");
+        zcip.wait_log("169.254.7.7 is on the interface", SOON);
+        // As the deconfig of Debian's script for udhcpc does.
+        w.a.ip(&["-4", "address", "flush", "dev", "eth0"]);
+        assert_eq!(script.line(3, KNOWN), "deconfig eth0 169.254.7.7");
+        assert_eq!(script.line(4, KNOWN), "config eth0 169.254.7.7");
+        assert_eq!(link_local(&w.a, "eth0"), ["169.254.7.7"]);
+        assert!(zcip.log().contains("somebody has removed 169.254.7.7 from the interface"), "{}", zcip.log());
+    });
+}
+
+#[test]
 fn two_interfaces_of_one_machine_never_have_the_same_address() {
     isolated(&[], |lab| {
         let w = world(lab);

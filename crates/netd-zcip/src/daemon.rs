@@ -21,7 +21,7 @@ use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
 use netd::rng::Rng;
 
 use crate::cli::{self, CliError, Options, USAGE};
-use crate::ipv4ll::{Action, Addresses, Config, Event, Ipv4ll, is_within};
+use crate::ipv4ll::{Action, Addresses, Config, Event, Ipv4ll};
 use crate::notice::{self, Context};
 
 /// zcip's exit code for everything that goes wrong.
@@ -79,19 +79,18 @@ async fn run(options: Options, log: Log) -> io::Result<u8> {
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
     };
     let mut daemon = Daemon::new(options, log)?;
-    if !daemon.initialize(&mut sources.signals).await? {
-        return Ok(EXIT_FAILURE);
+    if let Some(code) = daemon.initialize(&mut sources.signals).await? {
+        return Ok(code);
     }
     daemon.look_at_addresses()?;
     loop {
         if let Some(code) = daemon.ended() {
             return Ok(code);
         }
-        let turned = match daemon.ending {
-            Some(_) => daemon.linger(&mut sources).await,
-            None => daemon.turn(&mut sources).await,
-        };
-        if let Err(e) = turned {
+        if daemon.ending.is_some() {
+            daemon.linger(&mut sources).await?;
+        } else if let Err(e) = daemon.turn(&mut sources).await {
+            // Whatever it was, nobody must go on with an address that nobody defends.
             daemon.log.info(e);
             daemon.step(Event::Stop(EXIT_FAILURE));
         }
@@ -116,7 +115,6 @@ struct Daemon {
     /// Open while the interface is there.
     socket: Option<PacketSocket>,
     machine: Ipv4ll,
-    network: Ipv4Addr,
     script: Option<Handler>,
     record: Option<Handler>,
     context: Context,
@@ -159,7 +157,6 @@ impl Daemon {
             socket: None,
             resumes: config.resume.is_some(),
             machine: Ipv4ll::new(config, Rng::from_os()),
-            network: options.network,
             script: options.script.map(|program| Handler::script(program, &options.pass)),
             record: options.ipconf.map(|ipconf| Handler::ipconf(ipconf.dir, record, ipconf.notify)),
             context,
@@ -200,22 +197,22 @@ impl Daemon {
         Ok(())
     }
 
-    /// `SCRIPT init`, and to the background when it has ended. False: it failed, and so do we.
-    async fn initialize(&mut self, signals: &mut Signals) -> io::Result<bool> {
+    /// `SCRIPT init`, and to the background when it has ended. An exit code: it failed, and so do we, or we are to end.
+    async fn initialize(&mut self, signals: &mut Signals) -> io::Result<Option<u8>> {
         self.tell(notice::init(&self.context, self.resumes));
         if let Some(script) = &mut self.script {
             // One that could not be started has been named.
             if script.is_idle() {
-                return Ok(false);
+                return Ok(Some(EXIT_FAILURE));
             }
             let ended = tokio::select! {
                 biased;
-                () = terminated(signals) => return Ok(false),
+                () = terminated(signals) => return Ok(Some(0)),
                 ended = script.finished(&self.log) => ended,
             };
             if ended.code != Some(0) {
                 self.script_ended(ended);
-                return Ok(false);
+                return Ok(Some(EXIT_FAILURE));
             }
         }
         if !self.foreground {
@@ -226,7 +223,7 @@ impl Daemon {
                 self.log = both;
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     fn ended(&self) -> Option<u8> {
@@ -314,9 +311,9 @@ impl Daemon {
 
     fn look_at_addresses(&mut self) -> io::Result<()> {
         let (own, elsewhere): (Vec<_>, Vec<_>) = addresses()?.into_iter().partition(|a| a.interface == self.name);
-        let routable = own.iter().any(|a| !is_within(a.ip, self.network));
+        let own = own.into_iter().map(|a| a.ip).collect();
         let elsewhere = elsewhere.into_iter().map(|a| (a.interface, a.ip)).collect();
-        self.step(Event::Addresses(Addresses { routable, elsewhere }));
+        self.step(Event::Addresses(Addresses { own, elsewhere }));
         Ok(())
     }
 

@@ -94,8 +94,8 @@ pub enum Event {
 /// What the machine has, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// This interface has an address that is not of the link-local network.
-    pub routable: bool,
+    /// This interface's.
+    pub own: Vec<Ipv4Addr>,
     /// Interfaces other than this one, and their addresses.
     pub elsewhere: Vec<(String, Ipv4Addr)>,
 }
@@ -136,8 +136,8 @@ enum State {
     Waiting,
     /// Looks whether somebody has it.
     Probing { candidate: Candidate, acd: Acd },
-    /// Has it, since then.
-    Bound { since: Duration, acd: Acd },
+    /// Has it, since then; `seen`: it was on the interface.
+    Bound { since: Duration, seen: bool, acd: Acd },
     /// Has ended.
     Ended,
 }
@@ -231,7 +231,8 @@ impl Ipv4ll {
 
     /// Whether there is a use for an address.
     fn is_wanted(&self) -> bool {
-        self.link && !self.released && !(self.config.yields && self.addresses.routable)
+        let routable = || self.addresses.own.iter().any(|ip| !is_within(*ip, self.config.network));
+        self.link && !self.released && !(self.config.yields && routable())
     }
 
     /// Begins where an address is wanted, gives up where it is not, and chooses when the wait is over.
@@ -277,7 +278,7 @@ impl Ipv4ll {
         }
         // RFC 3927 section 2.5 and not 2.2: it was used, and the kernel answered for it, while we were away. Who has it too is told.
         out.push(Action::Log(format!("{ip} is ours already")));
-        self.state = State::Bound { since: now, acd: Acd::in_use(self.config.mac, ip, NEW) };
+        self.state = State::Bound { since: now, seen: false, acd: Acd::in_use(self.config.mac, ip, NEW) };
         out.push(Action::Send(Arp::announcement(self.config.mac, ip)));
         self.configure(ip, out);
     }
@@ -334,7 +335,7 @@ impl Ipv4ll {
     fn found_free(&mut self, now: Duration, out: &mut Vec<Action>) {
         let State::Probing { acd, .. } = &self.state else { return };
         let (acd, ip) = (acd.clone(), acd.ip());
-        self.state = State::Bound { since: now, acd };
+        self.state = State::Bound { since: now, seen: false, acd };
         out.push(Action::Log(format!("using {ip}")));
         self.configure(ip, out);
     }
@@ -386,10 +387,10 @@ impl Ipv4ll {
         self.sequence = sequence(mac);
         match &self.state {
             // What neighbours remember of it is wrong now.
-            State::Bound { since, acd } => {
-                let (since, acd) = (*since, Acd::in_use(mac, acd.ip(), NEW));
+            State::Bound { since, seen, acd } => {
+                let (since, seen, acd) = (*since, *seen, Acd::in_use(mac, acd.ip(), NEW));
                 out.push(Action::Send(Arp::announcement(mac, acd.ip())));
-                self.state = State::Bound { since, acd };
+                self.state = State::Bound { since, seen, acd };
             }
             // Our probes so far would be taken for another's. What was drawn from the old sequence is forgotten.
             State::Probing { candidate, .. } => {
@@ -403,9 +404,22 @@ impl Ipv4ll {
         }
     }
 
-    /// Two links may have hosts of the same address; this machine could not tell them apart.
     fn addresses(&mut self, now: Duration, addresses: Addresses, out: &mut Vec<Action>) {
         self.addresses = addresses;
+        self.look_elsewhere(now, out);
+        let State::Bound { seen, acd, .. } = &mut self.state else { return };
+        let (is_there, ip) = (self.addresses.own.contains(&acd.ip()), acd.ip());
+        if *seen && !is_there {
+            // Since then nobody has answered for it, and somebody may have taken it.
+            out.push(Action::Log(format!("somebody has removed {ip} from the interface")));
+            self.check(out);
+        } else if is_there && !std::mem::replace(seen, true) {
+            out.push(Action::Debug(format!("{ip} is on the interface")));
+        }
+    }
+
+    /// Two links may have hosts of the same address; this machine could not tell them apart.
+    fn look_elsewhere(&mut self, now: Duration, out: &mut Vec<Action>) {
         let (ip, gives_way): (_, fn(&str, &str) -> bool) = match &self.state {
             State::Probing { acd, .. } => (acd.ip(), |_, _| true),
             State::Bound { acd, .. } => (acd.ip(), |ours, other| other < ours),

@@ -26,10 +26,11 @@ fn machine(config: Config) -> Ipv4ll {
     Ipv4ll::new(config, Rng::seeded(1))
 }
 
-/// Addresses as the kernel may tell them: a routable one here; KNOWN_IP on this other interface.
+/// Addresses as the kernel may tell them: KNOWN_IP here, perhaps beside a routable one; KNOWN_IP on these other interfaces.
 fn told(routable: bool, elsewhere: &[&str]) -> Event {
     let elsewhere = elsewhere.iter().map(|name| ((*name).to_owned(), KNOWN_IP)).collect();
-    Event::Addresses(Addresses { routable, elsewhere })
+    let own = if routable { vec![Ipv4Addr::new(192, 0, 2, 1), KNOWN_IP] } else { vec![KNOWN_IP] };
+    Event::Addresses(Addresses { own, elsewhere })
 }
 
 fn used_by_other() -> Event {
@@ -79,6 +80,7 @@ fn in_state(name: &str) -> Ipv4ll {
         "bound" => {
             begin(&mut m);
             usable(&mut m, T0 - Duration::from_secs(50));
+            m.step(T0 - Duration::from_secs(2), told(false, &[]));
             m.step(T0 - Duration::from_secs(1), Event::Timer);
         }
         "ended" => {
@@ -116,7 +118,7 @@ fn shown(m: &Ipv4ll, actions: &[Action]) -> String {
 
 #[test]
 fn every_state_answers_every_event() {
-    let events: [(&str, Event); 14] = [
+    let events: [(&str, Event); 15] = [
         ("timer", Event::Timer),
         ("link up", Event::Link(true)),
         ("link down", Event::Link(false)),
@@ -126,18 +128,20 @@ fn every_state_answers_every_event() {
         ("mac", Event::Mac(NEW_MAC)),
         ("routable", told(true, &[])),
         ("nothing special", told(false, &[])),
+        ("removed", Event::Addresses(Addresses::default())),
         ("on eth0 too", told(false, &["eth0"])),
         ("on eth2 too", told(false, &["eth2"])),
         ("check", Event::Check),
         ("release", Event::Release),
         ("stop", Event::Stop(0)),
     ];
-    let table: [(&str, [&str; 14]); 8] = [
+    let table: [(&str, [&str; 15]); 8] = [
         (
             "no link",
             [
                 "idle:",
                 "probing k: watch k",
+                "idle:",
                 "idle:",
                 "idle:",
                 "idle:",
@@ -168,6 +172,7 @@ fn every_state_answers_every_event() {
                 "idle:",
                 "idle:",
                 "idle:",
+                "idle:",
                 "ended: deconfig k, exit 0",
             ],
         ),
@@ -183,6 +188,7 @@ fn every_state_answers_every_event() {
                 "idle:",
                 "idle:",
                 "probing k: watch k",
+                "probing k: watch k",
                 "probing n: watch n",
                 "probing n: watch n",
                 "idle:",
@@ -193,6 +199,7 @@ fn every_state_answers_every_event() {
         (
             "released",
             [
+                "idle:",
                 "idle:",
                 "idle:",
                 "idle:",
@@ -224,6 +231,7 @@ fn every_state_answers_every_event() {
                 "waiting:",
                 "waiting:",
                 "waiting:",
+                "waiting:",
                 "idle:",
                 "ended: exit 0",
             ],
@@ -240,6 +248,7 @@ fn every_state_answers_every_event() {
                 "waiting: deaf",
                 "probing k:",
                 "idle: deaf",
+                "probing k:",
                 "probing k:",
                 "probing n: watch n",
                 "probing n: watch n",
@@ -260,6 +269,7 @@ fn every_state_answers_every_event() {
                 "bound k: announce k",
                 "idle: deaf, deconfig k",
                 "bound k:",
+                "probing k: deconfig k",
                 "probing n: watch n, deconfig k",
                 "bound k:",
                 "probing k: deconfig k",
@@ -267,7 +277,7 @@ fn every_state_answers_every_event() {
                 "ended: deaf, deconfig k, exit 0",
             ],
         ),
-        ("ended", ["ended:"; 14]),
+        ("ended", ["ended:"; 15]),
     ];
     for (state, answers) in table {
         for ((name, event), want) in events.iter().zip(answers) {
