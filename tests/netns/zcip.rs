@@ -536,6 +536,32 @@ fn an_interface_that_goes_ends_a_script_and_a_name_of_15_characters_works() {
     });
 }
 
+#[test]
+fn two_interfaces_on_one_link_do_not_take_each_other_for_strangers() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        lab.cable((&w.a, "eth1"), (&w.switch, "p3"));
+        w.switch.ip(&["link", "set", "p3", "master", "br0"]);
+        let scripts = [script(lab, "0"), script(lab, "1")];
+        let start = |interface, script: &Script| w.a.spawn(&["zcip", "-f", interface, &script.path]);
+        let daemons = [start("eth0", &scripts[0]), start("eth1", &scripts[1])];
+        let addresses = scripts.each_ref().map(|script| configured(&script.line(2, SOON)));
+        assert_ne!(addresses[0], addresses[1]);
+        // All goes out by the first route, with either address, and is heard on the other interface. Twice would cost it.
+        for address in addresses.iter().chain(&addresses) {
+            speak(&w.a, address);
+        }
+        wait_until("the other host is heard", SOON, || {
+            w.b.try_run(&["ip", "address", "add", "169.254.1.1/16", "dev", "eth0"]).status.success()
+        });
+        assert!(addresses.iter().all(|address| w.b.pings(address)));
+        for (script, daemon) in scripts.iter().zip(&daemons) {
+            assert_eq!(script.lines().len(), 2, "{}", daemon.log());
+            assert!(!daemon.log().contains("defended"), "{}", daemon.log());
+        }
+    });
+}
+
 /// The value of a key in a record file.
 fn value(path: &Path, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use netd::addresses::{AddressWatch, addresses};
+use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::arp::{self, Arp};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, background};
@@ -310,10 +310,10 @@ impl Daemon {
     }
 
     fn look_at_addresses(&mut self) -> io::Result<()> {
-        let (own, elsewhere): (Vec<_>, Vec<_>) = addresses()?.into_iter().partition(|a| a.interface == self.name);
-        let own = own.into_iter().map(|a| a.ip).collect();
-        let elsewhere = elsewhere.into_iter().map(|a| (a.interface, a.ip)).collect();
-        self.step(Event::Addresses(Addresses { own, elsewhere }));
+        let OwnAddresses { ips, macs } = addresses()?;
+        let (own, elsewhere): (Vec<_>, Vec<_>) = ips.into_iter().partition(|(interface, _)| *interface == self.name);
+        let own = own.into_iter().map(|(_, ip)| ip).collect();
+        self.step(Event::Addresses(Addresses { own, elsewhere, macs }));
         Ok(())
     }
 
@@ -422,8 +422,8 @@ fn resume(dir: Option<&Path>, name: &str, context: &Context, config: &Config) ->
         let records = ipconf::read(dir, &dir.join(format!("{name}.ipconf"))).unwrap_or_default();
         return Ok(records.first().and_then(|record| notice::resume(record, context, config)));
     }
-    let mut own = addresses()?.into_iter().filter(|a| a.interface == config.interface);
-    Ok(own.find(|a| config.known.contains(&a.ip)).map(|a| a.ip))
+    let known = |(interface, ip): &(String, Ipv4Addr)| *interface == config.interface && config.known.contains(ip);
+    Ok(addresses()?.ips.into_iter().find(known).map(|(_, ip)| ip))
 }
 
 /// The remembered address. A file that is not there yet is not missed.

@@ -33,7 +33,7 @@ pub const KNOWN: Timing = Timing {
     ..Timing::RFC5227
 };
 
-/// Addresses of the own sequence that are passed over because another interface of ours has them.
+/// Addresses of the own sequence that are passed over because they are known to be taken.
 const MAX_SKIPPED: u32 = 64;
 
 /// How it is to behave; from the command line and from what was remembered.
@@ -98,6 +98,8 @@ pub struct Addresses {
     pub own: Vec<Ipv4Addr>,
     /// Interfaces other than this one, and their addresses.
     pub elsewhere: Vec<(String, Ipv4Addr)>,
+    /// Ethernet addresses of all interfaces.
+    pub macs: Vec<[u8; 6]>,
 }
 
 /// What is to be done, in this order.
@@ -158,6 +160,8 @@ pub struct Ipv4ll {
     addresses: Addresses,
     /// Addresses lost to others since there was peace.
     conflicts: u32,
+    /// The last of them.
+    lost: Option<Ipv4Addr>,
     /// When the next address may be chosen: conflicts are paid for even if the wish for an address comes and goes.
     not_before: Duration,
     /// In use by our last process, which was killed; until the link is known.
@@ -178,6 +182,7 @@ impl Ipv4ll {
             released: false,
             addresses: Addresses::default(),
             conflicts: 0,
+            lost: None,
             not_before: Duration::ZERO,
             resume: config.resume,
             watched: None,
@@ -207,6 +212,7 @@ impl Ipv4ll {
         let mut out = Vec::new();
         match event {
             Event::Timer => self.detect(now, acd::Event::Timer, &mut out),
+            Event::Arp(arp) if self.is_our_own(&arp) => {}
             Event::Arp(arp) => self.detect(now, acd::Event::Arp(arp), &mut out),
             Event::Link(up) => self.link(now, up, &mut out),
             Event::Unsent => self.unsent(now),
@@ -267,6 +273,7 @@ impl Ipv4ll {
         if up && !self.link {
             // RFC 3927 section 2.2: perhaps another network; what was learned on the last one does not count.
             self.conflicts = 0;
+            self.lost = None;
             self.not_before = now;
         }
         self.link = up;
@@ -294,13 +301,13 @@ impl Ipv4ll {
 
     fn next_candidate(&mut self) -> Candidate {
         while let Some(candidate) = self.first.pop_front() {
-            if !self.is_elsewhere(candidate.ip) {
+            if !self.is_taken(candidate.ip) {
                 return candidate;
             }
         }
         let mut ip = self.draw();
         for _ in 0..MAX_SKIPPED {
-            if !self.is_elsewhere(ip) {
+            if !self.is_taken(ip) {
                 break;
             }
             ip = self.draw();
@@ -314,8 +321,17 @@ impl Ipv4ll {
         Ipv4Addr::from(u32::from(self.config.network) | host)
     }
 
+    fn is_taken(&self, ip: Ipv4Addr) -> bool {
+        self.lost == Some(ip) || self.is_elsewhere(ip)
+    }
+
     fn is_elsewhere(&self, ip: Ipv4Addr) -> bool {
         self.addresses.elsewhere.iter().any(|(_, other)| *other == ip)
+    }
+
+    /// With two interfaces on one link the kernel talks on either with the address of the other (arp_announce), and hears itself.
+    fn is_our_own(&self, arp: &Arp) -> bool {
+        matches!(self.state, State::Bound { .. }) && self.addresses.macs.contains(&arp.sender_mac)
     }
 
     /// The detector's turn.
@@ -361,6 +377,7 @@ impl Ipv4ll {
             State::Probing { .. } => out.push(Action::Log(format!("{by} has {ip}"))),
             State::Idle | State::Waiting | State::Ended => return,
         }
+        self.lost = Some(ip);
         self.conflicts += 1;
         // RFC 3927 section 2.2.1.
         self.not_before = if self.conflicts >= MAX_CONFLICTS { now + RATE_LIMIT_INTERVAL } else { now };

@@ -1,4 +1,4 @@
-//! This machine's IPv4 addresses, and a watch that tells when they, or a link's own address, have changed.
+//! This machine's addresses, IPv4 and Ethernet, and a watch that tells when they have changed.
 //!
 //! A shell. The kernel's messages are not decoded: after any of them the whole list is read again, so one that is lost or new
 //! does no harm. Called by zcip.
@@ -17,24 +17,28 @@ const DATAGRAM: usize = 512;
 /// Linux: the receive queue overflowed, which is a change too.
 const ENOBUFS: i32 = 105;
 
-/// One address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnAddress {
-    /// Name of its interface.
-    pub interface: String,
-    /// The address.
-    pub ip: Ipv4Addr,
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Interface and address.
+    pub ips: Vec<(String, Ipv4Addr)>,
+    /// Of all interfaces.
+    pub macs: Vec<[u8; 6]>,
 }
 
-/// All of them.
-pub fn addresses() -> io::Result<Vec<OwnAddress>> {
-    let own = |entry: nix::ifaddrs::InterfaceAddress| {
-        let ip = entry.address?.as_sockaddr_in()?.ip();
-        // getifaddrs gives the label, which may be an alias: eth0:1.
-        let interface = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
-        Some(OwnAddress { interface, ip })
-    };
-    Ok(getifaddrs()?.filter_map(own).collect())
+/// Asks the kernel.
+pub fn addresses() -> io::Result<OwnAddresses> {
+    let mut own = OwnAddresses::default();
+    for entry in getifaddrs()? {
+        let Some(address) = entry.address else { continue };
+        if let Some(ip) = address.as_sockaddr_in() {
+            // getifaddrs gives the label, which may be an alias: eth0:1.
+            let interface = entry.interface_name.split(':').next().unwrap_or_default();
+            own.ips.push((interface.to_owned(), ip.ip()));
+        }
+        own.macs.extend(address.as_link_addr().and_then(|link| link.addr()));
+    }
+    Ok(own)
 }
 
 /// Tells when something has changed.
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn the_loopback_address_is_among_them() {
-        let lo = OwnAddress { interface: "lo".into(), ip: Ipv4Addr::LOCALHOST };
-        assert!(addresses().unwrap().contains(&lo));
+        let own = addresses().unwrap();
+        assert!(own.ips.contains(&("lo".into(), Ipv4Addr::LOCALHOST)));
+        assert!(own.macs.contains(&[0; 6]));
     }
 }

@@ -6,6 +6,8 @@ use netd::arp::Operation;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const NEW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+/// Of another interface of ours.
+const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const KNOWN_IP: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 9);
 const T0: Duration = Duration::from_secs(1000);
@@ -30,7 +32,7 @@ fn machine(config: Config) -> Ipv4ll {
 fn told(routable: bool, elsewhere: &[&str]) -> Event {
     let elsewhere = elsewhere.iter().map(|name| ((*name).to_owned(), KNOWN_IP)).collect();
     let own = if routable { vec![Ipv4Addr::new(192, 0, 2, 1), KNOWN_IP] } else { vec![KNOWN_IP] };
-    Event::Addresses(Addresses { own, elsewhere })
+    Event::Addresses(Addresses { own, elsewhere, macs: vec![MAC, OWN_MAC] })
 }
 
 fn used_by_other() -> Event {
@@ -315,6 +317,16 @@ fn the_times_are_within_the_ranges_of_the_rfc() {
 }
 
 #[test]
+fn an_address_that_was_just_lost_is_not_drawn_again() {
+    let drawn = machine(config()).draw();
+    let mut m = machine(Config { known: vec![drawn], ..config() });
+    m.step(T0, Event::Link(true));
+    assert_eq!(m.watched, Some(drawn));
+    m.step(T0, Event::Arp(Arp::announcement(OTHER, drawn)));
+    assert!(m.watched.is_some_and(|ip| ip != drawn));
+}
+
+#[test]
 fn addresses_follow_from_the_mac_and_are_never_reserved_ones() {
     let draw = |mac| {
         let mut m = machine(Config { mac, ..config() });
@@ -426,8 +438,22 @@ fn without_yielding_a_routable_address_changes_nothing() {
     m.step(T0, told(true, &[]));
     m.step(T0, Event::Link(true));
     let (at, _) = usable(&mut m, T0);
-    assert_eq!(m.step(at, told(true, &[])), []);
+    let done = m.step(at, told(true, &[]));
+    assert_eq!(shown(&m, &done), "bound k:");
     assert_eq!(m.address(), Some(KNOWN_IP));
+}
+
+#[test]
+fn our_own_other_interface_is_a_rival_while_we_probe_and_no_stranger_afterwards() {
+    let own_talk = || Event::Arp(Arp::announcement(OWN_MAC, KNOWN_IP));
+    let mut m = in_state("probing");
+    m.step(T0 - Duration::from_secs(99), told(false, &[]));
+    m.step(T0 - Duration::from_secs(99), own_talk());
+    assert!(shown(&m, &[]).starts_with("probing n"));
+    let mut m = in_state("bound");
+    for _ in 0..3 {
+        assert_eq!(m.step(T0, own_talk()), []);
+    }
 }
 
 #[test]
