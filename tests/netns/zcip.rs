@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::{
@@ -108,9 +109,15 @@ fn wait_link_local(net: &Net, interface: &str, timeout: Duration) -> String {
     wait_for("a link-local address", timeout, || link_local(net, interface).pop())
 }
 
-/// Makes the kernel of a host say "`address` is mine" on its eth0.
+/// Makes the kernel of a host say "`address` is mine", once: in a question for somebody who is not there, and each time for
+/// somebody else, who is not being looked for already.
 fn speak(net: &Net, address: &str) {
-    net.try_run(&["ping", "-n", "-c1", "-W1", "-I", address, "169.254.255.1"]);
+    static NOBODY: AtomicU8 = AtomicU8::new(1);
+    let nobody = format!("169.254.255.{}", NOBODY.fetch_add(1, Ordering::Relaxed));
+    for interface in net.ip_json(&["link", "show", "up"]).as_array().unwrap() {
+        net.sysctl(&format!("net/ipv4/neigh/{}/mcast_solicit", interface["ifname"].as_str().unwrap()), "1");
+    }
+    net.try_run(&["ping", "-n", "-c1", "-W1", "-I", address, &nobody]);
 }
 
 /// tcpdump of ARP on an interface, which has begun to listen.

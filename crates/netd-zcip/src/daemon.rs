@@ -79,9 +79,7 @@ async fn run(options: Options, log: Log) -> io::Result<u8> {
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
     };
     let mut daemon = Daemon::new(options, log)?;
-    if let Some(code) = daemon.initialize(&mut sources.signals).await? {
-        return Ok(code);
-    }
+    daemon.initialize(&mut sources.signals).await?;
     daemon.look_at_addresses()?;
     loop {
         if let Some(code) = daemon.ended() {
@@ -197,22 +195,25 @@ impl Daemon {
         Ok(())
     }
 
-    /// `SCRIPT init`, and to the background when it has ended. An exit code: it failed, and so do we, or we are to end.
-    async fn initialize(&mut self, signals: &mut Signals) -> io::Result<Option<u8>> {
+    /// `SCRIPT init`, and to the background when it has ended. When it fails, so do we.
+    async fn initialize(&mut self, signals: &mut Signals) -> io::Result<()> {
         self.tell(notice::init(&self.context, self.resumes));
         if let Some(script) = &mut self.script {
             // One that could not be started has been named.
-            if script.is_idle() {
-                return Ok(Some(EXIT_FAILURE));
-            }
-            let ended = tokio::select! {
-                biased;
-                () = terminated(signals) => return Ok(Some(0)),
-                ended = script.finished(&self.log) => ended,
+            let code = match script.is_idle() {
+                true => Some(EXIT_FAILURE),
+                false => tokio::select! {
+                    biased;
+                    () = terminated(signals) => Some(0),
+                    ended = script.finished(&self.log) => {
+                        self.script_ended(ended);
+                        (ended.code != Some(0)).then_some(EXIT_FAILURE)
+                    }
+                },
             };
-            if ended.code != Some(0) {
-                self.script_ended(ended);
-                return Ok(Some(EXIT_FAILURE));
+            if let Some(code) = code {
+                self.step(Event::Stop(code));
+                return Ok(());
             }
         }
         if !self.foreground {
@@ -223,7 +224,7 @@ impl Daemon {
                 self.log = both;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn ended(&self) -> Option<u8> {
@@ -238,11 +239,12 @@ impl Daemon {
         let woken = tokio::select! {
             biased;
             signal = sources.signals.next() => Woken::Signal(signal),
-            received = heard(self.socket.as_ref(), &mut buffer) => Woken::Packet(received),
             change = sources.links.next() => Woken::Link(change?),
             done = sources.addresses.changed() => done.map(|()| Woken::Addresses)?,
-            done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
             ended = finished(self.script.as_mut(), &self.log) => Woken::Script(ended),
+            // Before the timer: after a stall, an objection that waits must be heard before an address is found free.
+            received = heard(self.socket.as_ref(), &mut buffer) => Woken::Packet(received),
+            done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
         };
         match woken {
             Woken::Signal(Signal::Term) => {
