@@ -13,17 +13,17 @@ use testkit::{Cable, Lab, Net, Proc, Signal, holds_for, is_running, isolated, ki
 
 use crate::{dnsmasq_argv, ours};
 
-const SOON: Duration = Duration::from_secs(10);
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A client's network and a server's, with a cable between them.
-struct World {
-    home: Net,
-    isp: Net,
-    cable: Cable,
+pub(super) struct World {
+    pub(super) home: Net,
+    pub(super) isp: Net,
+    pub(super) cable: Cable,
 }
 
-fn world(lab: &Lab) -> World {
+pub(super) fn world(lab: &Lab) -> World {
     ours(lab);
     let (home, isp) = (lab.net("home"), lab.net("isp"));
     let cable = lab.cable((&home, "eth0"), (&isp, "lan"));
@@ -229,20 +229,20 @@ fn an_interface_that_is_down_is_brought_up_by_the_script() {
 }
 
 /// Ours with `--ipconf`.
-fn native(w: &World, more: &[&str]) -> Proc {
+pub(super) fn native(w: &World, more: &[&str]) -> Proc {
     let base = ["udhcpc", "-f", "-v", "-i", "eth0", "--ipconf", "/run/lab/dyn"];
     w.home.spawn(&[&base[..], more].concat())
 }
 
 /// A field of the published record; `None` when there is no record or no such field.
-fn field(name: &str) -> Option<String> {
+pub(super) fn field(name: &str) -> Option<String> {
     let text = fs::read_to_string("/run/lab/dyn/dhcp_eth0.ipconf").ok()?;
     let prefix = format!("{name}[$cfg]='");
     let line = text.lines().find_map(|l| l.strip_prefix(&prefix))?;
     Some(line.trim_end_matches('\'').to_owned())
 }
 
-fn wait_ip(want: &str) {
+pub(super) fn wait_ip(want: &str) {
     wait_until(&format!("a record with {want}"), SOON, || field("ip").as_deref() == Some(want));
 }
 
