@@ -209,12 +209,12 @@ fn q_ends_with_0_and_leaves_the_address_and_the_next_one_goes_on_with_it() {
     isolated(&[], |lab| {
         let w = world(lab);
         let script = script(lab, "a");
-        let state = lab.dir().join("address");
+        let state = lab.make_dir("state");
         let argv = ["zcip", "-f", "-q", "-r", "169.254.7.9", "--state", state.to_str().unwrap(), "eth0", &script.path];
         w.a.run(&argv);
         assert_eq!(script.lines(), ["init eth0", "config eth0 169.254.7.9"]);
         assert_eq!(link_local(&w.a, "eth0"), ["169.254.7.9"]);
-        assert_eq!(fs::read_to_string(&state).unwrap(), "169.254.7.9\n");
+        assert_eq!(value(&state.join("ipv4ll_eth0.ipconf"), "ip").as_deref(), Some("169.254.7.9"));
         assert!(w.b.try_run(&["ip", "address", "add", "169.254.1.1/16", "dev", "eth0"]).status.success());
         assert!(w.b.pings("169.254.7.9"));
 
@@ -250,7 +250,7 @@ fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_i
     isolated(&["tcpdump"], |lab| {
         let w = world(lab);
         let script = script(lab, "a");
-        let state = lab.dir().join("address");
+        let state = lab.make_dir("state");
         let argv = ["zcip", "-f", "--state", state.to_str().unwrap(), "eth0", &script.path];
         let mac = mac(&w.a, "eth0");
         let dump = arp_dump(&w.b, "eth0");
@@ -269,7 +269,8 @@ fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_i
         for (gap, least) in gaps.iter().zip([1.0, 1.0, 2.0, 2.0]) {
             assert!(*gap > least - 0.1, "{gaps:?}");
         }
-        assert_eq!(fs::read_to_string(&state).unwrap(), format!("{ip}\n"));
+        let remembered = state.join("ipv4ll_eth0.ipconf");
+        assert_eq!(value(&remembered, "ip").as_ref(), Some(&ip));
         zcip.stop();
         drop(dump);
 
@@ -282,17 +283,19 @@ fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_i
         assert!(heard[..3].iter().all(|(_, text)| text.contains(&probe)), "{heard:?}");
         zcip.stop();
 
-        // What is not an address of ours is not believed, and nothing is waited for.
-        fs::remove_file(&state).unwrap();
-        w.a.run(&["mkfifo", state.to_str().unwrap()]);
+        // What is not a record of ours is not believed, and nothing is waited for.
+        let argv = [&argv[..4], &["-r", &ip], &argv[4..]].concat();
+        fs::remove_file(&remembered).unwrap();
+        w.a.run(&["mkfifo", remembered.to_str().unwrap()]);
         let zcip = w.a.spawn(&argv);
-        assert_eq!(script.line(7, SOON), "init eth0");
+        assert_eq!(configured(&script.line(8, SOON)), ip);
         zcip.stop();
-        fs::remove_file(&state).unwrap();
-        fs::write(&state, "$(reboot)\n169.254.3.3\n").unwrap();
+        fs::remove_file(&remembered).unwrap();
+        fs::write(&remembered, "let cfg=cfg+1\nif[$cfg]=eth0\nip[$cfg]=$(reboot)\n").unwrap();
         let zcip = w.a.spawn(&argv);
-        zcip.wait_log("no address in", SOON);
+        assert_eq!(configured(&script.line(11, SOON)), ip);
         zcip.stop();
+        assert_eq!(value(&remembered, "ip").as_ref(), Some(&ip), "written anew");
     });
 }
 
@@ -688,7 +691,7 @@ fn as_a_service_fw_gives_the_address_with_scope_link_and_a_kill_leaves_no_gap() 
         wait_until("the route", SOON, || source_to(&w.a, "169.254.9.9").as_ref() == Some(&ip));
         w.b.address("eth0", "169.254.1.1/16");
         assert!(w.b.pings(&ip));
-        assert_eq!(fs::read_to_string(house.dir.join("service/zcip_eth0/address")).unwrap(), format!("{ip}\n"));
+        assert_eq!(value(&house.dir.join("service/zcip_eth0/ipv4ll_eth0.ipconf"), "ip").as_ref(), Some(&ip));
 
         let monitor = w.a.spawn(&["ip", "monitor", "address"]);
         for _ in 0..3 {

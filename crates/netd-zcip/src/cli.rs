@@ -37,15 +37,15 @@ const TABLE: &[Opt] = &[
 
 /// What `zcip --help` says.
 pub const USAGE: &str = "\
-usage: zcip [-fqv] [-r IP] [-l NET] [--state FILE] [--with-routable HOW] [--env NAME]... IFACE SCRIPT
-       zcip [-fqv] [-r IP] [-l NET] [--state FILE] [--with-routable HOW] --ipconf DIR [--notify SERVICE] IFACE [SCRIPT]
+usage: zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] [--env NAME]... IFACE SCRIPT
+       zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] --ipconf DIR [--notify SERVICE] IFACE [SCRIPT]
 
   -f                    stay in the foreground
   -q                    exit after obtaining an address
   -r IP                 try this address first
   -l NET                use this range (default 169.254.0.0)
   -v                    say more; stay in the foreground
-  --state FILE          remember the address in FILE, and try it first
+  --state DIR           remember the address in DIR/ipv4ll_IFACE.ipconf, and try it first
   --with-routable HOW   while the interface has a routable address: keep (default) or withdraw the link-local one
   --ipconf DIR          publish the address as DIR/zcip_IFACE.ipconf
   --notify SERVICE      service to send `u` after publishing (default fw, below $SVDIR)

@@ -4,8 +4,7 @@
 //! script, files. No decision about the protocol is made here.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,8 +27,6 @@ use crate::notice::{self, Context};
 const EXIT_FAILURE: u8 = 1;
 /// How long a script may still run when we are to end.
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
-/// Bytes of a state file that are read: an address has 15 at the most.
-const MAX_STATE: u64 = 64;
 
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
@@ -119,8 +116,6 @@ struct Daemon {
     resumes: bool,
     foreground: bool,
     state: Option<PathBuf>,
-    /// What the state file says, as far as we know.
-    remembered: Option<Ipv4Addr>,
     watched: Option<Ipv4Addr>,
     /// The last send failed, and that was logged.
     mute: bool,
@@ -144,7 +139,10 @@ impl Daemon {
             quit: options.quit,
             yields: options.yields,
         };
-        let remembered = options.state.as_deref().and_then(|path| recall(path, &config, &log));
+        let remembered = options.state.as_deref().and_then(|dir| {
+            let records = ipconf::read(dir, &dir.join(format!("{}.ipconf", state_name(&options.interface)))).ok()?;
+            notice::remembered(records.first()?, &context, &config)
+        });
         config.known.extend(remembered.filter(|ip| !config.known.contains(ip)));
         let record = format!("zcip_{}", options.interface);
         let dir = options.ipconf.as_ref().map(|ipconf| ipconf.dir.as_path());
@@ -160,7 +158,6 @@ impl Daemon {
             context,
             foreground: options.foreground,
             state: options.state,
-            remembered,
             watched: None,
             mute: false,
             unsent: false,
@@ -384,14 +381,11 @@ impl Daemon {
     }
 
     /// Written when it changes, which is rare: it may be on flash.
-    fn remember(&mut self, ip: Ipv4Addr) {
-        if self.remembered == Some(ip) {
-            return;
-        }
-        let Some(path) = &self.state else { return };
-        self.remembered = Some(ip);
-        if let Err(e) = write_atomically(path, &notice::remember(ip)) {
-            self.log.info(format_args!("can't write {}: {e}", path.display()));
+    fn remember(&self, ip: Ipv4Addr) {
+        let Some(dir) = &self.state else { return };
+        let name = state_name(&self.name);
+        if let Err(e) = ipconf::publish(dir, &name, &[notice::remember(&self.context, ip)]) {
+            self.log.info(format_args!("{}/{name}.ipconf: {e}", dir.display()));
         }
     }
 }
@@ -428,22 +422,7 @@ fn resume(dir: Option<&Path>, name: &str, context: &Context, config: &Config) ->
     Ok(addresses()?.ips.into_iter().find(known).map(|(_, ip)| ip))
 }
 
-/// The remembered address. A file that is not there yet is not missed.
-fn recall(path: &Path, config: &Config, log: &Log) -> Option<Ipv4Addr> {
-    // A fifo or a device would be waited for.
-    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
-    let mut text = Vec::new();
-    let read = is_file.then(|| fs::File::open(path).and_then(|file| file.take(MAX_STATE).read_to_end(&mut text)))?;
-    let found = read.ok().and_then(|_| notice::remembered(&text, config));
-    if found.is_none() {
-        log.info(format_args!("no address in {}: ignored", path.display()));
-    }
-    found
-}
-
-fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let tmp = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
-    fs::write(&tmp, text)?;
-    fs::rename(&tmp, path)
+/// Not the name of the record for fw: somebody may give both the same directory.
+fn state_name(interface: &str) -> String {
+    format!("ipv4ll_{interface}")
 }

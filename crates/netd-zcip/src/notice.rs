@@ -68,15 +68,15 @@ pub fn resume(record: &Record, context: &Context, config: &Config) -> Option<Ipv
     (ours && may_use(ip, config)).then_some(ip)
 }
 
-/// The state file: one line, the address.
-pub fn remember(ip: Ipv4Addr) -> String {
-    format!("{ip}\n")
+/// What `--state` keeps for the next boot: it says nothing of the network.
+pub fn remember(context: &Context, ip: Ipv4Addr) -> Record {
+    Record::new().with("if", &context.interface).with("ip", ip.to_string())
 }
 
-/// The address of a state file's text; `None` for anything else.
-pub fn remembered(text: &[u8], config: &Config) -> Option<Ipv4Addr> {
-    let ip: Ipv4Addr = std::str::from_utf8(text).ok()?.trim_end().parse().ok()?;
-    may_use(ip, config).then_some(ip)
+/// The address that it kept.
+pub fn remembered(record: &Record, context: &Context, config: &Config) -> Option<Ipv4Addr> {
+    let ip: Ipv4Addr = record.get("ip")?.parse().ok()?;
+    (record.get("if") == Some(&context.interface) && may_use(ip, config)).then_some(ip)
 }
 
 /// From the range, or asked for (`-r`, which may be a reserved one).
@@ -137,21 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_state_file_is_believed_when_it_has_an_address_of_the_range_and_nothing_else() {
-        let read = |text: &[u8]| remembered(text, &configured());
-        assert_eq!(read(remember(IP).as_bytes()), Some(IP));
-        assert_eq!(read(b"169.254.7.9"), Some(IP));
-        assert_eq!(read(b"169.254.0.5\n"), Some(Ipv4Addr::new(169, 254, 0, 5)), "asked for");
-        for text in [
-            &b""[..],
-            b"\n",
-            b"\xff\xfe",
-            b"169.254.0.6",
-            b"169.254.255.1",
-            b"10.0.0.1",
-            b"169.254.7.9\n169.254.7.10\n",
-        ] {
-            assert_eq!(read(text), None, "{text:?}");
+    fn a_remembered_address_is_believed_when_it_is_of_the_range_and_of_the_interface() {
+        let good = remember(&context(), IP);
+        let read = |record: &Record| remembered(record, &context(), &configured());
+        assert_eq!(read(&good), Some(IP));
+        assert_eq!(read(&good.clone().with("ip", "169.254.0.5")), Some(Ipv4Addr::new(169, 254, 0, 5)), "asked for");
+        for ip in ["", "169.254.0.6", "169.254.255.1", "10.0.0.1", "169.254.7.9/16", "169.254.7.9; reboot"] {
+            assert_eq!(read(&good.clone().with("ip", ip)), None, "{ip}");
         }
+        assert_eq!(read(&good.with("if", "eth1")), None);
     }
 }
