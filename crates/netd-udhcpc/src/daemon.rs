@@ -99,7 +99,7 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
             received = heard(daemon.arp.as_ref(), &mut arp_buffer) => Woken::Arp(received),
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
-            () = daemon.handler.finished(log) => Woken::Handler,
+            _ = daemon.handler.finished(log) => Woken::Handler,
         };
         if let Woken::Arp(received) = woken {
             daemon.heard_arp(received, &arp_buffer, &socket);

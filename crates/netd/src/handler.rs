@@ -46,6 +46,15 @@ pub enum RecordChange {
     Withdraw,
 }
 
+/// A script that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it was told.
+    pub event: &'static str,
+    /// Its exit code; `None`: it was killed.
+    pub code: Option<i32>,
+}
+
 /// One of the two ways to act.
 pub enum Handler {
     /// Run a program.
@@ -83,7 +92,7 @@ impl Handler {
     }
 
     /// Waits for the running script to end and starts the next one; for ever when there is none. Safe to drop.
-    pub async fn finished(&mut self, log: &Log) {
+    pub async fn finished(&mut self, log: &Log) -> Ended {
         match self {
             Handler::Script(script) => script.finished(log).await,
             Handler::Ipconf(_) => std::future::pending().await,
@@ -104,7 +113,7 @@ pub struct Script {
     program: OsString,
     base: Vec<(OsString, OsString)>,
     queue: VecDeque<Notice>,
-    running: Option<Child>,
+    running: Option<(&'static str, Child)>,
 }
 
 impl Script {
@@ -134,7 +143,7 @@ impl Script {
             command.arg(event).env_clear().envs(self.base.iter().map(|(n, v)| (n, v))).envs(env);
             match command.spawn() {
                 Ok(child) => {
-                    self.running = Some(child);
+                    self.running = Some((event, child));
                     return;
                 }
                 Err(e) => log.info(format_args!("can't execute '{}': {e}", Path::new(&self.program).display())),
@@ -142,16 +151,16 @@ impl Script {
         }
     }
 
-    async fn finished(&mut self, log: &Log) {
-        let Some(child) = self.running.as_mut() else { return std::future::pending().await };
-        // udhcpc ignores a script's exit status; a killed one is worth a line.
-        if let Ok(status) = child.wait().await
-            && let Some(signal) = status.signal()
-        {
+    async fn finished(&mut self, log: &Log) -> Ended {
+        let Some((event, child)) = self.running.as_mut() else { return std::future::pending().await };
+        let (event, status) = (*event, child.wait().await.ok());
+        // What an exit code means, the daemon knows; a killed one is worth a line everywhere.
+        if let Some(signal) = status.and_then(|status| status.signal()) {
             log.info(format_args!("{} was killed by signal {signal}", Path::new(&self.program).display()));
         }
         self.running = None;
         self.start_next(log);
+        Ended { event, code: status.and_then(|status| status.code()) }
     }
 }
 

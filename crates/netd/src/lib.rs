@@ -4,6 +4,7 @@
 //! short `select!` loop of its own.
 
 pub mod acd;
+pub mod addresses;
 pub mod arp;
 pub mod clock;
 pub mod daemon;
