@@ -16,6 +16,7 @@
 
 mod appliance;
 mod dhcp;
+mod dhcp_options;
 mod fw;
 mod fw_packets;
 mod ifplugd;

@@ -90,6 +90,7 @@ fn format(shape: Shape, data: &[u8]) -> Vec<u8> {
             _ => Vec::new(),
         },
         Shape::SixRd => six_rd(data).unwrap_or_default().into(),
+        Shape::Raw => hex(data).into(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod handler;
 pub mod ipconf;
 pub mod link;
 pub mod packet;
+pub mod reach;
 pub mod rng;
 #[cfg(feature = "sim")]
 pub mod sim;
