@@ -19,6 +19,7 @@ mod dhcp;
 mod dhcp_options;
 mod fw;
 mod fw_packets;
+mod hostile;
 mod ifplugd;
 mod services;
 
