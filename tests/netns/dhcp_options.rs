@@ -279,3 +279,136 @@ fn where_ipv6_is_enough_no_address_is_asked_for() {
         wait_ip("192.0.2.150");
     });
 }
+
+/// An option's code and its bytes.
+type Raw = (u8, &'static [u8]);
+
+/// Every row of udhcpc's table of options, in packets that it takes (576 bytes), and odd but harmless values of them.
+const TABLE: [&[Raw]; 7] = [
+    &[
+        (1, &[255, 255, 255, 0]),
+        (2, &[0xff, 0xff, 0xb9, 0xb0]),
+        (3, &[192, 0, 2, 1, 192, 0, 2, 2]),
+        (6, &[192, 0, 2, 1, 192, 0, 2, 2, 192, 0, 2, 3]),
+        (9, &[192, 0, 2, 4]),
+        (12, b"bbox"),
+        (13, &[1, 0]),
+        (15, b"example.org"),
+        (16, &[192, 0, 2, 5]),
+        (17, b"/srv/root dir"),
+        (23, &[64]),
+        (26, &[5, 0x78]),
+        (28, &[192, 0, 2, 255]),
+        (33, &[198, 51, 100, 7, 192, 0, 2, 1, 198, 51, 100, 8, 192, 0, 2, 2]),
+    ],
+    &[
+        (40, b"nis.example"),
+        (41, &[192, 0, 2, 6]),
+        (42, &[192, 0, 2, 7, 192, 0, 2, 8]),
+        (44, &[192, 0, 2, 9]),
+        (51, &[0, 0, 0x1c, 0x20]),
+        (56, b"welcome, \"guest\" $HOME"),
+        (60, b"vendor x"),
+        (66, b"tftp.example"),
+        (67, b"boot file.img"),
+        (100, b"EST5EDT4,M3.2.0/02:00,M11.1.0/02:00"),
+        (101, b"Europe/Berlin"),
+    ],
+    &[
+        (119, b"\x01a\x07example\0\x01b\xc0\x02\x03foo\xc0\x0a"),
+        (120, &[1, 192, 0, 2, 10, 192, 0, 2, 11]),
+        (121, &[24, 10, 20, 30, 192, 0, 2, 9, 32, 10, 20, 30, 40, 192, 0, 2, 9, 0, 192, 0, 2, 1]),
+        (132, &[0, 7]),
+        (133, &[3]),
+        (209, b"pxe/conf"),
+        (210, b"/pxe/"),
+        (211, &[0, 0, 0, 30]),
+        (212, &[14, 38, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]),
+        (249, &[8, 10, 192, 0, 2, 9]),
+        (252, b"http://wpad.example/wpad.dat"),
+    ],
+    // Not in the table: in hexadecimal, those with names of ours too.
+    &[
+        (43, &[1, 2, 0xab, 0xcd]),
+        (58, &[0, 0, 7, 8]),
+        (59, &[0, 0, 12, 78]),
+        (77, b"\x04iPXE"),
+        (81, b"\x05\0\0\x04bbox\0"),
+        (82, &[1, 4, 1, 2, 3, 4]),
+        (108, &[0, 0, 7, 8]),
+        (114, b"https://portal.example/api"),
+        (116, &[1]),
+        (124, &[0, 0, 13, 233, 3, 97, 98, 99]),
+        (125, &[0, 0, 13, 233, 2, 1, 0]),
+        (224, &[0, 0xff]),
+        (254, &[7]),
+    ],
+    // More than one element where one is meant, and less than one.
+    &[
+        (2, &[0, 0, 0, 1, 0, 0, 0, 2]),
+        (6, &[1, 2, 3]),
+        (9, &[192, 0, 2, 4, 5]),
+        (13, &[1]),
+        (16, &[192, 0, 2, 5, 192, 0, 2, 6]),
+        (23, &[64, 65]),
+        (26, &[5]),
+        (33, &[198, 51, 100, 7]),
+        (42, &[192, 0, 2]),
+        (120, &[0, 3, b's', b'i', b'p', 2, b'a', b'b', 0]),
+        (211, &[1, 2, 3]),
+    ],
+    // What a host variable must not have, with its quirk.
+    &[
+        (12, b"a b"),
+        (15, b"example.org other.org"),
+        (40, b"-x"),
+        (66, b"a/b"),
+        (67, b"ends\0here"),
+        (119, b"\x05whole"),
+        (121, &[33, 1, 2, 3, 4, 5]),
+        (212, &[33, 38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1]),
+        (249, &[24, 10, 1, 2, 192, 0, 2, 9, 24, 10]),
+    ],
+    &[(12, b"$"), (15, b"ab$"), (40, b"a$"), (119, b"\x05cut"), (120, &[7, 1, 2])],
+];
+
+#[test]
+fn every_option_of_the_table_reads_the_same_as_the_originals() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let server = serve(&w, &[]);
+        let mut differences = Vec::new();
+        for (index, group) in TABLE.iter().enumerate() {
+            server.configure(|c| c.options = group.iter().map(|(code, data)| (*code, data.to_vec())).collect());
+            let mut bound = Vec::new();
+            for (client, whose) in both(lab).iter().zip(["original", "ours"]) {
+                let (script, out) = script(lab, &format!("{whose}{index}"));
+                let argv = ["env", "-i", client, "-i", "eth0", "-s", &script, "-f", "-q", "-n"];
+                assert_eq!(exit_code(&w.home, &argv), 0, "{whose}");
+                bound.push(events(&out).into_iter().find(|e| e[0] == "EVENT=bound").unwrap());
+            }
+            let [original, ours] = &bound[..] else { panic!("two clients") };
+            assert!(original.len() > group.len(), "{original:?}");
+            differences
+                .extend(original.iter().filter(|line| !ours.contains(line)).map(|line| format!("original: {line}")));
+            differences.extend(ours.iter().filter(|line| !original.contains(line)).map(|line| format!("ours: {line}")));
+        }
+        assert_eq!(differences, [] as [String; 0]);
+    });
+}
+
+#[test]
+fn a_port_of_the_clients_own_is_wrong_use_as_in_debians() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        for (client, whose) in both(lab).iter().zip(["original", "ours"]) {
+            for argv in [["-P", "1068"], ["--client-port", "1068"]] {
+                assert_eq!(
+                    exit_code(&w.home, &[&[client.as_str(), "-f", "-n", "-i", "eth0"], &argv[..]].concat()),
+                    1,
+                    "{whose}"
+                );
+            }
+        }
+    });
+}

@@ -79,6 +79,7 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
         let list = if code == HOST_ROUTES { host_routes(data) } else { env::routes(data) };
         let mut judge = Judge { policy, elsewhere, routers: routers.clone(), public: 0 };
         judge.routers.extend(list.iter().map(|(_, _, gw)| *gw));
+        let before = refused.len();
         let mut kept = Vec::new();
         for route in list {
             match judge.refusal(&route) {
@@ -86,7 +87,10 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
                 Some(why) => refused.push((route, why)),
             }
         }
-        reply.set(code, encode(code, &kept));
+        // What is malformed and leads nowhere stays as it is: a script sees what it always saw.
+        if refused.len() > before || policy == Policy::No {
+            reply.set(code, encode(code, &kept));
+        }
     }
     if policy == Policy::Safe { words(&refused) } else { String::new() }
 }

@@ -154,6 +154,17 @@ fn the_older_options_are_looked_at_in_the_same_way() {
     assert_eq!(hosts(&mut with(&data), &[reached("0.0.0.0/0", true, true)]), None);
 }
 
+#[test]
+fn a_malformed_list_stays_as_it_came() {
+    for policy in [Policy::Safe, Policy::DefaultOnly] {
+        for (code, data, name) in [(121, &[33, 1, 2, 3, 4, 5][..], "staticroutes"), (33, &[1, 2, 3, 4], "routes")] {
+            let mut reply = Wire::usual(ACK, 1).opt(code, data).reply();
+            assert_eq!(vet(policy, &mut reply, &[]), "");
+            assert_eq!((reply.option(code), var(&reply, name).as_deref()), (Some(data), Some("")));
+        }
+    }
+}
+
 /// Whatever the bytes: what is left is a part of what was sent, in its order, and no route of it is shorter than /8.
 #[test]
 fn what_is_left_is_a_part_of_what_was_sent() {

@@ -191,6 +191,77 @@ fn wrong_use_is_named() {
     assert!(fatal(&["eth0"]).contains("eth0"));
 }
 
+/// Every row of udhcpc's table that has both forms: what they mean is the same, and not nothing.
+#[test]
+fn short_and_long_forms_glued_and_separate_mean_the_same() {
+    let shown = |args: &[&str]| format!("{:?}", parsed(args).unwrap_or_else(|e| panic!("{args:?}: {e:?}")));
+    let flags = [
+        "n now",
+        "b background",
+        "q quit",
+        "f foreground",
+        "R release",
+        "o no-default-options",
+        "C clientid-none",
+        "B broadcast",
+        "S syslog",
+        "a arping",
+    ];
+    for flag in flags {
+        let (short, long) = flag.split_once(' ').unwrap();
+        let want = shown(&[&format!("-{short}")]);
+        assert_ne!(want, shown(&[]), "-{short} changes something");
+        assert_eq!(shown(&[&format!("--{long}")]), want, "{flag}");
+        // In a cluster with another.
+        assert_eq!(shown(&[&format!("-v{short}")]), shown(&["-v", &format!("-{short}")]), "{flag}");
+    }
+    let valued = [
+        "i interface wlan0",
+        "s script /bin/x",
+        "p pidfile /run/x",
+        "t retries 7",
+        "T timeout 8",
+        "A tryagain 9",
+        "r request 10.0.0.9",
+        "O request-option search",
+        "F fqdn name",
+        "V vendorclass text",
+    ];
+    for row in valued {
+        let words: Vec<&str> = row.split(' ').collect();
+        let [short, long, value] = words[..] else { panic!("{row}") };
+        let want = shown(&[&format!("-{short}"), value]);
+        assert_ne!(want, shown(&[]), "-{short} changes something");
+        assert_eq!(shown(&[&format!("-{short}{value}")]), want, "{row}");
+        assert_eq!(shown(&[&format!("--{long}"), value]), want, "{row}");
+        assert_eq!(shown(&[&format!("--{long}={value}")]), want, "{row}");
+    }
+    let verbosity = |args: &[&str]| parsed(args).unwrap().verbosity;
+    assert_eq!((verbosity(&[]), verbosity(&["-v"]), verbosity(&["-vvv"])), (0, 1, 3));
+}
+
+#[test]
+fn limits_of_udhcpcs_options() {
+    assert!(parsed(&["-T", "-1"]).is_err() && parsed(&["-T", "1.5"]).is_err() && parsed(&["-A", ""]).is_err());
+    assert!(parsed(&["-O", "0"]).is_err() && parsed(&["-O", "255"]).is_err() && parsed(&["-O", "0xfe"]).is_ok());
+    assert_eq!(parsed(&["-r", "0.0.0.0"]).unwrap().config.requested, None);
+    assert_eq!(parsed(&["-O", "1", "-O", "subnet", "-o"]).unwrap().template.parameters, [1]);
+    let long = "x".repeat(300);
+    let extra = |args: &[&str]| parsed(args).unwrap().template.extra[0].1.len();
+    assert_eq!(extra(&["-V", &long]), 254);
+    assert_eq!(extra(&["-x", &format!("hostname:{long}")]), 254);
+    assert_eq!(extra(&["-x", &format!("0xc8:'{long}'")]), 254);
+    assert!(
+        parsed(&["-x", "hostname"]).is_err()
+            && parsed(&["-x", "200:"]).is_err()
+            && parsed(&["-x", "nosuch:1"]).is_err()
+    );
+    for separator in [":", "=", " ", "\t"] {
+        assert_eq!(extra(&["-x", &format!("hostname{separator}bbox"), "-V", ""]), 4, "{separator:?}");
+    }
+    assert!(parsed(&["-P", "68"]).is_err(), "as without busybox's FEATURE_UDHCP_PORT");
+}
+
 #[test]
 fn b_beats_n_and_an_alias_names_its_device() {
     let o = parsed(&["-n", "-b", "-i", "eth0:1"]).unwrap();
