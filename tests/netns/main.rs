@@ -21,6 +21,7 @@ mod fw;
 mod fw_packets;
 mod hostile;
 mod ifplugd;
+mod roaming;
 mod services;
 
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use crate::show::Show;
 mod table;
 
 pub use table::USAGE;
-use table::{ACD, ANONYMOUS, DUID, ENV, IPCONF, IPV6_ONLY, JSON, NOTIFY, RAPID_COMMIT, ROUTES, SHOW, TABLE};
+use table::{ACD, ANONYMOUS, DUID, ENV, IPCONF, IPV6_ONLY, JSON, NOTIFY, RAPID_COMMIT, ROUTES, SHOW, STATE, TABLE};
 
 /// Where Debian keeps it.
 const DEFAULT_SCRIPT: &str = "/etc/udhcpc/default.script";
@@ -59,6 +59,8 @@ pub struct Options {
     pub interface: String,
     /// What becomes of a lease.
     pub handling: Handling,
+    /// `--state`
+    pub state: Option<PathBuf>,
     /// `-p`
     pub pidfile: Option<PathBuf>,
     /// `-S`
@@ -109,6 +111,7 @@ struct Raw {
     ipconf: Option<PathBuf>,
     notify: Option<OsString>,
     pass: Vec<String>,
+    state: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     retries: Option<u32>,
     timeout: Option<Duration>,
@@ -125,7 +128,6 @@ struct Raw {
     config: Config,
     routes: Policy,
     duid: Option<Duid>,
-    anonymous: bool,
     show: bool,
     json: bool,
 }
@@ -217,11 +219,12 @@ impl Raw {
                 Some("uuid") => self.duid = Some(Duid::Uuid),
                 _ => return Err(CliError::Usage("--duid is ll or uuid".into())),
             },
-            ANONYMOUS => self.anonymous = true,
+            ANONYMOUS => self.config.anonymous = true,
             SHOW => self.show = true,
             JSON => self.json = true,
             'S' => self.syslog = true,
             'v' => self.verbosity = self.verbosity.saturating_add(1),
+            STATE => self.state = Some(value.into()),
             IPCONF => self.ipconf = Some(value.into()),
             NOTIFY => self.notify = Some(value),
             ENV => self.pass.push(text(value)?),
@@ -260,16 +263,20 @@ impl Raw {
     /// What excludes what.
     fn check(&self) -> Result<(), CliError> {
         let own_client_id = self.no_client_id || self.extra.iter().any(|(c, _)| *c == CLIENT_ID);
-        let tells = !self.extra.is_empty() || self.vendor.as_ref().is_some_and(|v| !v.is_empty());
+        let tells =
+            self.state.is_some() || !self.extra.is_empty() || self.vendor.as_ref().is_some_and(|v| !v.is_empty());
         let wants = self.config.requested.is_some() || self.config.rapid_commit;
         let wrong = if self.json {
             "--json needs --show"
         } else if self.script.is_some() && self.ipconf.is_some() {
             "-s and --ipconf exclude each other"
+        } else if self.ipconf.is_some() && self.state == self.ipconf {
+            // fw would take one file for the other.
+            "--state and --ipconf need directories of their own"
         } else if self.duid.is_some() && own_client_id {
             "--duid excludes -C and another client identifier"
-        } else if self.anonymous && (tells || wants || self.duid.is_some()) {
-            "--anonymous excludes -x, -F, -V, -r, --duid and --rapid-commit"
+        } else if self.config.anonymous && (tells || wants || self.duid.is_some()) {
+            "--anonymous excludes -x, -F, -V, -r, --duid, --rapid-commit and --state"
         } else {
             return Ok(());
         };
@@ -278,7 +285,7 @@ impl Raw {
 
     /// What is asked for. udhcpc's defaults; what the record has a place for; RFC 7844 section 3.6: as little as will do.
     fn parameters(&self, native: bool) -> Vec<u8> {
-        let defaults: &[u8] = match (self.no_defaults, self.anonymous, native) {
+        let defaults: &[u8] = match (self.no_defaults, self.config.anonymous, native) {
             (true, _, _) => &[],
             (false, true, _) => &options::ANONYMOUS_PARAMETERS,
             (false, false, false) => &DEFAULT_PARAMETERS,
@@ -304,7 +311,7 @@ impl Raw {
             },
         };
         let vendor = self.vendor.unwrap_or_else(|| DEFAULT_VENDOR.into());
-        if !vendor.is_empty() && !self.anonymous && !self.extra.iter().any(|(c, _)| *c == VENDOR_CLASS) {
+        if !vendor.is_empty() && !self.config.anonymous && !self.extra.iter().any(|(c, _)| *c == VENDOR_CLASS) {
             self.extra.push((VENDOR_CLASS, vendor.bytes().take(MAX_DATA).collect()));
         }
         let own_client_id = self.extra.iter().any(|(c, _)| *c == CLIENT_ID);
@@ -314,6 +321,7 @@ impl Raw {
         Ok(Options {
             interface: self.interface.unwrap_or_else(|| "eth0".into()),
             handling,
+            state: self.state,
             pidfile: self.pidfile,
             syslog: self.syslog,
             verbosity: self.verbosity,
@@ -323,7 +331,7 @@ impl Raw {
                 extra: self.extra,
                 default_client_id: !self.no_client_id && !own_client_id && self.duid.is_none(),
                 broadcast: self.broadcast,
-                anonymous: self.anonymous,
+                anonymous: self.config.anonymous,
             },
             routes: self.routes,
             duid: self.duid,

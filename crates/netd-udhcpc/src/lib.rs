@@ -20,6 +20,7 @@ pub mod record;
 pub mod routes;
 pub mod schedule;
 pub mod show;
+mod state;
 mod vet;
 
 /// The applet: `argv` with its name first; the result is the exit code.

@@ -166,3 +166,27 @@ fn who_did_not_ask_for_ipv6_only_does_not_hear_it() {
     let done = heard(&mut client, now, Wire::usual(OFFER, xid).opt(108, &[0, 7, 8]));
     assert!(sends(&done), "of another length it says nothing");
 }
+
+#[test]
+fn an_anonymous_client_asks_no_other_network_for_its_address() {
+    let bind = |anonymous| {
+        let (mut client, now, xid) = searching(Config { anonymous, ..Config::default() });
+        heard(&mut client, now, Wire::usual(OFFER, xid).opt(3, &SERVER.octets()));
+        let bound = heard(&mut client, now, Wire::usual(ACK, xid).opt(3, &SERVER.octets()));
+        assert!(bound.iter().any(|a| matches!(a, Action::Tell(Change::Bound(_)))));
+        (client, now + Duration::from_secs(100))
+    };
+    let messages = |actions: &[Action]| -> Vec<(MessageType, Option<Ipv4Addr>)> {
+        actions
+            .iter()
+            .filter_map(|a| if let Action::Send(m, _) = a { Some((m.kind, m.requested)) } else { None })
+            .collect()
+    };
+    let (mut client, now) = bind(false);
+    assert_eq!(messages(&client.step(now, Event::Carrier)), [(MessageType::Request, Some(ADDRESS))]);
+    let (mut client, now) = bind(true);
+    let actions = client.step(now, Event::Carrier);
+    assert_eq!(messages(&actions), [(MessageType::Discover, None)]);
+    assert!(actions.contains(&Action::Tell(Change::Deconfig)), "the address goes");
+    assert!(!actions.iter().any(|a| matches!(a, Action::SendArp(_))), "nor is its router asked for");
+}

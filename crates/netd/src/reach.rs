@@ -1,28 +1,24 @@
 //! What other interfaces carry: the kernel's IPv4 routes but those of one interface, and which of them lead into a tunnel.
 //!
 //! A snapshot on request, for a daemon that has to know what a stranger's route would take away (CVE-2024-3661). The socket is
-//! opened once, at the start: a caged daemon could not later. `read` is pure. Called by the DHCP client. Layouts:
-//! rtnetlink(7), linux/rtnetlink.h, linux/if_link.h; integers in host byte order.
+//! opened once, at the start. `Snapshot` is pure. Called by the DHCP client. Layouts: rtnetlink(7), linux/rtnetlink.h,
+//! linux/if_link.h.
 
 use std::collections::HashSet;
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
-const NLMSGHDR_LEN: usize = 16;
+use crate::netlink::{
+    AF_INET, DONE, DUMP, ERROR, GET_LINK, GET_ROUTE, Message, NEW_LINK, NEW_ROUTE, attribute, errno, ifinfomsg,
+    messages, u32_at,
+};
+
 const RTMSG_LEN: usize = 12;
 const IFINFOMSG_LEN: usize = 16;
 
-const AF_INET: u8 = 2;
 const RTN_UNICAST: u8 = 1;
 /// The kernel's own: addresses of this machine.
 const TABLE_LOCAL: u32 = 255;
@@ -94,20 +90,16 @@ impl Reach {
     /// All that interfaces other than `ifindex` carry now, in any table.
     pub fn elsewhere(&mut self, ifindex: u32) -> io::Result<Vec<Reached>> {
         let mut found = Snapshot::default();
-        self.dump(RTM_GETLINK, &[0; IFINFOMSG_LEN], &mut found)?;
-        let mut routes = [0; RTMSG_LEN];
-        routes[0] = AF_INET;
-        self.dump(RTM_GETROUTE, &routes, &mut found)?;
+        self.dump(GET_LINK, &ifinfomsg(0, 0), &mut found)?;
+        let mut rtmsg = [0; RTMSG_LEN];
+        rtmsg[0] = AF_INET;
+        self.dump(GET_ROUTE, &rtmsg, &mut found)?;
         Ok(found.elsewhere(ifindex))
     }
 
-    fn dump(&mut self, kind: u16, body: &[u8], found: &mut Snapshot) -> io::Result<()> {
+    fn dump(&mut self, kind: u16, fixed: &[u8], found: &mut Snapshot) -> io::Result<()> {
         self.seq = self.seq.wrapping_add(1);
-        let len = u32::try_from(NLMSGHDR_LEN + body.len()).unwrap_or(0);
-        let flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let header =
-            [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &self.seq.to_ne_bytes(), &[0; 4]];
-        self.socket.send(&[&header.concat(), body].concat(), 0)?;
+        self.socket.send(&Message::new(kind, DUMP, fixed).finish(self.seq), 0)?;
         let mut buffer = Vec::with_capacity(DATAGRAM);
         for _ in 0..MAX_DATAGRAMS {
             buffer.clear();
@@ -138,25 +130,15 @@ struct Snapshot {
 
 impl Snapshot {
     /// One datagram of the answer to `seq`.
-    fn read(&mut self, mut datagram: &[u8], seq: u32) -> Progress {
-        while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
-            let len = message.length() as usize;
-            if len < NLMSGHDR_LEN {
-                break;
+    fn read(&mut self, datagram: &[u8], seq: u32) -> Progress {
+        for (header, payload) in messages(datagram).filter(|(header, _)| header.sequence == seq) {
+            match header.kind {
+                DONE => return Progress::Done,
+                ERROR => return Progress::Failed(errno(payload)),
+                NEW_LINK => self.tunnels.extend(tunnel(payload)),
+                NEW_ROUTE => self.routes.extend(route(payload)),
+                _ => {}
             }
-            if message.sequence_number() == seq {
-                match message.message_type() {
-                    NLMSG_DONE => return Progress::Done,
-                    NLMSG_ERROR => {
-                        let errno = message.payload().first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
-                        return Progress::Failed(errno.saturating_neg());
-                    }
-                    RTM_NEWLINK => self.tunnels.extend(tunnel(message.payload())),
-                    RTM_NEWROUTE => self.routes.extend(route(message.payload())),
-                    _ => {}
-                }
-            }
-            datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
         }
         Progress::More
     }
@@ -170,17 +152,16 @@ impl Snapshot {
 
 /// The index of an interface that is a tunnel.
 fn tunnel(payload: &[u8]) -> Option<u32> {
-    let index = payload.get(4..8)?.first_chunk().map(|b| u32::from_ne_bytes(*b))?;
     let info = attribute(payload.get(IFINFOMSG_LEN..)?, IFLA_LINKINFO)?;
-    let kind = attribute(&info, IFLA_INFO_KIND)?;
-    let kind = kind.strip_suffix(&[0]).unwrap_or(&kind);
-    TUNNELS.contains(&kind).then_some(index)
+    let kind = attribute(info, IFLA_INFO_KIND)?;
+    let kind = kind.strip_suffix(&[0]).unwrap_or(kind);
+    TUNNELS.contains(&kind).then(|| u32_at(payload, 4))?
 }
 
 fn route(payload: &[u8]) -> Option<(u32, Reached)> {
     let [family, len, _, _, table, _, _, kind, ..] = *payload.first_chunk::<RTMSG_LEN>()?;
     let attributes = payload.get(RTMSG_LEN..)?;
-    let number = |kind| attribute(attributes, kind).and_then(|v| v.first_chunk().map(|b| u32::from_ne_bytes(*b)));
+    let number = |kind| attribute(attributes, kind).and_then(|v| u32_at(v, 0));
     let table = number(RTA_TABLE).unwrap_or(table.into());
     if family != AF_INET || kind != RTN_UNICAST || table == TABLE_LOCAL || len > 32 {
         return None;
@@ -190,29 +171,21 @@ fn route(payload: &[u8]) -> Option<(u32, Reached)> {
     Some((number(RTA_OIF).unwrap_or(0), Reached { net: net.into(), len, on_link: !behind, tunnel: false }))
 }
 
-fn attribute(bytes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    let mut all = NlasIterator::new(bytes).map_while(Result::ok);
-    all.find(|a| a.kind() == kind).map(|a| a.value().to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(kind: u16, seq: u32, body: &[u8]) -> Vec<u8> {
-        let len = (NLMSGHDR_LEN + body.len()) as u32;
-        [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 2], &seq.to_ne_bytes(), &[0; 4], body].concat()
+        Message::new(kind, 0, body).finish(seq)
     }
 
     fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut out = [&((4 + value.len()) as u16).to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-        out.resize(out.len().next_multiple_of(4), 0);
-        out
+        Message::new(0, 0, &[]).with(kind, value).finish(0)[16..].to_vec()
     }
 
     fn link(index: u32, kind: &[u8]) -> Vec<u8> {
         let info = attr(IFLA_LINKINFO, &attr(IFLA_INFO_KIND, kind));
-        [&[0; 4][..], &index.to_ne_bytes(), &[0; 8], &info].concat()
+        [ifinfomsg(index, 0), info].concat()
     }
 
     fn kernel_route(len: u8, table: u8, kind: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
@@ -229,14 +202,14 @@ mod tests {
         let local = kernel_route(32, 255, RTN_UNICAST, &[attr(RTA_DST, &[12; 4]), oif(2)]);
         let black = kernel_route(32, 254, 6, &[attr(RTA_DST, &[13; 4])]);
         let datagram: Vec<u8> =
-            [lan, vpn, routed, own, local, black].iter().flat_map(|r| message(RTM_NEWROUTE, 7, r)).collect();
+            [lan, vpn, routed, own, local, black].iter().flat_map(|r| message(NEW_ROUTE, 7, r)).collect();
         let mut found = Snapshot::default();
         let links =
-            [message(RTM_NEWLINK, 6, &link(2, b"veth\0")), message(RTM_NEWLINK, 6, &link(3, b"wireguard\0"))].concat();
+            [message(NEW_LINK, 6, &link(2, b"veth\0")), message(NEW_LINK, 6, &link(3, b"wireguard\0"))].concat();
         assert_eq!(found.read(&links, 6), Progress::More);
         assert_eq!(found.read(&datagram, 7), Progress::More);
         assert_eq!(found.read(&datagram, 8), Progress::More, "an old answer counts for nothing");
-        assert_eq!(found.read(&message(NLMSG_DONE, 8, &[0; 4]), 8), Progress::Done);
+        assert_eq!(found.read(&message(DONE, 8, &[0; 4]), 8), Progress::Done);
         let reached = |net: [u8; 4], len, on_link, tunnel| Reached { net: net.into(), len, on_link, tunnel };
         assert_eq!(
             found.elsewhere(9),
@@ -246,13 +219,13 @@ mod tests {
                 reached([10; 4], 8, false, false)
             ]
         );
-        assert_eq!(Snapshot::default().read(&message(NLMSG_ERROR, 1, &(-1_i32).to_ne_bytes()), 1), Progress::Failed(1));
+        assert_eq!(Snapshot::default().read(&message(ERROR, 1, &(-1_i32).to_ne_bytes()), 1), Progress::Failed(1));
     }
 
     #[test]
     fn no_prefix_and_no_flipped_byte_panics() {
-        let whole = message(RTM_NEWLINK, 1, &link(3, b"tun\0"));
-        let route = message(RTM_NEWROUTE, 1, &kernel_route(24, 254, 1, &[attr(RTA_DST, &[1; 4])]));
+        let whole = message(NEW_LINK, 1, &link(3, b"tun\0"));
+        let route = message(NEW_ROUTE, 1, &kernel_route(24, 254, 1, &[attr(RTA_DST, &[1; 4])]));
         for bytes in [whole, route] {
             for at in 0..bytes.len() {
                 Snapshot::default().read(&bytes[..at], 1);

@@ -9,6 +9,7 @@ pub(super) const NOTIFY: char = '\u{2}';
 pub(super) const ENV: char = '\u{3}';
 pub(super) const ACD: char = '\u{4}';
 pub(super) const RAPID_COMMIT: char = '\u{5}';
+pub(super) const STATE: char = '\u{6}';
 pub(super) const ROUTES: char = '\u{7}';
 pub(super) const IPV6_ONLY: char = '\u{8}';
 pub(super) const DUID: char = '\u{e}';
@@ -48,6 +49,7 @@ pub(super) const TABLE: &[Opt] = &[
     opt(ENV, "env", Arg::Required),
     opt(ACD, "acd", Arg::Required),
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
+    opt(STATE, "state", Arg::Required),
     opt(ROUTES, "classless-routes", Arg::Required),
     opt(IPV6_ONLY, "ipv6-only", Arg::No),
     opt(DUID, "duid", Arg::Required),
@@ -88,6 +90,7 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --notify SERVICE            service to send `u` after publishing (default fw, below $SVDIR)
   --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
   --rapid-commit              let the server answer a discover with the lease (RFC 4039)
+  --state DIR                 remember the address in DIR, and ask for it first when started again
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
   --classless-routes HOW      routes to take from a server: safe (default; no route that could capture what a tunnel or
                               another network carries), all, default-only or no

@@ -146,6 +146,7 @@ fn who_we_say_we_are() {
         &["-r", "1.2.3.4"],
         &["--duid", "ll"],
         &["--rapid-commit"],
+        &["--state", "/s"],
     ] {
         assert!(parsed(&[&["--anonymous"], other].concat()).is_err(), "{other:?}");
     }
@@ -188,6 +189,7 @@ fn wrong_use_is_named() {
     assert!(fatal(&["-x", "200:xyz"]).contains("-x"));
     assert!(fatal(&["-Z"]).contains("invalid option"));
     assert!(fatal(&["-s", "/x", "--ipconf", "/d"]).contains("exclude"));
+    assert!(fatal(&["--state", "/d", "--ipconf", "/d"]).contains("of their own"));
     assert!(fatal(&["eth0"]).contains("eth0"));
 }
 

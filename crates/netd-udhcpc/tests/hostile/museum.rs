@@ -1,6 +1,5 @@
 //! The museum: a hostile packet for each known attack on DHCPv4 clients, by the ids of the project's list. Others are where their
-//! code is: d07 in properties.rs, d26 in ../routes.rs, d31 and d33 in ../client.rs, d29 has no packet (DNAv4 is not spoken to
-//! unknown links); d25 is DHCPv6.
+//! code is: d07 in properties.rs, d26 in ../routes.rs, d31 and d33 in ../client.rs, d29 (DNAv4) in ../rebooting.rs; d25 is DHCPv6.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
