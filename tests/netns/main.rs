@@ -16,8 +16,10 @@
 
 mod appliance;
 mod dhcp;
+mod dhcp_options;
 mod fw;
 mod fw_packets;
+mod hostile;
 mod ifplugd;
 mod roaming;
 mod services;

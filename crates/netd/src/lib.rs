@@ -13,6 +13,7 @@ pub mod ipconf;
 pub mod link;
 pub mod netlink;
 pub mod packet;
+pub mod reach;
 pub mod rng;
 #[cfg(feature = "sim")]
 pub mod sim;
