@@ -15,6 +15,7 @@ mod subject;
 pub mod timeline;
 pub mod uplinks;
 mod wait;
+pub mod wire;
 
 pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};
