@@ -20,7 +20,7 @@ pub mod wire;
 pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};
 pub use nix::sys::signal::Signal;
-pub use proc::{Proc, is_running, kill_9, pids_where};
+pub use proc::{Proc, is_running, kill_9, pids_where, send};
 pub use serde_json::Value;
 pub use subject::{Subject, netsv, original};
 pub use wait::{holds_for, poll_for, wait_for, wait_until};
