@@ -1,118 +1,16 @@
 //! Those who call udhcpc today, by their own command lines: Debian's udhcpc first, ours after it, and then compared: every variable of every
 //! event with what their caller had set, and every packet of theirs, byte by byte.
 //!
-//! What differs on purpose is taken out by name in [`Packet::parse`] and [`environment`], and is in docs/compat.md.
+//! What differs on purpose is left out by name in [`Packet::parse`] and [`same`], and is in docs/compat.md.
 
 use std::fs;
 use std::path::Path;
 
-use testkit::dhcpd::{Decodable, Decoder, Message};
-use testkit::{Lab, Net, Proc, Signal, is_running, isolated, send, wait_for, wait_until};
+use testkit::{Lab, Signal, is_running, isolated, send, wait_for, wait_until};
 
+use crate::capture::{Capture, Packet, RELEASE, REQUEST};
 use crate::dhcp::{SOON, World, both, events, exit_code, names, script, world};
 use crate::dnsmasq_argv;
-
-/// One DHCP packet of a client on the wire, with all that a server or a relay could see of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Packet {
-    /// Ethernet destination.
-    to: Vec<u8>,
-    /// IPv4: version and header length, type of service, flags and fragment offset.
-    ip: [u8; 4],
-    ttl: u8,
-    /// Source and destination with their ports.
-    path: [(std::net::Ipv4Addr, u16); 2],
-    /// The BOOTP fields up to xid, then flags to the cookie; `secs` apart.
-    head: Vec<u8>,
-    secs: u16,
-    fields: Vec<u8>,
-    /// Options in the order of the wire.
-    options: Vec<(u8, Vec<u8>)>,
-    /// Of the whole message, without the version in option 60 when it is longer than the least.
-    len: usize,
-}
-
-impl Packet {
-    /// From a frame. Not kept: the IP identification and checksums, xid (compat 120), the version of option 60.
-    fn parse(frame: &[u8]) -> Option<Packet> {
-        let ip = frame.get(14..).filter(|ip| frame[12..14] == [8, 0] && ip.len() >= 28 && ip[9] == 17)?;
-        let udp = &ip[usize::from(ip[0] & 15) * 4..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
-        let port = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
-        let address = |at: usize| std::net::Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
-        assert_eq!(usize::from(port(4)), udp.len(), "UDP length");
-        let bootp = &udp[8..];
-        // An encoder that is not ours reads it, too.
-        Message::decode(&mut Decoder::new(bootp)).expect("DHCP");
-        let (mut options, mut rest, mut len) = (Vec::new(), &bootp[240..], bootp.len());
-        while rest[0] != 255 {
-            let (mut data, next) = rest[2..].split_at(usize::from(rest[1]));
-            if rest[0] == 60 && data.starts_with(b"udhcp ") {
-                len -= if len > LEAST { data.len() } else { 0 };
-                data = b"udhcp";
-            }
-            options.push((rest[0], data.to_vec()));
-            rest = next;
-        }
-        assert!(rest[1..].iter().all(|b| *b == 0), "padding");
-        Some(Packet {
-            to: frame[..6].to_vec(),
-            ip: [ip[0], ip[1], ip[6], ip[7]],
-            ttl: ip[8],
-            path: [(address(12), port(0)), (address(16), port(2))],
-            head: bootp[..4].to_vec(),
-            secs: u16::from_be_bytes([bootp[8], bootp[9]]),
-            fields: bootp[10..240].to_vec(),
-            options,
-            len,
-        })
-    }
-
-    /// A REQUEST with ciaddr.
-    fn is_renewal(&self) -> bool {
-        self.kind() == REQUEST && self.fields[2..6] != [0; 4]
-    }
-
-    fn kind(&self) -> u8 {
-        self.options.iter().find(|(code, _)| *code == 53).map_or(0, |(_, data)| data[0])
-    }
-}
-
-/// tcpdump on the server's end of the cable; only what comes in.
-struct Capture {
-    file: std::path::PathBuf,
-    _tcpdump: Proc,
-}
-
-impl Capture {
-    fn start(lab: &Lab, net: &Net, name: &str) -> Capture {
-        let file = lab.dir().join(format!("{name}.pcap"));
-        let filter = ["-Q", "in", "udp", "and", "dst", "port", "67"];
-        let argv = ["tcpdump", "-n", "-Z", "root", "--immediate-mode", "-U", "-i", "lan", "-w", file.to_str().unwrap()];
-        let tcpdump = net.spawn(&[&argv[..], &filter[..]].concat());
-        tcpdump.wait_log("listening on", SOON);
-        Capture { file, _tcpdump: tcpdump }
-    }
-
-    /// All packets so far, from the file as tcpdump wrote it (pcap-savefile(5)).
-    fn packets(&self) -> Vec<Packet> {
-        let bytes = fs::read(&self.file).unwrap_or_default();
-        let (mut found, mut rest) = (Vec::new(), bytes.get(24..).unwrap_or_default());
-        while let Some(len) = rest.get(8..12) {
-            let len = u32::from_le_bytes(len.try_into().unwrap()) as usize;
-            let Some(frame) = rest.get(16..16 + len) else { break };
-            found.extend(Packet::parse(frame));
-            rest = &rest[16 + len..];
-        }
-        found
-    }
-
-    /// Waits for a packet of this type (option 53) after the first `after` ones.
-    fn wait(&self, kind: u8, after: usize) {
-        wait_until(&format!("a packet of type {kind}"), SOON, || {
-            self.packets().iter().skip(after).any(|p| p.kind() == kind)
-        });
-    }
-}
 
 /// Who calls, how, and what is done with the client afterwards.
 struct Caller<'a> {
@@ -224,13 +122,7 @@ fn same(lab: &Lab, caller: &Caller) {
     }
 }
 
-/// RFC 1542 section 2.1: udhcpc makes no message shorter.
-const LEAST: usize = 300;
 const TOOLS: &[&str] = &["dnsmasq", "udhcpc", "tcpdump"];
-/// Option 53.
-const REQUEST: u8 = 3;
-const RELEASE: u8 = 7;
-
 /// OpenWrt, netifd/proto/dhcp.sh of 2022 and before: `clientid` unset is -C; the protocol handler's variables are the script's.
 #[test]
 fn openwrts_netifd_of_many_years() {

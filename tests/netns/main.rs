@@ -16,10 +16,12 @@
 
 mod appliance;
 mod callers;
+mod capture;
 mod dhcp;
 mod fw;
 mod fw_packets;
 mod ifplugd;
+mod servers;
 mod services;
 
 use std::path::PathBuf;
