@@ -17,12 +17,14 @@
 mod appliance;
 mod callers;
 mod capture;
+mod crowd;
 mod dhcp;
 mod fw;
 mod fw_packets;
 mod ifplugd;
 mod servers;
 mod services;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
