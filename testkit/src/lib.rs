@@ -11,6 +11,7 @@ mod isolate;
 mod lab;
 pub mod probe;
 mod proc;
+pub mod sniff;
 mod subject;
 pub mod timeline;
 pub mod uplinks;

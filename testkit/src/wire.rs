@@ -12,13 +12,14 @@ use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::ifaddrs::getifaddrs;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, socket,
@@ -27,9 +28,9 @@ use nix::sys::socket::{
 use crate::lab::{Cable, Lab, Net};
 
 /// packet(7), PACKET_OUTGOING: the kernel's own copy of a frame that left by this port.
-const OUTGOING: u8 = 4;
-/// Longest time between two looks at whether to stop.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const OUTGOING: u8 = 4;
+/// Longest time between two looks at whether to stop, in milliseconds.
+pub(crate) const LOOK: u16 = 50;
 /// More frames than this in flight are lost: a storm must not fill the memory.
 const MAX_IN_FLIGHT: usize = 10_000;
 
@@ -89,18 +90,14 @@ impl Wire {
         let shared = Arc::new(shared);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let inner = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("wire".into()).spawn(move || {
-            let opened = File::open(net.path())
-                .and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?))
-                .and_then(|()| ports.iter().map(|port| open(port)).collect::<io::Result<Vec<_>>>());
-            match opened {
+        let thread =
+            std::thread::Builder::new().name("wire".into()).spawn(move || match open(&net.path(), &ports) {
                 Ok(sockets) => {
                     let _ = ready.send(Ok(()));
                     inner.carry(&sockets, plan.seed);
                 }
                 Err(e) => drop(ready.send(Err(e))),
-            }
-        })?;
+            })?;
         is_ready.recv().map_err(io::Error::other)??;
         Ok(Wire { shared, cables, thread: Some(thread) })
     }
@@ -134,14 +131,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A packet socket for all that comes in by one port.
-fn open(port: &str) -> io::Result<OwnedFd> {
+/// Packet sockets for all that comes in by these interfaces. Moves the calling thread into their namespace.
+pub(crate) fn open(namespace: &Path, interfaces: &[String]) -> io::Result<Vec<OwnedFd>> {
+    setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+    interfaces.iter().map(|interface| open_one(interface)).collect()
+}
+
+fn open_one(interface: &str) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-    let found = getifaddrs()?
-        .find_map(|entry| (entry.interface_name == port).then(|| entry.address?.as_link_addr().copied()).flatten());
+    let of_link = |entry: InterfaceAddress| entry.address?.as_link_addr().copied();
+    let found = getifaddrs()?.filter(|entry| entry.interface_name == interface).find_map(of_link);
     // Its protocol is 0: the one that the socket was opened with stays (packet(7)).
-    let address = found.ok_or_else(|| io::Error::other(format!("{port}: no such port")))?;
+    let address = found.ok_or_else(|| io::Error::other(format!("{interface}: no such interface")))?;
     bind(fd.as_raw_fd(), &address)?;
     Ok(fd)
 }
@@ -164,12 +166,12 @@ impl Shared {
         let mut carrier = Carrier { shared: self, dice: Dice(seed), in_flight, number: 0, youngest };
         let mut buffer = vec![0; 65536];
         while !self.stop.load(Ordering::Relaxed) {
-            let due = carrier.in_flight.peek().map(|Reverse((due, ..))| *due);
-            let wait = due.map_or(LOOK, |due| due.saturating_duration_since(Instant::now()).min(LOOK));
-            let mut fds: Vec<PollFd> = sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+            let due = carrier.in_flight.peek().map(|Reverse((due, ..))| due.saturating_duration_since(Instant::now()));
             // Rounded up: a wait of less than a millisecond must not become a busy loop.
-            let wait_ms = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(0);
-            let _ = poll(&mut fds, PollTimeout::from(wait_ms));
+            let wait_ms =
+                due.and_then(|due| u16::try_from(due.as_micros().div_ceil(1000)).ok()).unwrap_or(LOOK).min(LOOK);
+            let mut fds: Vec<PollFd> = sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, wait_ms);
             for (port, socket) in sockets.iter().enumerate() {
                 while let Ok((len, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
                     if from.is_none_or(|from| from.pkttype() != OUTGOING) {
@@ -291,7 +293,13 @@ mod tests {
             assert!(time.parse::<f64>().unwrap() >= 100.0, "{said}");
 
             // 600 frames at 25 %: fewer than 60 or more than 300 lost is no accident.
-            wire.set_plan(Plan { seed: 1, loss_percent: 25, repeat_percent: 25, jitter: LOOK, ..Plan::default() });
+            wire.set_plan(Plan {
+                seed: 1,
+                loss_percent: 25,
+                repeat_percent: 25,
+                jitter: Duration::from_millis(50),
+                ..Plan::default()
+            });
             let before = wire.counts();
             a.try_run(&["ping", "-n", "-q", "-c400", "-i0.002", "-W1", "192.0.2.2"]);
             let after = wire.counts();

@@ -44,7 +44,7 @@ struct Trace {
 
 fn run(lab: &Lab, w: &World, client: &str, name: &str, caller: &Caller) -> Trace {
     let (script, out) = script(lab, name);
-    let capture = Capture::start(lab, &w.isp, name);
+    let capture = Capture::start(&w.isp);
     let argv =
         [&["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"], caller.env, &[client], caller.args, &["-s", &script]];
     let argv = argv.concat();
@@ -122,7 +122,7 @@ fn same(lab: &Lab, caller: &Caller) {
     }
 }
 
-const TOOLS: &[&str] = &["dnsmasq", "udhcpc", "tcpdump"];
+const TOOLS: &[&str] = &["dnsmasq", "udhcpc"];
 /// OpenWrt, netifd/proto/dhcp.sh of 2022 and before: `clientid` unset is -C; the protocol handler's variables are the script's.
 #[test]
 fn openwrts_netifd_of_many_years() {

@@ -1,12 +1,11 @@
-//! What a DHCP client says on the wire, as tcpdump saw it: every byte that a server or a relay could act on.
+//! What a DHCP client says on the wire, as it comes in at the other end: every byte that a server or a relay could act on.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::time::Instant;
 
 use testkit::dhcpd::{Decodable, Decoder, Message};
-use testkit::{Lab, Net, Proc, wait_until};
+use testkit::sniff::Sniffer;
+use testkit::{Net, wait_until};
 
 use crate::dhcp::SOON;
 
@@ -39,12 +38,15 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// From a frame. Not kept: the IP identification and checksums, xid (compat 120), the version of option 60.
+    /// From a frame that goes to a server. Not kept: the IP identification and checksums, xid (compat 120), the version of option 60.
     pub(crate) fn parse(frame: &[u8]) -> Option<Packet> {
         let ip = frame.get(14..).filter(|ip| frame[12..14] == [8, 0] && ip.len() >= 28 && ip[9] == 17)?;
         let udp = &ip[usize::from(ip[0] & 15) * 4..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
         let port = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
         let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
+        if port(2) != 67 {
+            return None;
+        }
         assert_eq!(usize::from(port(4)), udp.len(), "UDP length");
         let bootp = &udp[8..];
         // An encoder that is not ours reads it, too.
@@ -83,44 +85,22 @@ impl Packet {
     }
 }
 
-/// tcpdump on the server's end of the cable; only what comes in.
-pub(crate) struct Capture {
-    file: PathBuf,
-    _tcpdump: Proc,
-}
+/// What comes in at the server's end of the cable.
+pub(crate) struct Capture(Sniffer);
 
 impl Capture {
-    pub(crate) fn start(lab: &Lab, net: &Net, name: &str) -> Capture {
-        let file = lab.dir().join(format!("{name}.pcap"));
-        let filter = ["-Q", "in", "udp", "and", "dst", "port", "67"];
-        let argv = ["tcpdump", "-n", "-Z", "root", "--immediate-mode", "-U", "-i", "lan", "-w", file.to_str().unwrap()];
-        let tcpdump = net.spawn(&[&argv[..], &filter[..]].concat());
-        tcpdump.wait_log("listening on", SOON);
-        Capture { file, _tcpdump: tcpdump }
+    pub(crate) fn start(net: &Net) -> Capture {
+        Capture(Sniffer::start(net, "lan").unwrap())
     }
 
     /// All packets so far.
     pub(crate) fn packets(&self) -> Vec<Packet> {
-        self.frames().iter().filter_map(|(_, frame)| Packet::parse(frame)).collect()
+        self.0.frames().iter().filter_map(|(_, frame)| Packet::parse(frame)).collect()
     }
 
     /// When each came.
-    pub(crate) fn times(&self) -> Vec<Duration> {
-        self.frames().into_iter().map(|(at, _)| at).collect()
-    }
-
-    /// The file as tcpdump writes it (pcap-savefile(5)): seconds, microseconds, bytes here, bytes on the wire.
-    fn frames(&self) -> Vec<(Duration, Vec<u8>)> {
-        let bytes = fs::read(&self.file).unwrap_or_default();
-        let (mut found, mut rest) = (Vec::new(), bytes.get(24..).unwrap_or_default());
-        while let Some((head, next)) = rest.split_at_checked(16) {
-            let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
-            let Some((frame, next)) = next.split_at_checked(word(8) as usize) else { break };
-            let at = Duration::from_secs(word(0).into()) + Duration::from_micros(word(4).into());
-            found.push((at, frame.to_vec()));
-            rest = next;
-        }
-        found
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.0.frames().iter().filter(|(_, frame)| Packet::parse(frame).is_some()).map(|(at, _)| *at).collect()
     }
 
     /// Waits for a packet of this type (option 53) after the first `after` ones.

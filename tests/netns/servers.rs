@@ -137,17 +137,17 @@ macro_rules! against {
 
         #[test]
         fn gives_an_address_that_is_renewed_by_unicast_and_given_back() {
-            isolated(&[$program, "tcpdump"], |lab| super::lease_renew_release(lab, $server));
+            isolated(&[$program], |lab| super::lease_renew_release(lab, $server));
         }
 
         #[test]
         fn confirms_after_a_kill_and_refuses_in_another_network() {
-            isolated(&[$program, "tcpdump"], |lab| super::reboot(lab, $server));
+            isolated(&[$program], |lab| super::reboot(lab, $server));
         }
 
         #[test]
         fn hears_of_an_address_that_somebody_has() {
-            isolated(&[$program, "tcpdump"], |lab| super::duplicate(lab, $server));
+            isolated(&[$program], |lab| super::duplicate(lab, $server));
         }
     })* };
 }
@@ -163,7 +163,7 @@ fn lease_renew_release(lab: &Lab, server: Server) {
     let w = world(lab);
     // One address: who has it next proves that it was given back.
     let _server = server.start(lab, &w.isp, "server", Pool { from_to: (10, 10), ..POOL });
-    let capture = Capture::start(lab, &w.isp, "capture");
+    let capture = Capture::start(&w.isp);
     for mac in ["02:00:00:00:00:0a", "02:00:00:00:00:0b"] {
         w.home.ip(&["link", "set", "eth0", "address", mac]);
         let (script, out) = script(lab, &format!("script-{mac}"));
@@ -195,7 +195,7 @@ fn lease_renew_release(lab: &Lab, server: Server) {
 fn reboot(lab: &Lab, server: Server) {
     let w = world(lab);
     let here = server.start(lab, &w.isp, "here", POOL);
-    let capture = Capture::start(lab, &w.isp, "capture");
+    let capture = Capture::start(&w.isp);
     let client = native(&w, &[]);
     let ip = wait_for("a record", SOON, || field("ip"));
     kill_9(client.pid());
@@ -222,7 +222,7 @@ fn reboot(lab: &Lab, server: Server) {
     let log = client.log();
     assert!(log.contains("received DHCP NAK"), "{log}");
     assert_eq!(kinds(before), [REQUEST, DISCOVER, REQUEST], "{log}");
-    let at: Vec<Duration> = capture.times().split_off(before);
+    let at: Vec<_> = capture.times().split_off(before);
     assert!(at[1] - at[0] < Duration::from_secs(1), "a new search began {:?} after the question", at[1] - at[0]);
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn street(lab: &Lab) -> (World, Net) {
 fn duplicate(lab: &Lab, server: Server) {
     let (w, neighbour) = street(lab);
     let _server = server.start(lab, &w.isp, "server", POOL);
-    let capture = Capture::start(lab, &w.isp, "capture");
+    let capture = Capture::start(&w.isp);
     let client = native(&w, &["-R"]);
     let ip = wait_for("a record", SOON, || field("ip"));
     w.home.address("eth0", &format!("{ip}/24"));
@@ -363,10 +363,10 @@ fn a_lease_of_ten_seconds_is_kept_for_a_minute_without_a_gap() {
 /// gives one of its own, before the lease has ended.
 #[test]
 fn of_two_servers_one_is_asked_and_when_it_dies_the_other() {
-    isolated(&["dhcpd", "dnsmasq", "tcpdump"], |lab| {
+    isolated(&["dhcpd", "dnsmasq"], |lab| {
         let (w, other) = street(lab);
         let first = Server::Dhcpd.start(lab, &w.isp, "first", Pool { lease_secs: 8, from_to: (10, 19), ..POOL });
-        let capture = Capture::start(lab, &w.isp, "capture");
+        let capture = Capture::start(&w.isp);
         let (script, out) = script(lab, "script");
         let client = w.home.spawn(&["udhcpc", "-f", "-i", "eth0", "-s", &script]);
         wait_until("bound", SOON, || names(&out).last().is_some_and(|e| e == "bound"));
