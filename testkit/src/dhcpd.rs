@@ -310,6 +310,14 @@ fn reply_to(message: &Message, config: &Config, kind: MessageType) -> Message {
     reply
 }
 
+/// Option 50 of a message.
+pub fn requested(message: &Message) -> Option<Ipv4Addr> {
+    match message.opts().get(OptionCode::RequestedIpAddress)? {
+        DhcpOption::RequestedIpAddress(ip) => Some(*ip),
+        _ => None,
+    }
+}
+
 /// A NAK as this server sends it. Public for [`Mode::Custom`].
 pub fn refusal(config: &Config, message: &Message) -> Message {
     reply_to(message, config, MessageType::Nak)

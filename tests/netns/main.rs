@@ -22,6 +22,7 @@ mod dhcp;
 mod fw;
 mod fw_packets;
 mod ifplugd;
+mod roaming;
 mod servers;
 mod services;
 mod wire;

@@ -27,6 +27,7 @@ const NOTIFY: char = '\u{2}';
 const ENV: char = '\u{3}';
 const ACD: char = '\u{4}';
 const RAPID_COMMIT: char = '\u{5}';
+const STATE: char = '\u{6}';
 /// udhcpc's `-a` without a number.
 const ARPING: Duration = Duration::from_millis(2000);
 
@@ -62,6 +63,7 @@ const TABLE: &[Opt] = &[
     opt(ENV, "env", Arg::Required),
     opt(ACD, "acd", Arg::Required),
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
+    opt(STATE, "state", Arg::Required),
 ];
 
 /// What `udhcpc --help` says.
@@ -95,6 +97,7 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --notify SERVICE            service to send `u` after publishing (default fw, below $SVDIR)
   --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
   --rapid-commit              let the server answer a discover with the lease (RFC 4039)
+  --state DIR                 remember the address in DIR, and ask for it first when started again
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
 Signals: USR1 renew the lease, USR2 release it
 ";
@@ -125,6 +128,8 @@ pub struct Options {
     pub interface: String,
     /// What becomes of a lease.
     pub handling: Handling,
+    /// `--state`
+    pub state: Option<PathBuf>,
     /// `-p`
     pub pidfile: Option<PathBuf>,
     /// `-S`
@@ -162,6 +167,7 @@ struct Raw {
     ipconf: Option<PathBuf>,
     notify: Option<OsString>,
     pass: Vec<String>,
+    state: Option<PathBuf>,
     pidfile: Option<PathBuf>,
     retries: Option<u32>,
     timeout: Option<Duration>,
@@ -252,6 +258,7 @@ impl Raw {
             },
             'S' => self.syslog = true,
             'v' => self.verbosity = self.verbosity.saturating_add(1),
+            STATE => self.state = Some(value.into()),
             IPCONF => self.ipconf = Some(value.into()),
             NOTIFY => self.notify = Some(value),
             ENV => self.pass.push(text(value)?),
@@ -290,6 +297,10 @@ impl Raw {
     fn finish(mut self) -> Result<Options, CliError> {
         let handling = match (self.script, self.ipconf) {
             (Some(_), Some(_)) => return Err(CliError::Usage("-s and --ipconf exclude each other".into())),
+            (None, Some(dir)) if self.state.as_ref() == Some(&dir) => {
+                // fw would take one file for the other.
+                return Err(CliError::Usage("--state and --ipconf need directories of their own".into()));
+            }
             (None, Some(dir)) => Handling::Ipconf { dir, notify: self.notify.unwrap_or_else(|| "fw".into()) },
             (script, None) => Handling::Script {
                 program: script.unwrap_or_else(|| DEFAULT_SCRIPT.into()),
@@ -317,6 +328,7 @@ impl Raw {
         Ok(Options {
             interface: self.interface.unwrap_or_else(|| "eth0".into()),
             handling,
+            state: self.state,
             pidfile: self.pidfile,
             syslog: self.syslog,
             verbosity: self.verbosity,

@@ -20,11 +20,12 @@ use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Recei
 use netd::rng::Rng;
 
 use crate::cli::{self, CliError, Handling, Options, USAGE};
-use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
+use crate::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
 use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
 use crate::message::{self, Outgoing, Template};
 use crate::notice::notice;
 use crate::record::{self, Context};
+use crate::state::State;
 
 /// udhcpc's exit code for everything that goes wrong.
 const EXIT_FAILURE: u8 = 1;
@@ -170,6 +171,7 @@ struct Daemon<'a> {
     interface: Interface,
     template: Template,
     client: Client,
+    state: Option<State>,
     handler: Handler,
     pidfile: Pidfile,
     context: Context,
@@ -177,7 +179,7 @@ struct Daemon<'a> {
     udp: Option<UdpSocket>,
     /// Open as soon as an address is to be watched, and the address.
     arp: Option<PacketSocket>,
-    watched: Option<Ipv4Addr>,
+    watched: Watch,
     /// The last send failed, and that was logged.
     mute: bool,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
@@ -208,7 +210,10 @@ impl<'a> Daemon<'a> {
                 (Handler::ipconf(dir, record, notify), resume)
             }
         };
-        let client = Client::new(Config { resume, mac: interface.mac, ..options.config }, Rng::from_os());
+        let state = options.state.map(|dir| State::new(&dir, &options.interface, interface.mac));
+        let remembered = state.as_ref().and_then(State::recall);
+        let config = Config { resume, remembered, mac: interface.mac, ..options.config };
+        let client = Client::new(config, Rng::from_os());
         Daemon {
             log,
             name: options.interface,
@@ -216,12 +221,13 @@ impl<'a> Daemon<'a> {
             interface,
             template: options.template,
             client,
+            state,
             handler,
             pidfile,
             context,
             udp: None,
             arp: None,
-            watched: None,
+            watched: Watch::Nothing,
             mute: false,
             dead: false,
             unsent: false,
@@ -288,15 +294,17 @@ impl<'a> Daemon<'a> {
                 return Ok(replaced);
             }
             // What was sent on a dead link was lost: the next message goes out at once.
-            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => self.step(Event::Nudge, socket),
+            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => {
+                self.step(Event::Carrier, socket);
+            }
             Woken::Link(Transition::Down) => self.dead = true,
+            Woken::Link(Transition::Renamed { to }) => {
+                self.log.info(format_args!("the interface is called {to} now"));
+                return self.refresh(socket);
+            }
+            Woken::Link(Transition::Gone) => return self.refresh(socket),
             Woken::Link(
-                Transition::Missing
-                | Transition::Appeared { .. }
-                | Transition::AdminDown { .. }
-                | Transition::Up
-                | Transition::Renamed { .. }
-                | Transition::Gone,
+                Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
             // The deconfig script may have brought the interface up.
             Woken::Handler if self.mute => self.step(Event::Nudge, socket),
@@ -326,13 +334,17 @@ impl<'a> Daemon<'a> {
         Ok(None)
     }
 
-    /// Lets ARP about this address through, or none.
-    fn watch_arp(&mut self, ip: Option<Ipv4Addr>) {
-        self.watched = ip;
-        let filter = ip.map_or_else(arp::deaf, arp::filter);
+    /// Lets this ARP through.
+    fn watch_arp(&mut self, watch: Watch) {
+        self.watched = watch;
+        let filter = match watch {
+            Watch::Nothing => arp::deaf(),
+            Watch::Address(ip) => arp::filter(ip),
+            Watch::Answers { ip, from } => arp::filter_with(ip, from),
+        };
         let done = match &self.arp {
             Some(socket) => socket.set_filter(&filter),
-            None if ip.is_none() => Ok(()),
+            None if watch == Watch::Nothing => Ok(()),
             None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter)
                 .map(|socket| self.arp = Some(socket)),
         };
@@ -342,7 +354,8 @@ impl<'a> Daemon<'a> {
     }
 
     fn send_arp(&mut self, arp: &Arp) {
-        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), BROADCAST)) {
+        let to = if arp.target_mac == [0; 6] { BROADCAST } else { arp.target_mac };
+        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), to)) {
             self.log.debug(format_args!("can't send ARP: {e}"));
         }
     }
@@ -388,10 +401,13 @@ impl<'a> Daemon<'a> {
     }
 
     fn perform(&mut self, action: Action, socket: &PacketSocket) {
+        if let Some(state) = &mut self.state {
+            state.note(&action, self.log);
+        }
         match action {
             Action::Send(message, to) => self.send(&message, to, socket),
             Action::SendArp(arp) => self.send_arp(&arp),
-            Action::Watch(ip) => self.watch_arp(ip),
+            Action::Watch(watch) => self.watch_arp(watch),
             Action::Tell(change) => {
                 self.tell(&change);
                 self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));

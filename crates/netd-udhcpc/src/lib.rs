@@ -17,6 +17,7 @@ pub mod notice;
 pub mod options;
 pub mod record;
 pub mod schedule;
+mod state;
 
 /// The applet: `argv` with its name first; the result is the exit code.
 pub fn main(argv: Vec<OsString>) -> u8 {

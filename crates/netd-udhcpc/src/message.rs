@@ -8,7 +8,8 @@
 use std::net::Ipv4Addr;
 
 use crate::options::{
-    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, SERVER_ID,
+    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, ROUTER,
+    SERVER_ID,
 };
 
 /// RFC 2131 section 2: fixed part up to the options.
@@ -124,6 +125,11 @@ impl Reply {
     /// An option that is one address.
     pub fn ip(&self, code: u8) -> Option<Ipv4Addr> {
         self.fixed::<4>(code).map(Ipv4Addr::from)
+    }
+
+    /// The first router of option 3.
+    pub fn router(&self) -> Option<Ipv4Addr> {
+        self.option(ROUTER)?.first_chunk().copied().map(Ipv4Addr::from)
     }
 
     /// An option that is one 32-bit number.

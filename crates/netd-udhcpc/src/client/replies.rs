@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Action, Change, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
+use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
 use crate::options::{MESSAGE, RAPID_COMMIT, SERVER_ID};
@@ -32,7 +32,7 @@ impl Client {
                     }
                 }
             }
-            (State::Rebooting { x, lease }, MessageType::Ack) if x.xid == reply.xid => {
+            (State::Rebooting { x, lease, .. }, MessageType::Ack) if x.xid == reply.xid => {
                 self.second_ack(now, x, lease, reply, mac, out);
             }
             (State::Renewing { lease, x } | State::Rebinding { lease, x }, MessageType::Ack) if x.xid == reply.xid => {
@@ -46,7 +46,7 @@ impl Client {
             // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
             (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if reply.ip(SERVER_ID).is_some() {
-                    self.nak(now, reply, true, out);
+                    self.nak(now, reply, self.lease().is_some(), out);
                 }
             }
             // Late, repeated, or not asked for.
@@ -125,7 +125,8 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let renewing = matches!(self.state, State::Renewing { .. });
-        let renew = !matches!(self.state, State::Rebooting { .. });
+        // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
+        let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
         match Terms::judge(&reply) {
             Ok(terms) if renewing && terms.server_id != lease.server_id => {
                 self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
@@ -133,7 +134,9 @@ impl Client {
             Ok(terms) if terms.ip == lease.ip => self.bind(now, x.began, terms, reply, mac, renew, out),
             Ok(terms) => {
                 out.push(Action::Log(format!("ack is of {}, not of {}", terms.ip, lease.ip)));
-                out.push(Action::Tell(Change::Deconfig));
+                if self.lease().is_some() {
+                    out.push(Action::Tell(Change::Deconfig));
+                }
                 self.lost(now);
             }
             Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
@@ -160,7 +163,9 @@ impl Client {
         if times.is_some_and(|t| t.end <= now) {
             return;
         }
-        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, times };
+        let router = reply.router().filter(|router| [terms.server_id, reply.giaddr].contains(router));
+        let router = router.map(|router| (router, mac));
+        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, router, times };
         let assumed = if terms.assumed { " (default)" } else { "" };
         out.push(Action::Log(format!(
             "lease of {} obtained from {}, lease time {}{assumed}",
@@ -169,10 +174,12 @@ impl Client {
         let end = asked_at + Duration::from_secs(terms.lease_secs.into());
         let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
         match self.state {
-            State::Selecting { .. } | State::Requesting { .. } => self.check(now, lease, grant, out),
+            State::Selecting { .. } | State::Requesting { .. } | State::Rebooting { claim: Claim::Remembered, .. } => {
+                self.check(now, lease, grant, out)
+            }
             State::Init { .. }
             | State::Checking { .. }
-            | State::Rebooting { .. }
+            | State::Rebooting { claim: Claim::Resumed | Claim::Roamed { .. }, .. }
             | State::Bound { .. }
             | State::Renewing { .. }
             | State::Rebinding { .. }
