@@ -68,7 +68,7 @@ pub(super) fn events(out: &Path) -> Vec<Vec<String>> {
     found
 }
 
-fn names(out: &Path) -> Vec<String> {
+pub(super) fn names(out: &Path) -> Vec<String> {
     events(out).iter().map(|e| e[0].trim_start_matches("EVENT=").to_owned()).collect()
 }
 

@@ -15,6 +15,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
 mod appliance;
+mod callers;
+mod capture;
+mod crowd;
 mod dhcp;
 mod dhcp_options;
 mod fw;
@@ -22,7 +25,9 @@ mod fw_packets;
 mod hostile;
 mod ifplugd;
 mod roaming;
+mod servers;
 mod services;
+mod wire;
 mod zcip;
 
 use std::path::PathBuf;
