@@ -28,6 +28,8 @@ const APPLETS: &[(&str, Applet)] = &[
     #[cfg(feature = "daemons")]
     ("ifplugd", netd_ifplugd::main),
     #[cfg(feature = "daemons")]
+    ("pinger", netd_pinger::main),
+    #[cfg(feature = "daemons")]
     ("fw", fw::main),
 ];
 

@@ -7,6 +7,7 @@ pub mod acd;
 pub mod arp;
 pub mod clock;
 pub mod daemon;
+pub mod directory;
 pub mod handler;
 pub mod ipconf;
 pub mod link;

@@ -2,18 +2,18 @@
 //!
 //! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
 //! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
-//! Frames start at the network header. Also here: the UDP socket for unicasts from an address of ours, and which
-//! interface has which index and MAC. Called by udhcpc and zcip; knows no protocol. Sources: packet(7), socket(7), bpf(2).
+//! Frames start at the network header. Also here: the UDP and ICMP sockets for unicasts from an address of ours, and which
+//! interface has which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources: packet(7), socket(7), bpf(2).
 #![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -44,6 +44,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Administratively up.
     pub up: bool,
+    /// Stations are found by ARP: not IFF_NOARP, netdevice(7).
+    pub arp: bool,
 }
 
 /// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
@@ -54,7 +56,8 @@ pub fn interface(name: &str) -> io::Result<Option<Interface>> {
             continue;
         }
         let (Some(mac), Ok(index)) = (link.addr(), u32::try_from(link.ifindex())) else { return Ok(None) };
-        return Ok(Some(Interface { index, mac, up: entry.flags.contains(InterfaceFlags::IFF_UP) }));
+        let is = |flag| entry.flags.contains(flag);
+        return Ok(Some(Interface { index, mac, up: is(InterfaceFlags::IFF_UP), arp: !is(InterfaceFlags::IFF_NOARP) }));
     }
     Ok(None)
 }
@@ -138,6 +141,18 @@ pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    Ok(UdpSocket::from(fd))
+}
+
+/// A raw ICMP socket that sends from `from` through `device` and receives what passes `filter`. Such a socket is used as
+/// a UDP one is, with 0 for every port: raw(7). The kernel finds a way through `device` alone, however its other routes are
+/// ranked. It needs CAP_NET_RAW.
+pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Result<UdpSocket> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
+    attach_filter(&fd, filter)?;
+    setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
+    socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
 }
 
