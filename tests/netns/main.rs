@@ -19,6 +19,7 @@ mod dhcp;
 mod fw;
 mod fw_packets;
 mod ifplugd;
+mod pinger;
 mod services;
 
 use std::path::PathBuf;
