@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod arp;
 pub mod clock;
 pub mod daemon;
+pub mod directory;
 pub mod handler;
 pub mod ipconf;
 pub mod link;
