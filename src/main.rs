@@ -27,6 +27,8 @@ const APPLETS: &[(&str, Applet)] = &[
     #[cfg(feature = "daemons")]
     ("ifplugd", netd_ifplugd::main),
     #[cfg(feature = "daemons")]
+    ("zcip", netd_zcip::main),
+    #[cfg(feature = "daemons")]
     ("fw", fw::main),
 ];
 

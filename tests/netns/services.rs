@@ -417,7 +417,7 @@ fn one_symlinked_template_serves_the_interface_of_the_links_name() {
 fn every_service_has_the_same_logger_and_it_falls_back() {
     let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
     let standard = fs::read(services.join("std_service_logger/run")).unwrap();
-    for name in ["dhcp_if", "ifplugd_if"] {
+    for name in ["dhcp_if", "zcip_if", "ifplugd_if"] {
         assert_eq!(fs::read(services.join(name).join("log/run")).unwrap(), standard, "{name}");
     }
     isolated(&RUNIT, |lab| {

@@ -16,10 +16,15 @@ use tokio::process::{Child, Command};
 use crate::daemon::{Log, notify};
 use crate::ipconf::{self, Record};
 
-/// Variables of ours that a script gets; a `*` at the end stands for anything. IF_* is what ifupdown sets
-/// (Debian's default.script reads IF_METRIC).
-const PASSED: &[&str] =
-    &["PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*", "IF_*"];
+/// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
+/// callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script
+/// reads IF_METRIC), and OpenWrt's netifd (its dhcp.script sends all to the interface $INTERFACE).
+#[rustfmt::skip]
+const PASSED: &[&str] = &[
+    "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
+    "IF_*", "IFACE", "LOGICAL", "ADDRFAM", "METHOD", "CLASS", "MODE", "PHASE", "VERBOSITY", "VERBOSE", "INTERFACES_FILE",
+    "INTERFACE", "IFACE6RD", "IFACE6RD_DELEGATE", "ZONE", "ZONE6RD", "MTU6RD", "CUSTOMROUTES",
+];
 
 /// Notices that wait for a script; when there are more, the oldest is dropped: the newest state is what counts.
 const MAX_QUEUE: usize = 16;
@@ -44,6 +49,15 @@ pub enum RecordChange {
     Publish(Record),
     /// It is removed.
     Withdraw,
+}
+
+/// A script that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it was told.
+    pub event: &'static str,
+    /// Its exit code; `None`: it was killed.
+    pub code: Option<i32>,
 }
 
 /// One of the two ways to act.
@@ -83,7 +97,7 @@ impl Handler {
     }
 
     /// Waits for the running script to end and starts the next one; for ever when there is none. Safe to drop.
-    pub async fn finished(&mut self, log: &Log) {
+    pub async fn finished(&mut self, log: &Log) -> Ended {
         match self {
             Handler::Script(script) => script.finished(log).await,
             Handler::Ipconf(_) => std::future::pending().await,
@@ -104,7 +118,7 @@ pub struct Script {
     program: OsString,
     base: Vec<(OsString, OsString)>,
     queue: VecDeque<Notice>,
-    running: Option<Child>,
+    running: Option<(&'static str, Child)>,
 }
 
 impl Script {
@@ -134,7 +148,7 @@ impl Script {
             command.arg(event).env_clear().envs(self.base.iter().map(|(n, v)| (n, v))).envs(env);
             match command.spawn() {
                 Ok(child) => {
-                    self.running = Some(child);
+                    self.running = Some((event, child));
                     return;
                 }
                 Err(e) => log.info(format_args!("can't execute '{}': {e}", Path::new(&self.program).display())),
@@ -142,16 +156,16 @@ impl Script {
         }
     }
 
-    async fn finished(&mut self, log: &Log) {
-        let Some(child) = self.running.as_mut() else { return std::future::pending().await };
-        // udhcpc ignores a script's exit status; a killed one is worth a line.
-        if let Ok(status) = child.wait().await
-            && let Some(signal) = status.signal()
-        {
+    async fn finished(&mut self, log: &Log) -> Ended {
+        let Some((event, child)) = self.running.as_mut() else { return std::future::pending().await };
+        let (event, status) = (*event, child.wait().await.ok());
+        // What an exit code means, the daemon knows; a killed one is worth a line everywhere.
+        if let Some(signal) = status.and_then(|status| status.signal()) {
             log.info(format_args!("{} was killed by signal {signal}", Path::new(&self.program).display()));
         }
         self.running = None;
         self.start_next(log);
+        Ended { event, code: status.and_then(|status| status.code()) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! short `select!` loop of its own.
 
 pub mod acd;
+pub mod addresses;
 pub mod arp;
 pub mod clock;
 pub mod daemon;
@@ -12,6 +13,7 @@ pub mod ipconf;
 pub mod link;
 pub mod netlink;
 pub mod packet;
+pub mod reach;
 pub mod rng;
 #[cfg(feature = "sim")]
 pub mod sim;
