@@ -16,10 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, Flags, Opcode, OptionCode, UnknownOption};
 pub use dhcproto::v4::{Message, MessageType};
-use dhcproto::{Decodable, Decoder};
+pub use dhcproto::{Decodable, Decoder, Encodable};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 

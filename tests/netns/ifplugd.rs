@@ -344,6 +344,17 @@ fn an_interface_that_is_missing_ends_it_or_is_waited_for() {
         daemon.wait_log("link is up", PATIENCE);
         world.home.ip(&["link", "del", "dev", "eth0"]);
         assert_eq!(exit_code(daemon), Some(1));
+
+        // A last program that removes the interface is waited for.
+        let told = world.told.display();
+        program(&world.handler, &format!("[ $2 = up ] || ip link del dev eth0; sleep 0.1; echo \"$*\" >>{told}"));
+        fs::write(&world.told, "").unwrap();
+        lab.cable((&world.home, "eth0"), (&world.isp, "lan"));
+        let daemon = world.start("ifplugd", &["-d0"]);
+        wait_until("told at the start", PATIENCE, || world.told().last().is_some_and(|l| l == "eth0 up"));
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(exit_code(daemon), Some(0));
+        assert_eq!(world.told().last().map(String::as_str), Some("eth0 down"));
     });
 }
 

@@ -15,12 +15,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
 mod appliance;
+mod callers;
+mod capture;
+mod crowd;
 mod dhcp;
+mod dhcp_options;
 mod fw;
 mod fw_packets;
+mod hostile;
 mod ifplugd;
+mod pinger;
 mod roaming;
+mod servers;
 mod services;
+mod wire;
 mod zcip;
 
 use std::path::PathBuf;

@@ -2,7 +2,8 @@
 //!
 //! Two speeds. At once: `Demote`, so that fw moves the default route while the lease still stands. Delayed: the
 //! script and the services, and `Restore`, the hold-down of a link that came back. A flap back cancels what is
-//! pending, and one that comes too often is damped. One script runs at a time; what changed meanwhile is told when it has ended, and only the outcome.
+//! pending, and one that comes too often is damped. One script runs at a time; what changed meanwhile is told when it
+//! has ended, and only the outcome.
 //! Called by `watch`, which turns kernel messages, signals and ended scripts into [`Event`]s.
 
 use std::time::Duration;
@@ -51,11 +52,10 @@ pub(crate) enum Event {
         /// With 0.
         ok: bool,
     },
-    /// SIGTERM or SIGINT (0), or the link cannot be watched any more (1).
-    Stop {
-        /// Exit code, once the program has had its last word.
-        code: u8,
-    },
+    /// There is no such interface, and that is an error.
+    Missing,
+    /// SIGTERM or SIGINT.
+    Stop,
     /// SIGQUIT: no program any more.
     Quit,
     /// SIGUSR1: what the link does is not to be acted on for now.
@@ -135,8 +135,8 @@ pub(crate) struct Debounce {
     damping: Damping,
     /// How often more it was suspended than resumed.
     suspended: u32,
-    /// The latest of the link meanwhile.
-    missed: Option<Verdict>,
+    /// The latest of the link meanwhile: [`Event::Link`] or [`Event::Missing`].
+    missed: Option<Event>,
 }
 
 impl Debounce {
@@ -184,10 +184,18 @@ impl Debounce {
     /// Takes in one event; the actions are to be performed in their order.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
-            Event::Link(verdict) => self.link(now, verdict),
+            Event::Link(_) | Event::Missing if self.suspended > 0 => {
+                self.missed = Some(event);
+                Vec::new()
+            }
+            Event::Link(Verdict::Up) => self.link_up(now),
+            Event::Link(Verdict::Down) => self.link_down(now),
+            // The last `down` may well be what removes the interface.
+            Event::Missing if matches!(self.state, State::Stopping { .. }) => Vec::new(),
+            Event::Missing => self.stop(1),
             Event::Tick => self.tick(now),
             Event::ScriptDone { ok } => self.script_done(ok),
-            Event::Stop { code } => self.stop(code),
+            Event::Stop => self.stop(0),
             Event::Quit => self.quit(),
             Event::Suspend => {
                 self.suspended = self.suspended.saturating_add(1);
@@ -195,23 +203,10 @@ impl Debounce {
             }
             Event::Resume => {
                 self.suspended = self.suspended.saturating_sub(1);
-                match self.missed.take() {
-                    // Back into `missed` while it is still suspended.
-                    Some(verdict) => self.link(now, verdict),
-                    None => self.tick(now),
-                }
+                // Back into `missed` while it is still suspended.
+                let missed = self.missed.take().unwrap_or(Event::Tick);
+                self.step(now, missed)
             }
-        }
-    }
-
-    fn link(&mut self, now: Duration, verdict: Verdict) -> Vec<Action> {
-        match verdict {
-            _ if self.suspended > 0 => {
-                self.missed = Some(verdict);
-                Vec::new()
-            }
-            Verdict::Up => self.link_up(now),
-            Verdict::Down => self.link_down(now),
         }
     }
 

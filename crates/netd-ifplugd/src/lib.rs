@@ -1,7 +1,7 @@
 //! ifplugd: watches one link and tells a program, or the services that live on it.
 //!
-//! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w). The loop is `watch`, the
-//! decisions are `debounce`. Called by the multi-call binary.
+//! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w). The loop is `watch`,
+//! the decisions are `debounce`. Called by the multi-call binary.
 #![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
 
 use std::ffi::OsString;

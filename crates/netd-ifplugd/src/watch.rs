@@ -121,7 +121,7 @@ impl Daemon<'_> {
         let event = match woken {
             Woken::Link(transition) => self.transition(transition?),
             Woken::Script(status) => Some(self.script_ended(status)),
-            Woken::Stop => Some(Event::Stop { code: 0 }),
+            Woken::Stop => Some(Event::Stop),
             Woken::Quit => Some(Event::Quit),
             Woken::Tick => Some(Event::Tick),
             Woken::Info => self.info(),
@@ -198,7 +198,7 @@ impl Daemon<'_> {
         match self.options.absent {
             Absent::Fail => {
                 self.log.info(format_args!("{what}, exiting"));
-                Some(Event::Stop { code: 1 })
+                Some(Event::Missing)
             }
             Absent::Down => {
                 self.log.info(format_args!("{what}, waiting for it"));

@@ -19,13 +19,17 @@ use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Received};
 use netd::rng::Rng;
 
-use crate::cli::{self, CliError, Handling, Options, USAGE};
+use crate::cli::{self, CliError, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
+use crate::duid;
 use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
 use crate::message::{self, Outgoing, Template};
 use crate::notice::notice;
+use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
+use crate::show;
 use crate::state::State;
+use crate::vet::Vetter;
 
 /// udhcpc's exit code for everything that goes wrong.
 const EXIT_FAILURE: u8 = 1;
@@ -41,7 +45,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
-        Ok(options) => options,
+        Ok(Command::Run(options)) => *options,
+        Ok(Command::Show(what)) => return show::main(&what),
         Err(e) => {
             let (text, code) = match e {
                 CliError::Help => (USAGE.to_owned(), 0),
@@ -82,7 +87,7 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
     pidfile.write().map_err(context("can't write pidfile"))?;
     let mut socket = open(&interface)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
-    let mut daemon = Daemon::new(options, interface, log, pidfile);
+    let mut daemon = Daemon::new(options, interface, log, pidfile)?;
     daemon.raise();
     daemon.step(Event::Start, &socket);
     let mut buffer = vec![0; BUFFER];
@@ -175,6 +180,7 @@ struct Daemon<'a> {
     handler: Handler,
     pidfile: Pidfile,
     context: Context,
+    vetter: Vetter,
     /// Open from the first unicast renewal until its answer, so that the kernel knows the port.
     udp: Option<UdpSocket>,
     /// Open as soon as an address is to be watched, and the address.
@@ -194,7 +200,11 @@ struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    fn new(options: Options, interface: Interface, log: &'a Log, pidfile: Pidfile) -> Daemon<'a> {
+    fn new(mut options: Options, interface: Interface, log: &'a Log, pidfile: Pidfile) -> io::Result<Daemon<'a>> {
+        if let Some(duid) = options.duid {
+            let id = duid::client_id(duid, &options.interface, interface.mac, duid::machine_id(duid)?);
+            options.template.extra.push((CLIENT_ID, id));
+        }
         let device = options.device().to_owned();
         let context = Context {
             interface: options.interface.clone(),
@@ -206,7 +216,8 @@ impl<'a> Daemon<'a> {
         let (handler, resume) = match options.handling {
             Handling::Script { program, pass } => (Handler::script(program, &pass), None),
             Handling::Ipconf { dir, notify } => {
-                let resume = read_resume(&dir, &record, &context);
+                // RFC 7844 section 3.3: an address of before would tell this network where we were.
+                let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
                 (Handler::ipconf(dir, record, notify), resume)
             }
         };
@@ -214,7 +225,7 @@ impl<'a> Daemon<'a> {
         let remembered = state.as_ref().and_then(State::recall);
         let config = Config { resume, remembered, mac: interface.mac, ..options.config };
         let client = Client::new(config, Rng::from_os());
-        Daemon {
+        Ok(Daemon {
             log,
             name: options.interface,
             device,
@@ -225,6 +236,7 @@ impl<'a> Daemon<'a> {
             handler,
             pidfile,
             context,
+            vetter: Vetter::new(options.routes),
             udp: None,
             arp: None,
             watched: Watch::Nothing,
@@ -234,7 +246,7 @@ impl<'a> Daemon<'a> {
             to_background: false,
             first_lease: None,
             ending: None,
-        }
+        })
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -408,7 +420,8 @@ impl<'a> Daemon<'a> {
             Action::Send(message, to) => self.send(&message, to, socket),
             Action::SendArp(arp) => self.send_arp(&arp),
             Action::Watch(watch) => self.watch_arp(watch),
-            Action::Tell(change) => {
+            Action::Tell(mut change) => {
+                self.vetter.vet(&mut change, self.interface.index, self.log);
                 self.tell(&change);
                 self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));
             }

@@ -36,6 +36,10 @@ pub struct Config {
     pub acd: Option<Timing>,
     /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
     pub rapid_commit: bool,
+    /// `--ipv6-only`: an offer that says that IPv6 is enough is not taken (RFC 8925).
+    pub ipv6_only: bool,
+    /// `--anonymous`: no address of before is asked for (RFC 7844).
+    pub anonymous: bool,
     /// Our Ethernet address; only conflict detection needs it.
     pub mac: [u8; 6],
 }

@@ -524,7 +524,13 @@ fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
     assert!(decline.ciaddr.is_unspecified());
     let options = decline.encode(
         MAC,
-        &Template { parameters: vec![1], extra: vec![(60, vec![1])], default_client_id: true, broadcast: true },
+        &Template {
+            parameters: vec![1],
+            extra: vec![(60, vec![1])],
+            default_client_id: true,
+            broadcast: true,
+            ..Template::default()
+        },
     );
     assert_eq!(options[240..258], [53, 1, 4, 50, 4, 10, 9, 0, 133, 54, 4, 10, 9, 0, 1, 61, 7, 1]);
     // With udhcpc's timing its wait is kept.

@@ -153,7 +153,7 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        let template = Template { parameters: vec![1, 3], extra: vec![], default_client_id: true, broadcast: false };
+        let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
         for action in self.client.step(self.now, event) {
             match action {
                 // The wire loses packets, not answers to probes: whether the machine listens is the question here.

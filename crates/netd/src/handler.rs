@@ -16,10 +16,15 @@ use tokio::process::{Child, Command};
 use crate::daemon::{Log, notify};
 use crate::ipconf::{self, Record};
 
-/// Variables of ours that a script gets; a `*` at the end stands for anything. IF_* is what ifupdown sets
-/// (Debian's default.script reads IF_METRIC).
-const PASSED: &[&str] =
-    &["PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*", "IF_*"];
+/// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
+/// callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script
+/// reads IF_METRIC), and OpenWrt's netifd (its dhcp.script sends all to the interface $INTERFACE).
+#[rustfmt::skip]
+const PASSED: &[&str] = &[
+    "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
+    "IF_*", "IFACE", "LOGICAL", "ADDRFAM", "METHOD", "CLASS", "MODE", "PHASE", "VERBOSITY", "VERBOSE", "INTERFACES_FILE",
+    "INTERFACE", "IFACE6RD", "IFACE6RD_DELEGATE", "ZONE", "ZONE6RD", "MTU6RD", "CUSTOMROUTES",
+];
 
 /// Notices that wait for a script; when there are more, the oldest is dropped: the newest state is what counts.
 const MAX_QUEUE: usize = 16;

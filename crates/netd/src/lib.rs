@@ -8,11 +8,13 @@ pub mod addresses;
 pub mod arp;
 pub mod clock;
 pub mod daemon;
+pub mod directory;
 pub mod handler;
 pub mod ipconf;
 pub mod link;
 pub mod netlink;
 pub mod packet;
+pub mod reach;
 pub mod rng;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -2,20 +2,20 @@
 //!
 //! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
 //! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
-//! Frames start at the network header. Also here: the UDP socket for unicasts from an address of ours, and which
-//! interface has which index and MAC. Called by udhcpc and zcip; knows no protocol. Sources: packet(7), socket(7), bpf(2).
+//! Frames start at the network header. Also here: the UDP and ICMP sockets for unicasts from an address of ours, and which
+//! interface has which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources: packet(7), socket(7), bpf(2).
 #![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::ifaddrs::getifaddrs;
 use nix::libc;
-use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::link;
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
@@ -44,19 +44,14 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Administratively up.
     pub up: bool,
+    /// Stations are found by ARP: not IFF_NOARP, netdevice(7).
+    pub arp: bool,
 }
 
 /// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
 pub fn interface(name: &str) -> io::Result<Option<Interface>> {
-    for entry in getifaddrs()? {
-        let Some(link) = entry.address.as_ref().and_then(|a| a.as_link_addr()) else { continue };
-        if entry.interface_name != name {
-            continue;
-        }
-        let (Some(mac), Ok(index)) = (link.addr(), u32::try_from(link.ifindex())) else { return Ok(None) };
-        return Ok(Some(Interface { index, mac, up: entry.flags.contains(InterfaceFlags::IFF_UP) }));
-    }
-    Ok(None)
+    let found = link::find(name)?;
+    Ok(found.and_then(|link| Some(Interface { index: link.ifindex, mac: link.mac?, up: link.admin_up, arp: link.arp })))
 }
 
 /// One received frame: its bytes are in the caller's buffer.
@@ -138,6 +133,18 @@ pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    Ok(UdpSocket::from(fd))
+}
+
+/// A raw ICMP socket that sends from `from` through `device` and receives what passes `filter`. Such a socket is used as
+/// a UDP one is, with 0 for every port: raw(7). The kernel finds a way through `device` alone, however its other routes are
+/// ranked. It needs CAP_NET_RAW.
+pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Result<UdpSocket> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
+    attach_filter(&fd, filter)?;
+    setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
+    socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
 }
 
@@ -254,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_loopback_interface_is_found_and_a_missing_one_is_not() {
-        assert!(interface("lo").unwrap().is_some_and(|i| i.index > 0 && i.mac == [0; 6]));
+        assert!(interface("lo").unwrap().is_some_and(|i| i.index > 0 && i.mac == [0; 6] && i.up));
         assert_eq!(interface("no-such-if0").unwrap(), None);
     }
 }

@@ -61,7 +61,7 @@ fn check(rows: Vec<Row>) {
     }
 }
 
-const STOP: Event = Event::Stop { code: 0 };
+const STOP: Event = Event::Stop;
 const DONE: Event = Event::ScriptDone { ok: true };
 
 #[test]
@@ -276,7 +276,7 @@ fn stopping() {
         Row {
             what: "the interface has gone: down, then 1",
             config: script(),
-            story: with(&[(1.0, Event::Stop { code: 1 }), (2.0, DONE)]),
+            story: with(&[(1.0, Event::Missing), (2.0, DONE)]),
             want: vec![told_up, (1.0, LastScript), (2.0, Exit(1))],
         },
         Row {
@@ -345,6 +345,7 @@ fn every_event_in_every_state() {
         ("Start", SOON, "Start", vec![]),
         ("Start", STOP, "Stopping", ends()),
         ("Start", Event::Quit, "Stopping", ends()),
+        ("Start", Event::Missing, "Stopping", vec![Withdraw, Exit(1)]),
         ("Up", LINK_UP, "Up", vec![]),
         ("Up", LINK_DOWN, "Failing", vec![Demote]),
         ("Up", DONE, "Up", vec![]),
@@ -352,6 +353,7 @@ fn every_event_in_every_state() {
         ("Up", SOON, "Up", vec![]),
         ("Up", STOP, "Stopping", last()),
         ("Up", Event::Quit, "Stopping", ends()),
+        ("Up", Event::Missing, "Stopping", last()),
         ("Failing", LINK_UP, "Recovering", vec![]),
         ("Failing", LINK_DOWN, "Failing", vec![]),
         ("Failing", DONE, "Failing", vec![]),
@@ -359,6 +361,7 @@ fn every_event_in_every_state() {
         ("Failing", SOON, "Failing", vec![]),
         ("Failing", STOP, "Stopping", last()),
         ("Failing", Event::Quit, "Stopping", ends()),
+        ("Failing", Event::Missing, "Stopping", last()),
         ("Recovering", LINK_UP, "Recovering", vec![]),
         ("Recovering", LINK_DOWN, "Failing", vec![]),
         ("Recovering", DONE, "Recovering", vec![]),
@@ -366,6 +369,7 @@ fn every_event_in_every_state() {
         ("Recovering", SOON, "Recovering", vec![]),
         ("Recovering", STOP, "Stopping", last()),
         ("Recovering", Event::Quit, "Stopping", ends()),
+        ("Recovering", Event::Missing, "Stopping", last()),
         ("Down", LINK_UP, "Rising", vec![]),
         ("Down", LINK_DOWN, "Down", vec![]),
         ("Down", DONE, "Down", vec![]),
@@ -373,6 +377,7 @@ fn every_event_in_every_state() {
         ("Down", SOON, "Down", vec![]),
         ("Down", STOP, "Stopping", ends()),
         ("Down", Event::Quit, "Stopping", ends()),
+        ("Down", Event::Missing, "Stopping", vec![Withdraw, Exit(1)]),
         ("Rising", LINK_UP, "Rising", vec![]),
         ("Rising", LINK_DOWN, "Down", vec![]),
         ("Rising", DONE, "Rising", vec![]),
@@ -380,6 +385,7 @@ fn every_event_in_every_state() {
         ("Rising", SOON, "Rising", vec![]),
         ("Rising", STOP, "Stopping", ends()),
         ("Rising", Event::Quit, "Stopping", ends()),
+        ("Rising", Event::Missing, "Stopping", vec![Withdraw, Exit(1)]),
         ("Stopping", LINK_UP, "Stopping", vec![]),
         ("Stopping", LINK_DOWN, "Stopping", vec![]),
         ("Stopping", DONE, "Stopping", vec![Exit(0)]),
@@ -387,6 +393,7 @@ fn every_event_in_every_state() {
         ("Stopping", SOON, "Stopping", vec![]),
         ("Stopping", STOP, "Stopping", vec![Exit(0)]),
         ("Stopping", Event::Quit, "Stopping", vec![Exit(0)]),
+        ("Stopping", Event::Missing, "Stopping", vec![]),
     ];
     for (state, event, then, actions) in table {
         let (mut machine, now) = at(state);
@@ -407,7 +414,7 @@ fn every_event_in_every_state() {
     // Suspended, only the end is acted on; what the link has come to meanwhile is, when resumed.
     for state in ["Start", "Up", "Failing", "Recovering", "Down", "Rising", "Stopping"] {
         let (mut machine, now) = at(state);
-        for event in [Event::Suspend, Event::Suspend, LINK_DOWN, LINK_UP, LINK_DOWN, Event::Tick] {
+        for event in [Event::Suspend, Event::Suspend, LINK_UP, Event::Missing, LINK_DOWN, Event::Tick] {
             assert_eq!(machine.step(now + Duration::from_secs(99), event), [], "{state} {event:?}");
         }
         assert_eq!((name(&machine), machine.deadline()), (state, None));
@@ -426,6 +433,10 @@ fn every_event_in_every_state() {
         let (mut machine, now) = at(state);
         assert_eq!(machine.step(now, Event::Resume), [], "{state}: was not suspended");
     }
+    let (mut machine, now) = at("Up");
+    machine.step(now, Event::Suspend);
+    assert_eq!(machine.step(now, Event::Missing), []);
+    assert_eq!(machine.step(now, Event::Resume), last(), "still missing when resumed");
     let (mut machine, now) = at("Up");
     machine.step(now, Event::Suspend);
     assert_eq!(machine.step(now, STOP), last());

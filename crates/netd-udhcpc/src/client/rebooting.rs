@@ -67,6 +67,11 @@ impl Client {
             | State::Renewing { lease, .. }
             | State::Rebinding { lease, .. }
             | State::Rebooting { lease, claim: Claim::Resumed | Claim::Roamed { .. }, .. } => {
+                if self.config.anonymous {
+                    // RFC 7844 section 3.3: on another network the address, or who its router was, would tell where we were.
+                    out.push(Action::Tell(Change::Deconfig));
+                    return self.lost(now);
+                }
                 let x = Exchange { next: self.spaced(now), ..self.exchange(now) };
                 self.state = State::Rebooting { x, lease, claim: Claim::Roamed { known: false } };
                 if self.config.acd.is_some_and(|timing| timing.defend) {

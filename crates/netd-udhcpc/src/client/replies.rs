@@ -8,7 +8,12 @@ use std::time::Duration;
 use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
-use crate::options::{MESSAGE, RAPID_COMMIT, SERVER_ID};
+use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
+
+/// RFC 8925 section 3.4.
+const MIN_V6ONLY_WAIT: Duration = Duration::from_secs(300);
+/// Nobody on a link can turn IPv4 off for longer.
+const MAX_V6ONLY_WAIT: Duration = Duration::from_secs(86_400);
 
 impl Client {
     pub(super) fn reply(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
@@ -67,6 +72,9 @@ impl Client {
 
     /// The first offer that can be true wins, unless its server was silent before: then it is kept for later.
     fn offer(&mut self, now: Duration, x: Exchange, reply: &Reply, out: &mut Vec<Action>) {
+        if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
+            return self.leave_to_ipv6(now, secs, out);
+        }
         match Terms::judge(reply) {
             Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
                 // A server that answers but never confirms, or one that does not say who it is.
@@ -77,11 +85,26 @@ impl Client {
         }
     }
 
+    /// SELECTING, RFC 8925 section 3.2: no address is asked for, and the next search begins after the wait or with the carrier.
+    fn leave_to_ipv6(&mut self, now: Duration, secs: u32, out: &mut Vec<Action>) {
+        let wait = Duration::from_secs(secs.into()).clamp(MIN_V6ONLY_WAIT, MAX_V6ONLY_WAIT);
+        out.push(Action::Log(format!("IPv6 is enough here: no lease, asking again in {} s", wait.as_secs())));
+        self.lease_fail(now, out);
+        if self.state != State::Released {
+            self.begin_search(now + wait);
+            self.state = State::Init { until: now + wait };
+        }
+    }
+
     /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must say who it is: it is asked again at T1.
     fn rapid_ack(&mut self, now: Duration, x: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
         match Terms::judge(&reply) {
             Ok(terms) if terms.server_id.is_unspecified() => {
                 self.complain(format!("ignoring ack of {} from nobody", terms.ip), out);
+            }
+            Ok(_) if self.config.ipv6_only && reply.number(IPV6_ONLY_PREFERRED).is_some() => {
+                // Not ours to keep: a server that knows both gives no address here (RFC 8925 section 3.3).
+                self.complain(format!("ignoring ack of {}: IPv6 is enough here", reply.yiaddr), out);
             }
             Ok(terms) => {
                 self.probe(now, terms.ip, out);

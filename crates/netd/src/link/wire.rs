@@ -21,6 +21,7 @@ const IF_OPER_UNKNOWN: u8 = 0;
 const IF_OPER_UP: u8 = 6;
 
 // linux/if.h: flags.
+const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 /// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
 const SKIP_STATS: u32 = 8;
@@ -41,6 +42,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// IFF_UP: the administrator wants it up.
     pub admin_up: bool,
+    /// Stations are found by ARP: not IFF_NOARP.
+    pub arp: bool,
     /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
     /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running.
     pub running: bool,
@@ -111,6 +114,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         name: name?,
         mac,
         admin_up,
+        arp: flags & IFF_NOARP == 0,
         running: admin_up && carrier && matches!(operstate?, IF_OPER_UNKNOWN | IF_OPER_UP),
         down_count,
         up_count,
