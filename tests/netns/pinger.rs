@@ -317,7 +317,6 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
     isolated(&RUNIT, |lab| {
         let w = Small::new(lab);
         under_both(lab, &w.home, |house| {
-            write_lease(&house.path("dynamic"), "eth0", "192.0.2.100/24", "192.0.2.1");
             house.add("dhcp_eth0", "exec sleep 1000");
             house.add("supplicant_eth0", "exec sleep 1000");
             house.add_fw();
@@ -328,46 +327,59 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             fs::write(house.service("dhcp_eth0_pinger/env/PINGER_TARGETS"), format!("icmp:{TARGET} icmp:192.0.2.1"))
                 .unwrap();
             house.start();
+            // fw has run since `before`, and has ended: the next one to tell it finds it down.
+            let told = |before: usize| {
+                wait_until("fw was told", SOON, || house.fw_runs() > before);
+                house.wait_down("fw");
+            };
+            house.wait_first_fw();
+            write_lease(&house.path("dynamic"), "eth0", "192.0.2.100/24", "192.0.2.1");
             let served = ["dhcp_eth0", "supplicant_eth0"].map(|s| house.wait_pid(s));
             let dynamic = house.path("dynamic");
             wait_health(&dynamic, "eth0", Some("up"));
             let pid = house.wait_pid("dhcp_eth0_pinger");
             assert!(fs::read_to_string(dynamic.join(".pinger_eth0")).unwrap().contains("icmp:203.0.113.10"));
-            wait_until("fw was told", SOON, || house.fw_runs() > 1);
+            told(1);
 
             // Killed, it leaves its verdict, and the next one takes over.
             let before = house.fw_runs();
             kill_9(pid);
             let pid = wait_for("another pinger", SOON, || house.pid("dhcp_eth0_pinger").filter(|p| *p != pid));
             assert_eq!(health(&dynamic, "eth0"), Some("up"));
-            wait_until("fw was told again", SOON, || house.fw_runs() > before);
+            told(before);
 
             // The router is gone: fw, then the services.
             let before = house.fw_runs();
             silence(&w.isp, "customer");
             wait_health(&dynamic, "eth0", Some("down"));
-            wait_until("fw was told", SOON, || house.fw_runs() > before);
+            told(before);
             for (service, old) in ["dhcp_eth0", "supplicant_eth0"].into_iter().zip(served) {
                 wait_until(service, SOON, || house.pid(service).is_some_and(|new| new != old));
             }
             // Killed while it is bad: bad it stays, until the hold-down of the next one.
+            let before = house.fw_runs();
             kill_9(pid);
             wait_for("another pinger", SOON, || house.pid("dhcp_eth0_pinger").filter(|p| *p != pid));
+            told(before);
             assert_eq!(health(&dynamic, "eth0"), Some("down"));
+            let before = house.fw_runs();
             speak(&w.isp);
             wait_health(&dynamic, "eth0", Some("up"));
+            told(before);
             assert!(house.log("dhcp_eth0_pinger").contains("restarting supplicant_eth0"));
 
             // Stopped, it knows nothing any more.
             let before = house.fw_runs();
             house.sv(&["down", "dhcp_eth0_pinger"]);
             wait_health(&dynamic, "eth0", None);
-            wait_until("fw was told", SOON, || house.fw_runs() > before);
+            told(before);
             assert!(!dynamic.join(".pinger_eth0").exists());
 
             // Killed while it is wanted down: finish does it.
+            let before = house.fw_runs();
             house.sv(&["up", "dhcp_eth0_pinger"]);
             wait_health(&dynamic, "eth0", Some("up"));
+            told(before);
             let pid = house.wait_pid("dhcp_eth0_pinger");
             kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
             house.sv(&["d", "dhcp_eth0_pinger"]);

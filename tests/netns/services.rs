@@ -117,7 +117,7 @@ impl House {
     }
 
     #[track_caller]
-    fn wait_down(&self, name: &str) {
+    pub(crate) fn wait_down(&self, name: &str) {
         wait_until(&format!("{name} is down"), PATIENCE, || {
             fs::read_to_string(self.service(name).join("supervise/stat")).is_ok_and(|s| s.starts_with("down"))
         });

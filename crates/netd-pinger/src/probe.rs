@@ -27,46 +27,48 @@ pub(crate) struct Question {
     pub(crate) echo: Echo,
 }
 
-/// Returns when it was answered. To be dropped when that takes too long.
-pub(crate) async fn ask(question: Question) -> io::Result<()> {
-    let Question { device, source, target, echo } = question;
-    match target {
-        Target::Icmp(ip) => by_icmp(&device, source, ip, &echo).await,
-        Target::Tcp(to) => by_tcp(&device, source, to).await,
-        Target::Dns(ip, name) => by_dns(&device, source, Target::dns_server(ip), &name, echo.id).await,
+impl Question {
+    /// Whether a datagram answers it.
+    fn is_answered_by(&self, datagram: &[u8]) -> bool {
+        match &self.target {
+            Target::Icmp(ip) => self.echo.is_reply(datagram, *ip),
+            Target::Dns(_, name) => dns::answers(datagram, self.echo.id, name),
+            Target::Tcp(_) => false,
+        }
     }
 }
 
-async fn by_icmp(device: &str, source: Ipv4Addr, target: Ipv4Addr, echo: &Echo) -> io::Result<()> {
-    let socket = UdpSocket::from_std(packet::icmp_from(device, source, &icmp::filter(echo.id))?)?;
-    socket.send_to(&echo.request(), SocketAddrV4::new(target, 0)).await?;
+/// Returns when it was answered. To be dropped when that takes too long.
+pub(crate) async fn ask(question: Question) -> io::Result<()> {
+    let Question { device, source, target, echo } = &question;
+    let (socket, to, message) = match target {
+        Target::Icmp(ip) => {
+            let socket = packet::icmp_from(device, *source, &icmp::filter(echo.id))?;
+            (socket, SocketAddrV4::new(*ip, 0), echo.request().to_vec())
+        }
+        Target::Dns(ip, name) => {
+            let socket = packet::udp_from(device, SocketAddrV4::new(*source, 0))?;
+            (socket, Target::dns_server(*ip), dns::query(echo.id, name))
+        }
+        Target::Tcp(to) => return connect(device, *source, *to).await,
+    };
+    // Connected: only the target's own datagrams arrive.
+    socket.connect(to)?;
+    socket.send(&message)?;
+    let socket = UdpSocket::from_std(socket)?;
     let mut buffer = [0; BUFFER];
     loop {
-        let (len, _) = socket.recv_from(&mut buffer).await?;
-        if buffer.get(..len).is_some_and(|datagram| echo.is_reply(datagram, target)) {
+        let len = socket.recv(&mut buffer).await?;
+        if buffer.get(..len).is_some_and(|datagram| question.is_answered_by(datagram)) {
             return Ok(());
         }
     }
 }
 
 /// A refusal is no answer: it may come from a router that has lost what is behind it.
-async fn by_tcp(device: &str, source: Ipv4Addr, target: SocketAddrV4) -> io::Result<()> {
+async fn connect(device: &str, source: Ipv4Addr, target: SocketAddrV4) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind_device(Some(device.as_bytes()))?;
     socket.bind(SocketAddrV4::new(source, 0).into())?;
     socket.connect(target.into()).await.map(drop)
-}
-
-async fn by_dns(device: &str, source: Ipv4Addr, server: SocketAddrV4, name: &str, id: u16) -> io::Result<()> {
-    let socket = UdpSocket::from_std(packet::udp_from(device, SocketAddrV4::new(source, 0))?)?;
-    // Connected: only the server's own datagrams arrive.
-    socket.connect(server).await?;
-    socket.send(&dns::query(id, name)).await?;
-    let mut buffer = [0; BUFFER];
-    loop {
-        let len = socket.recv(&mut buffer).await?;
-        if buffer.get(..len).is_some_and(|datagram| dns::answers(datagram, id, name)) {
-            return Ok(());
-        }
-    }
 }

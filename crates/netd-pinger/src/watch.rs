@@ -138,7 +138,7 @@ impl Daemon<'_> {
             Some(joined) = self.questions.join_next() => match joined {
                 Ok(asked) => Woken::Asked(asked),
                 // Only an abort ends a question without a result.
-                Err(_) => Woken::Write,
+                Err(_) => Woken::Tick(Ok(())),
             },
             arp = received(self.arp.as_ref()) => Woken::Arp(arp),
             expired = self.timer.expired() => Woken::Tick(expired),

@@ -33,8 +33,8 @@ struct World {
     begun: Vec<Duration>,
     verdict: Option<(Duration, Verdict)>,
     restarts: Vec<Duration>,
-    /// Since when the router has been silent.
-    silent: Option<Duration>,
+    /// When the weather changed last.
+    changed: Duration,
 }
 
 impl World {
@@ -70,7 +70,7 @@ impl World {
             begun: Vec::new(),
             verdict: None,
             restarts: Vec::new(),
-            silent: None,
+            changed: Duration::ZERO,
         }
     }
 
@@ -138,6 +138,11 @@ impl World {
     }
 
     fn restarted(&mut self, now: Duration) {
+        // Only for a silent router, as soon as that can be known; one that loses packets or is slow may look so.
+        let Config { interval, timeout, .. } = self.config;
+        let settled = now > self.changed + interval * 2 + timeout;
+        let clear = self.air.conditions.loss == 0 && timeout > self.air.conditions.jitter + Duration::from_millis(50);
+        assert!(!(self.router && settled && clear), "restarted at {now:?} for a router that answers");
         assert_eq!(self.verdict.map(|(_, v)| v), Some(Verdict::Bad));
         let first = self.config.restart.unwrap();
         if let Some(last) = self.restarts.last() {
@@ -171,7 +176,7 @@ impl World {
             }
             _ => self.connect(now),
         }
-        self.silent = if self.router { None } else { self.silent.or(Some(now)) };
+        self.changed = now;
         self.events.push(now + self.rng.between(Duration::ZERO, Duration::from_secs(90)), Thing::Weather);
     }
 
@@ -215,6 +220,7 @@ fn hours_of_bad_weather() {
         std::mem::swap(&mut events, &mut world.events);
         world.router = true;
         world.behind = true;
+        world.changed = HOUR;
         world.air.conditions =
             Conditions { loss: 0, duplicate: 0, delay: Duration::from_millis(1), jitter: Duration::ZERO };
         world.connect(HOUR);
