@@ -23,21 +23,10 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Ten times the default speed.
 const QUICK: [&str; 8] = ["--interval", "0.1", "--retry", "0.1", "--hold-down", "0.5", "--status-every", "0"];
 
-/// The station answers nothing any more, neither ARP nor IP; its carrier stays.
-fn silence(net: &Net, interface: &str) {
-    net.run(&["nft", "add table netdev silence"]);
-    let hook = format!("type filter hook ingress device \"{interface}\" priority 0; policy drop;");
-    net.run(&["nft", &format!("add chain netdev silence deaf {{ {hook} }}")]);
-}
-
 fn block_icmp(net: &Net) {
     net.run(&["nft", "add table inet block"]);
     net.run(&["nft", "add chain inet block in { type filter hook input priority 0; }"]);
     net.run(&["nft", "add rule inet block in meta l4proto icmp drop"]);
-}
-
-fn speak(net: &Net) {
-    net.run(&["nft", "delete table netdev silence"]);
 }
 
 /// One uplink: home - isp - internet, and the lease as udhcpc publishes it.
@@ -110,7 +99,7 @@ fn a_silent_router_is_bad_and_good_again_after_the_hold_down() {
         let w = Small::new(lab);
         let pinger = w.start(&[]);
         w.wait(Some("up"));
-        silence(&w.isp, "customer");
+        w.isp.silence("customer");
         w.wait(Some("down"));
         assert!(pinger.log().contains("uplink is bad: router 192.0.2.1 does not answer"), "{}", pinger.log());
         let link = &w.home.ip_json(&["link", "show", "dev", "eth0"])[0];
@@ -122,7 +111,7 @@ fn a_silent_router_is_bad_and_good_again_after_the_hold_down() {
         let said = w.home.try_run(&["pinger", "--show", "eth0", "--ipconf", w.dynamic.to_str().unwrap()]);
         assert_eq!(said.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&said.stdout).contains("bad (the router is silent)"), "{said:?}");
-        speak(&w.isp);
+        w.isp.speak();
         wait_until("recovering", SOON, || w.status()["state"] == "recovering");
         assert_eq!(health(&w.dynamic, "eth0"), Some("down"), "held down");
         w.wait(Some("up"));
@@ -159,10 +148,10 @@ fn without_arp_the_router_is_pinged() {
         arp.wait_log("listening on", SOON);
         let _pinger = w.start(&[]);
         w.wait(Some("up"));
-        silence(&w.isp, "customer");
+        w.isp.silence("customer");
         w.wait(Some("down"));
         assert!(!arp.log().contains("ARP,"), "{}", arp.log());
-        speak(&w.isp);
+        w.isp.speak();
         w.wait(Some("up"));
     });
 }
@@ -188,7 +177,7 @@ fn nothing_behind_the_router_is_bad_and_restarts_nothing() {
         w.isp.address("lo", &format!("{TARGET}/32"));
         w.wait(Some("up"));
         // The router itself is another matter.
-        silence(&w.isp, "customer");
+        w.isp.silence("customer");
         wait_until("restarted", SOON, || house.pid("dhcp_eth0").is_some_and(|pid| pid != client));
         assert!(pinger.log().contains("restarting dhcp_eth0"), "{}", pinger.log());
     });
@@ -350,7 +339,7 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
 
             // The router is gone: fw, then the services.
             let before = house.fw_runs();
-            silence(&w.isp, "customer");
+            w.isp.silence("customer");
             wait_health(&dynamic, "eth0", Some("down"));
             told(before);
             for (service, old) in ["dhcp_eth0", "supplicant_eth0"].into_iter().zip(served) {
@@ -363,7 +352,7 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             told(before);
             assert_eq!(health(&dynamic, "eth0"), Some("down"));
             let before = house.fw_runs();
-            speak(&w.isp);
+            w.isp.speak();
             wait_health(&dynamic, "eth0", Some("up"));
             told(before);
             assert!(house.log("dhcp_eth0_pinger").contains("restarting supplicant_eth0"));
@@ -472,7 +461,7 @@ fn a_silent_router_moves_the_traffic_and_gets_it_back_without_loss() {
         let (world, appliance) = online(lab);
         let probe = |net: &str| Probe::start(Some(net), TARGET, Duration::from_millis(2)).unwrap();
         let (lan, home) = (probe("lan"), probe("home"));
-        silence(&world.isp_a.net, "customer");
+        world.isp_a.net.silence("customer");
         let silent = Instant::now();
         wait_until("eth1 is the best uplink", SOON, || metrics(&world) == [Some(20_100), Some(200)]);
         for probe in [&lan, &home] {
@@ -486,7 +475,7 @@ fn a_silent_router_moves_the_traffic_and_gets_it_back_without_loss() {
         let from = Instant::now();
         wait_until("steady", SOON, || answered(&lan, from) && answered(&home, from));
         let from = Instant::now();
-        speak(&world.isp_a.net);
+        world.isp_a.net.speak();
         wait_until("eth0 is the best uplink again", SOON, || both_good(&world));
         let to = Instant::now();
         wait_until("answers after the act", SOON, || answered(&lan, to) && answered(&home, to));
@@ -501,19 +490,19 @@ fn when_both_uplinks_are_bad_the_last_best_stays() {
     isolated(&["nft"], |lab| {
         let (world, appliance) = online(lab);
         let dynamic = Path::new("/run/service/fw");
-        silence(&world.isp_a.net, "customer");
+        world.isp_a.net.silence("customer");
         wait_until("eth1 is the best uplink", SOON, || metrics(&world) == [Some(20_100), Some(200)]);
         let monitor = world.home.spawn(&["ip", "monitor", "route"]);
-        silence(&world.isp_b.net, "customer");
+        world.isp_b.net.silence("customer");
         wait_health(dynamic, "eth1", Some("down"));
         let is_done = || appliance.run(&["sv", "status", "fw"]).starts_with("down: fw");
         wait_until("fw has run", SOON, is_done);
         holds_for("eth1 stays", QUIET, || metrics(&world) == [Some(20_100), Some(200)]);
         assert!(!monitor.log().contains("default"), "{}", monitor.log());
         // The one that comes back is taken at once, the other one then goes behind it.
-        speak(&world.isp_a.net);
+        world.isp_a.net.speak();
         wait_until("eth0 is the best uplink", SOON, || metrics(&world) == [Some(100), Some(20_200)]);
-        speak(&world.isp_b.net);
+        world.isp_b.net.speak();
         wait_until("both", SOON, || both_good(&world));
     });
 }
@@ -529,14 +518,14 @@ fn a_killed_pinger_of_the_appliance_is_back_and_still_sees_the_router() {
         };
         kill();
         assert!(both_good(&world));
-        silence(&world.isp_a.net, "customer");
+        world.isp_a.net.silence("customer");
         wait_until("eth1 is the best uplink", SOON, || metrics(&world) == [Some(20_100), Some(200)]);
         kill();
         holds_for("demoted it stays", QUIET, || metrics(&world) == [Some(20_100), Some(200)]);
-        speak(&world.isp_a.net);
+        world.isp_a.net.speak();
         wait_until("both", SOON, || both_good(&world));
         // Stopped: its verdict does not outlive it.
-        silence(&world.isp_a.net, "customer");
+        world.isp_a.net.silence("customer");
         wait_until("eth1 is the best uplink", SOON, || metrics(&world) == [Some(20_100), Some(200)]);
         appliance.run(&["sv", "down", "dhcp_eth0_pinger"]);
         wait_until("nobody says that it is bad", SOON, || both_good(&world));
