@@ -27,6 +27,7 @@ const NOTIFY: char = '\u{2}';
 const ENV: char = '\u{3}';
 const ACD: char = '\u{4}';
 const RAPID_COMMIT: char = '\u{5}';
+const NO_CAGE: char = '\u{6}';
 /// udhcpc's `-a` without a number.
 const ARPING: Duration = Duration::from_millis(2000);
 
@@ -62,6 +63,7 @@ const TABLE: &[Opt] = &[
     opt(ENV, "env", Arg::Required),
     opt(ACD, "acd", Arg::Required),
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
+    opt(NO_CAGE, "no-cage", Arg::No),
 ];
 
 /// What `udhcpc --help` says.
@@ -96,6 +98,7 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
   --rapid-commit              let the server answer a discover with the lease (RFC 4039)
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
+  --no-cage                   keep all privileges and see all files
 Signals: USR1 renew the lease, USR2 release it
 ";
 
@@ -131,6 +134,8 @@ pub struct Options {
     pub syslog: bool,
     /// Number of `-v`.
     pub verbosity: u8,
+    /// Not `--no-cage`.
+    pub cage: bool,
     /// The machine's part.
     pub config: Config,
     /// The messages' part.
@@ -175,6 +180,7 @@ struct Raw {
     broadcast: bool,
     syslog: bool,
     verbosity: u8,
+    no_cage: bool,
     config: Config,
 }
 
@@ -244,6 +250,7 @@ impl Raw {
                 let wait = if value.is_empty() { ARPING } else { Duration::from_millis(number(value)?.into()) };
                 self.config.acd = Some(Timing::one_probe(wait));
             }
+            NO_CAGE => self.no_cage = true,
             RAPID_COMMIT => self.config.rapid_commit = true,
             ACD => match value.to_str() {
                 Some("fast") => self.config.acd = Some(Timing::FAST),
@@ -320,6 +327,7 @@ impl Raw {
             pidfile: self.pidfile,
             syslog: self.syslog,
             verbosity: self.verbosity,
+            cage: !self.no_cage,
             config: Config { schedule, exit_on_failure, background_when_bound: !self.foreground, ..self.config },
             template: Template {
                 parameters,

@@ -5,6 +5,7 @@
 
 pub mod acd;
 pub mod arp;
+pub mod cage;
 pub mod clock;
 pub mod daemon;
 pub mod handler;
@@ -12,5 +13,6 @@ pub mod ipconf;
 pub mod link;
 pub mod packet;
 pub mod rng;
+pub mod runner;
 #[cfg(feature = "sim")]
 pub mod sim;
