@@ -201,19 +201,22 @@ impl Drop for Runner {
 
 /// The runner's life: until the daemon is gone.
 fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
-    let mut buffer = vec![0; request::MAX + 1];
+    let fd = socket.as_raw_fd();
     loop {
-        let len = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        // Its length first: a buffer for the longest would be most of the memory that this process has for itself.
+        let len = match recv(fd, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
             Err(Errno::EINTR) => continue,
             Ok(0) => return Err(Errno::EPIPE),
             len => len?,
         };
+        let mut buffer = vec![0; len.min(request::MAX + 1)];
+        let len = recv(fd, &mut buffer, MsgFlags::empty())?;
         let ended = match request::parse(buffer.get(..len).unwrap_or_default()) {
             Some(Request::Run { event, env }) => execute(program, event, &env),
             Some(Request::Background) => to_background(),
             None => Ended::Refused,
         };
-        send(socket.as_raw_fd(), &ended.encode(), MsgFlags::MSG_NOSIGNAL)?;
+        send(fd, &ended.encode(), MsgFlags::MSG_NOSIGNAL)?;
     }
 }
 
