@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,6 +26,8 @@ const APPLETS: &[(&str, Applet)] = &[
     ("udhcpc", netd_udhcpc::main),
     #[cfg(feature = "daemons")]
     ("ifplugd", netd_ifplugd::main),
+    #[cfg(feature = "daemons")]
+    ("zcip", netd_zcip::main),
     #[cfg(feature = "daemons")]
     ("fw", fw::main),
 ];
@@ -65,7 +66,10 @@ fn find(name: &OsStr) -> Option<Applet> {
     if path.parent().and_then(Path::file_name) == Some(OsStr::new("init.d")) {
         return Some(supervise::sv::main);
     }
-    APPLETS.iter().find(|(name, _)| name.as_bytes() == base.as_bytes()).map(|(_, applet)| *applet)
+    let named = |wanted: &OsStr| APPLETS.iter().find(|(name, _)| *name == wanted).map(|(_, applet)| *applet);
+    // runit's chpst: a `d` before one of its other names does not count.
+    let without_d = || supervise::chpst::without_d(base).and_then(named);
+    named(base).or_else(without_d)
 }
 
 /// Makes one symbolic link per applet in `dir` to this executable; a link that is there already is replaced.

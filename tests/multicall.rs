@@ -60,7 +60,7 @@ fn every_supervision_program_is_listed_once() {
 #[test]
 fn the_daemons_are_listed() {
     let names = listed();
-    for name in ["udhcpc", "ifplugd", "fw"] {
+    for name in ["udhcpc", "zcip", "ifplugd", "fw"] {
         assert!(names.iter().any(|n| n == name), "{name}");
     }
 }
@@ -73,6 +73,8 @@ fn the_name_it_is_called_by_picks_the_applet() {
     assert_eq!(through_link.status.code(), Some(7));
     let through_argv0 = Command::new(NETSV).arg0("/any/where/chpst").args(["sh", "-c", "exit 8"]).output().unwrap();
     assert_eq!(through_argv0.status.code(), Some(8));
+    let with_d = Command::new(NETSV).arg0("denvdir").args(["/no/such/dir", "sh", "-c", "exit 6"]).output().unwrap();
+    assert!(text(&with_d.stderr).starts_with("chpst: fatal: unable to"), "{}", text(&with_d.stderr));
     let through_argument = netsv(&["chpst", "sh", "-c", "exit 9"]);
     assert_eq!(through_argument.status.code(), Some(9));
     fs::remove_dir_all(dir).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use netd::acd::Timing;
 use netd::arp::Arp;
 use netd::rng::Rng;
-use netd_udhcpc::client::{Action, Change, Client, Config, Event, Resume};
+use netd_udhcpc::client::{Action, Change, Client, Config, Event, Resume, Watch};
 use netd_udhcpc::message::{Template, decode};
 use netd_udhcpc::schedule::Schedule;
 
@@ -137,7 +137,8 @@ impl World<'_> {
                 let Ok(reply) = decode(&bytes, MAC) else { return };
                 Event::Reply(Box::new(reply), OTHER)
             }
-            11 => self.asked(Event::Nudge),
+            11 if self.story.byte() & 1 == 0 => self.asked(Event::Nudge),
+            11 => self.asked(Event::Carrier),
             12 => self.asked(Event::Renew),
             13 => self.asked(Event::Release),
             14 => {
@@ -215,14 +216,20 @@ impl World<'_> {
             Action::Send(message, _) => {
                 self.xid = message.xid;
                 self.sent.push_back(self.now);
-                let template =
-                    Template { parameters: vec![1, 3], extra: vec![], default_client_id: true, broadcast: false };
+                let template = Template {
+                    parameters: vec![1, 3],
+                    extra: vec![],
+                    default_client_id: true,
+                    broadcast: false,
+                    anonymous: false,
+                };
                 let len = message.encode(MAC, &template).len();
                 assert!((300..=576).contains(&len), "a message of {len} bytes");
             }
             Action::SendArp(arp) if arp.sender_ip.is_unspecified() => self.probed.push(arp.target_ip),
             Action::SendArp(_) => {}
-            Action::Watch(ip) => self.watched = ip,
+            Action::Watch(Watch::Nothing) => self.watched = None,
+            Action::Watch(Watch::Address(ip) | Watch::Answers { ip, .. }) => self.watched = Some(ip),
             Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => {
                 assert!(grant.end > self.now, "a lease that has ended");
                 if let Some(lease) = grant.reply.number(51) {

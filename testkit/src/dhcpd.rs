@@ -16,10 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, Flags, Opcode, OptionCode, UnknownOption};
 pub use dhcproto::v4::{Message, MessageType};
-use dhcproto::{Decodable, Decoder};
+pub use dhcproto::{Decodable, Decoder, Encodable};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 
@@ -309,6 +308,14 @@ fn reply_to(message: &Message, config: &Config, kind: MessageType) -> Message {
     reply.opts_mut().insert(DhcpOption::MessageType(kind));
     reply.opts_mut().insert(DhcpOption::ServerIdentifier(config.server_id));
     reply
+}
+
+/// Option 50 of a message.
+pub fn requested(message: &Message) -> Option<Ipv4Addr> {
+    match message.opts().get(OptionCode::RequestedIpAddress)? {
+        DhcpOption::RequestedIpAddress(ip) => Some(*ip),
+        _ => None,
+    }
 }
 
 /// A NAK as this server sends it. Public for [`Mode::Custom`].

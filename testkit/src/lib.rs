@@ -11,15 +11,17 @@ mod isolate;
 mod lab;
 pub mod probe;
 mod proc;
+pub mod sniff;
 mod subject;
 pub mod timeline;
 pub mod uplinks;
 mod wait;
+pub mod wire;
 
 pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};
 pub use nix::sys::signal::Signal;
-pub use proc::{Proc, is_running, kill_9, pids_where};
+pub use proc::{Proc, is_running, kill_9, pids_where, send};
 pub use serde_json::Value;
 pub use subject::{Subject, netsv, original};
 pub use wait::{holds_for, poll_for, wait_for, wait_until};

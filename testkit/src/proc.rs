@@ -109,6 +109,11 @@ impl Drop for Proc {
     }
 }
 
+/// Sends a signal to a process that is not a [`Proc`]; to one that is gone it does nothing.
+pub fn send(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
 /// Kills a process as nothing can be done against; `false` when it was gone already.
 pub fn kill_9(pid: i32) -> bool {
     kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()

@@ -13,17 +13,17 @@ use testkit::{Cable, Lab, Net, Proc, Signal, holds_for, is_running, isolated, ki
 
 use crate::{dnsmasq_argv, ours};
 
-const SOON: Duration = Duration::from_secs(10);
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A client's network and a server's, with a cable between them.
-struct World {
-    home: Net,
-    isp: Net,
-    cable: Cable,
+pub(super) struct World {
+    pub(super) home: Net,
+    pub(super) isp: Net,
+    pub(super) cable: Cable,
 }
 
-fn world(lab: &Lab) -> World {
+pub(super) fn world(lab: &Lab) -> World {
     ours(lab);
     let (home, isp) = (lab.net("home"), lab.net("isp"));
     let cable = lab.cable((&home, "eth0"), (&isp, "lan"));
@@ -32,13 +32,13 @@ fn world(lab: &Lab) -> World {
 }
 
 /// The original's path and ours.
-fn both(lab: &Lab) -> [String; 2] {
+pub(super) fn both(lab: &Lab) -> [String; 2] {
     let path = |p: PathBuf| p.to_str().unwrap().to_owned();
     [path(original("udhcpc").expect("udhcpc")), path(lab.dir().join("bin/udhcpc"))]
 }
 
 /// A script that appends `EVENT` and its environment to a file, and does what a usual script does.
-fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
+pub(super) fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
     let (path, out) = (lab.dir().join(format!("{name}.sh")), lab.dir().join(format!("{name}.out")));
     let text = format!(
         "#!/bin/sh\nPATH=/usr/sbin:/sbin:/usr/bin:/bin\n{{ echo \"EVENT=$1\"; /usr/bin/env | sort; }} >>{out}\n\
@@ -54,7 +54,7 @@ fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
 }
 
 /// The events in a script's output with their variables; those of the shell and of the caller are left out.
-fn events(out: &Path) -> Vec<Vec<String>> {
+pub(super) fn events(out: &Path) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     for line in fs::read_to_string(out).unwrap_or_default().lines() {
         if line.starts_with("EVENT=") {
@@ -68,12 +68,12 @@ fn events(out: &Path) -> Vec<Vec<String>> {
     found
 }
 
-fn names(out: &Path) -> Vec<String> {
+pub(super) fn names(out: &Path) -> Vec<String> {
     events(out).iter().map(|e| e[0].trim_start_matches("EVENT=").to_owned()).collect()
 }
 
 /// Runs a client to its end and returns its exit code.
-fn exit_code(net: &Net, argv: &[&str]) -> i32 {
+pub(super) fn exit_code(net: &Net, argv: &[&str]) -> i32 {
     let output = net.try_run(argv);
     println!("{argv:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     output.status.code().unwrap()
@@ -229,20 +229,20 @@ fn an_interface_that_is_down_is_brought_up_by_the_script() {
 }
 
 /// Ours with `--ipconf`.
-fn native(w: &World, more: &[&str]) -> Proc {
+pub(super) fn native(w: &World, more: &[&str]) -> Proc {
     let base = ["udhcpc", "-f", "-v", "-i", "eth0", "--ipconf", "/run/lab/dyn"];
     w.home.spawn(&[&base[..], more].concat())
 }
 
 /// A field of the published record; `None` when there is no record or no such field.
-fn field(name: &str) -> Option<String> {
+pub(super) fn field(name: &str) -> Option<String> {
     let text = fs::read_to_string("/run/lab/dyn/dhcp_eth0.ipconf").ok()?;
     let prefix = format!("{name}[$cfg]='");
     let line = text.lines().find_map(|l| l.strip_prefix(&prefix))?;
     Some(line.trim_end_matches('\'').to_owned())
 }
 
-fn wait_ip(want: &str) {
+pub(super) fn wait_ip(want: &str) {
     wait_until(&format!("a record with {want}"), SOON, || field("ip").as_deref() == Some(want));
 }
 
@@ -335,7 +335,7 @@ fn option_121_replaces_the_router() {
         let _client = native(&w, &[]);
         wait_until("a record", SOON, || field("ip").is_some());
         assert_eq!(field("gw").as_deref(), Some("192.0.2.7"));
-        assert_eq!(field("routes").as_deref(), Some("10.20.0.0/16 192.0.2.9"));
+        assert_eq!(field("routes").as_deref(), Some("10.20.0.0/16 192.0.2.9 0.0.0.0/0 192.0.2.7"));
     });
 }
 

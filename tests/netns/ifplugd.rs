@@ -10,6 +10,8 @@ use testkit::{Cable, Lab, Net, Proc, holds_for, isolated, original, poll_for, wa
 
 use crate::ours;
 
+mod storms;
+
 /// Longer than anything that is waited for takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For "nothing happens": longer than the delays given here, and than the longest pause between two looks (640 ms).
@@ -72,6 +74,21 @@ fn wait_up(daemon: &Proc) {
     });
 }
 
+/// How often it has been given the processor, or has given it up.
+fn switches(daemon: &Proc) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    status.lines().filter(|l| l.contains("ctxt_switches")).map(str::to_owned).collect()
+}
+
+/// Waits until the looks that follow a change are over.
+#[track_caller]
+fn wait_asleep(daemon: &Proc) {
+    wait_until("it sleeps", PATIENCE, || {
+        let before = switches(daemon);
+        poll_for(QUIET, || (switches(daemon) != before).then_some(())).is_none()
+    });
+}
+
 fn program(path: &Path, body: &str) {
     fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -128,6 +145,45 @@ fn options_for_the_start_and_the_end() {
             assert_eq!(exit_code(daemon), Some(0), "{subject}");
             world.cable.plug();
             world.wait_operstate("UP");
+        }
+    });
+}
+
+#[test]
+fn a_suspended_daemon_lets_the_link_be() {
+    isolated(&["ifplugd"], |lab| {
+        let world = World::new(lab);
+        for subject in both() {
+            fs::write(&world.told, "").unwrap();
+            let tell = |how| world.home.try_run(&[&subject, "-i", "eth0", how]).status.code();
+            assert_eq!(["-S", "-R", "-z"].map(tell), [Some(6); 3], "{subject}: none runs");
+            let daemon = world.start(&subject, &["-t1", "-u0", "-d0"]);
+            let mut want = vec!["eth0 up disabled up"];
+            world.wait_told(&want);
+            for count in ["(#1)", "(#2)"] {
+                assert_eq!(tell("-S"), Some(0), "{subject}");
+                daemon.wait_log(&format!("SIGUSR1: Daemon suspended {count}"), PATIENCE);
+            }
+            assert_eq!(tell("-R"), Some(0), "{subject}");
+            daemon.wait_log("SIGUSR2: Daemon resumed (#2)", PATIENCE);
+            world.cable.pull();
+            world.wait_operstate("DOWN");
+            // 0.28 looks once a second.
+            holds_for("it lets the link be", 2 * QUIET, || world.told() == want);
+            assert_eq!(tell("-R"), Some(0), "{subject}");
+            daemon.wait_log("SIGUSR2: Daemon resumed (#1)", PATIENCE);
+            want.push("eth0 down up down");
+            world.wait_told(&want);
+            assert_eq!(tell("-z"), Some(0), "{subject}");
+            let infos = ["SIGHUP: Running, link detected on eth0: no", "link is down, lasting state is down"];
+            wait_until("the state", PATIENCE, || infos.iter().any(|i| daemon.log().contains(i)));
+            world.cable.plug();
+            want.push("eth0 up down up");
+            world.wait_told(&want);
+            // QUIT: no last word.
+            daemon.signal(Signal::SIGQUIT);
+            assert_eq!(exit_code(daemon), Some(0), "{subject}");
+            assert_eq!(world.told(), want, "{subject}");
         }
     });
 }
@@ -197,14 +253,7 @@ fn what_was_lost_in_an_overflow_is_asked_for() {
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
         // Past the looks that follow a change: nothing but the overflow can make it ask.
-        let switches = || {
-            let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-            status.lines().find(|l| l.starts_with("voluntary")).map(str::to_owned)
-        };
-        wait_until("it sleeps", PATIENCE, || {
-            let before = switches();
-            poll_for(QUIET, || (switches() != before).then_some(())).is_none()
-        });
+        wait_asleep(&daemon);
         // It reads nothing while thousands of messages about another link come, and the loss after them.
         daemon.signal(Signal::SIGSTOP);
         let batch = lab.dir().join("batch");
@@ -295,6 +344,43 @@ fn an_interface_that_is_missing_ends_it_or_is_waited_for() {
         daemon.wait_log("link is up", PATIENCE);
         world.home.ip(&["link", "del", "dev", "eth0"]);
         assert_eq!(exit_code(daemon), Some(1));
+
+        // A last program that removes the interface is waited for.
+        let told = world.told.display();
+        program(&world.handler, &format!("[ $2 = up ] || ip link del dev eth0; sleep 0.1; echo \"$*\" >>{told}"));
+        fs::write(&world.told, "").unwrap();
+        lab.cable((&world.home, "eth0"), (&world.isp, "lan"));
+        let daemon = world.start("ifplugd", &["-d0"]);
+        wait_until("told at the start", PATIENCE, || world.told().last().is_some_and(|l| l == "eth0 up"));
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(exit_code(daemon), Some(0));
+        assert_eq!(world.told().last().map(String::as_str), Some("eth0 down"));
+    });
+}
+
+#[test]
+fn an_interface_that_goes_to_another_namespace_is_gone_and_comes_back() {
+    isolated(&[], |lab| {
+        let world = World::new(lab);
+        let daemon = world.start("ifplugd", &["-M", "-u0", "-d0"]);
+        world.wait_told(&["eth0 up disabled up"]);
+        // Its peer stays up, so whoever asks for the carrier there would find it.
+        let elsewhere = lab.net("elsewhere");
+        world.home.ip(&["link", "set", "dev", "eth0", "netns", elsewhere.name()]);
+        daemon.wait_log("interface eth0 is gone, waiting for it", PATIENCE);
+        world.wait_told(&["eth0 up disabled up", "eth0 down up down"]);
+        elsewhere.ip(&["link", "set", "dev", "eth0", "up"]);
+        elsewhere.ip(&["link", "set", "dev", "eth0", "netns", world.home.name()]);
+        // It came without IFF_UP: it is set up, and has carrier.
+        world.wait_told(&["eth0 up disabled up", "eth0 down up down", "eth0 up down up"]);
+        assert!(is_admin_up(&world.home));
+        // Another interface that takes the name while ours has gone is the interface.
+        world.home.ip(&["link", "set", "dev", "eth0", "netns", elsewhere.name()]);
+        wait_until("told that it has gone", PATIENCE, || world.told().len() == 4);
+        lab.cable((&world.home, "eth0"), (&world.isp, "lan2"));
+        wait_until("told of the other", PATIENCE, || world.told().len() == 5);
+        assert_eq!(world.told().last().map(String::as_str), Some("eth0 up down up"));
+        drop(daemon);
     });
 }
 

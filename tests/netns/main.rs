@@ -2,7 +2,7 @@
 //!
 //! How to add one:
 //! 1. Write `#[test] fn what_it_shows() { testkit::isolated(&["TOOL"], |lab| { ... }) }` in the file of its room (dhcp.rs,
-//!    fw.rs, ifplugd.rs, appliance.rs; a new file needs a `mod` line here). The list names every program it needs beside
+//!    fw.rs, ifplugd.rs, zcip.rs, appliance.rs; a new file needs a `mod` line here). The list names every program it needs beside
 //!    iproute2 and util-linux: a missing one skips the test loudly, and fails it when CI is set.
 //! 2. Inside, `lab.net("home")` makes a namespace, `lab.cable((&home, "eth0"), (&isp, "lan"))` a wire (`.pull()` and
 //!    `.plug()` change the carrier of eth0), `net.spawn(&["prog", "arg"])` a process with a log that is shown on failure.
@@ -16,11 +16,20 @@
 
 mod appliance;
 mod cage;
+mod callers;
+mod capture;
+mod crowd;
 mod dhcp;
+mod dhcp_options;
 mod fw;
 mod fw_packets;
+mod hostile;
 mod ifplugd;
+mod roaming;
+mod servers;
 mod services;
+mod wire;
+mod zcip;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, wait_for, wait_until};
+use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, poll_for, wait_for, wait_until};
 
 use crate::ours;
 
@@ -279,6 +279,50 @@ fn services_of_an_interface_that_does_not_exist_yet() {
     });
 }
 
+#[test]
+fn a_watcher_that_is_killed_at_any_moment_heals() {
+    isolated(&RUNIT, |lab| {
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        let cable = lab.cable((&home, "eth0"), (&isp, "lan"));
+        under_both(lab, &home, |house| {
+            house.add("dhcp_eth0", "exec sleep 1000");
+            house.copy("ifplugd_if", "ifplugd_eth0");
+            fs::create_dir(house.service("ifplugd_eth0/env")).unwrap();
+            for (name, value) in [("IFPLUGD_UP", "50ms"), ("IFPLUGD_DOWN", "50ms")] {
+                fs::write(house.service("ifplugd_eth0/env").join(name), value).unwrap();
+            }
+            house.start();
+            house.wait_health(Some("up"));
+            // In the start, before and after the first look, in the delay, between record and services.
+            let mut killed = 0;
+            for round in 0..7 {
+                let next = || house.pid("ifplugd_eth0").filter(|pid| *pid != killed);
+                let watcher = wait_for("a watcher", PATIENCE, next);
+                if round % 2 == 0 {
+                    cable.pull()
+                } else {
+                    cable.plug()
+                }
+                // A random moment of its life, not a wait for anything.
+                assert_eq!(poll_for(Duration::from_millis(round * 37 % 110), || None::<()>), None);
+                kill(Pid::from_raw(watcher), Signal::SIGKILL).unwrap();
+                killed = watcher;
+                let (health, up) = if round % 2 == 0 { ("down", false) } else { ("up", true) };
+                if round % 3 == 0 {
+                    house.wait_health(Some(health));
+                    wait_until("the client follows", PATIENCE, || house.pid("dhcp_eth0").is_some() == up);
+                }
+            }
+            cable.pull();
+            house.wait_health(Some("down"));
+            house.wait_down("dhcp_eth0");
+            cable.plug();
+            house.wait_health(Some("up"));
+            house.wait_pid("dhcp_eth0");
+        });
+    });
+}
+
 /// A client that writes down how it was called, publishes a record, and forgets to withdraw it.
 fn fake_client(house: &House) -> PathBuf {
     let path = house.path("client");
@@ -373,7 +417,7 @@ fn one_symlinked_template_serves_the_interface_of_the_links_name() {
 fn every_service_has_the_same_logger_and_it_falls_back() {
     let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
     let standard = fs::read(services.join("std_service_logger/run")).unwrap();
-    for name in ["dhcp_if", "ifplugd_if"] {
+    for name in ["dhcp_if", "zcip_if", "ifplugd_if"] {
         assert_eq!(fs::read(services.join(name).join("log/run")).unwrap(), standard, "{name}");
     }
     isolated(&RUNIT, |lab| {

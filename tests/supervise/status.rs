@@ -267,6 +267,19 @@ fn an_age_does_not_follow_the_wall_clock() {
 }
 
 #[test]
+fn a_file_that_appears_while_it_runs_asks_nothing_of_the_process_that_runs() {
+    ours(|world| {
+        world.script("a/run", "exec sleep 1000");
+        let _runsv = world.runsv("a");
+        world.wait_stat("a", "run");
+        world.write("a/notification-fd", "3\n");
+        assert!(status_json(world, &["a"])[0]["ready"].is_null());
+        assert_eq!(world.sv("status a"), (0, "run: a: (pid P) Ts\n".into()));
+        assert_eq!(world.sv("-w 1 restart a"), (1, "timeout: run: a: (pid P) Ts, not ready\n".into()));
+    });
+}
+
+#[test]
 fn a_service_is_up_when_it_says_that_it_is_ready() {
     ours(|world| {
         world.script("a/run", "echo start >>starts; read line <go; echo >&3; exec sleep 1000");
@@ -275,7 +288,7 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
         world.write("a/down", "");
         let _runsv = world.runsv("a");
         world.wait("its record", || world.at("a/supervise/instance").exists());
-        assert_eq!(status_json(world, &["a"])[0]["ready"], false);
+        assert!(status_json(world, &["a"])[0]["ready"].is_null());
         assert_eq!(world.sv("status a"), (0, "down: a: Ts\n".into()));
         let not_yet = "run: a: (pid P) Ts, normally down, not ready\n";
         assert_eq!(world.sv("-w 1 start a"), (1, format!("timeout: {not_yet}")));
@@ -291,11 +304,11 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
                 pid = world.wait_pid("a", pid);
             }
             if word != "start" {
-                assert!(!world.read("a/supervise/instance").contains(" ready="));
+                assert!(world.read("a/supervise/instance").contains(" ready=no"));
                 fs::write(world.at("a/go"), "go\n").unwrap();
             }
             let output = waiting.wait_with_output().unwrap();
-            assert!(world.read("a/supervise/instance").contains(" ready="), "{word}");
+            assert!(!world.read("a/supervise/instance").contains(" ready=no"), "{word}");
             let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
             assert_eq!(said, "ok: run: a: (pid P) Ts, normally down\n", "{word}");
         }

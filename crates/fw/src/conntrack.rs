@@ -10,9 +10,10 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 
+use netd::netlink::{self, Message};
+
 use crate::model::{Have, Prefix, Route, TABLE_MAIN};
 use crate::socket::{NETFILTER, Netlink};
-use crate::wire::{self, Message};
 
 /// NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET.
 const GET: u16 = 0x0101;
@@ -51,30 +52,30 @@ struct Flow {
 fn decode(payload: &[u8]) -> Option<Flow> {
     let family = *payload.first()?;
     let attributes = payload.get(4..)?;
-    let original = wire::attribute(attributes, CTA_TUPLE_ORIG)?;
-    let reply = wire::attribute(attributes, CTA_TUPLE_REPLY)?;
-    let status = wire::attribute(attributes, CTA_STATUS)?.first_chunk::<4>().map(|b| u32::from_be_bytes(*b))?;
+    let original = netlink::attribute(attributes, CTA_TUPLE_ORIG)?;
+    let reply = netlink::attribute(attributes, CTA_TUPLE_REPLY)?;
+    let status = netlink::attribute(attributes, CTA_STATUS)?.first_chunk::<4>().map(|b| u32::from_be_bytes(*b))?;
     Some(Flow {
         destination: tuple_destination(original)?,
         masqueraded_as: tuple_destination(reply)?,
         source_nat: status & SRC_NAT != 0,
         family,
         tuple: original.to_vec(),
-        id: wire::attribute(attributes, CTA_ID).map(<[u8]>::to_vec),
-        zone: wire::attribute(attributes, CTA_ZONE).map(<[u8]>::to_vec),
+        id: netlink::attribute(attributes, CTA_ID).map(<[u8]>::to_vec),
+        zone: netlink::attribute(attributes, CTA_ZONE).map(<[u8]>::to_vec),
     })
 }
 
 /// CTA_IP_V4_DST is 2, CTA_IP_V6_DST is 4.
 fn tuple_destination(tuple: &[u8]) -> Option<IpAddr> {
-    let ip = wire::attribute(tuple, CTA_TUPLE_IP)?;
-    wire::attribute(ip, 2).or_else(|| wire::attribute(ip, 4)).and_then(wire::ip)
+    let ip = netlink::attribute(tuple, CTA_TUPLE_IP)?;
+    netlink::attribute(ip, 2).or_else(|| netlink::attribute(ip, 4)).and_then(netlink::ip)
 }
 
 /// With CTA_ID: a new connection with the same tuple is not taken for the old one.
 fn delete(flow: &Flow) -> Message {
     let mut message =
-        Message::new(DELETE, wire::REQUEST, &[flow.family, 0, 0, 0]).with(CTA_TUPLE_ORIG | NESTED, &flow.tuple);
+        Message::new(DELETE, netlink::REQUEST, &[flow.family, 0, 0, 0]).with(CTA_TUPLE_ORIG | NESTED, &flow.tuple);
     if let Some(id) = &flow.id {
         message = message.with(CTA_ID, id);
     }
@@ -150,11 +151,11 @@ impl Mover {
         if fs::read_to_string(COUNT).is_ok_and(|count| count.trim_end() == "0") {
             return Ok(out);
         }
-        for family in [wire::AF_INET, wire::AF_INET6] {
-            if !self.losers.iter().any(|ip| wire::family(*ip) == family) {
+        for family in [netlink::AF_INET, netlink::AF_INET6] {
+            if !self.losers.iter().any(|ip| netlink::family(*ip) == family) {
                 continue;
             }
-            let entries = self.netlink.dump(&Message::new(GET, wire::DUMP, &[family, 0, 0, 0]))?;
+            let entries = self.netlink.dump(&Message::new(GET, netlink::DUMP, &[family, 0, 0, 0]))?;
             let flows = entries.iter().filter_map(|(_, payload)| decode(payload));
             out.extend(flows.filter(|f| has_to_move(f, &self.losers, &self.routes, &self.local)));
         }
@@ -191,7 +192,7 @@ mod tests {
     fn entry(destination: [u8; 4], masqueraded_as: [u8; 4], status: u32) -> Vec<u8> {
         let tuple = |ip: [u8; 4]| attr(CTA_TUPLE_IP | NESTED, &[attr(1, &[9, 9, 9, 9]), attr(2, &ip)].concat());
         [
-            vec![wire::AF_INET, 0, 0, 0],
+            vec![netlink::AF_INET, 0, 0, 0],
             attr(CTA_TUPLE_ORIG | NESTED, &tuple(destination)),
             attr(CTA_TUPLE_REPLY | NESTED, &tuple(masqueraded_as)),
             attr(CTA_STATUS, &status.to_be_bytes()),

@@ -11,13 +11,13 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use netd::netlink::{self, Message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::etc::write_atomically;
 use crate::nft;
 use crate::socket::{NETFILTER, Netlink};
-use crate::wire::{self, Message};
 
 /// NFPROTO_INET.
 const FAMILY: u8 = 1;
@@ -181,7 +181,7 @@ fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
         let [_, last_word] = fds;
         let committed = events.pending().iter().any(|(kind, payload)| {
             let committer =
-                payload.get(4..).and_then(|a| wire::attribute(a, NFTA_GEN_PROC_PID)).and_then(|v| v.first_chunk());
+                payload.get(4..).and_then(|a| netlink::attribute(a, NFTA_GEN_PROC_PID)).and_then(|v| v.first_chunk());
             *kind == NEWGEN && committer.is_some_and(|c| u32::from_be_bytes(*c) == pid)
         });
         if committed || last_word.any() != Some(false) {
@@ -211,14 +211,14 @@ fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
     name.push(0);
     let mut hash = Fnv::new();
     for kind in GETS {
-        let request = Message::new(kind, wire::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
+        let request = Message::new(kind, netlink::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
         let objects = match netlink.dump(&request) {
             Ok(objects) => objects,
             Err(e) if e.raw_os_error() == Some(ENOENT) => Vec::new(),
             Err(e) => return Err(e),
         };
         for attributes in objects.iter().filter_map(|(_, payload)| payload.get(4..)) {
-            if wire::attribute(attributes, TABLE_NAME) == Some(name.as_slice()) {
+            if netlink::attribute(attributes, TABLE_NAME) == Some(name.as_slice()) {
                 hash.add(attributes);
             }
         }

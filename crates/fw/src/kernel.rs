@@ -9,13 +9,14 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netd::clock;
+use netd::netlink::{self, Message};
 
 use crate::conf::Now;
 use crate::memory::Memory;
 use crate::model::{Have, PROTOCOL, Sysctl};
 use crate::plan::Change;
 use crate::socket::{Netlink, ROUTE, Refusal};
-use crate::wire::{self, Message};
+use crate::wire;
 
 /// EPERM: the capability is missing.
 pub const EPERM: i32 = 1;
@@ -50,9 +51,9 @@ impl Kernel {
     pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
         let links = self.route.dump(&wire::dump_links())?;
         let addresses = self.route.dump(&wire::dump_addresses())?;
-        let mut routes = self.route.dump(&wire::dump_routes(wire::AF_INET))?;
+        let mut routes = self.route.dump(&wire::dump_routes(netlink::AF_INET))?;
         // A kernel without IPv6 refuses the dump.
-        routes.extend(self.route.dump(&wire::dump_routes(wire::AF_INET6)).unwrap_or_default());
+        routes.extend(self.route.dump(&wire::dump_routes(netlink::AF_INET6)).unwrap_or_default());
         let mut have = Have {
             links: links.iter().filter_map(|(_, p)| wire::decode_link(p)).collect(),
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
@@ -109,10 +110,10 @@ fn encode(change: &Change) -> Option<Message> {
         Change::Sysctl(_) => None,
         Change::LinkMtu { index, mtu, .. } => Some(wire::link_mtu(*index, *mtu)),
         Change::LinkUp { index, .. } => Some(wire::link_up(*index)),
-        Change::AddAddress(_, a) => Some(wire::encode_address(a, wire::CREATE | wire::EXCLUSIVE)),
-        Change::RefreshAddress(_, a) => Some(wire::encode_address(a, wire::CREATE | wire::REPLACE)),
-        Change::AddRoute(_, r) => Some(wire::encode_route(r, wire::CREATE | wire::EXCLUSIVE)),
-        Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, wire::CREATE | wire::REPLACE)),
+        Change::AddAddress(_, a) => Some(wire::encode_address(a, netlink::CREATE | netlink::EXCLUSIVE)),
+        Change::RefreshAddress(_, a) => Some(wire::encode_address(a, netlink::CREATE | netlink::REPLACE)),
+        Change::AddRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::EXCLUSIVE)),
+        Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::REPLACE)),
         Change::DelRoute(_, r) => Some(wire::delete_route(r)),
         Change::DelAddress(_, a) => Some(wire::delete_address(a)),
     }

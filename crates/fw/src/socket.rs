@@ -7,9 +7,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use netd::netlink::{self, Message, errno};
 use netlink_sys::{Socket, SocketAddr};
-
-use crate::wire::{self, Message};
 
 /// NETLINK_ROUTE.
 pub const ROUTE: isize = 0;
@@ -95,13 +94,13 @@ impl Netlink {
         loop {
             buffer.clear();
             self.socket.recv(&mut buffer, MSG_DONTWAIT)?;
-            for (header, payload) in wire::messages(&buffer) {
+            for (header, payload) in netlink::messages(&buffer) {
                 if header.sequence != self.sequence {
                     continue;
                 }
-                interrupted |= header.flags & wire::DUMP_INTERRUPTED != 0;
+                interrupted |= header.flags & netlink::DUMP_INTERRUPTED != 0;
                 match header.kind {
-                    wire::DONE | wire::ERROR => return finished(payload).map(|()| (objects, interrupted)),
+                    netlink::DONE | netlink::ERROR => return finished(payload).map(|()| (objects, interrupted)),
                     kind => objects.push((kind, payload.to_vec())),
                 }
             }
@@ -124,7 +123,7 @@ impl Netlink {
         let mut out = Vec::new();
         let mut buffer = Vec::with_capacity(BUFFER);
         while self.socket.recv(&mut buffer, MSG_DONTWAIT).is_ok() {
-            out.extend(wire::messages(&buffer).map(|(header, payload)| (header.kind, payload.to_vec())));
+            out.extend(netlink::messages(&buffer).map(|(header, payload)| (header.kind, payload.to_vec())));
             buffer.clear();
         }
         out
@@ -169,9 +168,9 @@ impl Netlink {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.raw_os_error() == Some(ENOBUFS) => break,
                 Err(e) => return Err(e),
             }
-            for (header, payload) in wire::messages(&buffer) {
+            for (header, payload) in netlink::messages(&buffer) {
                 let place = header.sequence.checked_sub(first).and_then(|at| results.get_mut(at as usize));
-                if let (wire::ERROR, Some(place)) = (header.kind, place) {
+                if let (netlink::ERROR, Some(place)) = (header.kind, place) {
                     *place = refusal(header.flags, payload);
                     missing = missing.saturating_sub(1);
                 }
@@ -189,20 +188,15 @@ fn finished(payload: &[u8]) -> io::Result<()> {
     }
 }
 
-fn errno(payload: &[u8]) -> i32 {
-    // i32 at offset 0, negative.
-    payload.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b).wrapping_neg())
-}
-
 /// `struct nlmsgerr`: error i32, the request's header (16 bytes), its payload unless NLM_F_CAPPED, then attributes.
 fn refusal(flags: u16, payload: &[u8]) -> Result<(), Refusal> {
     let errno = errno(payload);
     if errno == 0 {
         return Ok(());
     }
-    let request = wire::u32_at(payload, 4).unwrap_or(16) as usize;
-    let after = if flags & wire::CAPPED != 0 { 20 } else { 4 + request.next_multiple_of(4) };
-    let attributes = payload.get(after..).filter(|_| flags & wire::ACK_ATTRIBUTES != 0).unwrap_or_default();
-    let text = wire::attribute(attributes, 1).map(|t| String::from_utf8_lossy(t).trim_end_matches('\0').to_owned());
+    let request = netlink::u32_at(payload, 4).unwrap_or(16) as usize;
+    let after = if flags & netlink::CAPPED != 0 { 20 } else { 4 + request.next_multiple_of(4) };
+    let attributes = payload.get(after..).filter(|_| flags & netlink::ACK_ATTRIBUTES != 0).unwrap_or_default();
+    let text = netlink::attribute(attributes, 1).map(|t| String::from_utf8_lossy(t).trim_end_matches('\0').to_owned());
     Err(Refusal { errno, text })
 }

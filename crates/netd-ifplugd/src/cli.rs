@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use supervise::getopt::{Arg, Getopt, Opt};
 
 use crate::debounce::Config;
@@ -13,7 +14,7 @@ use crate::debounce::Config;
 /// Printed for wrong use and by -h.
 pub(crate) const USAGE: &str = "\
 usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t SEC] [-T USEC] [-m MODE]
-       [-aAMfFlpqInsv] [-bUD] [-kWcwVh] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE]
+       [-aAMfFlpqIns] [-bUD] [-kWcwSRzvh] [--damp SEC] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE] [--verbose]
 
   -i, --iface IFACE           interface (eth0)
   -r, --run PROG              run PROG IFACE up|down [ARG] (/etc/ifplugd/ifplugd.action)
@@ -21,6 +22,7 @@ usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t 
   -x, --extra-arg ARG         third argument for PROG
   -u, --delay-up SEC          delay from link to action (0)
   -d, --delay-down SEC        delay from no link to action (5)
+      --damp SEC              longest hold of a link that is lost again and again; 0: none (30)
   -t, --poll-time SEC         wait before an interface is set up again (1)
   -T, --poll-utime USEC       added to -t (0)
   -m, --api-mode MODE         auto ethtool mii priv wlan iff: accepted, netlink is used
@@ -35,16 +37,19 @@ usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t 
   -I, --ignore-retval         go on when PROG fails
   -n, --no-daemon             stay in the foreground
   -s, --no-syslog             log to stderr only
-  -v, --verbose               log more
+      --verbose               log more
   -b, -U, -D                  do not beep: never done
   -k, --kill                  stop the running daemon of IFACE
   -W, --wait-on-kill          with -k: wait until it has ended
   -c, --check-running         exit 0 if a daemon of IFACE runs, else 255
+  -S, --suspend               tell the running daemon to let the link be
+  -R, --resume                ... to act on it again
+  -z, --info                  ... to log the state
   -w, --wait-on-fork          wait for the link to be known: exit 2 up, 3 down
       --ipconf DIR            directory of link_IFACE.ipconf (FW_DYNAMIC, /run/service/fw)
       --notify SERVICE        service told when the record changed (fw)
       --pidfile FILE          (/var/run/ifplugd.IFACE.pid); empty: none
-  -V, --version               show the version
+  -v, --version               show the version
   -h, --help                  show this
 ";
 
@@ -53,6 +58,8 @@ const SERVICES: char = '\u{1}';
 const IPCONF: char = '\u{2}';
 const NOTIFY: char = '\u{3}';
 const PIDFILE: char = '\u{4}';
+const DAMP: char = '\u{5}';
+const VERBOSE: char = '\u{6}';
 
 const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
     Opt { key, long, arg }
@@ -79,18 +86,22 @@ const TABLE: &[Opt] = &[
     opt('I', "ignore-retval", Arg::No),
     opt('n', "no-daemon", Arg::No),
     opt('s', "no-syslog", Arg::No),
-    opt('v', "verbose", Arg::No),
+    opt(VERBOSE, "verbose", Arg::No),
     opt('b', "no-beep", Arg::No),
     opt('U', "no-beep-up", Arg::No),
     opt('D', "no-beep-down", Arg::No),
     opt('k', "kill", Arg::No),
     opt('W', "wait-on-kill", Arg::No),
     opt('c', "check-running", Arg::No),
+    opt('S', "suspend", Arg::No),
+    opt('R', "resume", Arg::No),
+    opt('z', "info", Arg::No),
     opt('w', "wait-on-fork", Arg::No),
     opt(IPCONF, "ipconf", Arg::Required),
     opt(NOTIFY, "notify", Arg::Required),
     opt(PIDFILE, "pidfile", Arg::Required),
-    opt('V', "version", Arg::No),
+    opt(DAMP, "damp", Arg::Required),
+    opt('v', "version", Arg::No),
     opt('h', "help", Arg::No),
 ];
 
@@ -103,7 +114,9 @@ pub(crate) enum Mode {
     Kill { wait: bool },
     /// -c
     Check,
-    /// -V
+    /// -S, -R, -z: this signal to the running daemon.
+    Tell(Signal),
+    /// -v
     Version,
     /// -h
     Help,
@@ -209,7 +222,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         absent: absent(given),
         foreground: given.has('n'),
         syslog: !given.has('s'),
-        verbosity: u8::from(given.has('v')),
+        verbosity: u8::from(given.has(VERBOSE)),
         wait_on_fork: given.has('w'),
         dynamic: dynamic.unwrap_or_else(|| "/run/service/fw".into()).into(),
         notify: given.value(NOTIFY).cloned().unwrap_or_else(|| "fw".into()),
@@ -223,6 +236,7 @@ fn config(given: &Given) -> Result<Config, String> {
     Ok(Config {
         up_delay: given.duration('u', Duration::ZERO)?,
         down_delay: given.duration('d', Duration::from_secs(5))?,
+        longest_hold: given.duration(DAMP, Duration::from_secs(30))?,
         script: !services || given.value('r').is_some(),
         services,
         at_start: !given.has('p'),
@@ -235,12 +249,18 @@ fn config(given: &Given) -> Result<Config, String> {
 fn mode(given: &Given) -> Mode {
     if given.has('h') {
         Mode::Help
-    } else if given.has('V') {
+    } else if given.has('v') {
         Mode::Version
     } else if given.has('k') {
         Mode::Kill { wait: given.has('W') }
     } else if given.has('c') {
         Mode::Check
+    } else if given.has('S') {
+        Mode::Tell(Signal::SIGUSR1)
+    } else if given.has('R') {
+        Mode::Tell(Signal::SIGUSR2)
+    } else if given.has('z') {
+        Mode::Tell(Signal::SIGHUP)
     } else {
         Mode::Watch
     }
@@ -280,9 +300,13 @@ fn number(value: &OsString) -> Option<u64> {
     text.parse().ok().filter(|n| *n <= u64::from(u32::MAX))
 }
 
-/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1.
+/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1. Or whole milliseconds: `250ms`.
 fn seconds(value: &OsString) -> Option<Duration> {
-    let text = value.to_str().filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
+    let text = value.to_str()?;
+    if let Some(ms) = text.strip_suffix("ms") {
+        return number(&ms.into()).map(Duration::from_millis);
+    }
+    let text = Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
     let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
     Duration::try_from_secs_f64(secs).ok()
 }
@@ -300,6 +324,7 @@ mod tests {
         let o = read(&[]).unwrap();
         assert_eq!((o.iface.as_str(), o.program.to_str()), ("eth0", Some("/etc/ifplugd/ifplugd.action")));
         assert_eq!((o.config.up_delay, o.config.down_delay, o.poll), (Duration::ZERO, secs(5.0), secs(1.0)));
+        assert_eq!((o.config.longest_hold, o.verbosity), (secs(30.0), 0));
         assert_eq!(o.pidfile, Some("/var/run/ifplugd.eth0.pid".into()));
         assert!(o.config.script && o.config.at_start && o.config.at_stop && !o.config.initial_down);
         assert_eq!((o.absent, o.mode), (Absent::Fail, Mode::Watch));
@@ -331,7 +356,10 @@ mod tests {
         for (text, want) in [("0.25", Some(0.25)), (".5", Some(0.5)), ("8", Some(8.0)), ("0", Some(0.0))] {
             assert_eq!(seconds(&text.into()), want.map(secs), "{text}");
         }
-        for text in ["", ".", "-1", "1e9", "nan", "inf", "1.2.3", "5s", "99999999999"] {
+        for (text, want) in [("250ms", 0.25), ("0ms", 0.0), ("1500ms", 1.5)] {
+            assert_eq!(seconds(&text.into()), Some(secs(want)), "{text}");
+        }
+        for text in ["", ".", "ms", "0.5ms", "5 ms", "-1", "1e9", "nan", "inf", "1.2.3", "5s", "99999999999"] {
             assert_eq!(seconds(&text.into()), None, "{text}");
         }
     }
@@ -358,7 +386,8 @@ mod tests {
             &["-d"],
             &["-T", "1.5"],
             &["-m", "zzz"],
-            &["-S"],
+            &["-V"],
+            &["--damp", "-1"],
             &["eth0"],
         ] {
             assert!(read(args).is_err(), "{args:?}");
@@ -370,6 +399,12 @@ mod tests {
         assert_eq!(read(&["-k"]).unwrap().mode, Mode::Kill { wait: false });
         assert_eq!(read(&["-kW"]).unwrap().mode, Mode::Kill { wait: true });
         assert_eq!(read(&["-c"]).unwrap().mode, Mode::Check);
+        assert_eq!(read(&["-i", "eth1", "-S"]).unwrap().mode, Mode::Tell(Signal::SIGUSR1));
+        assert_eq!(read(&["--resume"]).unwrap().mode, Mode::Tell(Signal::SIGUSR2));
+        assert_eq!(read(&["-z"]).unwrap().mode, Mode::Tell(Signal::SIGHUP));
+        assert_eq!(read(&["-v"]).unwrap().mode, Mode::Version);
+        assert_eq!(read(&["--verbose"]).unwrap().verbosity, 1);
+        assert_eq!(read(&["--damp", "0"]).unwrap().config.longest_hold, Duration::ZERO);
         assert_eq!(read(&["-M"]).unwrap().absent, Absent::Down);
         assert_eq!(read(&["-F"]).unwrap().absent, Absent::Up);
     }

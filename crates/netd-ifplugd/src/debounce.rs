@@ -2,10 +2,13 @@
 //!
 //! Two speeds. At once: `Demote`, so that fw moves the default route while the lease still stands. Delayed: the
 //! script and the services, and `Restore`, the hold-down of a link that came back. A flap back cancels what is
-//! pending. One script runs at a time; what changed meanwhile is told when it has ended, and only the outcome.
+//! pending, and one that comes too often is damped. One script runs at a time; what changed meanwhile is told when it
+//! has ended, and only the outcome.
 //! Called by `watch`, which turns kernel messages, signals and ended scripts into [`Event`]s.
 
 use std::time::Duration;
+
+use crate::damping::Damping;
 
 /// Whether packets can flow: as the link is, or as the script was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) up_delay: Duration,
     /// From no carrier to action (-d).
     pub(crate) down_delay: Duration,
+    /// The longest that a flapping link is held down after it came back (--damp); zero: never.
+    pub(crate) longest_hold: Duration,
     /// A program is to be told (-r).
     pub(crate) script: bool,
     /// Services and the link's record are to be kept (--services).
@@ -47,13 +52,16 @@ pub(crate) enum Event {
         /// With 0.
         ok: bool,
     },
-    /// SIGTERM or SIGINT (0), or the link cannot be watched any more (1).
-    Stop {
-        /// Exit code, once the program has had its last word.
-        code: u8,
-    },
+    /// There is no such interface, and that is an error.
+    Missing,
+    /// SIGTERM or SIGINT.
+    Stop,
     /// SIGQUIT: no program any more.
     Quit,
+    /// SIGUSR1: what the link does is not to be acted on for now.
+    Suspend,
+    /// SIGUSR2: it is again.
+    Resume,
     /// The deadline may have passed.
     Tick,
 }
@@ -67,6 +75,10 @@ pub(crate) enum Action {
     Restore,
     /// Remove the record: a stopped watcher knows nothing.
     Withdraw,
+    /// Say that the link flaps and is damped.
+    DampingBegins,
+    /// Say that it does so no more.
+    DampingEnds,
     /// `u` to the services.
     ServicesUp,
     /// `d` to the services.
@@ -120,20 +132,48 @@ pub(crate) struct Debounce {
     /// The debounced verdict: what the program should have been told.
     settled: Option<Verdict>,
     script: Script,
+    damping: Damping,
+    /// How often more it was suspended than resumed.
+    suspended: u32,
+    /// The latest of the link meanwhile: [`Event::Link`] or [`Event::Missing`].
+    missed: Option<Event>,
 }
 
 impl Debounce {
     /// Knows nothing yet.
     pub(crate) fn new(config: Config) -> Debounce {
-        Debounce { config, state: State::Start, settled: None, script: Script::Idle { told: None } }
+        Debounce {
+            config,
+            state: State::Start,
+            settled: None,
+            script: Script::Idle { told: None },
+            damping: Damping::new(config.longest_hold),
+            suspended: 0,
+            missed: None,
+        }
     }
 
     /// When to call [`Debounce::step`] with [`Event::Tick`] at the latest.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        match self.state {
-            State::Failing { until } | State::Recovering { until } | State::Rising { until } => Some(until),
-            State::Start | State::Up | State::Down | State::Stopping { .. } => None,
+        if self.suspended > 0 {
+            return None;
         }
+        let pending = match self.state {
+            State::Stopping { .. } => return None,
+            State::Failing { until } | State::Recovering { until } | State::Rising { until } => Some(until),
+            State::Start | State::Up | State::Down => None,
+        };
+        pending.into_iter().chain(self.damping.deadline()).min()
+    }
+
+    /// Whether the link flaps, so that its single changes are no news.
+    pub(crate) fn is_damped(&self) -> bool {
+        self.damping.is_on()
+    }
+
+    /// Unless 0, nothing is to be acted on: it must be resumed as often.
+    pub(crate) fn suspended(&self) -> u32 {
+        self.suspended
     }
 
     /// What has lasted long enough to be acted on.
@@ -144,24 +184,49 @@ impl Debounce {
     /// Takes in one event; the actions are to be performed in their order.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
+            Event::Link(_) | Event::Missing if self.suspended > 0 => {
+                self.missed = Some(event);
+                Vec::new()
+            }
             Event::Link(Verdict::Up) => self.link_up(now),
             Event::Link(Verdict::Down) => self.link_down(now),
+            // The last `down` may well be what removes the interface.
+            Event::Missing if matches!(self.state, State::Stopping { .. }) => Vec::new(),
+            Event::Missing => self.stop(1),
             Event::Tick => self.tick(now),
             Event::ScriptDone { ok } => self.script_done(ok),
-            Event::Stop { code } => self.stop(code),
+            Event::Stop => self.stop(0),
             Event::Quit => self.quit(),
+            Event::Suspend => {
+                self.suspended = self.suspended.saturating_add(1);
+                Vec::new()
+            }
+            Event::Resume => {
+                self.suspended = self.suspended.saturating_sub(1);
+                // Back into `missed` while it is still suspended.
+                let missed = self.missed.take().unwrap_or(Event::Tick);
+                self.step(now, missed)
+            }
         }
     }
 
     fn link_up(&mut self, now: Duration) -> Vec<Action> {
-        let until = now + self.config.up_delay;
         self.state = match self.state {
             State::Start => return self.start(now, Verdict::Up),
-            State::Failing { .. } => State::Recovering { until },
-            State::Down => State::Rising { until },
+            State::Failing { .. } => State::Recovering { until: self.believed(now) },
+            State::Down => State::Rising { until: self.believed(now) },
             same @ (State::Up | State::Recovering { .. } | State::Rising { .. } | State::Stopping { .. }) => same,
         };
         self.tick(now)
+    }
+
+    /// When a link that is back now is to be believed.
+    fn believed(&mut self, now: Duration) -> Duration {
+        now + self.config.up_delay.max(self.damping.back(now))
+    }
+
+    fn lost(&mut self, now: Duration) -> Option<Action> {
+        self.damping.lost(now).then_some(Action::DampingBegins)
     }
 
     fn link_down(&mut self, now: Duration) -> Vec<Action> {
@@ -170,11 +235,18 @@ impl Debounce {
         self.state = match self.state {
             State::Start => return self.start(now, Verdict::Down),
             State::Up => {
+                out.extend(self.lost(now));
                 out.extend(self.config.services.then_some(Action::Demote));
                 State::Failing { until }
             }
-            State::Recovering { .. } => State::Failing { until },
-            State::Rising { .. } => State::Down,
+            State::Recovering { .. } => {
+                out.extend(self.lost(now));
+                State::Failing { until }
+            }
+            State::Rising { .. } => {
+                out.extend(self.lost(now));
+                State::Down
+            }
             same @ (State::Failing { .. } | State::Down | State::Stopping { .. }) => same,
         };
         out.extend(self.tick(now));
@@ -209,12 +281,18 @@ impl Debounce {
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Action> {
-        match self.state {
-            State::Failing { until } if now >= until => self.settle_down(),
-            State::Recovering { until } | State::Rising { until } if now >= until => self.settle_up(),
-            State::Failing { .. } | State::Recovering { .. } | State::Rising { .. } => Vec::new(),
-            State::Start | State::Up | State::Down | State::Stopping { .. } => Vec::new(),
+        let mut out = Vec::new();
+        if self.deadline().is_none_or(|d| now < d) {
+            return out;
         }
+        out.extend(self.damping.tick(now).then_some(Action::DampingEnds));
+        match self.state {
+            State::Failing { until } if now >= until => out.extend(self.settle_down()),
+            State::Recovering { until } | State::Rising { until } if now >= until => out.extend(self.settle_up()),
+            State::Failing { .. } | State::Recovering { .. } | State::Rising { .. } => {}
+            State::Start | State::Up | State::Down | State::Stopping { .. } => {}
+        }
+        out
     }
 
     fn settle_up(&mut self) -> Vec<Action> {

@@ -1,7 +1,7 @@
 //! ifplugd: watches one link and tells a program, or the services that live on it.
 //!
-//! Here: what happens before and around the watch (pidfile, background, -k, -c, -w). The loop is `watch`, the
-//! decisions are `debounce`. Called by the multi-call binary.
+//! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w). The loop is `watch`,
+//! the decisions are `debounce`. Called by the multi-call binary.
 #![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
 
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use netd::daemon::Log;
 use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
 mod cli;
+mod damping;
 mod debounce;
 mod pidfile;
 mod services;
@@ -31,6 +32,8 @@ const LINK_UP: u8 = 2;
 const LINK_DOWN: u8 = 3;
 /// -c: no daemon runs.
 const NOT_RUNNING: u8 = 255;
+/// -S, -R, -z: the same, as 0.28 ends.
+const NOBODY_TO_TELL: u8 = 6;
 
 /// The applet.
 pub fn main(mut argv: Vec<OsString>) -> u8 {
@@ -48,6 +51,11 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
             let running = pidfile.map_or(Ok(false), pidfile::is_running);
             done(running.map(|running| if running { 0 } else { NOT_RUNNING }))
         }
+        Mode::Tell(signal) => match pidfile.map_or(Ok(false), |path| pidfile::tell(path, signal)) {
+            Ok(true) => 0,
+            Ok(false) => fail(NOBODY_TO_TELL, "ifplugd not running.\n"),
+            Err(e) => done(Err(e)),
+        },
         Mode::Watch if std::env::var_os(REPORT).is_some() => reporting(&options),
         Mode::Watch if options.foreground => watch(&options, None),
         Mode::Watch if options.wait_on_fork => done(wait_on_fork(argv, &args)),

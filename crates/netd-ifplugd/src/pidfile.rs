@@ -91,6 +91,13 @@ pub(crate) fn is_running(path: &Path) -> io::Result<bool> {
     Ok(running(path)?.is_some())
 }
 
+/// A signal to the running daemon; false when none runs.
+pub(crate) fn tell(path: &Path, signal: Signal) -> io::Result<bool> {
+    let Some((pid, _)) = running(path)? else { return Ok(false) };
+    kill(pid, signal)?;
+    Ok(true)
+}
+
 /// SIGINT to the running daemon, and with `wait` until it has ended. Nothing happens when none runs.
 pub(crate) fn stop(path: &Path, wait: bool) -> io::Result<()> {
     let Some((pid, file)) = running(path)? else { return Ok(()) };

@@ -50,6 +50,8 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    suspend: Signal,
+    resume: Signal,
 }
 
 /// Something that ended the wait.
@@ -59,6 +61,8 @@ enum Woken {
     Stop,
     Quit,
     Info,
+    Suspend,
+    Resume,
     Raise,
     Tick,
 }
@@ -70,6 +74,8 @@ pub(crate) async fn run(options: &Options, log: &Log, report: Option<&dyn Fn(Ver
         interrupt: signal(SignalKind::interrupt())?,
         quit: signal(SignalKind::quit())?,
         hangup: signal(SignalKind::hangup())?,
+        suspend: signal(SignalKind::user_defined1())?,
+        resume: signal(SignalKind::user_defined2())?,
     };
     let mut watch = LinkWatch::open(&options.iface)?;
     let mut daemon = Daemon {
@@ -94,13 +100,15 @@ pub(crate) async fn run(options: &Options, log: &Log, report: Option<&dyn Fn(Ver
 impl Daemon<'_> {
     async fn wait(&mut self, watch: &mut LinkWatch, signals: &mut Signals) -> Woken {
         let deadline = self.machine.deadline().map(|d| self.start + d);
-        let raise = self.raise.map(|r| r.at);
+        let raise = self.raise.filter(|_| self.machine.suspended() == 0).map(|r| r.at);
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => Woken::Stop,
             _ = signals.interrupt.recv() => Woken::Stop,
             _ = signals.quit.recv() => Woken::Quit,
             _ = signals.hangup.recv() => Woken::Info,
+            _ = signals.suspend.recv() => Woken::Suspend,
+            _ = signals.resume.recv() => Woken::Resume,
             ended = ended(&mut self.child) => Woken::Script(ended),
             transition = watch.next() => Woken::Link(transition),
             () = until(deadline) => Woken::Tick,
@@ -113,10 +121,19 @@ impl Daemon<'_> {
         let event = match woken {
             Woken::Link(transition) => self.transition(transition?),
             Woken::Script(status) => Some(self.script_ended(status)),
-            Woken::Stop => Some(Event::Stop { code: 0 }),
+            Woken::Stop => Some(Event::Stop),
             Woken::Quit => Some(Event::Quit),
             Woken::Tick => Some(Event::Tick),
             Woken::Info => self.info(),
+            Woken::Suspend => {
+                self.log
+                    .info(format_args!("SIGUSR1: Daemon suspended (#{})", self.machine.suspended().saturating_add(1)));
+                Some(Event::Suspend)
+            }
+            Woken::Resume => {
+                self.log.info(format_args!("SIGUSR2: Daemon resumed (#{})", self.machine.suspended()));
+                Some(Event::Resume)
+            }
             Woken::Raise => self.raise(),
         };
         Ok(event.and_then(|event| self.step(event)))
@@ -129,6 +146,11 @@ impl Daemon<'_> {
                 match action {
                     Action::Demote => self.services.publish("down", self.log),
                     Action::Restore => self.services.publish("up", self.log),
+                    Action::DampingBegins => self.log.info(format_args!(
+                        "link is flapping: it is held down until it has lasted, at most {} s",
+                        self.options.config.longest_hold.as_secs_f64()
+                    )),
+                    Action::DampingEnds => self.log.info(format_args!("link is steady again, it is {}", self.state())),
                     Action::Withdraw => self.services.withdraw(self.log),
                     Action::ServicesUp => self.services.control(Control::Up, self.log),
                     Action::ServicesDown => self.services.control(Control::Down, self.log),
@@ -176,7 +198,7 @@ impl Daemon<'_> {
         match self.options.absent {
             Absent::Fail => {
                 self.log.info(format_args!("{what}, exiting"));
-                Some(Event::Stop { code: 1 })
+                Some(Event::Missing)
             }
             Absent::Down => {
                 self.log.info(format_args!("{what}, waiting for it"));
@@ -195,17 +217,24 @@ impl Daemon<'_> {
         {
             report(verdict);
         }
-        if self.link != Some(verdict) {
-            self.log.info(format_args!("link is {}", word(verdict)));
+        if self.link.replace(verdict) != Some(verdict) {
+            let line = format!("link is {}", word(verdict));
+            // Of a link that flaps, begin and end are said.
+            if self.machine.is_damped() { self.log.debug(line) } else { self.log.info(line) }
         }
-        self.link = Some(verdict);
         Event::Link(verdict)
     }
 
+    /// As people are told.
+    fn state(&self) -> &'static str {
+        self.link.map_or("not known", word)
+    }
+
     fn info(&self) -> Option<Event> {
-        let link = self.link.map_or("not known", word);
         let lasting = self.machine.settled().map_or("not known", word);
-        self.log.info(format_args!("link is {link}, lasting state is {lasting}"));
+        let suspended = if self.machine.suspended() > 0 { ", suspended" } else { "" };
+        let damped = if self.machine.is_damped() { ", flapping" } else { "" };
+        self.log.info(format_args!("link is {}, lasting state is {lasting}{damped}{suspended}", self.state()));
         None
     }
 

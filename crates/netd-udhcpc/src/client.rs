@@ -10,13 +10,15 @@ use std::time::Duration;
 use netd::acd::{self, Acd};
 use netd::rng::Rng;
 
-pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume};
+pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume, Watch};
 use crate::lease::Terms;
 use crate::message::{MessageType, Outgoing};
 use crate::schedule;
 
 mod conflict;
+mod rebooting;
 mod replies;
+use rebooting::Claim;
 
 /// Requests that a server may leave unanswered.
 const MAX_REQUESTS: u32 = 3;
@@ -35,6 +37,8 @@ struct Lease {
     ip: Ipv4Addr,
     server_id: Ipv4Addr,
     mac: [u8; 6],
+    /// The router and its Ethernet address, where the lease itself tells it: by this the network is known again.
+    router: Option<(Ipv4Addr, [u8; 6])>,
     /// `None`: for ever, and so are T1 and T2.
     times: Option<Times>,
 }
@@ -81,7 +85,7 @@ enum State {
     /// Has been given an address, and looks whether somebody else has it.
     Checking { lease: Lease, grant: Box<Grant> },
     /// Has asked for its address of before.
-    Rebooting { x: Exchange, lease: Lease },
+    Rebooting { x: Exchange, lease: Lease, claim: Claim },
     /// Owns an address; asks again at `renew_at`.
     Bound { lease: Lease, renew_at: Option<Duration> },
     /// Asks its server.
@@ -115,6 +119,8 @@ pub struct Client {
     acd: Option<Acd>,
     /// Addresses in this search that somebody else had.
     conflicts: u32,
+    /// The router was asked whether it is the one of before.
+    asks_router: bool,
 }
 
 impl Client {
@@ -133,6 +139,7 @@ impl Client {
             complained: false,
             acd: None,
             conflicts: 0,
+            asks_router: false,
         }
     }
 
@@ -147,7 +154,7 @@ impl Client {
             State::Checking { lease, .. } => lease.end(),
             State::Init { until } => Some(*until),
             State::Selecting { x, .. } | State::Requesting { x, .. } => Some(x.next),
-            State::Rebooting { x, lease } => earliest(Some(x.next), lease.end()),
+            State::Rebooting { x, lease, .. } => earliest(Some(x.next), lease.end()),
             State::Bound { lease, renew_at } => earliest(*renew_at, lease.end()),
             State::Renewing { lease, x } => {
                 earliest(Some(x.next), lease.times.map(|t| t.t2)).map(|d| earliest(Some(d), lease.end()).unwrap_or(d))
@@ -174,8 +181,12 @@ impl Client {
             Event::Timer => {}
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Nudge => self.hurry(now),
+            Event::Carrier => self.carrier(now, &mut out),
             Event::Unsent => self.unsent(now),
-            Event::Arp(arp) => self.watch(now, acd::Event::Arp(arp), &mut out),
+            Event::Arp(arp) => {
+                self.router_answers(&arp, &mut out);
+                self.watch(now, acd::Event::Arp(arp), &mut out);
+            }
             Event::Mac(mac) => self.config.mac = mac,
             Event::Renew => self.renew_now(now, &mut out),
             Event::Release => self.release(now, &mut out),
@@ -201,33 +212,16 @@ impl Client {
 
     fn lease(&self) -> Option<&Lease> {
         match &self.state {
-            State::Rebooting { lease, .. }
+            State::Rebooting { lease, claim: Claim::Resumed | Claim::Roamed { .. }, .. }
             | State::Bound { lease, .. }
             | State::Renewing { lease, .. }
             | State::Rebinding { lease, .. } => Some(lease),
             State::Init { .. }
+            | State::Rebooting { claim: Claim::Remembered, .. }
             | State::Selecting { .. }
             | State::Requesting { .. }
             | State::Checking { .. }
             | State::Released => None,
-        }
-    }
-
-    fn start(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.begin_search(now);
-        match self.config.resume.take().filter(|r| r.end > now) {
-            // A crash is not the end of a lease: the address stays, its server is asked to confirm it.
-            Some(Resume { ip, server_id, end }) => {
-                let left = end - now;
-                let times = Times { t1: now + left / 2, t2: now + left * 7 / 8, end };
-                let lease = Lease { ip, server_id, mac: [0; 6], times: Some(times) };
-                let x = self.exchange(now);
-                self.send_reboot(now, x, lease, out);
-            }
-            None => {
-                out.push(Action::Tell(Change::Deconfig));
-                self.state = State::Init { until: now };
-            }
         }
     }
 
@@ -255,12 +249,10 @@ impl Client {
             State::Selecting { x, second_best: None } => self.select(now, x, out),
             State::Requesting { x, offer } if x.sent < MAX_REQUESTS => self.send_request(now, x, offer, out),
             State::Requesting { offer, .. } => self.request_failed(now, offer, out),
-            State::Rebooting { x, lease } if x.sent < MAX_REQUESTS => self.send_reboot(now, x, lease, out),
-            State::Rebooting { lease, .. } => {
-                // RFC 2131 section 3.2: without an answer the address may be used until the lease ends.
-                out.push(Action::Log(format!("no answer: keeping {} until its lease ends", lease.ip)));
-                self.state = State::Bound { lease, renew_at: lease.times.map(|t| t.t1) };
+            State::Rebooting { x, lease, claim } if x.sent < claim.patience() => {
+                self.send_reboot(now, x, lease, claim, out);
             }
+            State::Rebooting { lease, claim, .. } => self.reboot_failed(now, lease, claim, out),
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
                 self.send_renewal(now, lease, out);
             }
@@ -363,18 +355,6 @@ impl Client {
         }
     }
 
-    fn send_reboot(&mut self, now: Duration, mut x: Exchange, lease: Lease, out: &mut Vec<Action>) {
-        if x.sent == 0 {
-            out.push(Action::Log(format!("broadcasting select for {}, leased before", lease.ip)));
-        }
-        x.sent += 1;
-        x.next = now + self.config.schedule.request_wait(&mut self.rng);
-        // RFC 2131 section 4.3.2, INIT-REBOOT: option 50, no 54, ciaddr 0.
-        let message = Outgoing { requested: Some(lease.ip), ..self.message(MessageType::Request, x, now) };
-        self.send(now, message, Destination::Broadcast, out);
-        self.state = State::Rebooting { x, lease };
-    }
-
     /// RENEWING until T2, REBINDING until the end. Each message is a transaction of its own: the lease counts from the one
     /// that is answered, not from one of hours ago.
     fn send_renewal(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
@@ -434,9 +414,14 @@ impl Client {
         self.state = State::Init { until: now + wait };
     }
 
+    /// When the next message may go out.
+    fn spaced(&self, now: Duration) -> Duration {
+        self.last_sent.map_or(now, |sent| now.max(sent + MIN_SPACING))
+    }
+
     /// Brings the next message forward, but never faster than [`MIN_SPACING`].
     fn hurry(&mut self, now: Duration) {
-        let at = self.last_sent.map_or(now, |sent| now.max(sent + MIN_SPACING));
+        let at = self.spaced(now);
         match &mut self.state {
             State::Init { until } => *until = at.min(*until),
             State::Selecting { x, .. } | State::Requesting { x, .. } | State::Rebooting { x, .. } => {

@@ -21,12 +21,17 @@ use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Recei
 use netd::rng::Rng;
 use netd::runner::Runner;
 
-use crate::cli::{self, CliError, Handling, Options, USAGE};
-use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
+use crate::cli::{self, CliError, Command, Handling, Options, USAGE};
+use crate::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
+use crate::duid;
 use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
 use crate::message::{self, Outgoing, Template};
 use crate::notice::notice;
+use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
+use crate::show;
+use crate::state::State;
+use crate::vet::Vetter;
 
 /// udhcpc's exit code for everything that goes wrong.
 const EXIT_FAILURE: u8 = 1;
@@ -42,7 +47,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
-        Ok(options) => options,
+        Ok(Command::Run(options)) => *options,
+        Ok(Command::Show(what)) => return show::main(&what),
         Err(e) => {
             let (text, code) = match e {
                 CliError::Help => (USAGE.to_owned(), 0),
@@ -116,7 +122,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
             received = heard(daemon.arp.as_ref(), &mut arp_buffer) => Woken::Arp(received),
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
-            () = daemon.handler.finished(log) => Woken::Handler,
+            _ = daemon.handler.finished(log) => Woken::Handler,
         };
         if let Woken::Arp(received) = woken {
             daemon.heard_arp(received, &arp_buffer, &socket);
@@ -177,6 +183,7 @@ async fn find_interface(
 /// unicast; the record and whom to tell. Scripts run outside.
 fn needs(options: &Options) -> Needs {
     let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
+    files.extend(options.state.iter().cloned().map(Files::Directory));
     if let Handling::Ipconf { dir, notify } = &options.handling {
         files.extend([Files::Directory(dir.clone()), Files::Service(notify.clone())]);
     }
@@ -203,14 +210,16 @@ struct Daemon<'a> {
     interface: Interface,
     template: Template,
     client: Client,
+    state: Option<State>,
     handler: Handler,
     pidfile: Pidfile,
     context: Context,
+    vetter: Vetter,
     /// Open from the first unicast renewal until its answer, so that the kernel knows the port.
     udp: Option<UdpSocket>,
     /// Open as soon as an address is to be watched, and the address.
     arp: Option<PacketSocket>,
-    watched: Option<Ipv4Addr>,
+    watched: Watch,
     /// The last send failed, and that was logged.
     mute: bool,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
@@ -226,12 +235,16 @@ struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     fn new(
-        options: Options,
+        mut options: Options,
         runner: Option<Runner>,
         interface: Interface,
         log: &'a Log,
         pidfile: Pidfile,
     ) -> io::Result<Daemon<'a>> {
+        if let Some(duid) = options.duid {
+            let id = duid::client_id(duid, &options.interface, interface.mac, duid::machine_id(duid)?);
+            options.template.extra.push((CLIENT_ID, id));
+        }
         let device = options.device().to_owned();
         let context = Context {
             interface: options.interface.clone(),
@@ -243,12 +256,16 @@ impl<'a> Daemon<'a> {
         let (handler, resume) = match (options.handling, runner) {
             (_, Some(runner)) => (Handler::script(runner)?, None),
             (Handling::Ipconf { dir, notify }, None) => {
-                let resume = read_resume(&dir, &record, &context);
+                // RFC 7844 section 3.3: an address of before would tell this network where we were.
+                let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
                 (Handler::ipconf(dir, record, notify), resume)
             }
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
-        let client = Client::new(Config { resume, mac: interface.mac, ..options.config }, Rng::from_os());
+        let state = options.state.map(|dir| State::new(&dir, &options.interface, interface.mac));
+        let remembered = state.as_ref().and_then(State::recall);
+        let config = Config { resume, remembered, mac: interface.mac, ..options.config };
+        let client = Client::new(config, Rng::from_os());
         Ok(Daemon {
             log,
             name: options.interface,
@@ -256,12 +273,14 @@ impl<'a> Daemon<'a> {
             interface,
             template: options.template,
             client,
+            state,
             handler,
             pidfile,
             context,
+            vetter: Vetter::new(options.routes),
             udp: None,
             arp: None,
-            watched: None,
+            watched: Watch::Nothing,
             mute: false,
             dead: false,
             unsent: false,
@@ -333,15 +352,17 @@ impl<'a> Daemon<'a> {
                 return Ok(replaced);
             }
             // What was sent on a dead link was lost: the next message goes out at once.
-            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => self.step(Event::Nudge, socket),
+            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => {
+                self.step(Event::Carrier, socket);
+            }
             Woken::Link(Transition::Down) => self.dead = true,
+            Woken::Link(Transition::Renamed { to }) => {
+                self.log.info(format_args!("the interface is called {to} now"));
+                return self.refresh(socket);
+            }
+            Woken::Link(Transition::Gone) => return self.refresh(socket),
             Woken::Link(
-                Transition::Missing
-                | Transition::Appeared { .. }
-                | Transition::AdminDown { .. }
-                | Transition::Up
-                | Transition::Renamed { .. }
-                | Transition::Gone,
+                Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
             // The deconfig script may have brought the interface up.
             Woken::Handler if self.mute => self.step(Event::Nudge, socket),
@@ -371,13 +392,17 @@ impl<'a> Daemon<'a> {
         Ok(None)
     }
 
-    /// Lets ARP about this address through, or none.
-    fn watch_arp(&mut self, ip: Option<Ipv4Addr>) {
-        self.watched = ip;
-        let filter = ip.map_or_else(arp::deaf, arp::filter);
+    /// Lets this ARP through.
+    fn watch_arp(&mut self, watch: Watch) {
+        self.watched = watch;
+        let filter = match watch {
+            Watch::Nothing => arp::deaf(),
+            Watch::Address(ip) => arp::filter(ip),
+            Watch::Answers { ip, from } => arp::filter_with(ip, from),
+        };
         let done = match &self.arp {
             Some(socket) => socket.set_filter(&filter),
-            None if ip.is_none() => Ok(()),
+            None if watch == Watch::Nothing => Ok(()),
             None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter)
                 .map(|socket| self.arp = Some(socket)),
         };
@@ -387,7 +412,8 @@ impl<'a> Daemon<'a> {
     }
 
     fn send_arp(&mut self, arp: &Arp) {
-        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), BROADCAST)) {
+        let to = if arp.target_mac == [0; 6] { BROADCAST } else { arp.target_mac };
+        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), to)) {
             self.log.debug(format_args!("can't send ARP: {e}"));
         }
     }
@@ -433,11 +459,15 @@ impl<'a> Daemon<'a> {
     }
 
     fn perform(&mut self, action: Action, socket: &PacketSocket) {
+        if let Some(state) = &mut self.state {
+            state.note(&action, self.log);
+        }
         match action {
             Action::Send(message, to) => self.send(&message, to, socket),
             Action::SendArp(arp) => self.send_arp(&arp),
-            Action::Watch(ip) => self.watch_arp(ip),
-            Action::Tell(change) => {
+            Action::Watch(watch) => self.watch_arp(watch),
+            Action::Tell(mut change) => {
+                self.vetter.vet(&mut change, self.interface.index, self.log);
                 self.tell(&change);
                 self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));
             }

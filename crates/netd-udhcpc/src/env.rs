@@ -90,6 +90,7 @@ fn format(shape: Shape, data: &[u8]) -> Vec<u8> {
             _ => Vec::new(),
         },
         Shape::SixRd => six_rd(data).unwrap_or_default().into(),
+        Shape::Raw => hex(data).into(),
     }
 }
 
@@ -176,7 +177,10 @@ fn name(data: &[u8], start: usize) -> Option<(String, usize)> {
     let mut name = String::new();
     let (mut at, mut next, mut pointers) = (start, None, 0);
     loop {
-        let len = *data.get(at)?;
+        let Some(&len) = data.get(at) else {
+            // Whole labels up to the end of the option are a name to busybox, too.
+            return (at == data.len() && pointers == 0 && !name.is_empty()).then_some((name, at));
+        };
         at += 1;
         match len {
             0 => return Some((name, next.unwrap_or(at))),

@@ -20,6 +20,8 @@ pub struct Config {
     pub requested: Option<Ipv4Addr>,
     /// The own record of before a crash.
     pub resume: Option<Resume>,
+    /// `--state`: an address that was ours once, to be asked for first.
+    pub remembered: Option<Ipv4Addr>,
     /// `-n`: exit 1 when the first cycle fails.
     pub exit_on_failure: bool,
     /// `-b`: go to the background when the first cycle fails.
@@ -34,6 +36,10 @@ pub struct Config {
     pub acd: Option<Timing>,
     /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
     pub rapid_commit: bool,
+    /// `--ipv6-only`: an offer that says that IPv6 is enough is not taken (RFC 8925).
+    pub ipv6_only: bool,
+    /// `--anonymous`: no address of before is asked for (RFC 7844).
+    pub anonymous: bool,
     /// Our Ethernet address; only conflict detection needs it.
     pub mac: [u8; 6],
 }
@@ -58,8 +64,10 @@ pub enum Event {
     Timer,
     /// A decoded reply, and the Ethernet address that it came from.
     Reply(Box<Reply>, [u8; 6]),
-    /// Something outside got better (the interface came up): do not sit out a wait.
+    /// Something outside got better (a script may have brought the interface up): do not sit out a wait.
     Nudge,
+    /// The carrier was away and is back.
+    Carrier,
     /// USR1.
     Renew,
     /// USR2.
@@ -81,10 +89,10 @@ pub enum Event {
 pub enum Action {
     /// Send this.
     Send(Outgoing, Destination),
-    /// Broadcast this.
+    /// Send this: to its target's Ethernet address where it names one, to everybody where it does not.
     SendArp(Arp),
-    /// Listen to ARP that concerns this address, and to no other; `None`: to none at all.
-    Watch(Option<Ipv4Addr>),
+    /// Listen to this ARP, and to no other.
+    Watch(Watch),
     /// Tell the handler.
     Tell(Change),
     /// A line for the log.
@@ -95,6 +103,22 @@ pub enum Action {
     Background,
     /// End when the handler has finished.
     Exit(u8),
+}
+
+/// Which ARP concerns us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// None.
+    Nothing,
+    /// What may be a conflict about this address.
+    Address(Ipv4Addr),
+    /// The same, and what this station says.
+    Answers {
+        /// Our address.
+        ip: Ipv4Addr,
+        /// The station's.
+        from: Ipv4Addr,
+    },
 }
 
 /// Where a message goes.

@@ -1,13 +1,14 @@
 //! udhcpc: a DHCP client, a drop-in for busybox's, that can also publish its lease natively for fw.
 //!
 //! Bytes go up and effects come down: packet socket -> frame -> message -> client (with lease, schedule) -> notice (with env,
-//! record) -> handler. All but daemon.rs is pure. `main` is the applet.
+//! record) -> handler. All but daemon.rs, show.rs and vet.rs is pure. `main` is the applet.
 
 use std::ffi::OsString;
 
 pub mod cli;
 pub mod client;
 mod daemon;
+pub mod duid;
 pub mod env;
 pub mod event;
 pub mod frame;
@@ -16,7 +17,11 @@ pub mod message;
 pub mod notice;
 pub mod options;
 pub mod record;
+pub mod routes;
 pub mod schedule;
+pub mod show;
+mod state;
+mod vet;
 
 /// The applet: `argv` with its name first; the result is the exit code.
 pub fn main(argv: Vec<OsString>) -> u8 {

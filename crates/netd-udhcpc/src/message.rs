@@ -8,7 +8,8 @@
 use std::net::Ipv4Addr;
 
 use crate::options::{
-    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, SERVER_ID,
+    CLIENT_ID, END, FQDN, MAX_SIZE, MESSAGE_TYPE, OVERLOAD, PAD, PARAMETERS, RAPID_COMMIT, REQUESTED_IP, ROUTER,
+    SERVER_ID,
 };
 
 /// RFC 2131 section 2: fixed part up to the options.
@@ -114,6 +115,15 @@ impl Reply {
         self.options.iter().find(|o| o.code == code).map(|o| o.data.as_slice())
     }
 
+    /// Replaces an option's bytes; without any it is gone.
+    pub fn set(&mut self, code: u8, data: Vec<u8>) {
+        self.options.retain(|o| o.code != code || !data.is_empty());
+        if let Some(opt) = self.options.iter_mut().find(|o| o.code == code) {
+            opt.first = data.len();
+            opt.data = data;
+        }
+    }
+
     /// An option of exactly `N` bytes.
     pub fn fixed<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
         let opt = self.options.iter().find(|o| o.code == code)?;
@@ -124,6 +134,11 @@ impl Reply {
     /// An option that is one address.
     pub fn ip(&self, code: u8) -> Option<Ipv4Addr> {
         self.fixed::<4>(code).map(Ipv4Addr::from)
+    }
+
+    /// The first router of option 3.
+    pub fn router(&self) -> Option<Ipv4Addr> {
+        self.option(ROUTER)?.first_chunk().copied().map(Ipv4Addr::from)
     }
 
     /// An option that is one 32-bit number.
@@ -224,7 +239,7 @@ fn take_overload(options: &mut Vec<Opt>) -> u8 {
 }
 
 /// What is the same in all our messages: options from the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     /// Parameter request list (55), sorted; empty: none is sent.
     pub parameters: Vec<u8>,
@@ -234,6 +249,8 @@ pub struct Template {
     pub default_client_id: bool,
     /// `-B`.
     pub broadcast: bool,
+    /// `--anonymous`: nothing but what the exchange needs, in an order that says nothing.
+    pub anonymous: bool,
 }
 
 /// A message to a server.
@@ -269,14 +286,9 @@ impl Outgoing {
         out.extend(mac);
         out.resize(FIXED_LEN, 0);
         out.extend(COOKIE);
-        put(&mut out, MESSAGE_TYPE, &[self.kind.code()]);
-        if let Some(ip) = self.requested {
-            put(&mut out, REQUESTED_IP, &ip.octets());
+        for (code, data) in self.options(mac, template) {
+            put(&mut out, code, &data);
         }
-        if let Some(ip) = self.server_id {
-            put(&mut out, SERVER_ID, &ip.octets());
-        }
-        self.encode_rest(&mut out, mac, template);
         out.push(END);
         if out.len() < MIN_LEN {
             out.resize(MIN_LEN, PAD);
@@ -284,13 +296,17 @@ impl Outgoing {
         out
     }
 
-    fn encode_rest(&self, out: &mut Vec<u8>, mac: [u8; 6], template: &Template) {
+    /// All options in their order.
+    fn options(&self, mac: [u8; 6], template: &Template) -> Vec<(u8, Vec<u8>)> {
         let farewell = matches!(self.kind, MessageType::Release | MessageType::Decline);
+        let mut out = vec![(MESSAGE_TYPE, vec![self.kind.code()])];
+        out.extend(self.requested.map(|ip| (REQUESTED_IP, ip.octets().to_vec())));
+        out.extend(self.server_id.map(|ip| (SERVER_ID, ip.octets().to_vec())));
         if !farewell {
-            put(out, MAX_SIZE, &MAX_MESSAGE.to_be_bytes());
-            if !template.parameters.is_empty() {
-                put(out, PARAMETERS, &template.parameters);
+            if !template.anonymous {
+                out.push((MAX_SIZE, MAX_MESSAGE.to_be_bytes().to_vec()));
             }
+            out.push((PARAMETERS, template.parameters.clone()));
         }
         let mut extra: Vec<(u8, Vec<u8>)> = template.extra.clone();
         if template.default_client_id {
@@ -299,16 +315,16 @@ impl Outgoing {
         if self.rapid_commit {
             extra.push((RAPID_COMMIT, Vec::new()));
         }
+        // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
+        extra.retain(|(code, _)| !farewell || *code == CLIENT_ID);
         extra.sort_by_key(|(code, _)| *code);
-        for (code, data) in extra {
-            if code == RAPID_COMMIT {
-                out.extend([code, 0]);
-            }
-            // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
-            if !farewell || code == CLIENT_ID {
-                put(out, code, &data);
-            }
+        out.extend(extra);
+        if template.anonymous {
+            // RFC 7844 section 3.1: by number, when not at random.
+            out.sort_by_key(|(code, _)| *code);
         }
+        out.retain(|(code, data)| !data.is_empty() || *code == RAPID_COMMIT);
+        out
     }
 }
 
@@ -320,6 +336,9 @@ pub fn fqdn(name: &str) -> (u8, Vec<u8>) {
 
 /// One option; more than 255 bytes go in several pieces (RFC 3396).
 fn put(out: &mut Vec<u8>, code: u8, data: &[u8]) {
+    if data.is_empty() {
+        out.extend([code, 0]);
+    }
     for piece in data.chunks(255) {
         out.extend([code, u8::try_from(piece.len()).unwrap_or(u8::MAX)]);
         out.extend(piece);

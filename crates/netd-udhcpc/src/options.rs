@@ -32,6 +32,8 @@ pub enum Shape {
     Sip,
     /// RFC 5969.
     SixRd,
+    /// Bytes, in hexadecimal or as a quoted string.
+    Raw,
 }
 
 /// One known option.
@@ -56,7 +58,7 @@ pub const KNOWN: &[Known] = &[
     known(ROUTER, "router", Shape::IpList),
     known(DNS, "dns", Shape::IpList),
     known(9, "lprsrv", Shape::IpList),
-    known(12, "hostname", Shape::HostText),
+    known(HOSTNAME, "hostname", Shape::HostText),
     known(13, "bootsize", Shape::U16),
     known(DOMAIN, "domain", Shape::HostText),
     known(16, "swapsrv", Shape::Ip),
@@ -64,7 +66,7 @@ pub const KNOWN: &[Known] = &[
     known(23, "ipttl", Shape::U8),
     known(MTU, "mtu", Shape::U16),
     known(BROADCAST, "broadcast", Shape::Ip),
-    known(33, "routes", Shape::IpPairs),
+    known(HOST_ROUTES, "routes", Shape::IpPairs),
     known(40, "nisdomain", Shape::HostText),
     known(41, "nissrv", Shape::IpList),
     known(NTP, "ntpsrv", Shape::IpList),
@@ -86,8 +88,18 @@ pub const KNOWN: &[Known] = &[
     known(210, "pxepathprefix", Shape::Text),
     known(211, "reboottime", Shape::U32),
     known(212, "ip6rd", Shape::SixRd),
-    known(249, "msstaticroutes", Shape::Routes),
+    known(MS_STATIC_ROUTES, "msstaticroutes", Shape::Routes),
     known(252, "wpad", Shape::Text),
+];
+
+/// Options that can be asked for and sent by name; scripts get them as `optN=hex`, as from udhcpc.
+const ONLY_NAMED: &[Known] = &[
+    known(43, "vendorinfo", Shape::Raw),
+    known(77, "userclass", Shape::Raw),
+    known(IPV6_ONLY_PREFERRED, "ipv6only", Shape::U32),
+    known(CAPTIVE_PORTAL, "captiveportal", Shape::Text),
+    known(124, "vivendorclass", Shape::Raw),
+    known(125, "vivendorinfo", Shape::Raw),
 ];
 
 /// Padding.
@@ -98,12 +110,16 @@ pub const SUBNET: u8 = 1;
 pub const ROUTER: u8 = 3;
 /// Name servers.
 pub const DNS: u8 = 6;
+/// Our name.
+pub const HOSTNAME: u8 = 12;
 /// Domain name.
 pub const DOMAIN: u8 = 15;
 /// Interface MTU.
 pub const MTU: u8 = 26;
 /// Broadcast address.
 pub const BROADCAST: u8 = 28;
+/// Routes to hosts, as pairs of addresses.
+pub const HOST_ROUTES: u8 = 33;
 /// NTP servers.
 pub const NTP: u8 = 42;
 /// Requested address.
@@ -134,24 +150,51 @@ pub const CLIENT_ID: u8 = 61;
 pub const RAPID_COMMIT: u8 = 80;
 /// Client FQDN.
 pub const FQDN: u8 = 81;
+/// IPv6 is enough here, and for how many seconds (RFC 8925).
+pub const IPV6_ONLY_PREFERRED: u8 = 108;
+/// Where a captive portal has its API (RFC 8910).
+pub const CAPTIVE_PORTAL: u8 = 114;
 /// Domain search list.
 pub const SEARCH: u8 = 119;
 /// Classless static routes.
 pub const STATIC_ROUTES: u8 = 121;
+/// The same by a private number, as Microsoft's clients had it before RFC 3442.
+pub const MS_STATIC_ROUTES: u8 = 249;
 /// End of options.
 pub const END: u8 = 255;
 
 /// What udhcpc asks for without `-o`.
-pub const DEFAULT_PARAMETERS: [u8; 7] = [SUBNET, ROUTER, DNS, 12, DOMAIN, BROADCAST, NTP];
+pub const DEFAULT_PARAMETERS: [u8; 7] = [SUBNET, ROUTER, DNS, HOSTNAME, DOMAIN, BROADCAST, NTP];
+/// What a record has a place for.
+pub const NATIVE_PARAMETERS: [u8; 12] = [
+    SUBNET,
+    ROUTER,
+    DNS,
+    HOSTNAME,
+    DOMAIN,
+    MTU,
+    BROADCAST,
+    NTP,
+    CAPTIVE_PORTAL,
+    SEARCH,
+    STATIC_ROUTES,
+    MS_STATIC_ROUTES,
+];
+/// What a connection cannot do without.
+pub const ANONYMOUS_PARAMETERS: [u8; 4] = [SUBNET, ROUTER, DNS, STATIC_ROUTES];
 
 /// The table's row of a code.
 pub fn by_code(code: u8) -> Option<&'static Known> {
     KNOWN.iter().find(|k| k.code == code)
 }
 
-/// The table's row of a name.
-pub fn by_name(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|k| k.name == name)
+fn by_name(name: &str) -> Option<&'static Known> {
+    KNOWN.iter().chain(ONLY_NAMED).find(|k| k.name == name)
+}
+
+/// The notation of a named option.
+pub fn shape_of_name(name: &str) -> Option<Shape> {
+    by_name(name).map(|k| k.shape)
 }
 
 /// An option's name or number (decimal or 0x..), 1 to 254.
@@ -169,7 +212,7 @@ pub fn parse_code(text: &str) -> Option<u8> {
 
 /// All known names, as an error message lists them.
 pub fn names() -> String {
-    KNOWN.iter().flat_map(|k| [k.name, " "]).collect()
+    KNOWN.iter().chain(ONLY_NAMED).flat_map(|k| [k.name, " "]).collect()
 }
 
 /// The bytes of `-x NAME:VALUE` for a named option; `None` when the text does not fit the shape.
@@ -190,7 +233,7 @@ pub fn encode_value(shape: Shape, text: &str) -> Option<Vec<u8>> {
         Shape::U32 => parse_number(text).and_then(|n| u32::try_from(n).ok()).map(|n| n.to_be_bytes().to_vec()),
         Shape::Routes => encode_routes(text),
         Shape::Names => encode_names(text),
-        Shape::Sip | Shape::SixRd => parse_hex(text),
+        Shape::Sip | Shape::SixRd | Shape::Raw => parse_hex(text),
     }
 }
 
@@ -245,8 +288,11 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_has_no_duplicate() {
-        assert!(KNOWN.windows(2).all(|w| w[0].code < w[1].code));
-        assert!(KNOWN.iter().all(|k| KNOWN.iter().filter(|o| o.name == k.name).count() == 1));
+        for table in [KNOWN, ONLY_NAMED] {
+            assert!(table.windows(2).all(|w| w[0].code < w[1].code));
+        }
+        let all = || KNOWN.iter().chain(ONLY_NAMED);
+        assert!(all().all(|k| all().filter(|o| o.name == k.name || o.code == k.code).count() == 1));
     }
 
     #[test]
@@ -259,6 +305,8 @@ mod tests {
             ("255", None),
             ("0", None),
             ("256", None),
+            ("userclass", Some(77)),
+            ("captiveportal", Some(114)),
             ("bogus", None),
             ("-1", None),
         ];

@@ -12,7 +12,12 @@ use crate::client::{Grant, Resume};
 use crate::env;
 use crate::lease::{is_host, mtu_of, prefix_len_of};
 use crate::message::Reply;
-use crate::options::{BROADCAST, DNS, DOMAIN, NTP, ROUTER, SEARCH, STATIC_ROUTES};
+use crate::options::{
+    BROADCAST, CAPTIVE_PORTAL, DNS, DOMAIN, FQDN, HOSTNAME, MS_STATIC_ROUTES, NTP, ROUTER, SEARCH, STATIC_ROUTES,
+};
+
+/// More routes than that no reader takes.
+const MAX_ROUTES: usize = 64;
 
 /// What the machine cannot know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,9 @@ pub fn record(context: &Context, grant: &Grant) -> Record {
     put("domain", reply.option(DOMAIN).and_then(host_name).unwrap_or_default());
     put("search", reply.option(SEARCH).map(env::names).unwrap_or_default().join(" "));
     put("ntp", list(NTP));
+    put("hostname", reply.option(HOSTNAME).and_then(host_name).unwrap_or_default());
+    put("fqdn", reply.option(FQDN).and_then(fqdn).unwrap_or_default());
+    put("captive_portal", reply.option(CAPTIVE_PORTAL).and_then(portal).unwrap_or_default());
     put("mtu", mtu_of(reply).map(|m| m.to_string()).unwrap_or_default());
     put("routes", routes);
     put("broadcast", reply.ip(BROADCAST).map(|ip| ip.to_string()).unwrap_or_default());
@@ -64,25 +72,53 @@ fn host_name(data: &[u8]) -> Option<String> {
     env::is_host_text(text).then(|| String::from_utf8_lossy(text).into_owned())
 }
 
+/// RFC 4702 section 2: flags, two bytes without meaning, and the name that the server gave us; as labels when flag E is set, else in
+/// ASCII. Flag N says that the server did nothing to the DNS.
+fn fqdn(data: &[u8]) -> Option<String> {
+    const E: u8 = 0x04;
+    const N: u8 = 0x08;
+    let ([flags, _, _], name) = data.split_first_chunk::<3>()?;
+    match flags & (E | N) {
+        E => Some(env::names(name)).filter(|names| names.len() == 1)?.pop(),
+        0 => host_name(name.strip_suffix(b".").unwrap_or(name)),
+        _ => None,
+    }
+}
+
+/// RFC 8910 section 2: the URI of the portal's API. RFC 3986 has no other characters than these; a single quote would be one, but
+/// leaves the record's.
+fn portal(data: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(data.strip_suffix(&[0]).unwrap_or(data)).ok()?;
+    let fit = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!&()*+,;=%".contains(&b);
+    let web = ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme));
+    (web && text.len() <= 1024 && text.bytes().all(fit)).then(|| text.to_owned())
+}
+
 fn ips(reply: &Reply, code: u8) -> Vec<Ipv4Addr> {
     let data = reply.option(code).unwrap_or_default();
     // 16 are more than any reader takes (resolv.conf: 3).
     data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).filter(|ip| is_host(*ip)).take(16).collect()
 }
 
-/// First router, and `NET/LEN GW ...` for the rest. RFC 3442: with option 121 the router option does not count, and the default
+/// First router, and `NET/LEN GW ...` when there are more routes than the default one: then all of them, because they stand in place of
+/// the router (ipconf(5)). RFC 3442: with option 121 (or its elder, 249) the router option does not count, and the default
 /// route is the 0/0 among the classless ones. A gateway of 0.0.0.0 says that the network is on the link.
 fn routing(reply: &Reply, own: Ipv4Addr) -> (String, String) {
     let usable = |gw: &Ipv4Addr| *gw != own && is_host(*gw);
-    let classless = env::routes(reply.option(STATIC_ROUTES).unwrap_or_default());
+    let option = reply.option(STATIC_ROUTES).or_else(|| reply.option(MS_STATIC_ROUTES));
+    let classless = env::routes(option.unwrap_or_default());
     if classless.is_empty() {
         let first = ips(reply, ROUTER).into_iter().find(usable);
         return (first.map(|gw| gw.to_string()).unwrap_or_default(), String::new());
     }
     let gw = classless.iter().find(|(_, len, gw)| *len == 0 && usable(gw)).map(|(_, _, gw)| gw.to_string());
-    let others = classless.iter().filter(|(_, len, gw)| *len != 0 && (usable(gw) || gw.is_unspecified()));
-    let words: Vec<String> = others.take(64).map(|(net, len, gw)| format!("{net}/{len} {gw}")).collect();
-    (gw.unwrap_or_default(), words.join(" "))
+    let gw = gw.unwrap_or_default();
+    if classless.iter().all(|(_, len, _)| *len == 0) {
+        return (gw, String::new());
+    }
+    let possible = classless.iter().filter(|(_, len, gw)| usable(gw) || *len != 0 && gw.is_unspecified());
+    let words: Vec<String> = possible.take(MAX_ROUTES).map(|(net, len, gw)| format!("{net}/{len} {gw}")).collect();
+    (gw, words.join(" "))
 }
 
 /// The address to ask for again (INIT-REBOOT): from our own record of this boot that has not expired at `now`.

@@ -6,153 +6,42 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use common::bench::{Bench, checked, secs};
 use common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire};
 use netd::acd::Timing;
 use netd::arp::Arp;
-use netd::rng::Rng;
-use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
-use netd_udhcpc::message::{MessageType, Outgoing, Template};
+use netd_udhcpc::client::{Action, Change, Config, Destination, Event, Resume, Watch};
+use netd_udhcpc::message::{MessageType, Template};
 use netd_udhcpc::schedule::Schedule;
 
-const FROM: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-/// A machine and its time; `said` is what the last step did, in short words.
-struct Bench {
-    client: Client,
-    now: Duration,
-    said: Vec<String>,
-    actions: Vec<Action>,
-    last: Option<Outgoing>,
-}
-
-fn word(action: &Action) -> Option<String> {
-    Some(match action {
-        Action::Send(m, Destination::Broadcast) => format!("{:?}", m.kind),
-        Action::Send(m, Destination::Server { .. }) => format!("{:?} to server", m.kind),
-        Action::Tell(Change::Deconfig) => "deconfig".into(),
-        Action::Tell(Change::LeaseFail) => "leasefail".into(),
-        Action::Tell(Change::Nak(_)) => "nak".into(),
-        Action::Tell(Change::Bound(_)) => "bound".into(),
-        Action::Tell(Change::Renew(_)) => "renew".into(),
-        Action::Tell(Change::Stop) => "stop".into(),
-        Action::Background => "background".into(),
-        Action::Exit(code) => format!("exit {code}"),
-        Action::SendArp(arp) if arp.sender_ip.is_unspecified() => "probe".into(),
-        Action::SendArp(_) => "announce".into(),
-        Action::Watch(_) | Action::Log(_) | Action::Debug(_) => return None,
-    })
-}
-
-impl Bench {
-    fn new(config: Config) -> Bench {
-        let client = Client::new(config, Rng::seeded(1));
-        Bench { client, now: secs(1000), said: vec![], actions: vec![], last: None }
-    }
-
-    fn started(config: Config) -> Bench {
-        let mut bench = Bench::new(config);
-        bench.event(Event::Start);
-        bench
-    }
-
-    fn event(&mut self, event: Event) -> Vec<String> {
-        self.actions = self.client.step(self.now, event);
-        for action in &self.actions {
-            if let Action::Send(message, _) = action {
-                self.last = Some(message.clone());
-            }
-        }
-        self.said = self.actions.iter().filter_map(word).collect();
-        self.said.clone()
-    }
-
-    fn xid(&self) -> u32 {
-        self.last.as_ref().map_or(0, |m| m.xid)
-    }
-
-    fn hear(&mut self, wire: Wire) -> Vec<String> {
-        self.event(Event::Reply(Box::new(wire.reply()), FROM))
-    }
-
-    /// Hears a usual message of this type in the current transaction.
-    fn usual(&mut self, kind: u8) -> Vec<String> {
-        self.hear(Wire::usual(kind, self.xid()))
-    }
-
-    /// Goes to the deadline.
-    fn wait(&mut self) -> Vec<String> {
-        self.now = self.client.deadline().expect("a deadline");
-        self.event(Event::Timer)
-    }
-
-    /// Goes from deadline to deadline until one says `word`; at most 200 of them.
-    fn wait_for(&mut self, word: &str) {
-        for _ in 0..200 {
-            if self.wait().iter().any(|w| w == word) {
-                return;
-            }
-        }
-        panic!("no {word} in 200 deadlines");
-    }
-
-    fn in_state(state: &str) -> Bench {
-        let resume = Resume { ip: ADDRESS, server_id: SERVER, end: secs(3000) };
-        let mut b = match state {
-            "Rebooting" => Bench::started(Config { resume: Some(resume), ..Config::default() }),
-            "Init" => {
-                let schedule = Schedule::from_options(Some(1), None, None);
-                let mut b = Bench::started(Config { schedule, ..Config::default() });
-                b.wait_for("leasefail");
-                b
-            }
-            "Checking" => {
-                let mut b = Bench::started(checked(Timing::one_probe(secs(2))));
-                assert_eq!(b.usual(OFFER), ["Request", "probe"]);
-                assert_eq!(b.usual(ACK), [""; 0]);
-                b
-            }
-            _ => Bench::started(Config::default()),
-        };
-        match state {
-            "Init" | "Selecting" | "Rebooting" | "Checking" => return b,
-            _ => assert_eq!(b.usual(OFFER), ["Request"]),
-        }
-        if state == "Requesting" {
-            return b;
-        }
-        assert_eq!(b.usual(ACK), ["bound"]);
-        match state {
-            "Renewing" => assert_eq!(b.wait(), ["Request to server"]),
-            "Rebinding" => b.wait_for("Request"),
-            "Released" => assert_eq!(b.event(Event::Release), ["Release to server", "deconfig"]),
-            _ => {}
-        }
-        b
-    }
-}
-
-/// With conflict detection.
-fn checked(timing: Timing) -> Config {
-    Config { acd: Some(timing), mac: MAC, ..Config::default() }
-}
-
-const STATES: [&str; 9] =
-    ["Init", "Selecting", "Requesting", "Checking", "Rebooting", "Bound", "Renewing", "Rebinding", "Released"];
+/// Rebooting has three reasons: a crash, a carrier that came back, and the state file.
+const STATES: [&str; 11] = [
+    "Init",
+    "Selecting",
+    "Requesting",
+    "Checking",
+    "Rebooting",
+    "Roamed",
+    "Remembered",
+    "Bound",
+    "Renewing",
+    "Rebinding",
+    "Released",
+];
 
 #[test]
 fn every_state_and_every_message() {
-    let table: [(&str, [&[&str]; 3]); 9] = [
+    let table: [(&str, [&[&str]; 3]); 11] = [
         // state, on OFFER, on ACK, on NAK of the transaction
         ("Init", [&[], &[], &[]]),
         ("Selecting", [&["Request"], &[], &[]]),
         ("Requesting", [&[], &["bound"], &["nak", "Discover"]]),
         ("Checking", [&[], &[], &[]]),
         ("Rebooting", [&[], &["bound"], &["nak", "deconfig", "Discover"]]),
+        ("Roamed", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
+        ("Remembered", [&[], &["bound"], &["nak", "Discover"]]),
         ("Bound", [&[], &[], &[]]),
         ("Renewing", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
         ("Rebinding", [&[], &["renew"], &["nak", "deconfig", "Discover"]]),
@@ -174,28 +63,26 @@ fn every_state_and_every_message() {
 
 #[test]
 fn every_state_and_every_wish() {
-    let table: [(&str, [&[&str]; 4]); 9] = [
-        // state, on USR1 (2 s later), on USR2, on TERM, on the interface's end
-        ("Init", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        ("Selecting", [&["Discover"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        ("Requesting", [&["Request"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+    const RELEASE: &[&str] = &["Release to server", "deconfig"];
+    let table: [(&str, [&[&str]; 5]); 11] = [
+        // state, on USR1 (2 s later), on USR2, on the carrier's return, on TERM, on the interface's end
+        ("Init", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Selecting", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Requesting", [&["Request"], &["deconfig"], &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         // Two seconds later the wait is over too.
-        ("Checking", [&["bound"], &["deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        ("Rebooting", [&["Request"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        (
-            "Bound",
-            [&["Request to server"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]],
-        ),
-        (
-            "Renewing",
-            [&["Request to server"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]],
-        ),
-        ("Rebinding", [&["Request"], &["Release to server", "deconfig"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        ("Released", [&["Discover"], &[], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Checking", [&["bound"], &["deconfig"], &["bound"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Rebooting", [&["Request"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Roamed", [&["Request"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Remembered", [&["Request"], &["deconfig"], &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Bound", [&["Request to server"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Renewing", [&["Request to server"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Rebinding", [&["Request"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Released", [&["Discover"], &[], &[], &["stop", "exit 0"], &["stop", "exit 0"]]),
     ];
     assert_eq!(table.map(|(state, _)| state), STATES);
     for (state, want) in table {
-        for (event, want) in [Event::Renew, Event::Release, Event::Stop, Event::Gone].into_iter().zip(want) {
+        let events = [Event::Renew, Event::Release, Event::Carrier, Event::Stop, Event::Gone];
+        for (event, want) in events.into_iter().zip(want) {
             let mut b = Bench::in_state(state);
             b.now += secs(2);
             assert_eq!(b.event(event.clone()), want, "{state} on {event:?}");
@@ -646,7 +533,13 @@ fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
     assert!(decline.ciaddr.is_unspecified());
     let options = decline.encode(
         MAC,
-        &Template { parameters: vec![1], extra: vec![(60, vec![1])], default_client_id: true, broadcast: true },
+        &Template {
+            parameters: vec![1],
+            extra: vec![(60, vec![1])],
+            default_client_id: true,
+            broadcast: true,
+            ..Template::default()
+        },
     );
     assert_eq!(options[240..258], [53, 1, 4, 50, 4, 10, 9, 0, 133, 54, 4, 10, 9, 0, 1, 61, 7, 1]);
     // With udhcpc's timing its wait is kept.
@@ -694,7 +587,7 @@ fn an_address_in_use_is_defended_once_and_then_given_up() {
     b.usual(OFFER);
     b.usual(ACK);
     b.wait();
-    assert!(b.actions.contains(&Action::Watch(None)));
+    assert!(b.actions.contains(&Action::Watch(Watch::Nothing)));
     assert_eq!(claimed(&mut b), [""; 0]);
 }
 

@@ -25,8 +25,7 @@ fn template() -> Template {
             fqdn("fq.do"),
             (60, b"udhcp 1.35.0".to_vec()),
         ],
-        default_client_id: false,
-        broadcast: false,
+        ..Template::default()
     }
 }
 
@@ -58,7 +57,7 @@ fn a_request_is_byte_for_byte_udhcpcs() {
 
 #[test]
 fn a_small_message_is_padded_and_the_broadcast_flag_needs_an_empty_ciaddr() {
-    let plain = Template { parameters: vec![], extra: vec![], default_client_id: true, broadcast: true };
+    let plain = Template { default_client_id: true, broadcast: true, ..Template::default() };
     let bytes = request().encode(MAC, &plain);
     assert_eq!(bytes.len(), 300);
     assert_eq!(bytes[10..12], [0x80, 0]);
@@ -295,6 +294,7 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (121, &[33, 1, 2, 3, 4, 5, 1, 2, 3, 4], "staticroutes", ""),
         (121, &[8, 10, 1, 2, 3, 4, 24, 1], "staticroutes", "10.0.0.0/8 1.2.3.4"),
         (119, b"\x05abc", "search", ""),
+        (119, b"\x03abc", "search", "abc"),
         (119, b"\xc0\x00", "search", ""),
         (212, &[33, 38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], "ip6rd", ""),
         (120, &[0, 1, b'a', 0], "sipsrv", "a"),

@@ -20,6 +20,8 @@ use netd_udhcpc::message::{MessageType, Template, decode};
 
 /// Packets that the client may send in any 60 s.
 const MAX_PER_MINUTE: usize = 60;
+/// An address of another network lives on for this long at the most.
+const ROAMING: Duration = Duration::from_secs(4);
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -63,9 +65,9 @@ fn option(bytes: &[u8], code: u8) -> Option<&[u8]> {
 }
 
 impl Server {
-    fn new(last: u8, lease: u32) -> Server {
-        let id = Ipv4Addr::new(10, 9, 0, last);
-        let ip = Ipv4Addr::new(10, 9, 0, 100 + last);
+    fn new(network: u8, last: u8, lease: u32) -> Server {
+        let id = Ipv4Addr::new(10, network, 0, last);
+        let ip = Ipv4Addr::new(10, network, 0, 100 + last);
         Server { id, ip, lease, mood: Mood::Well, promised: Duration::ZERO }
     }
 
@@ -102,6 +104,9 @@ struct World {
     wire: Wire,
     events: Events<Frame>,
     servers: Vec<Server>,
+    /// Those of the network that the cable was pulled out of, and when it was plugged in here.
+    elsewhere: Vec<Server>,
+    plugged: Duration,
     client: Client,
     sent: VecDeque<Duration>,
     /// (bound or renewed, deconfigured) so far.
@@ -122,7 +127,9 @@ impl World {
             rng: Rng::seeded(seed),
             wire: Wire::new(seed + 1, conditions),
             events: Events::default(),
-            servers: vec![Server::new(1, leases[0]), Server::new(2, leases[1])],
+            servers: vec![Server::new(9, 1, leases[0]), Server::new(9, 2, leases[1])],
+            elsewhere: vec![Server::new(8, 1, leases[1]), Server::new(8, 2, leases[0])],
+            plugged: Duration::ZERO,
             client: Client::new(Config::default(), Rng::seeded(seed + 2)),
             sent: VecDeque::new(),
             granted: 0,
@@ -146,7 +153,7 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        let template = Template { parameters: vec![1, 3], extra: vec![], default_client_id: true, broadcast: false };
+        let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
         for action in self.client.step(self.now, event) {
             match action {
                 // The wire loses packets, not answers to probes: whether the machine listens is the question here.
@@ -183,7 +190,9 @@ impl World {
     fn check(&mut self) {
         let now = self.now;
         if let Some(ip) = self.client.address() {
-            let server = self.servers.iter().find(|s| s.ip == ip).expect("an address that no server has");
+            let here = self.servers.iter().find(|s| s.ip == ip);
+            let there = || self.elsewhere.iter().find(|s| s.ip == ip && now < self.plugged + ROAMING);
+            let server = here.or_else(there).expect("an address that no server here has");
             assert!(now < server.promised, "{ip} used at {now:?}, promised until {:?}", server.promised);
         }
         while self.sent.front().is_some_and(|t| *t + secs(60) < now) {
@@ -233,6 +242,14 @@ impl World {
         }
     }
 
+    /// The cable is plugged in somewhere else. What was on the wire stays there.
+    fn roam(&mut self) {
+        std::mem::swap(&mut self.servers, &mut self.elsewhere);
+        self.events = Events::default();
+        self.plugged = self.now;
+        self.step(Event::Carrier);
+    }
+
     fn trouble(&mut self) {
         let moods = [Mood::Well, Mood::Well, Mood::Dead, Mood::NakAll, Mood::OfferOnly];
         for server in &mut self.servers {
@@ -268,10 +285,12 @@ impl World {
             for _ in 0..6 {
                 let end = self.now + secs(600);
                 self.run(end);
-                match self.rng.below(6) {
+                match self.rng.below(8) {
                     0 => self.now += secs(self.rng.below(7200)),
                     1 => self.step(Event::Renew),
                     2 => self.step(Event::Nudge),
+                    3 => self.step(Event::Carrier),
+                    4 => self.roam(),
                     _ => {}
                 }
                 // Whatever happened, the machine is woken as a timerfd would.

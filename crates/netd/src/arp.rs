@@ -112,6 +112,11 @@ impl Arp {
 /// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a watched address sleeps through
 /// all else. bpf(2), from the ARP header on.
 pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
+    filter_with(ip, ip)
+}
+
+/// The same, and what the owner of `also` says.
+pub fn filter_with(ip: Ipv4Addr, also: Ipv4Addr) -> Vec<Instruction> {
     let load_word = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
     let load_half = |k| Instruction { code: 0x28, jt: 0, jf: 0, k };
     let equal = |k, jt, jf| Instruction { code: 0x15, jt, jf, k };
@@ -119,12 +124,13 @@ pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
     let ip = u32::from(ip);
     vec![
         load_word(0),
-        equal(0x0001_0800, 0, 8),
+        equal(0x0001_0800, 0, 9),
         load_half(4),
-        equal(0x0604, 0, 6),
+        equal(0x0604, 0, 7),
         // The sender's address, then the target's.
         load_word(14),
-        equal(ip, 3, 0),
+        equal(ip, 4, 0),
+        equal(also.into(), 3, 0),
         equal(0, 0, 3),
         load_word(24),
         equal(ip, 0, 1),

@@ -53,13 +53,14 @@ pub enum Socket {
 }
 
 impl Socket {
-    fn kind(self) -> filter::SocketKind {
+    /// By family and type. To netlink both types are one (netlink(7)), and libraries use either.
+    fn kinds(self) -> &'static [filter::SocketKind] {
         match self {
-            Socket::Packet => (libc::AF_PACKET, libc::SOCK_DGRAM),
-            Socket::Netlink => (libc::AF_NETLINK, libc::SOCK_RAW),
-            Socket::Udp => (libc::AF_INET, libc::SOCK_DGRAM),
-            Socket::Tcp => (libc::AF_INET, libc::SOCK_STREAM),
-            Socket::Icmp => (libc::AF_INET, libc::SOCK_RAW),
+            Socket::Packet => &[(libc::AF_PACKET, libc::SOCK_DGRAM)],
+            Socket::Netlink => &[(libc::AF_NETLINK, libc::SOCK_RAW), (libc::AF_NETLINK, libc::SOCK_DGRAM)],
+            Socket::Udp => &[(libc::AF_INET, libc::SOCK_DGRAM)],
+            Socket::Tcp => &[(libc::AF_INET, libc::SOCK_STREAM)],
+            Socket::Icmp => &[(libc::AF_INET, libc::SOCK_RAW)],
         }
     }
 }
@@ -117,7 +118,7 @@ pub fn enter(needs: &Needs, log: &Log) {
     let Some(arch) = filter::ARCH else {
         return without("system calls are not restricted", &"no filter for this architecture");
     };
-    let sockets: Vec<_> = needs.sockets.iter().map(|s| s.kind()).collect();
+    let sockets: Vec<_> = needs.sockets.iter().flat_map(|s| s.kinds()).copied().collect();
     if let Err(e) = sys::set_filter(&filter::filter(arch, &sockets, needs.background)) {
         without("system calls are not restricted: no seccomp", &e);
     }
@@ -169,8 +170,12 @@ fn restrict_files(rules: &[Rule]) -> Result<(), Errno> {
     let scoped = if version >= 6 { 3 } else { 0 };
     let ruleset = sys::Ruleset::new(handled, scoped)?;
     for (path, access) in rules {
-        // What is not there is not needed, or nobody could have made it useful.
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) else { continue };
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) {
+            Ok(file) => file,
+            // A directory to write to that cannot be made yet may be there later, and must not be shut out then.
+            Err(e) if access & MAKE_REG != 0 => return Err(Errno::from_raw(e.raw_os_error().unwrap_or_default())),
+            Err(_) => continue,
+        };
         let access = if is_dir(&file) { *access } else { access & OF_FILES };
         ruleset.allow(&file, access & handled)?;
     }
@@ -182,7 +187,7 @@ fn is_dir(file: &File) -> bool {
 }
 
 fn drop_capabilities(needs: &Needs, rules: &[Rule]) -> io::Result<()> {
-    let mut wanted: u64 = needs.capabilities.iter().map(|c| 1 << *c as u32).sum();
+    let mut wanted = needs.capabilities.iter().fold(0, |all, c| all | 1 << *c as u32);
     // Root without it is an ordinary user to the files of others: where somebody else owns what we write, it stays.
     let us = nix::unistd::geteuid().as_raw();
     let foreign = |(path, _): &Rule| path.metadata().is_ok_and(|m| m.uid() != us);

@@ -14,12 +14,17 @@ use std::path::{Display, Path, PathBuf};
 
 use crate::daemon::{Log, notify};
 use crate::ipconf::{self, Record};
-use crate::runner::{Ended, Program, Runner};
+use crate::runner::{Outcome, Program, Runner};
 
-/// Variables of ours that a script gets; a `*` at the end stands for anything. IF_* is what ifupdown sets
-/// (Debian's default.script reads IF_METRIC).
-const PASSED: &[&str] =
-    &["PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*", "IF_*"];
+/// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
+/// callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script
+/// reads IF_METRIC), and OpenWrt's netifd (its dhcp.script sends all to the interface $INTERFACE).
+#[rustfmt::skip]
+const PASSED: &[&str] = &[
+    "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
+    "IF_*", "IFACE", "LOGICAL", "ADDRFAM", "METHOD", "CLASS", "MODE", "PHASE", "VERBOSITY", "VERBOSE", "INTERFACES_FILE",
+    "INTERFACE", "IFACE6RD", "IFACE6RD_DELEGATE", "ZONE", "ZONE6RD", "MTU6RD", "CUSTOMROUTES",
+];
 
 /// Notices that wait for a script; when there are more, the oldest is dropped: the newest state is what counts.
 const MAX_QUEUE: usize = 16;
@@ -46,6 +51,15 @@ pub enum RecordChange {
     Withdraw,
 }
 
+/// A script that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it was told.
+    pub event: &'static str,
+    /// Its exit code; `None`: it was killed or could not be started, which was said.
+    pub code: Option<i32>,
+}
+
 /// One of the two ways to act.
 pub enum Handler {
     /// Run a program.
@@ -57,7 +71,7 @@ pub enum Handler {
 impl Handler {
     /// Runs the program of this runner. Must be called inside a tokio runtime.
     pub fn script(runner: Runner) -> io::Result<Handler> {
-        Ok(Handler::Script(Script { runner: runner.watched()?, queue: VecDeque::new(), lost: false }))
+        Ok(Handler::Script(Script { runner: runner.watched()?, running: None, queue: VecDeque::new(), lost: false }))
     }
 
     /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`.
@@ -98,7 +112,7 @@ impl Handler {
     }
 
     /// Waits for the running script to end and starts the next one, or for the runner to be lost. Safe to drop.
-    pub async fn finished(&mut self, log: &Log) {
+    pub async fn finished(&mut self, log: &Log) -> Ended {
         match self {
             Handler::Script(script) => script.finished(log).await,
             Handler::Ipconf(_) => std::future::pending().await,
@@ -124,6 +138,8 @@ fn is_passed(name: &OsStr, pass: &[String]) -> bool {
 pub struct Script {
     runner: Runner,
     queue: VecDeque<Notice>,
+    /// What runs.
+    running: Option<&'static str>,
     lost: bool,
 }
 
@@ -154,31 +170,44 @@ impl Script {
         while let Some(notice) = self.queue.pop_front() {
             let Some(event) = notice.event else { continue };
             match self.runner.run(event, &notice.env) {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.running = Some(event);
+                    return;
+                }
                 Err(e) => log.info(format_args!("can't have '{}' run: {e}", self.name())),
             }
         }
     }
 
-    async fn finished(&mut self, log: &Log) {
+    async fn finished(&mut self, log: &Log) -> Ended {
         if self.lost {
             return std::future::pending().await;
         }
-        match self.runner.ended().await {
-            // udhcpc ignores a script's exit status; a killed one is worth a line.
-            Ok(Ended::Code(_)) => {}
-            Ok(Ended::Signal(signal)) => log.info(format_args!("{} was killed by signal {signal}", self.name())),
-            Ok(Ended::NotStarted(errno)) => {
+        let code = match self.runner.ended().await {
+            // What an exit code means, the daemon knows; a killed one is worth a line everywhere.
+            Ok(Outcome::Code(code)) => Some(code),
+            Ok(Outcome::Signal(signal)) => {
+                log.info(format_args!("{} was killed by signal {signal}", self.name()));
+                None
+            }
+            Ok(Outcome::NotStarted(errno)) => {
                 let e = io::Error::from_raw_os_error(errno);
                 log.info(format_args!("can't execute '{}': {e}", self.name()));
+                None
             }
-            Ok(Ended::Refused) => log.info(format_args!("'{}' is not run with these variables", self.name())),
+            Ok(Outcome::Refused) => {
+                log.info(format_args!("'{}' is not run with these variables", self.name()));
+                None
+            }
             Err(_) => {
                 self.lost = true;
                 self.queue.clear();
+                None
             }
-        }
+        };
+        let event = self.running.take().unwrap_or_default();
         self.start_next(log);
+        Ended { event, code }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Layer 2: what two or more daemons share.
 //!
-//! Pure: `arp`, `acd`, `ipconf`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
+//! Pure: `arp`, `acd`, `ipconf`, `netlink`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
 //! short `select!` loop of its own.
 
 pub mod acd;
+pub mod addresses;
 pub mod arp;
 pub mod cage;
 pub mod clock;
@@ -11,7 +12,9 @@ pub mod daemon;
 pub mod handler;
 pub mod ipconf;
 pub mod link;
+pub mod netlink;
 pub mod packet;
+pub mod reach;
 pub mod rng;
 pub mod runner;
 #[cfg(feature = "sim")]

@@ -174,17 +174,43 @@ async fn receive(socket: &TokioSocket, buffer: &mut Vec<u8>) -> io::Result<Socke
     socket.recv_from(buffer).await
 }
 
+/// The interface of this name as it is now; `None` when there is none.
+pub fn find(name: &str) -> io::Result<Option<Link>> {
+    let mut found = None;
+    for message in request(&wire::get_by_name(1, name))? {
+        match message {
+            // Under an alternative name nobody is called so.
+            Message::New(link) if link.name == name => found = Some(link),
+            Message::Outcome { errno: 0 | ENODEV, .. } => return Ok(found),
+            Message::Outcome { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
+            Message::New(_) | Message::Deleted { .. } => {}
+        }
+    }
+    Err(io::Error::other("no answer from the kernel"))
+}
+
 /// Sets IFF_UP and waits for the kernel's answer; it needs CAP_NET_ADMIN.
 pub fn set_up(ifindex: u32) -> io::Result<()> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&wire::set_up(1, ifindex), 0)?;
-    let mut buffer = Vec::with_capacity(DATAGRAM);
-    // The kernel acts inside send(2): the answer is waiting already.
-    socket.recv(&mut buffer, 0)?;
-    match wire::decode(&buffer).first() {
+    match request(&wire::set_up(1, ifindex))?.first() {
         Some(Message::Outcome { errno: 0, .. }) => Ok(()),
         Some(Message::Outcome { errno, .. }) => Err(io::Error::from_raw_os_error(*errno)),
         Some(Message::New(_) | Message::Deleted { .. }) | None => Err(io::Error::other("no answer from the kernel")),
     }
+}
+
+/// One question, and all that the kernel says to it, the outcome last.
+fn request(bytes: &[u8]) -> io::Result<Vec<Message>> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(bytes, 0)?;
+    let mut answer = Vec::new();
+    // The kernel acts inside send(2): what it says is waiting already, in one datagram or two.
+    while !answer.iter().any(|message| matches!(message, Message::Outcome { .. })) {
+        let mut buffer = Vec::with_capacity(DATAGRAM);
+        if socket.recv(&mut buffer, 0)? == 0 {
+            break;
+        }
+        answer.extend(wire::decode(&buffer));
+    }
+    Ok(answer)
 }

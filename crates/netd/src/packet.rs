@@ -10,12 +10,12 @@ use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::ifaddrs::getifaddrs;
 use nix::libc;
-use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::link;
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
@@ -44,19 +44,14 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Administratively up.
     pub up: bool,
+    /// Stations are found by ARP: not IFF_NOARP, netdevice(7).
+    pub arp: bool,
 }
 
 /// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
 pub fn interface(name: &str) -> io::Result<Option<Interface>> {
-    for entry in getifaddrs()? {
-        let Some(link) = entry.address.as_ref().and_then(|a| a.as_link_addr()) else { continue };
-        if entry.interface_name != name {
-            continue;
-        }
-        let (Some(mac), Ok(index)) = (link.addr(), u32::try_from(link.ifindex())) else { return Ok(None) };
-        return Ok(Some(Interface { index, mac, up: entry.flags.contains(InterfaceFlags::IFF_UP) }));
-    }
-    Ok(None)
+    let found = link::find(name)?;
+    Ok(found.and_then(|link| Some(Interface { index: link.ifindex, mac: link.mac?, up: link.admin_up, arp: link.arp })))
 }
 
 /// One received frame: its bytes are in the caller's buffer.
@@ -254,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_loopback_interface_is_found_and_a_missing_one_is_not() {
-        assert!(interface("lo").unwrap().is_some_and(|i| i.index > 0 && i.mac == [0; 6]));
+        assert!(interface("lo").unwrap().is_some_and(|i| i.index > 0 && i.mac == [0; 6] && i.up));
         assert_eq!(interface("no-such-if0").unwrap(), None);
     }
 }

@@ -50,7 +50,7 @@ pub struct Program {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Outcome {
     /// With this code.
     Code(i32),
     /// By this signal.
@@ -61,25 +61,25 @@ pub enum Ended {
     Refused,
 }
 
-impl Ended {
+impl Outcome {
     fn encode(self) -> [u8; 5] {
         let (letter, n) = match self {
-            Ended::Code(n) => (b'c', n),
-            Ended::Signal(n) => (b's', n),
-            Ended::NotStarted(n) => (b'n', n),
-            Ended::Refused => (b'r', 0),
+            Outcome::Code(n) => (b'c', n),
+            Outcome::Signal(n) => (b's', n),
+            Outcome::NotStarted(n) => (b'n', n),
+            Outcome::Refused => (b'r', 0),
         };
         let [a, b, c, d] = n.to_ne_bytes();
         [letter, a, b, c, d]
     }
 
-    fn decode([letter, a, b, c, d]: [u8; 5]) -> Ended {
+    fn decode([letter, a, b, c, d]: [u8; 5]) -> Outcome {
         let n = i32::from_ne_bytes([a, b, c, d]);
         match letter {
-            b'c' => Ended::Code(n),
-            b's' => Ended::Signal(n),
-            b'n' => Ended::NotStarted(n),
-            _ => Ended::Refused,
+            b'c' => Outcome::Code(n),
+            b's' => Outcome::Signal(n),
+            b'n' => Outcome::NotStarted(n),
+            _ => Outcome::Refused,
         }
     }
 }
@@ -156,7 +156,7 @@ impl Runner {
     }
 
     /// The end of the program that runs. An error: the runner is gone, which is noticed while nothing runs, too. Safe to drop.
-    pub(crate) async fn ended(&mut self) -> io::Result<Ended> {
+    pub(crate) async fn ended(&mut self) -> io::Result<Outcome> {
         let Asking::Watched(fd) = &self.socket else { return std::future::pending().await };
         let mut answer = [0; 5];
         let len = loop {
@@ -167,7 +167,7 @@ impl Runner {
             }
         };
         self.busy = false;
-        if len == answer.len() { Ok(Ended::decode(answer)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if len == answer.len() { Ok(Outcome::decode(answer)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Sends it to the background: its 0, 1 and 2, which its programs get, are /dev/null then. It must not be busy.
@@ -214,24 +214,24 @@ fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
         let ended = match request::parse(buffer.get(..len).unwrap_or_default()) {
             Some(Request::Run { event, env }) => execute(program, event, &env),
             Some(Request::Background) => to_background(),
-            None => Ended::Refused,
+            None => Outcome::Refused,
         };
         send(fd, &ended.encode(), MsgFlags::MSG_NOSIGNAL)?;
     }
 }
 
-fn execute(program: &Program, event: &str, env: &[(&str, &[u8])]) -> Ended {
+fn execute(program: &Program, event: &str, env: &[(&str, &[u8])]) -> Outcome {
     let mut command = Command::new(&program.path);
     command.args(&program.before).arg(event).args(&program.after);
     command.env_clear().envs(program.env.iter().map(|(n, v)| (n, v)));
     command.envs(env.iter().map(|(name, value)| (name, OsStr::from_bytes(value))));
     match command.status() {
-        Ok(status) => status.signal().map_or_else(|| Ended::Code(status.code().unwrap_or(0)), Ended::Signal),
-        Err(e) => Ended::NotStarted(e.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
+        Ok(status) => status.signal().map_or_else(|| Outcome::Code(status.code().unwrap_or(0)), Outcome::Signal),
+        Err(e) => Outcome::NotStarted(e.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
     }
 }
 
-fn to_background() -> Ended {
+fn to_background() -> Outcome {
     let done = || -> io::Result<()> {
         // Fails when we lead a process group, which is no harm.
         let _ = nix::unistd::setsid();
@@ -241,5 +241,5 @@ fn to_background() -> Ended {
         nix::unistd::dup2_stderr(&null)?;
         Ok(())
     };
-    done().map_or(Ended::Refused, |()| Ended::Code(0))
+    done().map_or(Outcome::Refused, |()| Outcome::Code(0))
 }

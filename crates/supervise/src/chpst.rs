@@ -163,12 +163,19 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     }
 }
 
+/// The other name of chpst behind a `d`, which runit's passes over: `dsetuidgid` is setuidgid.
+pub fn without_d(name: &OsStr) -> Option<&OsStr> {
+    let rest = name.as_bytes().strip_prefix(b"d")?;
+    let known = [&b"setuidgid"[..], b"envuidgid", b"envdir", b"pgrphack", b"setlock", b"softlimit"].contains(&rest);
+    known.then(|| OsStr::from_bytes(rest))
+}
+
 /// Reads the command line of whichever name; the error is what to print.
 fn parse(argv: Vec<OsString>) -> Result<Plan, String> {
     let mut args = argv.into_iter();
     let name = args.next().unwrap_or_default();
-    let name = Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match name.as_str() {
+    let name = Path::new(&name).file_name().unwrap_or_default();
+    match without_d(name).unwrap_or(name).to_str().unwrap_or_default() {
         "setuidgid" => pair(args, USAGE_SETUIDGID, |account, plan| plan.account = Some(user(account))),
         "envuidgid" => pair(args, USAGE_ENVUIDGID, |account, plan| plan.env_account = Some(user(account))),
         "envdir" => pair(args, USAGE_ENVDIR, |path, plan| plan.envdir = Some(EnvDir { path, strict: true })),
@@ -375,6 +382,8 @@ mod tests {
         assert_eq!(ok(&["setuidgid", "a:b", "x"]).account, Some(Account::User("a:b".into())));
         assert_eq!(ok(&["envuidgid", "-q", "x"]).env_account, Some(Account::User("-q".into())));
         assert_eq!(ok(&["envdir", "d", "x", "y"]).envdir, Some(EnvDir { path: "d".into(), strict: true }));
+        assert_eq!(ok(&["dsetuidgid", "a", "x"]), ok(&["setuidgid", "a", "x"]));
+        assert_eq!(plan(&["dchpst"]), plan(&["chpst"]));
         assert_eq!(ok(&["pgrphack", "-P"]), Plan { session: true, argv: vec!["-P".into()], ..Plan::default() });
         let lock = |args| ok(args).lock.map(|l| (l.wait, l.silent)).unwrap();
         assert_eq!(lock(&["setlock", "f", "x"]), (true, false));

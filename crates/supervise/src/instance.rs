@@ -4,7 +4,7 @@
 //! One line of words `KEY=VALUE`, in any order, unknown ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and
 //! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
 //! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
-//! that it is ready, in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
+//! that it is ready (`no`: it was asked to, and has not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
 //! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs::{self, File};
@@ -18,6 +18,28 @@ use crate::control::{RunState, Want};
 
 /// A record is a line of some 150 bytes; a longer file is none.
 const LONGEST: usize = 1024;
+
+/// Whether a service has said that it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// It was not asked to.
+    #[default]
+    Unasked,
+    /// It has not said it yet.
+    Awaited,
+    /// When it did, CLOCK_BOOTTIME, in whole milliseconds.
+    Since(Duration),
+}
+
+impl Ready {
+    fn parse(text: Option<&str>) -> Option<Ready> {
+        match text {
+            None => Some(Ready::Unasked),
+            Some("no") => Some(Ready::Awaited),
+            Some(millis) => millis.parse().ok().map(|millis| Ready::Since(Duration::from_millis(millis))),
+        }
+    }
+}
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +58,8 @@ pub(crate) struct Instance {
     pub(crate) pipe: u64,
     /// When the state began, CLOCK_BOOTTIME, in whole milliseconds: the stamp of the status on a clock that nobody sets.
     pub(crate) since: Duration,
-    /// When the running process said that it is ready, CLOCK_BOOTTIME, in whole milliseconds.
-    pub(crate) ready: Option<Duration>,
+    /// What is known of the running process.
+    pub(crate) ready: Ready,
     /// How often ./run ended without having been told to.
     pub(crate) deaths: u64,
     /// Exit code or -1, and signal number, as ./finish was told them last.
@@ -64,12 +86,12 @@ impl Instance {
             Want::Down => "d",
         };
         let mut text = format!("state={state} want={want} boot={}", self.boot);
-        let numbers = [
-            ("pipe", self.pipe),
-            ("since", millis(self.since)),
-            ("ready", self.ready.map_or(0, millis)),
-            ("deaths", self.deaths),
-        ];
+        match self.ready {
+            Ready::Unasked => {}
+            Ready::Awaited => text.push_str(" ready=no"),
+            Ready::Since(at) => text.push_str(&format!(" ready={}", millis(at))),
+        }
+        let numbers = [("pipe", self.pipe), ("since", millis(self.since)), ("deaths", self.deaths)];
         for (key, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
             text.push_str(&format!(" {key}={number}"));
         }
@@ -110,7 +132,7 @@ impl Instance {
             boot: value("boot")?.to_owned(),
             pipe: number("pipe")?,
             since: Duration::from_millis(number("since")?),
-            ready: Some(Duration::from_millis(number("ready")?)).filter(|ready| !ready.is_zero()),
+            ready: Ready::parse(value("ready"))?,
             deaths: number("deaths")?,
             exit,
         })
@@ -182,7 +204,7 @@ mod tests {
             boot: "b/1".into(),
             pipe: 5,
             since: Duration::from_millis(1234),
-            ready: None,
+            ready: Ready::Unasked,
             deaths: 3,
             exit: Some((-1, 9)),
         }
@@ -197,8 +219,10 @@ mod tests {
         for cut in 0..text.len() {
             assert_eq!(Instance::parse(&text[..cut]), None, "{:?}", &text[..cut]);
         }
-        let ready = Instance { ready: Some(Duration::from_millis(1300)), exit: None, ..one };
-        assert_eq!(Instance::parse(&ready.render()), Some(ready));
+        for ready in [Ready::Awaited, Ready::Since(Duration::from_millis(1300))] {
+            let one = Instance { ready, exit: None, ..one.clone() };
+            assert_eq!(Instance::parse(&one.render()), Some(one));
+        }
     }
 
     #[test]
@@ -210,6 +234,7 @@ mod tests {
             "boot=b\n",
             "state=down\n",
             "state=run want=u boot=b pid=x\n",
+            "state=run want=u boot=b ready=yes\n",
             "state=run want=u boot=b exit=1\n",
             "\n",
         ] {

@@ -12,6 +12,7 @@ mod files;
 pub mod getopt;
 mod host;
 mod instance;
+pub mod json;
 #[cfg(test)]
 mod manpage;
 mod readiness;

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use crate::cgroup::Cgroup;
 use crate::control::{Command, RunState, Status, Tai64n, Want, error_text};
 use crate::files::{Fatal, Files};
-use crate::instance::{self, Instance};
+use crate::instance::{self, Instance, Ready};
 use crate::service::{Action, Event, Exit, PERMANENT_FAILURE, Role, Service};
 use crate::settings::Extras;
 use crate::shared::{Shared, Source};
@@ -81,7 +81,7 @@ pub(crate) struct Unit {
     left: Option<Instance>,
     /// On which ./run says that it is ready.
     notification: Option<File>,
-    ready_at: Option<Duration>,
+    ready: Ready,
     cgroup: Option<Cgroup>,
     /// A process id and its start time, see [`Instance`].
     known: (u32, u64),
@@ -126,7 +126,7 @@ impl Unit {
             adopted: None,
             left: None,
             notification: None,
-            ready_at: None,
+            ready: Ready::Unasked,
             cgroup: None,
             known: (0, 0),
             wiring: Wiring::default(),
@@ -289,7 +289,7 @@ impl Unit {
             self.shared.forget(&pipe);
         }
         if ready {
-            self.ready_at = Some(sys::now());
+            self.ready = Ready::Since(sys::now());
             self.handle(Event::Ready);
         }
     }
@@ -383,7 +383,7 @@ impl Unit {
             boot: self.shared.boot().to_owned(),
             pipe,
             since: self.since,
-            ready: self.ready_at.filter(|_| self.service.ready()),
+            ready: if state == RunState::Run { self.ready } else { Ready::Unasked },
             deaths: self.service.deaths(),
             exit: self.service.last_exit().map(Exit::finish_args),
         }

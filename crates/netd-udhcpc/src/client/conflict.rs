@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use netd::acd::{self, Acd, MAX_CONFLICTS, RATE_LIMIT_INTERVAL};
 
-use super::{Action, Change, Client, Destination, Grant, Lease, State};
+use super::{Action, Change, Claim, Client, Destination, Grant, Lease, State};
+use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 
 impl Client {
@@ -16,14 +17,14 @@ impl Client {
     pub(super) fn probe(&mut self, now: Duration, ip: Ipv4Addr, out: &mut Vec<Action>) {
         let Some(timing) = self.config.acd else { return };
         self.acd = Some(Acd::probe(now, self.config.mac, ip, timing, &mut self.rng));
-        out.push(Action::Watch(Some(ip)));
+        out.push(Action::Watch(Watch::Address(ip)));
     }
 
     /// Watches over an address that is in use already: it was ours before a crash.
     pub(super) fn guard(&mut self, ip: Ipv4Addr, out: &mut Vec<Action>) {
         if let Some(timing) = self.config.acd.filter(|timing| timing.defend && self.acd.is_none()) {
             self.acd = Some(Acd::in_use(self.config.mac, ip, timing));
-            out.push(Action::Watch(Some(ip)));
+            out.push(Action::Watch(Watch::Address(ip)));
         }
     }
 
@@ -72,17 +73,20 @@ impl Client {
                 )));
                 self.decline(now, lease, out);
             }
-            State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
+            State::Bound { lease, .. }
+            | State::Renewing { lease, .. }
+            | State::Rebinding { lease, .. }
+            | State::Rebooting { lease, claim: Claim::Resumed | Claim::Roamed { .. }, .. } => {
                 out.push(Action::Log(format!("{} uses our address and will not give way, declining", shown(mac))));
                 out.push(Action::Tell(Change::Deconfig));
                 self.begin_search(now);
                 self.decline(now, lease, out);
             }
             // Declined when the ACK has come: until then it is not ours to decline.
-            State::Requesting { .. } => {
+            State::Requesting { .. } | State::Rebooting { claim: Claim::Remembered, .. } => {
                 out.push(Action::Log(format!("offered address is in use (got ARP reply from {})", shown(mac))));
             }
-            State::Init { .. } | State::Selecting { .. } | State::Rebooting { .. } | State::Released => {}
+            State::Init { .. } | State::Selecting { .. } | State::Released => {}
         }
     }
 
@@ -111,16 +115,24 @@ impl Client {
         let wanted = match &self.state {
             State::Requesting { offer, .. } => Some(offer.terms.ip),
             State::Checking { lease, .. }
+            | State::Rebooting { lease, .. }
             | State::Bound { lease, .. }
             | State::Renewing { lease, .. }
             | State::Rebinding { lease, .. } => Some(lease.ip),
-            State::Init { .. } | State::Selecting { .. } | State::Rebooting { .. } | State::Released => None,
+            State::Init { .. } | State::Selecting { .. } | State::Released => None,
         };
-        let checking = matches!(self.state, State::Requesting { .. } | State::Checking { .. });
-        // In REQUESTING a conflict is remembered until the ACK.
+        // A conflict is remembered until the ACK.
+        let checking = matches!(
+            self.state,
+            State::Requesting { .. } | State::Checking { .. } | State::Rebooting { claim: Claim::Remembered, .. }
+        );
         let keep = |acd: &mut Acd| Some(acd.ip()) == wanted && (checking || acd.listens());
-        if self.acd.take_if(|acd| !keep(acd)).is_some() {
-            out.push(Action::Watch(None));
+        let gone = self.acd.take_if(|acd| !keep(acd)).is_some();
+        let asks =
+            self.asks_router && matches!(self.state, State::Rebooting { claim: Claim::Roamed { known: false }, .. });
+        if gone || asks != self.asks_router {
+            self.asks_router = asks;
+            out.push(Action::Watch(self.acd.as_ref().map_or(Watch::Nothing, |acd| Watch::Address(acd.ip()))));
         }
     }
 }

@@ -5,10 +5,15 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Action, Change, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
+use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
-use crate::options::{MESSAGE, RAPID_COMMIT, SERVER_ID};
+use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
+
+/// RFC 8925 section 3.4.
+const MIN_V6ONLY_WAIT: Duration = Duration::from_secs(300);
+/// Nobody on a link can turn IPv4 off for longer.
+const MAX_V6ONLY_WAIT: Duration = Duration::from_secs(86_400);
 
 impl Client {
     pub(super) fn reply(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
@@ -32,7 +37,7 @@ impl Client {
                     }
                 }
             }
-            (State::Rebooting { x, lease }, MessageType::Ack) if x.xid == reply.xid => {
+            (State::Rebooting { x, lease, .. }, MessageType::Ack) if x.xid == reply.xid => {
                 self.second_ack(now, x, lease, reply, mac, out);
             }
             (State::Renewing { lease, x } | State::Rebinding { lease, x }, MessageType::Ack) if x.xid == reply.xid => {
@@ -46,7 +51,7 @@ impl Client {
             // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
             (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if reply.ip(SERVER_ID).is_some() {
-                    self.nak(now, reply, true, out);
+                    self.nak(now, reply, self.lease().is_some(), out);
                 }
             }
             // Late, repeated, or not asked for.
@@ -67,6 +72,9 @@ impl Client {
 
     /// The first offer that can be true wins, unless its server was silent before: then it is kept for later.
     fn offer(&mut self, now: Duration, x: Exchange, reply: &Reply, out: &mut Vec<Action>) {
+        if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
+            return self.leave_to_ipv6(now, secs, out);
+        }
         match Terms::judge(reply) {
             Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
                 // A server that answers but never confirms, or one that does not say who it is.
@@ -77,11 +85,26 @@ impl Client {
         }
     }
 
+    /// SELECTING, RFC 8925 section 3.2: no address is asked for, and the next search begins after the wait or with the carrier.
+    fn leave_to_ipv6(&mut self, now: Duration, secs: u32, out: &mut Vec<Action>) {
+        let wait = Duration::from_secs(secs.into()).clamp(MIN_V6ONLY_WAIT, MAX_V6ONLY_WAIT);
+        out.push(Action::Log(format!("IPv6 is enough here: no lease, asking again in {} s", wait.as_secs())));
+        self.lease_fail(now, out);
+        if self.state != State::Released {
+            self.begin_search(now + wait);
+            self.state = State::Init { until: now + wait };
+        }
+    }
+
     /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must say who it is: it is asked again at T1.
     fn rapid_ack(&mut self, now: Duration, x: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
         match Terms::judge(&reply) {
             Ok(terms) if terms.server_id.is_unspecified() => {
                 self.complain(format!("ignoring ack of {} from nobody", terms.ip), out);
+            }
+            Ok(_) if self.config.ipv6_only && reply.number(IPV6_ONLY_PREFERRED).is_some() => {
+                // Not ours to keep: a server that knows both gives no address here (RFC 8925 section 3.3).
+                self.complain(format!("ignoring ack of {}: IPv6 is enough here", reply.yiaddr), out);
             }
             Ok(terms) => {
                 self.probe(now, terms.ip, out);
@@ -125,7 +148,8 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let renewing = matches!(self.state, State::Renewing { .. });
-        let renew = !matches!(self.state, State::Rebooting { .. });
+        // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
+        let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
         match Terms::judge(&reply) {
             Ok(terms) if renewing && terms.server_id != lease.server_id => {
                 self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
@@ -133,7 +157,9 @@ impl Client {
             Ok(terms) if terms.ip == lease.ip => self.bind(now, x.began, terms, reply, mac, renew, out),
             Ok(terms) => {
                 out.push(Action::Log(format!("ack is of {}, not of {}", terms.ip, lease.ip)));
-                out.push(Action::Tell(Change::Deconfig));
+                if self.lease().is_some() {
+                    out.push(Action::Tell(Change::Deconfig));
+                }
                 self.lost(now);
             }
             Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
@@ -160,7 +186,9 @@ impl Client {
         if times.is_some_and(|t| t.end <= now) {
             return;
         }
-        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, times };
+        let router = reply.router().filter(|router| [terms.server_id, reply.giaddr].contains(router));
+        let router = router.map(|router| (router, mac));
+        let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, router, times };
         let assumed = if terms.assumed { " (default)" } else { "" };
         out.push(Action::Log(format!(
             "lease of {} obtained from {}, lease time {}{assumed}",
@@ -169,10 +197,12 @@ impl Client {
         let end = asked_at + Duration::from_secs(terms.lease_secs.into());
         let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
         match self.state {
-            State::Selecting { .. } | State::Requesting { .. } => self.check(now, lease, grant, out),
+            State::Selecting { .. } | State::Requesting { .. } | State::Rebooting { claim: Claim::Remembered, .. } => {
+                self.check(now, lease, grant, out)
+            }
             State::Init { .. }
             | State::Checking { .. }
-            | State::Rebooting { .. }
+            | State::Rebooting { claim: Claim::Resumed | Claim::Roamed { .. }, .. }
             | State::Bound { .. }
             | State::Renewing { .. }
             | State::Rebinding { .. }

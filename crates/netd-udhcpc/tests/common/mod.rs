@@ -1,6 +1,8 @@
 //! Messages as a server makes them, byte by byte.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod bench;
+
 use std::net::Ipv4Addr;
 
 use netd_udhcpc::message::{Reply, decode};

@@ -159,6 +159,7 @@ mod tests {
             name: name.into(),
             mac: None,
             admin_up: true,
+            arp: true,
             running,
             down_count: Some(down_count),
             up_count: Some(0),

@@ -1,22 +1,18 @@
 //! rtnetlink's bytes: what the kernel says about an interface, and what we ask it. PURE.
 //!
 //! Reads only the handful of attributes that a watcher needs and skips every other one: a kernel that is newer than
-//! our libraries cannot make a message unreadable, and so silently lost. Not a general netlink codec: fw has its own.
+//! our libraries cannot make a message unreadable, and so silently lost. Headers and attributes are `netlink`'s.
 //! Called by `link` alone. Layouts: rtnetlink(7), linux/if_link.h; all integers are in host byte order.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-
-// linux/netlink.h, linux/rtnetlink.h: message types.
-const NLMSG_ERROR: u16 = 2;
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
+use crate::netlink::{
+    self, DEL_LINK, ERROR, GET_LINK, IFF_UP, NEW_LINK, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
+};
 
 // linux/if_link.h: attributes.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 
@@ -24,10 +20,16 @@ const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 const IF_OPER_UNKNOWN: u8 = 0;
 const IF_OPER_UP: u8 = 6;
 
+// linux/if.h: flags.
+const IFF_NOARP: u32 = 0x80;
+const IFF_LOWER_UP: u32 = 0x1_0000;
+/// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
+const SKIP_STATS: u32 = 8;
+/// AF_UNSPEC.
+const AF_UNSPEC: u8 = 0;
+
 /// Length of `struct ifinfomsg`, in front of the attributes.
 const IFINFOMSG_LEN: usize = 16;
-/// Length of `struct nlmsghdr`; messages in a datagram are padded to a multiple of 4.
-const NLMSGHDR_LEN: usize = 16;
 
 /// What the kernel says about one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// IFF_UP: the administrator wants it up.
     pub admin_up: bool,
+    /// Stations are found by ARP: not IFF_NOARP.
+    pub arp: bool,
     /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
     /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running.
     pub running: bool,
@@ -69,63 +73,48 @@ pub(crate) enum Message {
 }
 
 /// The messages of one datagram that mean something to a watcher. A malformed rest is dropped.
-pub(crate) fn decode(mut datagram: &[u8]) -> Vec<Message> {
-    let mut out = Vec::new();
-    while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
-        let len = message.length() as usize;
-        // 0 would not move on; the check above has compared the length with the bytes that are there.
-        if len < NLMSGHDR_LEN {
-            break;
-        }
-        out.extend(decode_one(message.message_type(), message.sequence_number(), message.payload()));
-        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    out
+pub(crate) fn decode(datagram: &[u8]) -> Vec<Message> {
+    netlink::messages(datagram)
+        .filter_map(|(header, payload)| match header.kind {
+            NEW_LINK => link(payload).map(Message::New),
+            DEL_LINK => fixed(payload).map(|(ifindex, _)| Message::Deleted { ifindex }),
+            ERROR => payload.get(..4).map(|_| Message::Outcome { seq: header.sequence, errno: errno(payload) }),
+            _ => None,
+        })
+        .collect()
 }
 
-fn decode_one(kind: u16, seq: u32, payload: &[u8]) -> Option<Message> {
-    match kind {
-        RTM_NEWLINK => link(payload).map(Message::New),
-        RTM_DELLINK => header(payload).map(|h| Message::Deleted { ifindex: h.index }),
-        NLMSG_ERROR => {
-            let errno = i32::from_ne_bytes(*payload.first_chunk()?);
-            Some(Message::Outcome { seq, errno: errno.checked_neg().unwrap_or(i32::MAX) })
-        }
-        _ => None,
-    }
-}
-
-/// The fixed part, of messages about the interface itself: a bridge tells about its ports in the same messages under
-/// AF_BRIDGE, and a port that leaves the bridge is "deleted" there while the interface lives on.
-fn header(payload: &[u8]) -> Option<LinkHeader> {
-    payload.get(..IFINFOMSG_LEN)?;
-    LinkHeader::parse(payload).ok().filter(|h| h.interface_family == AddressFamily::Unspec)
+/// Index and flags of the fixed part (index at 4, flags at 8), of messages about the interface itself: a bridge tells about
+/// its ports in the same messages under AF_BRIDGE, and a port that leaves the bridge is "deleted" there while the interface
+/// lives on.
+fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
+    let body = payload.get(..IFINFOMSG_LEN)?;
+    (*body.first()? == AF_UNSPEC).then_some((u32_at(body, 4)?, u32_at(body, 8)?))
 }
 
 /// `None` too for a message without a name or an operstate: wireless events are such parts.
 fn link(payload: &[u8]) -> Option<Link> {
-    let header = header(payload)?;
+    let (ifindex, flags) = fixed(payload)?;
     let (mut name, mut operstate) = (None, None);
     let (mut mac, mut up_count, mut down_count) = (None, None, None);
-    for attribute in NlasIterator::new(payload.get(IFINFOMSG_LEN..)?) {
-        let Ok(attribute) = attribute else { break };
-        let value = attribute.value();
-        match attribute.kind() {
+    for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
+        match kind {
             IFLA_IFNAME => name = Some(text(value)),
             IFLA_OPERSTATE => operstate = value.first().copied(),
             IFLA_ADDRESS => mac = value.try_into().ok(),
-            IFLA_CARRIER_UP_COUNT => up_count = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
-            IFLA_CARRIER_DOWN_COUNT => down_count = value.first_chunk().map(|b| u32::from_ne_bytes(*b)),
+            IFLA_CARRIER_UP_COUNT => up_count = u32_at(value, 0),
+            IFLA_CARRIER_DOWN_COUNT => down_count = u32_at(value, 0),
             _ => {}
         }
     }
-    let admin_up = header.flags.contains(LinkFlags::Up);
-    let carrier = header.flags.contains(LinkFlags::LowerUp);
+    let admin_up = flags & IFF_UP != 0;
+    let carrier = flags & IFF_LOWER_UP != 0;
     Some(Link {
-        ifindex: header.index,
+        ifindex,
         name: name?,
         mac,
         admin_up,
+        arp: flags & IFF_NOARP == 0,
         running: admin_up && carrier && matches!(operstate?, IF_OPER_UNKNOWN | IF_OPER_UP),
         down_count,
         up_count,
@@ -140,31 +129,18 @@ fn text(value: &[u8]) -> String {
 
 /// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an outcome of ENODEV.
 pub(crate) fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let name = [name.as_bytes(), &[0]].concat();
     // The counters of packets are most of an answer's bytes, and nobody here reads them.
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    encode(seq, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::GetLink(message))
+    let mask = SKIP_STATS.to_ne_bytes();
+    netlink::Message::new(GET_LINK, REQUEST, &ifinfomsg(0, 0))
+        .with(IFLA_IFNAME, &name)
+        .with(IFLA_EXT_MASK, &mask)
+        .finish(seq)
 }
 
 /// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.
 pub(crate) fn set_up(seq: u32, ifindex: u32) -> Vec<u8> {
-    let mut message = LinkMessage::default();
-    message.header.index = ifindex;
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
-    encode(seq, NLM_F_REQUEST | NLM_F_ACK, RouteNetlinkMessage::SetLink(message))
-}
-
-fn encode(seq: u32, flags: u16, inner: RouteNetlinkMessage) -> Vec<u8> {
-    let mut message = NetlinkMessage::from(inner);
-    message.header.flags = flags;
-    message.header.sequence_number = seq;
-    message.finalize();
-    debug_assert!(matches!(message.payload, NetlinkPayload::InnerMessage(_)));
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
+    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, IFF_UP)).finish(seq)
 }
 
 #[cfg(test)]
@@ -187,7 +163,7 @@ mod tests {
     /// VETH_UP with the value of one attribute, or the flags, replaced.
     fn with_operstate(operstate: u8) -> Vec<u8> {
         let mut bytes = VETH_UP.to_vec();
-        let mut at = NLMSGHDR_LEN + IFINFOMSG_LEN;
+        let mut at = 16 + IFINFOMSG_LEN;
         loop {
             let len = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
             if u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]) == IFLA_OPERSTATE {
@@ -268,5 +244,13 @@ mod tests {
         let request = get_by_name(1, "eth0");
         assert_eq!(request[4..6], 18_u16.to_ne_bytes());
         assert!(request.windows(5).any(|w| w == b"eth0\0"));
+        // What netlink-packet-route 0.34 made of the same request.
+        let golden = [
+            &[52, 0, 0, 0, 18, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0][..],
+            &[0; 16],
+            &[9, 0, 3, 0, b'e', b't', b'h', b'0', 0, 0, 0, 0],
+            &[8, 0, 29, 0, 8, 0, 0, 0],
+        ];
+        assert_eq!(request, golden.concat());
     }
 }

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n};
-use crate::instance::{self, Instance};
+use crate::control::{ControlError, ServiceDir, Status, Tai64n};
+use crate::instance::{self, Instance, Ready};
 use crate::sys;
 
 /// One service, or one log.
@@ -85,8 +85,9 @@ impl Reader {
             None => Tai64n::from_system_time(SystemTime::now()).secs.saturating_sub(status.since.secs),
         };
         let ready = match fitting {
-            Some(Instance { ready: Some(_), .. }) if status.state == RunState::Run => Some(true),
-            _ => (record.is_some() && is_there(&dir.path().join("notification-fd"))).then_some(false),
+            Some(Instance { ready: Ready::Since(_), .. }) => Some(true),
+            Some(Instance { ready: Ready::Awaited, .. }) => Some(false),
+            Some(Instance { ready: Ready::Unasked, .. }) | None => None,
         };
         let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit });
         Ok(Facts { status, age_secs, normally_up: !is_there(&dir.path().join("down")), ready, recorded })

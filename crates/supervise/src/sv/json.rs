@@ -1,12 +1,12 @@
 //! `sv --json status`: the same facts for a program. PURE. The names of the keys are a promise: sv(8) lists them.
 
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::path::Path;
 
 use super::facts::{Facts, Report};
 use super::text;
 use crate::control::{ControlError, Want};
+use crate::json::{self, or_null, string};
 
 /// An array of one object for each service, and a line feed.
 pub(super) fn array(reports: &[Report]) -> String {
@@ -55,42 +55,12 @@ fn object(out: &mut String, name: &OsStr, path: &Path, found: &Result<Facts, Con
         ("error", or_null(found.as_ref().err().map(|e| string(&e.to_string())))),
         ("log", or_null(log)),
     ];
-    for (index, (key, value)) in values.iter().enumerate() {
-        out.push_str(if index == 0 { "{\"" } else { ",\"" });
-        out.push_str(key);
-        out.push_str("\":");
-        out.push_str(value);
-    }
-    out.push('}');
-}
-
-fn or_null<T: ToString>(value: Option<T>) -> String {
-    value.map_or("null".into(), |value| value.to_string())
-}
-
-/// RFC 8259 7: quotation mark, backslash and the control characters are escaped.
-fn string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c.is_control() => {
-                // Cannot fail: it is a String.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    json::object(out, &values);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::io;
-    use std::os::unix::ffi::OsStringExt;
 
     use super::super::facts::Recorded;
     use super::super::text::tests::facts;
@@ -120,12 +90,6 @@ mod tests {
         );
         assert_eq!(array(&reports), expected);
         assert_eq!(array(&[]), "[]\n");
-    }
-
-    #[test]
-    fn any_bytes_of_a_name_make_a_string() {
-        let name = OsString::from_vec(b"a\"\\\n\x01\x7f\xff\xc3\xa4".to_vec());
-        assert_eq!(string(&name.to_string_lossy()), "\"a\\\"\\\\\\u000a\\u0001\\u007f\u{fffd}ä\"");
     }
 
     #[test]

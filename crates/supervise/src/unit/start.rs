@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::Unit;
 use crate::cgroup::Cgroup;
 use crate::control::{RunState, error_text};
-use crate::instance::Instance;
+use crate::instance::{Instance, Ready};
 use crate::service::Event;
 use crate::settings::{self, is_shortage};
 use crate::shared::Source;
@@ -35,8 +35,9 @@ impl Unit {
         }
         // Its answer is none, so that it can be told aside.
         let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
-        (self.ready_at, self.notification) = (None, None);
+        self.notification = None;
         let pass = self.extras.notification_fd.and_then(|number| Some((self.notifying(number)?, number)));
+        self.ready = if pass.is_some() { Ready::Awaited } else { Ready::Unasked };
         let cgroup = self.join_cgroup();
         let event = self.start("./run", &[], RunState::Run, pass, cgroup);
         if let Event::Started { .. } = event {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::Unit;
 use crate::cgroup::Cgroup;
 use crate::control::{Command, RunState, Status};
-use crate::instance::{self, Instance};
+use crate::instance::{self, Instance, Ready};
 use crate::service::{Event, Found, Role, Service};
 use crate::shared::Source;
 use crate::{readiness, sys};
@@ -45,8 +45,9 @@ impl Unit {
         }
         let (paused, got_term) = status.map_or((false, false), |s| (s.paused, s.got_term));
         let service = Service::adopt(role, left.want, paused, got_term, found);
-        let service = service.with_history(left.deaths, left.ready.is_some(), self.extras.settings);
-        self.ready_at = left.ready.filter(|_| service.ready());
+        let is_ready = matches!(left.ready, Ready::Since(_));
+        let service = service.with_history(left.deaths, is_ready, self.extras.settings);
+        self.ready = left.ready;
         self.left = Some(left).filter(|_| self.adopted.is_some());
         Some(service)
     }
@@ -61,7 +62,7 @@ impl Unit {
         if self.extras.cgroup {
             self.cgroup = Cgroup::open(self.dir, &self.name).ok();
         }
-        if let (Some(number), None) = (self.extras.notification_fd, left.ready) {
+        if let (Some(number), Ready::Awaited) = (self.extras.notification_fd, left.ready) {
             self.notification = readiness::reopen(pid, number).ok();
             self.watch_notification();
         }

@@ -1,0 +1,175 @@
+//! Which of a server's routes are taken (`--classless-routes`): nobody on a link may draw away what other networks carry.
+//!
+//! Pure. A route that is more specific than a VPN's wins over it in every kernel, so whoever answers DHCP could lead traffic
+//! around the VPN (TunnelVision, CVE-2024-3661). `vet` takes refused routes out of the reply itself, so that script and record
+//! see the same. What a server may do anyhow is be the default router; that is never refused. Called by daemon.rs.
+
+use std::net::Ipv4Addr;
+
+use netd::reach::Reached;
+
+use crate::env;
+use crate::message::Reply;
+use crate::options::{HOST_ROUTES, MS_STATIC_ROUTES, ROUTER, STATIC_ROUTES};
+
+/// RFC 3442: network, prefix length, router.
+type Route = (Ipv4Addr, u8, Ipv4Addr);
+
+/// Half of the internet is two routes of length 1. Whoever really is given a network has none larger than this.
+const MIN_PREFIX: u8 = 8;
+/// Addresses of public networks in all routes together: as many as one /8 has, a 256th of the internet.
+const MAX_PUBLIC: u64 = 1 << 24;
+/// Refused routes that are named.
+const MAX_NAMED: usize = 4;
+/// Networks that are nobody's in public: RFC 1918, 6598 (carriers), 3927.
+const PRIVATE: [Reached; 5] = [
+    private([10, 0, 0, 0], 8),
+    private([172, 16, 0, 0], 12),
+    private([192, 168, 0, 0], 16),
+    private([100, 64, 0, 0], 10),
+    private([169, 254, 0, 0], 16),
+];
+
+const fn private([a, b, c, d]: [u8; 4], len: u8) -> Reached {
+    Reached { net: Ipv4Addr::new(a, b, c, d), len, on_link: false, tunnel: false }
+}
+
+/// What is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// What cannot capture what other interfaces carry.
+    #[default]
+    Safe,
+    /// Everything.
+    All,
+    /// The default route.
+    DefaultOnly,
+    /// Nothing: as a client that does not know these options.
+    No,
+}
+
+impl Policy {
+    /// As the command line has it.
+    pub fn parse(text: &str) -> Option<Policy> {
+        match text {
+            "safe" => Some(Policy::Safe),
+            "all" => Some(Policy::All),
+            "default-only" => Some(Policy::DefaultOnly),
+            "no" => Some(Policy::No),
+            _ => None,
+        }
+    }
+
+    /// Whether it has to know what other interfaces carry.
+    pub fn asks(self, reply: &Reply) -> bool {
+        self == Policy::Safe
+            && [STATIC_ROUTES, MS_STATIC_ROUTES, HOST_ROUTES].iter().any(|c| reply.option(*c).is_some())
+    }
+}
+
+/// Takes the refused routes out. The answer is what to say about them; empty when nobody has to know.
+pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
+    if policy == Policy::All {
+        return String::new();
+    }
+    let routers = quads(reply.option(ROUTER).unwrap_or_default());
+    let mut refused = Vec::new();
+    for code in [STATIC_ROUTES, MS_STATIC_ROUTES, HOST_ROUTES] {
+        let Some(data) = reply.option(code) else { continue };
+        let list = if code == HOST_ROUTES { host_routes(data) } else { env::routes(data) };
+        let mut judge = Judge { policy, elsewhere, routers: routers.clone(), public: 0 };
+        judge.routers.extend(list.iter().map(|(_, _, gw)| *gw));
+        let before = refused.len();
+        let mut kept = Vec::new();
+        for route in list {
+            match judge.refusal(&route) {
+                None => kept.push(route),
+                Some(why) => refused.push((route, why)),
+            }
+        }
+        // What is malformed and leads nowhere stays as it is: a script sees what it always saw.
+        if refused.len() > before || policy == Policy::No {
+            reply.set(code, encode(code, &kept));
+        }
+    }
+    if policy == Policy::Safe { words(&refused) } else { String::new() }
+}
+
+struct Judge<'a> {
+    policy: Policy,
+    elsewhere: &'a [Reached],
+    routers: Vec<Ipv4Addr>,
+    /// Public addresses in what was kept.
+    public: u64,
+}
+
+impl Judge<'_> {
+    fn refusal(&mut self, &(net, len, gw): &Route) -> Option<&'static str> {
+        // A router that is outside of the own network (a lease with /32) has to be reached somehow.
+        let to_router = len == 32 && gw.is_unspecified() && self.routers.contains(&net);
+        match self.policy {
+            Policy::All => None,
+            Policy::No => Some("not wanted"),
+            Policy::DefaultOnly => (len != 0 && !to_router).then_some("not wanted"),
+            Policy::Safe if len == 0 => None,
+            Policy::Safe => self.danger(net, len, to_router),
+        }
+    }
+
+    fn danger(&mut self, net: Ipv4Addr, len: u8, to_router: bool) -> Option<&'static str> {
+        if len < MIN_PREFIX {
+            return Some("shorter than /8");
+        }
+        let taken = |r: &&Reached| r.contains(net, len);
+        // A tunnel that has everything leaves the way to the router alone; its own end is behind it.
+        if self.elsewhere.iter().filter(taken).any(|r| r.tunnel && !(to_router && r.len < MIN_PREFIX)) {
+            return Some("in a tunnel");
+        }
+        // The same network on two interfaces is for metrics to decide.
+        if self.elsewhere.iter().filter(taken).any(|r| !r.tunnel && r.on_link && r.len < len && r.len != 0) {
+            return Some("in another interface's network");
+        }
+        if !PRIVATE.iter().any(|p| p.contains(net, len)) {
+            let public = self.public + (1 << (32 - len.min(32)));
+            if public > MAX_PUBLIC {
+                return Some("too much of the internet");
+            }
+            self.public = public;
+        }
+        None
+    }
+}
+
+fn quads(data: &[u8]) -> Vec<Ipv4Addr> {
+    data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).collect()
+}
+
+/// RFC 2132 section 5.8: host and router.
+fn host_routes(data: &[u8]) -> Vec<Route> {
+    quads(data).as_chunks::<2>().0.iter().map(|[host, gw]| (*host, 32, *gw)).collect()
+}
+
+fn encode(code: u8, routes: &[Route]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (net, len, gw) in routes {
+        if code == HOST_ROUTES {
+            out.extend(net.octets());
+        } else {
+            out.push(*len);
+            out.extend(net.octets().iter().take(usize::from(len.div_ceil(8))));
+        }
+        out.extend(gw.octets());
+    }
+    out
+}
+
+fn words(refused: &[(Route, &str)]) -> String {
+    if refused.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> =
+        refused.iter().take(MAX_NAMED).map(|((net, len, gw), why)| format!("{net}/{len} by {gw} ({why})")).collect();
+    let more =
+        if refused.len() > MAX_NAMED { format!(" and {} more", refused.len() - MAX_NAMED) } else { String::new() };
+    format!("not taking the server's routes {}{more}", named.join(", "))
+}

@@ -1,0 +1,128 @@
+//! `--state DIR`: the address that we had, for the next boot: DIR/lease_IFACE.ipconf.
+//!
+//! It is not fw's record: it says nothing of the network, and outlives the lease. Whoever reads it only asks a server whether
+//! the address may be used again (INIT-REBOOT). Written when the address or its server changes, not at every renewal: flash
+//! wears out. It is foreign input like everything from a disk. Called by daemon.rs.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use netd::daemon::Log;
+use netd::ipconf::{self, Record};
+
+use crate::client::{Action, Change, Grant};
+use crate::lease::is_host;
+use crate::message::MessageType;
+
+/// The file of one interface.
+pub(crate) struct State {
+    dir: PathBuf,
+    name: String,
+    interface: String,
+    mac: String,
+    /// It could not be written, and that was logged.
+    failed: bool,
+}
+
+/// What becomes of the file.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate<'a> {
+    Keep,
+    Write(&'a Grant),
+    Remove,
+}
+
+impl State {
+    /// The file in `dir` for this interface as it was named, with this Ethernet address.
+    pub(crate) fn new(dir: &Path, interface: &str, mac: [u8; 6]) -> State {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let name = format!("lease_{interface}");
+        State { dir: dir.to_owned(), name, interface: interface.to_owned(), mac, failed: false }
+    }
+
+    /// The address of last time. Anything wrong with the file: there is none.
+    pub(crate) fn recall(&self) -> Option<Ipv4Addr> {
+        let records = ipconf::read(&self.dir, &self.dir.join(format!("{}.ipconf", self.name))).ok()?;
+        self.understand(records.first()?)
+    }
+
+    fn understand(&self, record: &Record) -> Option<Ipv4Addr> {
+        // Another card is another station to the server.
+        let ours = record.get("if") == Some(&self.interface) && record.get("mac") == Some(&self.mac);
+        record.get("ip")?.parse().ok().filter(|ip| ours && is_host(*ip))
+    }
+
+    fn record(&self, grant: &Grant) -> Record {
+        let record = Record::new().with("if", &self.interface).with("mac", &self.mac);
+        record.with("ip", grant.ip.to_string()).with("serverid", grant.server_id.to_string())
+    }
+
+    /// Takes note of what the machine does.
+    pub(crate) fn note(&mut self, action: &Action, log: &Log) {
+        let done = match fate(action) {
+            Fate::Keep => return,
+            Fate::Write(grant) => ipconf::publish(&self.dir, &self.name, &[self.record(grant)]),
+            Fate::Remove => ipconf::withdraw(&self.dir, &self.name),
+        };
+        if let Err(e) = &done
+            && !self.failed
+        {
+            log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name));
+        }
+        self.failed = done.is_err();
+    }
+}
+
+/// An address that was given back or refused is not to be asked for again; one that has expired may be.
+fn fate(action: &Action) -> Fate<'_> {
+    match action {
+        Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => Fate::Write(grant),
+        Action::Tell(Change::Nak(_)) => Fate::Remove,
+        Action::Send(message, _) => match message.kind {
+            MessageType::Release | MessageType::Decline => Fate::Remove,
+            MessageType::Discover | MessageType::Offer | MessageType::Request | MessageType::Ack | MessageType::Nak => {
+                Fate::Keep
+            }
+        },
+        Action::Tell(Change::Deconfig | Change::LeaseFail | Change::Stop)
+        | Action::SendArp(_)
+        | Action::Watch(_)
+        | Action::Log(_)
+        | Action::Debug(_)
+        | Action::Background
+        | Action::Exit(_) => Fate::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xab];
+
+    fn state() -> State {
+        State::new(Path::new("/nowhere"), "eth0", MAC)
+    }
+
+    fn record(change: (&str, &str)) -> Record {
+        let whole = Record::new().with("if", "eth0").with("mac", "02:00:00:00:00:ab").with("ip", "10.9.0.7");
+        whole.with(change.0, change.1)
+    }
+
+    #[test]
+    fn only_our_own_address_is_recalled() {
+        assert_eq!(state().understand(&record(("serverid", "10.9.0.1"))), Some(Ipv4Addr::new(10, 9, 0, 7)));
+        for change in [
+            ("if", "eth1"),
+            ("mac", "02:00:00:00:00:ac"),
+            ("ip", "10.9.0.7; reboot"),
+            ("ip", "0.0.0.0"),
+            ("ip", "255.255.255.255"),
+            ("ip", "127.0.0.1"),
+            ("ip", ""),
+        ] {
+            assert_eq!(state().understand(&record(change)), None, "{change:?}");
+        }
+        assert_eq!(state().recall(), None);
+    }
+}

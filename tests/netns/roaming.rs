@@ -1,0 +1,143 @@
+//! The DHCP client and a cable that comes back: to the same network, or to another one. And what it remembers.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use testkit::dhcpd::{Config, Dhcpd, MessageType};
+use testkit::{Lab, isolated, wait_until};
+
+use crate::dhcp::{ROUTER, SOON, World, field, native, wait_ip, world};
+use crate::dnsmasq_argv;
+
+fn pull(w: &World) {
+    w.cable.pull();
+    wait_until("no carrier", SOON, || w.home.ip_json(&["link", "show", "eth0"])[0]["operstate"] == "DOWN");
+}
+
+/// The options 50 of all requests that the server has seen.
+fn requested(server: &Dhcpd) -> Vec<Option<Ipv4Addr>> {
+    let requests = server.seen().into_iter().filter(|seen| seen.kind == Some(MessageType::Request));
+    requests.map(|seen| testkit::dhcpd::requested(&seen.message)).collect()
+}
+
+#[test]
+fn a_cable_that_comes_back_to_its_network_is_confirmed_by_one_request() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        pull(&w);
+        w.cable.plug();
+        wait_until("a request", SOON, || requested(&server).len() == 2);
+        client.wait_log("lease of 192.0.2.100 obtained from 192.0.2.1, lease time 3600\n", SOON);
+        assert_eq!(field("ip").as_deref(), Some("192.0.2.100"));
+        assert_eq!(requested(&server), [Some(Ipv4Addr::new(192, 0, 2, 100)); 2]);
+        assert_eq!(server.count(MessageType::Discover), 1);
+        assert!(!client.log().contains("lease lost"), "{}", client.log());
+    });
+}
+
+#[test]
+fn a_cable_that_is_plugged_in_elsewhere_takes_the_address_with_it() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        pull(&w);
+        // A network whose server is not authoritative: it keeps silent about addresses that it does not know.
+        drop(server);
+        w.isp.ip(&["addr", "del", "192.0.2.1/24", "dev", "lan"]);
+        w.isp.address("lan", "198.51.100.1/24");
+        let server = w.isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=198.51.100.10,198.51.100.20,1h"]));
+        server.wait_log("DHCP, IP range", SOON);
+        w.cable.plug();
+        wait_until("an address of the other network", SOON, || {
+            field("ip").is_some_and(|ip| ip.starts_with("198.51.100."))
+        });
+        assert!(!client.log().contains("is the one of before"), "{}", client.log());
+    });
+}
+
+#[test]
+fn while_the_router_is_the_one_of_before_a_dead_server_costs_nothing() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        pull(&w);
+        drop(server);
+        w.cable.plug();
+        client.wait_log("router 192.0.2.1 is the one of before", SOON);
+        client.wait_log("keeping 192.0.2.100 until its lease ends", SOON);
+        assert_eq!(field("ip").as_deref(), Some("192.0.2.100"));
+
+        // The same address on another card is another router.
+        pull(&w);
+        w.isp.ip(&["link", "set", "lan", "address", "02:00:00:00:77:77"]);
+        w.cable.plug();
+        client.wait_log("may be of another network", SOON);
+        wait_until("no record", SOON, || field("ip").is_none());
+    });
+}
+
+/// udhcpc notices at its next packet; then it ends too, with exit code 0.
+fn ends_after(lab: &Lab, change: &[&str]) {
+    let w = world(lab);
+    let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+    let mut client = native(&w, &[]);
+    wait_ip("192.0.2.100");
+    w.home.ip(&["link", "set", "eth0", "down"]);
+    w.home.ip(change);
+    assert_eq!(client.wait(SOON).and_then(|status| status.code()), Some(0), "{}", client.log());
+    assert!(client.log().contains("interface is gone"), "{}", client.log());
+    assert_eq!(field("ip"), None);
+}
+
+#[test]
+fn an_interface_that_is_renamed_ends_the_client_at_once() {
+    isolated(&[], |lab| ends_after(lab, &["link", "set", "eth0", "name", "wan"]));
+}
+
+#[test]
+fn an_interface_that_is_removed_ends_the_client_at_once() {
+    isolated(&[], |lab| ends_after(lab, &["link", "del", "eth0"]));
+}
+
+#[test]
+fn an_address_that_is_remembered_takes_one_round_trip_and_no_offer() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let state = "/run/lab/state/lease_eth0.ipconf";
+        let start = || {
+            let client = native(&w, &["--state", "/run/lab/state"]);
+            wait_ip("192.0.2.100");
+            client
+        };
+        assert!(start().stop().success());
+        assert_eq!((field("ip"), fs::exists(state).unwrap()), (None, true));
+        let client = start();
+        assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, 2));
+        // What is given back is forgotten.
+        client.signal(testkit::Signal::SIGUSR2);
+        wait_until("no state", SOON, || !fs::exists(state).unwrap());
+        assert!(client.stop().success());
+        // A file that somebody has spoilt is none.
+        fs::write(state, "let cfg=cfg+1\nif[$cfg]='eth0'\nip[$cfg]=\"$(reboot)\"\n").unwrap();
+        assert!(start().stop().success());
+        assert_eq!(server.count(MessageType::Discover), 2);
+        // A server that knows nothing of it refuses, and gives another one.
+        server.forget_bindings();
+        server.configure(|c| c.first = Ipv4Addr::new(192, 0, 2, 50));
+        let client = native(&w, &["--state", "/run/lab/state"]);
+        wait_ip("192.0.2.50");
+        assert!(client.log().contains("received DHCP NAK"), "{}", client.log());
+        wait_until("the new address in the state", Duration::from_secs(5), || {
+            fs::read_to_string(state).is_ok_and(|text| text.contains("192.0.2.50"))
+        });
+    });
+}

@@ -1,0 +1,92 @@
+//! Leases over bad wires: frames are lost, late, repeated and out of order (testkit::wire), and the kernel only ever sees the truth.
+
+use std::time::Duration;
+
+use testkit::timeline::Timeline;
+use testkit::wire::{Plan, Wire};
+use testkit::{Lab, Signal, isolated, poll_for, wait_until};
+
+use crate::dhcp::{SOON, names, script};
+use crate::{dnsmasq_argv, ours};
+
+/// Renewals that are waited for on each wire.
+const RENEWALS: usize = 3;
+
+/// A lease comes and is renewed over the wire of this plan; nothing but the one right address is ever configured, and no other server or
+/// neighbour is imagined.
+fn lives_on(lab: &Lab, plan: Plan, more: &[&str]) -> Wire {
+    ours(lab);
+    let (home, isp) = (lab.net("home"), lab.net("isp"));
+    let wire = Wire::between(lab, &[(&home, "eth0"), (&isp, "lan")], plan).unwrap();
+    isp.address("lan", "192.0.2.1/24");
+    let server = isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.99,255.255.255.0,1h"]));
+    server.wait_log("DHCP, IP range", SOON);
+    let timeline = Timeline::start();
+    timeline.watch_kernel(&home, Box::new(|line| line.contains(" inet ").then(|| line.to_owned())));
+    let (script, out) = script(lab, "script");
+    let argv = [&["udhcpc", "-f", "-v", "-i", "eth0", "-s", &script], more].concat();
+    let client = home.spawn(&argv);
+    // Three of ten lost each way: about half of all pairs of a question and its answer. In this time there are fifty.
+    let long = Duration::from_secs(60);
+    wait_until("a lease", long, || names(&out).last().is_some_and(|e| e == "bound"));
+    wait_until("its address", SOON, || home.addresses("eth0").len() == 1);
+    let address = home.addresses("eth0").remove(0);
+    wait_until("renewals", long, || {
+        let renewals = || names(&out).iter().filter(|e| *e == "renew").count();
+        let before = renewals();
+        client.signal(Signal::SIGUSR1);
+        poll_for(Duration::from_millis(1500), || (renewals() > before).then_some(()));
+        renewals() >= RENEWALS
+    });
+    assert_eq!(home.addresses("eth0"), [address.as_str()]);
+    let events = names(&out);
+    assert_eq!(events[..2], ["deconfig", "bound"]);
+    assert!(events[2..].iter().all(|e| e == "renew"), "{events:?}");
+    for event in timeline.events() {
+        assert!(event.text.contains(&format!("inet {address} ")) && !event.text.contains("Deleted"), "{}", event.text);
+    }
+    let said = server.log();
+    assert!(!said.contains("DHCPNAK") && !said.contains("DHCPDECLINE"), "{said}");
+    let leases = std::fs::read_to_string("/run/lab/leases").unwrap();
+    assert_eq!(leases.lines().count(), 1, "{leases}");
+    assert!(leases.contains(address.trim_end_matches("/24")), "{leases}");
+    assert!(client.stop().success());
+    wire
+}
+
+#[test]
+fn over_a_wire_that_loses_three_frames_of_ten() {
+    isolated(&["dnsmasq"], |lab| {
+        let wire = lives_on(lab, Plan { seed: 4, loss_percent: 30, ..Plan::default() }, &[]);
+        assert!(wire.counts().lost > 0, "{:?}", wire.counts());
+    });
+}
+
+#[test]
+fn over_a_wire_as_slow_as_a_satellite() {
+    isolated(&["dnsmasq"], |lab| {
+        // 400 ms and more there and back: the second DISCOVER goes out before the first answer is here.
+        let delay = Duration::from_millis(200);
+        lives_on(lab, Plan { seed: 5, delay, jitter: delay, ..Plan::default() }, &[]);
+    });
+}
+
+#[test]
+fn over_a_wire_that_repeats_and_reorders() {
+    isolated(&["dnsmasq"], |lab| {
+        let (delay, jitter) = (Duration::from_millis(5), Duration::from_millis(100));
+        let plan = Plan { seed: 6, repeat_percent: 80, delay, jitter, ..Plan::default() };
+        // What is repeated is never taken for a neighbour with our address.
+        let wire = lives_on(lab, plan, &["--acd", "fast"]);
+        assert!(wire.counts().repeated > 0, "{:?}", wire.counts());
+    });
+}
+
+#[test]
+fn over_a_wire_that_does_all_of_it() {
+    isolated(&["dnsmasq"], |lab| {
+        let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(300));
+        let plan = Plan { seed: 7, loss_percent: 20, repeat_percent: 30, delay, jitter };
+        lives_on(lab, plan, &["--acd", "fast"]);
+    });
+}
