@@ -29,6 +29,8 @@ const APPLETS: &[(&str, Applet)] = &[
     #[cfg(feature = "daemons")]
     ("zcip", netd_zcip::main),
     #[cfg(feature = "daemons")]
+    ("pinger", netd_pinger::main),
+    #[cfg(feature = "daemons")]
     ("fw", fw::main),
 ];
 

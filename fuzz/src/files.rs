@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fw::conf::{self, Now};
+use fw::memory::Memory;
 use fw::{nft, policy};
 use netd::ipconf;
 use netd_udhcpc::record;
@@ -43,7 +44,8 @@ pub fn fw(data: &[u8]) {
     };
     let (current, _) = conf::current(entries, &now);
     assert!(current.iter().all(|(_, left)| left.is_none_or(|left| left > Duration::ZERO)));
-    let want = conf::want(&current, &policy, &external);
+    let memory = Memory { uplinks: external.clone(), ..Memory::default() };
+    let want = conf::want(&current, &policy, &memory);
     assert!(want.addresses.len() <= current.len());
     if let Some(rules) = nft::render(&external, &policy) {
         let allowed = |c: char| c.is_ascii_graphic() || " \t\n".contains(c);

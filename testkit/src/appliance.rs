@@ -36,7 +36,8 @@ impl Appliance {
         lab.make_dir("etc");
         let services = lab.make_dir("service");
         for name in names {
-            let model = name.rsplit_once('_').map_or((*name).to_owned(), |(kind, _)| format!("{kind}_if"));
+            let (kind, end) = name.strip_suffix("_pinger").map_or((*name, ""), |rest| (rest, "_pinger"));
+            let model = kind.rsplit_once('_').map_or(kind.to_owned(), |(kind, _)| format!("{kind}_if{end}"));
             copy(&sources.join(model), &services.join(name));
         }
         Appliance { net: net.clone(), services, init: None }

@@ -254,6 +254,18 @@ impl Net {
         self.run(&["sh", "-c", &format!("echo {value} >/proc/sys/{name}")]);
     }
 
+    /// The station behind `interface` answers nothing any more, neither ARP nor IP; its carrier stays.
+    pub fn silence(&self, interface: &str) {
+        self.run(&["nft", "add table netdev silence"]);
+        let hook = format!("type filter hook ingress device \"{interface}\" priority 0; policy drop;");
+        self.run(&["nft", &format!("add chain netdev silence deaf {{ {hook} }}")]);
+    }
+
+    /// It answers again.
+    pub fn speak(&self) {
+        self.run(&["nft", "delete table netdev silence"]);
+    }
+
     /// One ping is answered within a second.
     pub fn pings(&self, target: &str) -> bool {
         self.try_run(&["ping", "-n", "-c1", "-W1", target]).status.success()

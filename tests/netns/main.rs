@@ -25,6 +25,7 @@ mod fw;
 mod fw_packets;
 mod hostile;
 mod ifplugd;
+mod pinger;
 mod roaming;
 mod servers;
 mod services;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, poll_for, wait_for, wait_until};
+use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, kill_9, poll_for, wait_for, wait_until};
 
 use crate::ours;
 
@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For "nothing happens".
 const QUIET: Duration = Duration::from_millis(700);
 /// Debian's supervisor.
-const RUNIT: [&str; 5] = ["runsvdir", "runsv", "sv", "svlogd", "chpst"];
+pub(crate) const RUNIT: [&str; 5] = ["runsvdir", "runsv", "sv", "svlogd", "chpst"];
 
 /// Service directories under a supervisor, with records and logs of their own.
-struct House {
+pub(crate) struct House {
     net: Net,
     dir: PathBuf,
     init: Option<Proc>,
@@ -30,7 +30,7 @@ struct House {
 
 impl House {
     /// Not started yet. `bin` comes first in PATH.
-    fn new(lab: &Lab, net: &Net, name: &str) -> House {
+    pub(crate) fn new(lab: &Lab, net: &Net, name: &str) -> House {
         let dir = lab.make_dir(name);
         for sub in ["service", "dynamic", "log"] {
             fs::create_dir(dir.join(sub)).unwrap();
@@ -38,62 +38,62 @@ impl House {
         House { net: net.clone(), dir, init: None }
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.join(below)
     }
 
-    fn service(&self, below: &str) -> PathBuf {
+    pub(crate) fn service(&self, below: &str) -> PathBuf {
         self.path("service").join(below)
     }
 
-    fn command(&self, argv: &[&str]) -> Command {
+    pub(crate) fn command(&self, argv: &[&str]) -> Command {
         let mut command = self.net.command(argv);
         command.env("SVDIR", self.path("service")).env("FW_DYNAMIC", self.path("dynamic"));
         command.env("LOG_DIR", self.path("log"));
         command
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let command = self.command(&["runsvdir", self.path("service").to_str().unwrap()]);
         self.init = Some(self.net.spawn_command("runsvdir", command));
     }
 
-    fn spawn(&self, argv: &[&str]) -> Proc {
+    pub(crate) fn spawn(&self, argv: &[&str]) -> Proc {
         self.net.spawn_command(argv[0], self.command(argv))
     }
 
     #[track_caller]
-    fn sv(&self, argv: &[&str]) {
+    pub(crate) fn sv(&self, argv: &[&str]) {
         let output = self.command(&[&["sv"], argv].concat()).output().unwrap();
         assert!(output.status.success(), "sv {argv:?}: {output:?}");
     }
 
     /// A service that runs for ever, or whatever `body` says.
-    fn add(&self, name: &str, body: &str) {
+    pub(crate) fn add(&self, name: &str, body: &str) {
         fs::create_dir(self.service(name)).unwrap();
         script(&self.service(name).join("run"), body);
     }
 
     /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its `o`: runit looks for
     /// ended children before it looks into the fifo, and would start it once more.
-    fn add_fw(&self) {
+    pub(crate) fn add_fw(&self) {
         let body = "sv o .\nuntil grep -q 'want down' supervise/stat; do sleep 0.01; done\necho run >>";
         self.add("fw", &format!("{body}{}", self.path("fw.runs").display()));
     }
 
-    fn fw_runs(&self) -> usize {
+    pub(crate) fn fw_runs(&self) -> usize {
         fs::read_to_string(self.path("fw.runs")).unwrap_or_default().lines().count()
     }
 
     /// runsv starts it once by itself.
     #[track_caller]
-    fn wait_first_fw(&self) {
+    pub(crate) fn wait_first_fw(&self) {
         wait_until("the first run of fw", PATIENCE, || self.fw_runs() == 1);
         self.wait_down("fw");
     }
 
     /// Copies a directory of services/, as services/README says.
-    fn copy(&self, model: &str, name: &str) {
+    pub(crate) fn copy(&self, model: &str, name: &str) {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(model);
         let done = Command::new("cp")
             .args(["-a", "--no-preserve=ownership"])
@@ -105,25 +105,35 @@ impl House {
     }
 
     /// Process id of a service's ./run while it runs.
-    fn pid(&self, name: &str) -> Option<i32> {
+    pub(crate) fn pid(&self, name: &str) -> Option<i32> {
         let stat = fs::read_to_string(self.service(name).join("supervise/stat")).unwrap_or_default();
         let pid = fs::read_to_string(self.service(name).join("supervise/pid")).ok()?.trim().parse().ok()?;
         (stat.starts_with("run") && is_running(pid)).then_some(pid)
     }
 
     #[track_caller]
-    fn wait_pid(&self, name: &str) -> i32 {
+    pub(crate) fn wait_pid(&self, name: &str) -> i32 {
         wait_for(&format!("{name} is up"), PATIENCE, || self.pid(name))
     }
 
     #[track_caller]
-    fn wait_down(&self, name: &str) {
+    pub(crate) fn wait_down(&self, name: &str) {
         wait_until(&format!("{name} is down"), PATIENCE, || {
             fs::read_to_string(self.service(name).join("supervise/stat")).is_ok_and(|s| s.starts_with("down"))
         });
     }
 
-    fn record(&self, name: &str) -> Option<String> {
+    /// What supervise/stat says.
+    pub(crate) fn stat(&self, name: &str) -> String {
+        fs::read_to_string(self.service(name).join("supervise/stat")).unwrap_or_default()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path("log").join(name).join("current")).unwrap_or_default()
+    }
+
+    pub(crate) fn record(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.path("dynamic").join(format!("{name}.ipconf"))).ok()
     }
 
@@ -148,13 +158,13 @@ impl Drop for House {
     }
 }
 
-fn script(path: &Path, body: &str) {
+pub(crate) fn script(path: &Path, body: &str) {
     fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Runs `test` with Debian's programs, then with ours, each in its own directory.
-fn under_both(lab: &Lab, net: &Net, test: impl Fn(&mut House)) {
+pub(crate) fn under_both(lab: &Lab, net: &Net, test: impl Fn(&mut House)) {
     for name in ["runit", "ours"] {
         ours(lab);
         if name == "runit" {
@@ -297,7 +307,7 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
             let mut killed = 0;
             for round in 0..7 {
                 let next = || house.pid("ifplugd_eth0").filter(|pid| *pid != killed);
-                let watcher = wait_for("a watcher", PATIENCE, next);
+                wait_for("a watcher", PATIENCE, next);
                 if round % 2 == 0 {
                     cable.pull()
                 } else {
@@ -305,8 +315,8 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
                 }
                 // A random moment of its life, not a wait for anything.
                 assert_eq!(poll_for(Duration::from_millis(round * 37 % 110), || None::<()>), None);
-                kill(Pid::from_raw(watcher), Signal::SIGKILL).unwrap();
-                killed = watcher;
+                // Whatever runs there by then; a pid that was read just before its end is none.
+                killed = wait_for("one to kill", PATIENCE, || next().filter(|pid| kill_9(*pid)));
                 let (health, up) = if round % 2 == 0 { ("down", false) } else { ("up", true) };
                 if round % 3 == 0 {
                     house.wait_health(Some(health));
@@ -417,7 +427,7 @@ fn one_symlinked_template_serves_the_interface_of_the_links_name() {
 fn every_service_has_the_same_logger_and_it_falls_back() {
     let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
     let standard = fs::read(services.join("std_service_logger/run")).unwrap();
-    for name in ["dhcp_if", "zcip_if", "ifplugd_if"] {
+    for name in ["dhcp_if", "zcip_if", "ifplugd_if", "dhcp_if_pinger", "supplicant_if"] {
         assert_eq!(fs::read(services.join(name).join("log/run")).unwrap(), standard, "{name}");
     }
     isolated(&RUNIT, |lab| {

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::memory::Memory;
 use crate::model::{
     METRIC_V6_DEFAULT, Prefix, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantLink, WantRoute, bits,
 };
@@ -77,10 +78,10 @@ struct Uplink {
     metric: u32,
 }
 
-/// Makes the `Want`. `remembered`: interfaces that were uplinks earlier in this boot. They keep their rank, so that the
-/// metrics of the others do not move when a lease comes and goes, and they stay outside for the firewall.
-pub fn want(current: &[(Entry, Option<Duration>)], policy: &Policy, remembered: &[String]) -> Want {
-    let uplinks = rank(current, policy, remembered);
+/// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the others do not move when a
+/// lease comes and goes, and they stay outside for the firewall; the one that was used last stays when all are bad.
+pub fn want(current: &[(Entry, Option<Duration>)], policy: &Policy, memory: &Memory) -> Want {
+    let uplinks = rank(current, policy, &memory.uplinks);
     let mut want = Want { reset: policy.reset, ..Want::default() };
     for (entry, lifetime) in current {
         add_link(&mut want, entry);
@@ -94,7 +95,8 @@ pub fn want(current: &[(Entry, Option<Duration>)], policy: &Policy, remembered: 
     for (entry, _) in current {
         routes.extend(entry.hops.iter().map(|hop| hop_route(&want, entry, hop, uplink_metric(&entry.interface))));
     }
-    demote(&mut routes, current, policy);
+    let bad = demoted(&uplinks, current, memory.best.as_deref());
+    demote(&mut routes, &bad, policy);
     separate(&mut routes);
     want.sysctls = sysctls(current, policy, &routes, &want.addresses);
     want.routes = routes;
@@ -231,12 +233,26 @@ fn hop_route(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Option<u32>) 
     }
 }
 
-/// Routes of a bad uplink that another interface could serve too go behind it; they stay, in case all are bad.
-fn demote(routes: &mut [WantRoute], current: &[(Entry, Option<Duration>)], policy: &Policy) {
+/// The interfaces that go behind the others: those of which any record says `health=down`, be it of the link or of what is
+/// behind it. When all uplinks are bad, none is better: the one that was used last stays, else the first, so that the default
+/// route does not move from one dead router to another and back.
+fn demoted<'a>(uplinks: &[Uplink], current: &'a [(Entry, Option<Duration>)], last: Option<&str>) -> Vec<&'a str> {
+    let is_served = |name: &str| current.iter().any(|(e, _)| e.interface == name && is_default_of_main(e));
     let down = |name: &str| current.iter().any(|(e, _)| e.interface == name && e.healthy == Some(false));
+    let served: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).filter(|n| is_served(n)).collect();
+    let stays = match served.iter().all(|name| down(name)) {
+        true => served.iter().find(|n| Some(**n) == last).or(served.first()),
+        false => None,
+    };
+    let names = current.iter().filter(|(e, _)| e.healthy == Some(false)).map(|(e, _)| e.interface.as_str());
+    names.filter(|name| Some(name) != stays).collect()
+}
+
+/// Routes of a bad uplink that another interface could serve too go behind it; they stay, in case all are bad.
+fn demote(routes: &mut [WantRoute], bad: &[&str], policy: &Policy) {
     let served: Vec<(String, Prefix, u32)> =
         routes.iter().map(|r| (r.interface.clone(), r.destination, r.table)).collect();
-    for route in routes.iter_mut().filter(|r| down(&r.interface)) {
+    for route in routes.iter_mut().filter(|r| bad.contains(&r.interface.as_str())) {
         let elsewhere =
             served.iter().any(|(i, d, t)| *i != route.interface && *d == route.destination && *t == route.table);
         if elsewhere || route.destination.is_default() {

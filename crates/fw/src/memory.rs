@@ -1,6 +1,6 @@
 //! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
+//! Pure: the text of the file. Lines are `uplink IF`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
 //! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
 
 use crate::model::{self, Prefix};
@@ -21,6 +21,8 @@ pub struct SavedMtu {
 pub struct Memory {
     /// Interfaces that have been uplinks: they keep their rank and stay outside for the firewall.
     pub uplinks: Vec<String>,
+    /// The uplink that had the best default route: it keeps that when all are bad.
+    pub best: Option<String>,
     /// Interfaces that records name and that were not there: reported when this changes.
     pub missing: Vec<String>,
     /// To give back when no record asks for an MTU any more.
@@ -47,6 +49,7 @@ impl Memory {
         let interface = name.to_owned();
         match (kind, rest) {
             ("uplink", []) => self.uplinks.push(interface),
+            ("best", []) => self.best = Some(interface),
             ("missing", []) => self.missing.push(interface),
             ("mtu", [original, ours]) => {
                 if let (Some(original), Some(ours)) = (model::decimal(original), model::decimal(ours)) {
@@ -64,7 +67,8 @@ impl Memory {
         let missing = self.missing.iter().map(|n| format!("missing {n}\n"));
         let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}\n", m.interface, m.original, m.ours));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
-        uplinks.chain(missing).chain(mtus).chain(addresses).collect()
+        let best = self.best.iter().map(|n| format!("best {n}\n"));
+        uplinks.chain(best).chain(missing).chain(mtus).chain(addresses).collect()
     }
 }
 
@@ -76,6 +80,7 @@ mod tests {
     fn what_is_rendered_reads_back_and_damage_is_skipped() {
         let memory = Memory {
             uplinks: vec!["eth0".into(), "wlan0".into()],
+            best: Some("wlan0".into()),
             missing: vec!["usb0".into()],
             mtus: vec![SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }],
             addresses: vec![("eth0".into(), Prefix::parse("10.0.0.1/24").unwrap())],

@@ -60,7 +60,7 @@ pub struct Entry {
     pub domain: Option<String>,
     /// Domains to search.
     pub search: Vec<String>,
-    /// `Some(false)`: the link watcher says that this uplink is bad.
+    /// `Some(false)`: the link watcher or the pinger says that this uplink is bad.
     pub healthy: Option<bool>,
     /// End of the lease, CLOCK_BOOTTIME seconds.
     pub lease_end_boottime: Option<u64>,

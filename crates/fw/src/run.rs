@@ -17,7 +17,7 @@ use crate::firewall::{self, Ending, Firewall, Running};
 use crate::input::{self, Input};
 use crate::kernel::{self, EPERM, Kernel};
 use crate::memory::Memory;
-use crate::model::{Have, Want};
+use crate::model::{Have, TABLE_MAIN, Want};
 use crate::nft;
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
@@ -85,7 +85,7 @@ fn situation(paths: &Paths, report: &mut Report) -> Situation {
     let memory = Memory::parse(&fs::read_to_string(memory_file(paths)).unwrap_or_default());
     let (current, messages) = conf::current(std::mem::take(&mut input.entries), &kernel::now());
     messages.iter().for_each(|m| report.note(m));
-    let want = conf::want(&current, &policy, &memory.uplinks);
+    let want = conf::want(&current, &policy, &memory);
     let records = current.into_iter().map(|(entry, _)| entry).collect();
     Situation { input, policy, memory, records, want }
 }
@@ -269,8 +269,12 @@ fn say_missing(plan: &Plan, memory: &Memory, s: &Situation, report: &Report) {
 fn remember(s: &Situation, plan: &Plan) -> Memory {
     let there = |name: &str| !plan.missing.iter().any(|m| m == name);
     let addresses = s.want.addresses.iter().filter(|a| there(&a.interface));
+    let defaults = s.want.routes.iter().filter(|r| r.destination.is_default() && r.table == TABLE_MAIN);
+    let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
     Memory {
         uplinks: s.want.uplinks.clone(),
+        // Without any uplink the last one is still remembered: it may come back first.
+        best: best.map(|r| r.interface.clone()).or_else(|| s.memory.best.clone()),
         missing: plan.missing.clone(),
         mtus: plan.mtus.clone(),
         addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),

@@ -72,13 +72,14 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
     if policy == Policy::All {
         return String::new();
     }
-    let routers = quads(reply.option(ROUTER).unwrap_or_default());
+    let router = quads(reply.option(ROUTER).unwrap_or_default()).first().copied();
     let mut refused = Vec::new();
     for code in [STATIC_ROUTES, MS_STATIC_ROUTES, HOST_ROUTES] {
         let Some(data) = reply.option(code) else { continue };
         let list = if code == HOST_ROUTES { host_routes(data) } else { env::routes(data) };
-        let mut judge = Judge { policy, elsewhere, routers: routers.clone(), public: 0 };
-        judge.routers.extend(list.iter().map(|(_, _, gw)| *gw));
+        // One of them: whoever could name more could call each host that he wants to draw away a router.
+        let router = list.iter().find(|(_, len, _)| *len == 0).map(|(_, _, gw)| *gw).or(router);
+        let mut judge = Judge { policy, elsewhere, router, public: 0 };
         let before = refused.len();
         let mut kept = Vec::new();
         for route in list {
@@ -98,7 +99,8 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
 struct Judge<'a> {
     policy: Policy,
     elsewhere: &'a [Reached],
-    routers: Vec<Ipv4Addr>,
+    /// The default router.
+    router: Option<Ipv4Addr>,
     /// Public addresses in what was kept.
     public: u64,
 }
@@ -106,7 +108,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn refusal(&mut self, &(net, len, gw): &Route) -> Option<&'static str> {
         // A router that is outside of the own network (a lease with /32) has to be reached somehow.
-        let to_router = len == 32 && gw.is_unspecified() && self.routers.contains(&net);
+        let to_router = len == 32 && gw.is_unspecified() && self.router == Some(net);
         match self.policy {
             Policy::All => None,
             Policy::No => Some("not wanted"),

@@ -90,6 +90,13 @@ fn d26_routes_that_lead_around_a_tunnel_are_refused() {
         let plain = "10.9.0.1/32 0.0.0.0 0.0.0.0/0 10.9.0.1";
         assert_eq!(left(Policy::Safe, plain, tunnel).0, plain);
     }
+    // But one way to one router, not to each host that is called one.
+    let called =
+        "203.0.113.7/32 0.0.0.0 10.1.0.0/16 203.0.113.7 10.9.0.1/32 0.0.0.0 0.0.0.0/0 10.9.0.1 0.0.0.0/0 203.0.113.7";
+    assert_eq!(
+        left(Policy::Safe, called, &everything).0,
+        "10.9.0.1/32 0.0.0.0 0.0.0.0/0 10.9.0.1 0.0.0.0/0 203.0.113.7"
+    );
     // A tunnel that carries one network: that network is its own, the rest is free.
     let office = [reached("10.20.0.0/16", false, true)];
     let (kept, _) = left(Policy::Safe, "10.20.5.0/24 10.9.0.66 10.20.0.0/16 10.9.0.66 10.0.0.0/8 10.9.0.1", &office);

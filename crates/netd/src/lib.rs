@@ -9,6 +9,7 @@ pub mod arp;
 pub mod cage;
 pub mod clock;
 pub mod daemon;
+pub mod directory;
 pub mod handler;
 pub mod ipconf;
 pub mod link;

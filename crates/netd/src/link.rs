@@ -3,7 +3,7 @@
 //! It subscribes first and asks afterwards, so nothing falls between. A message queue that overflowed is answered by
 //! asking again: never a silent desync. Nothing is polled and no timer runs while nothing happens; only after a change
 //! it looks again a few times, because the kernel's linkwatch merges changes to about one message a second.
-//! Called by ifplugd and the DHCP client. It decides nothing: debounce.rs of ifplugd does.
+//! Called by ifplugd, zcip and the DHCP client. It decides nothing: debounce.rs of ifplugd does.
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,16 +2,16 @@
 //!
 //! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
 //! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
-//! Frames start at the network header. Also here: the UDP socket for unicasts from an address of ours, and which
-//! interface has which index and MAC. Called by udhcpc and zcip; knows no protocol. Sources: packet(7), socket(7), bpf(2).
+//! Frames start at the network header. Also here: the UDP and ICMP sockets for unicasts from an address of ours, and which
+//! interface has which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources: packet(7), socket(7), bpf(2).
 #![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -133,6 +133,18 @@ pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    Ok(UdpSocket::from(fd))
+}
+
+/// A raw ICMP socket that sends from `from` through `device` and receives what passes `filter`. Such a socket is used as
+/// a UDP one is, with 0 for every port: raw(7). The kernel finds a way through `device` alone, however its other routes are
+/// ranked. It needs CAP_NET_RAW.
+pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Result<UdpSocket> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
+    attach_filter(&fd, filter)?;
+    setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
+    socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
 }
 

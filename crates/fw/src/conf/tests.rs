@@ -19,7 +19,8 @@ fn entries(text: &str) -> Vec<Entry> {
 fn make(text: &str, policy: &str, remembered: &[&str]) -> Want {
     let (current, messages) = current(entries(text), &Now::default());
     assert_eq!(messages, [] as [&str; 0]);
-    want(&current, &policy::parse(policy.as_bytes()).0, &remembered.iter().map(ToString::to_string).collect::<Vec<_>>())
+    let uplinks = remembered.iter().map(ToString::to_string).collect();
+    want(&current, &policy::parse(policy.as_bytes()).0, &Memory { uplinks, ..Memory::default() })
 }
 
 fn metrics(want: &Want) -> Vec<String> {
@@ -95,6 +96,57 @@ fn a_bad_uplink_is_demoted_where_another_can_serve() {
         metrics(&make(&format!("{A}{same_network}{bad}"), "demote_metric=5", &[])),
         ["eth0 10.1.0.0/24 105", "wlan0 10.1.0.0/24 200", "eth0 0.0.0.0/0 105", "wlan0 0.0.0.0/0 200"]
     );
+}
+
+#[test]
+fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
+    // What the link watcher says of eth0 and what the pinger says, then of wlan0: u up, d down, - nothing. The metrics of their
+    // default routes. fw remembers from row to row which was the best.
+    let rows = [
+        ("-- --", [100, 200]),
+        ("ud uu", [20_100, 200]),
+        ("uu uu", [100, 200]),
+        ("du uu", [20_100, 200]),
+        ("dd uu", [20_100, 200]),
+        ("ud uu", [20_100, 200]),
+        // wlan0 too: it was the last best. Nothing that gets worse moves it.
+        ("ud -d", [20_100, 200]),
+        ("dd dd", [20_100, 200]),
+        ("d- d-", [20_100, 200]),
+        ("-d -d", [20_100, 200]),
+        // eth0 is good again, and bad: now it is the last best.
+        ("uu -d", [100, 20_200]),
+        ("ud -d", [100, 20_200]),
+        ("ud du", [100, 20_200]),
+        ("ud uu", [20_100, 200]),
+    ];
+    let mut memory = Memory::default();
+    for (row, want_metrics) in rows {
+        let verdict = |name: &str, letter: char| match letter {
+            'u' => format!("if={name} health=up\n"),
+            'd' => format!("if={name} health=down\n"),
+            _ => String::new(),
+        };
+        let names = ["eth0", "eth0", "wlan0", "wlan0"];
+        let letters = row.chars().filter(|c| *c != ' ');
+        let text = names.into_iter().zip(letters).map(|(n, l)| verdict(n, l)).collect::<String>();
+        let current: Vec<_> = entries(&format!("{A}{B}{text}")).into_iter().map(|e| (e, None)).collect();
+        let want = want(&current, &Policy::default(), &memory);
+        let metric = |name: &str| want.routes.iter().find(|r| r.interface == name && r.destination.is_default());
+        assert_eq!(["eth0", "wlan0"].map(|n| metric(n).unwrap().metric), want_metrics, "{row}");
+        let best = want.routes.iter().filter(|r| r.destination.is_default()).min_by_key(|r| r.metric);
+        memory.best = best.map(|r| r.interface.clone());
+    }
+    // Alone and bad: nowhere to go. A best that has no lease any more is none.
+    let alone = |best: &str| {
+        let memory = Memory { best: Some(best.into()), ..Memory::default() };
+        let text = format!("{A}{B}if=eth0 health=down\nif=wlan0 health=down");
+        let current: Vec<_> = entries(&text).into_iter().map(|e| (e, None)).collect();
+        let want = want(&current, &Policy::default(), &memory);
+        want.routes.iter().map(|r| r.metric).collect::<Vec<_>>()
+    };
+    assert_eq!(alone("ppp0"), [100, 200, 100, 20_200]);
+    assert_eq!(metrics(&make(&format!("{A}if=eth0 health=down"), "", &[]))[1], "eth0 0.0.0.0/0 100");
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn want_with(text: &str, policy: &str, remembered: &[&str]) -> Want {
     assert_eq!(errors, []);
     let now = conf::Now { boottime: Duration::from_secs(1000), ..conf::Now::default() };
     let (current, _) = conf::current(entries(text), &now);
-    conf::want(&current, &policy, &remembered.iter().map(ToString::to_string).collect::<Vec<_>>())
+    let uplinks = remembered.iter().map(ToString::to_string).collect();
+    conf::want(&current, &policy, &Memory { uplinks, ..Memory::default() })
 }
 
 fn want(text: &str) -> Want {
@@ -177,7 +178,7 @@ fn a_bad_uplink_is_demoted_by_adding_first_and_restored_likewise() {
     let all_bad = want(&format!("{TWO}\nif=eth0 health=down\nif=eth1 health=down"));
     run(&all_bad, &mut have);
     let defaults: Vec<u32> = have.routes.iter().filter(|r| r.destination.is_default()).map(|r| r.metric).collect();
-    assert_eq!(defaults, [20_100, 20_200], "all bad: still there");
+    assert_eq!(defaults, [100, 20_200], "all bad: still there");
 }
 
 #[test]

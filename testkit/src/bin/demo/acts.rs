@@ -23,7 +23,11 @@ pub(crate) fn tell(story: &mut Story) -> Told {
     cable_back(story)?;
     client_killed(story)?;
     supervisor_killed(story)?;
-    fw_killed(story)
+    fw_killed(story)?;
+    router_silent(story)?;
+    router_back(story)?;
+    no_server(story)?;
+    server_back(story)
 }
 
 fn ms(from: Instant, to: Instant) -> u128 {
@@ -165,5 +169,79 @@ fn fw_killed(story: &mut Story) -> Told {
         (status.starts_with("down: fw") && !status.contains("want up")).then_some(())
     })?;
     story.until("the appliance is as it was: two good default routes, eth0 preferred", SOON, || both_good(story))?;
+    story.end(title, begun)
+}
+
+fn router_silent(story: &mut Story) -> Told {
+    let title = "Act 8. The router of eth0 falls silent, its link stays up";
+    let begun = story.begin(title);
+    story.cue("isp_a drops whatever comes from the appliance");
+    story.world.isp_a.net.silence("customer");
+    story.until("traffic leaves through eth1", SOON, || {
+        (story.world.home.route_to("203.0.113.10")? == "eth1").then_some(())
+    })?;
+    story.end(title, begun)?;
+    if let Some(after) = story.flowing_after(begun) {
+        story.result(&format!("pings flow over eth1 {} ms after the router fell silent", after.as_millis()));
+    }
+    Ok(())
+}
+
+fn router_back(story: &mut Story) -> Told {
+    let title = "Act 9. The router is back: eth0 again, after a hold-down";
+    let begun = story.begin(title);
+    story.cue("isp_a answers again");
+    story.world.isp_a.net.speak();
+    let back = story.until("eth0 is preferred again", HOLD_DOWN, || {
+        both_good(story)?;
+        Some(begun.elapsed())
+    })?;
+    story.result(&format!("eth0 is preferred again {} ms after its router was back", back.as_millis()));
+    story.end(title, begun)
+}
+
+/// The link-local address of eth1.
+fn link_local(story: &Story) -> Option<String> {
+    story.world.home.addresses("eth1").into_iter().find(|address| address.starts_with("169.254."))
+}
+
+fn no_server(story: &mut Story) -> Told {
+    let title = "Act 10. eth1 in a network without a DHCP server: link-local";
+    let begun = story.begin(title);
+    story.cue("cable of eth1 pulled");
+    story.world.isp_b.cable.pull();
+    story.until("eth1 has no address any more", HOLD_DOWN, || {
+        story.world.home.addresses("eth1").is_empty().then_some(())
+    })?;
+    story.world.isp_b.dhcpd.set_mode(testkit::dhcpd::Mode::Silent);
+    story.world.isp_b.net.address("customer", "169.254.10.20/16");
+    let plugged = story.cue("cable of eth1 plugged in; nobody there answers a DISCOVER");
+    story.world.isp_b.cable.plug();
+    let (address, after) =
+        story.until("a link-local address on eth1", HOLD_DOWN, || Some((link_local(story)?, plugged.elapsed())))?;
+    story.until("the neighbour at 169.254.10.20 answers", SOON, || {
+        story.world.home.pings("169.254.10.20").then_some(())
+    })?;
+    let routes = story.world.home.default_routes();
+    if routes.iter().any(|(interface, _, _)| interface == "eth1") {
+        return Err(format!("no default route through eth1: {routes:?}"));
+    }
+    story.result(&format!(
+        "{address} {} ms after the cable (the hold-down of the link included), a neighbour answers, no default route through eth1",
+        after.as_millis()
+    ));
+    story.end(title, begun)
+}
+
+fn server_back(story: &mut Story) -> Told {
+    let title = "Act 11. A DHCP server appears there: a standby again";
+    let begun = story.begin(title);
+    story.cue("isp_b's DHCP server answers");
+    story.world.isp_b.dhcpd.set_mode(testkit::dhcpd::Mode::Normal);
+    let back = story.until("two good default routes, eth0 preferred", HOLD_DOWN, || {
+        both_good(story)?;
+        Some(begun.elapsed())
+    })?;
+    story.result(&format!("a lease on eth1 {} ms after its server appeared", back.as_millis()));
     story.end(title, begun)
 }

@@ -19,7 +19,16 @@ const PING_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the pings must flow without a loss before an act is over.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The services of the appliance.
-const SERVICES: [&str; 5] = ["fw", "ifplugd_eth0", "ifplugd_eth1", "dhcp_eth0", "dhcp_eth1"];
+const SERVICES: [&str; 8] = [
+    "fw",
+    "ifplugd_eth0",
+    "ifplugd_eth1",
+    "dhcp_eth0",
+    "dhcp_eth1",
+    "dhcp_eth0_pinger",
+    "dhcp_eth1_pinger",
+    "zcip_eth1",
+];
 
 /// An act that did not happen: what was waited for.
 pub(crate) type Told = Result<(), String>;

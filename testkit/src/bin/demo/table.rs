@@ -9,7 +9,7 @@ pub(crate) fn print(story: &Story) {
     let routes = home.default_routes();
     line("");
     line(&paint(Tone::Strong, "State of the appliance"));
-    line(&paint(Tone::Quiet, &format!("  {:<8}{:<14}{:<20}{}", "uplink", "link", "lease", "default route")));
+    line(&paint(Tone::Quiet, &format!("  {:<8}{:<14}{:<36}{}", "uplink", "link", "addresses", "default route")));
     for interface in ["eth0", "eth1"] {
         let links = home.ip_json(&["link", "show", "dev", interface]);
         let has = |flag: &str| links[0]["flags"].as_array().into_iter().flatten().any(|f| f == flag);
@@ -20,7 +20,7 @@ pub(crate) fn print(story: &Story) {
             format!("via {gw} metric {metric}{}", if best { ", preferred" } else { "" })
         });
         let lease = if addresses.is_empty() { "none".to_owned() } else { addresses.join(" ") };
-        line(&format!("  {interface:<8}{state:<14}{lease:<20}{route}"));
+        line(&format!("  {interface:<8}{state:<14}{lease:<36}{route}"));
     }
     line("");
     let mut names: Vec<String> = (std::fs::read_dir(story.appliance.services()).into_iter().flatten().flatten())

@@ -1,0 +1,362 @@
+//! The command line of pinger. Syntax and limits only.
+//!
+//! The usage text is held against man/pinger.8 by a test. Called by `lib`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use netd::ipconf;
+use supervise::getopt::{Arg, Getopt, Opt};
+
+use crate::history::KEPT;
+use crate::target::Target;
+use crate::watchdog::Config;
+
+/// Printed for wrong use and by -h.
+pub(crate) const USAGE: &str = "\
+usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--timeout SEC] [--bad K/N]
+       [--hold-down SEC] [--restart SEC] [--no-restart] [--record NAME] [--ipconf DIR] [--notify SERVICE]
+       [--status FILE] [--status-every SEC]
+       pinger --show IFACE [--json] [--ipconf DIR] [--status FILE]
+
+  -i, --iface IFACE       interface
+  -t, --target TARGET     asked too: icmp:IP, tcp:IP:PORT, dns:IP or dns:IP/NAME; up to 8 times
+      --interval SEC      from round to round (1)
+      --retry SEC         ... after a round that failed (0.5)
+      --timeout SEC       how long a round waits for answers (0.5)
+      --bad K/N           so many failed rounds of so many make the uplink bad (3/5)
+      --hold-down SEC     how long a bad uplink must be good to be called so (10)
+  -m, --metered           few packets: --interval 30 --retry 2 --timeout 1
+      --restart SEC       restart dhcp_IFACE, supplicant_IFACE when the router is gone so long (30)
+      --no-restart        never restart them
+      --record NAME       record with the lease (dhcp_IFACE)
+      --ipconf DIR        directory of the records (FW_DYNAMIC, /run/service/fw)
+      --notify SERVICE    service told when the verdict changed (fw)
+      --status FILE       what is known (DIR/.pinger_IFACE); empty: none
+      --status-every SEC  least time between two writes of it without a change (10)
+      --show IFACE        print the status of its pinger, exit 1 when the uplink is bad
+      --json              ... as JSON
+  -v, --verbose           log more
+  -V, --version           show the version
+  -h, --help              show this
+";
+
+// Keys of options without a letter.
+const INTERVAL: char = '\u{1}';
+const RETRY: char = '\u{2}';
+const TIMEOUT: char = '\u{3}';
+const BAD: char = '\u{4}';
+const HOLD_DOWN: char = '\u{5}';
+const RESTART: char = '\u{6}';
+const NO_RESTART: char = '\u{7}';
+const RECORD: char = '\u{8}';
+const IPCONF: char = '\u{e}';
+const NOTIFY: char = '\u{f}';
+const STATUS: char = '\u{10}';
+const STATUS_EVERY: char = '\u{11}';
+const SHOW: char = '\u{12}';
+const JSON: char = '\u{13}';
+
+const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
+    Opt { key, long, arg }
+}
+
+const TABLE: &[Opt] = &[
+    opt('i', "iface", Arg::Required),
+    opt('t', "target", Arg::Required),
+    opt(INTERVAL, "interval", Arg::Required),
+    opt(RETRY, "retry", Arg::Required),
+    opt(TIMEOUT, "timeout", Arg::Required),
+    opt(BAD, "bad", Arg::Required),
+    opt(HOLD_DOWN, "hold-down", Arg::Required),
+    opt('m', "metered", Arg::No),
+    opt(RESTART, "restart", Arg::Required),
+    opt(NO_RESTART, "no-restart", Arg::No),
+    opt(RECORD, "record", Arg::Required),
+    opt(IPCONF, "ipconf", Arg::Required),
+    opt(NOTIFY, "notify", Arg::Required),
+    opt(STATUS, "status", Arg::Required),
+    opt(STATUS_EVERY, "status-every", Arg::Required),
+    opt(SHOW, "show", Arg::Required),
+    opt(JSON, "json", Arg::No),
+    opt('v', "verbose", Arg::No),
+    opt('V', "version", Arg::No),
+    opt('h', "help", Arg::No),
+];
+
+/// More are asked by nobody.
+const MAX_TARGETS: usize = 8;
+/// Faster than this is a flood.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// What to do at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Watch,
+    Show { json: bool },
+    Version,
+    Help,
+}
+
+/// The command line, read.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) mode: Mode,
+    pub(crate) iface: String,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) config: Config,
+    pub(crate) record: String,
+    pub(crate) dynamic: PathBuf,
+    pub(crate) notify: OsString,
+    /// Empty: none is written.
+    pub(crate) status: PathBuf,
+    pub(crate) verbosity: u8,
+}
+
+/// Everything as given, before the options are seen together.
+#[derive(Default)]
+struct Given {
+    letters: Vec<char>,
+    values: Vec<(char, OsString)>,
+}
+
+impl Given {
+    fn has(&self, key: char) -> bool {
+        self.letters.contains(&key)
+    }
+
+    /// The last one counts.
+    fn value(&self, key: char) -> Option<&OsString> {
+        self.values.iter().rev().find(|(k, _)| *k == key).map(|(_, v)| v)
+    }
+
+    fn text(&self, key: char) -> Result<Option<&str>, String> {
+        self.value(key).map(|v| v.to_str().ok_or_else(|| invalid("argument", v))).transpose()
+    }
+
+    fn duration(&self, key: char, default: Duration, least: Duration) -> Result<Duration, String> {
+        let read = |v| seconds(v).filter(|d| *d >= least).ok_or_else(|| invalid("number", v));
+        self.value(key).map_or(Ok(default), read)
+    }
+}
+
+fn invalid(what: &str, value: &OsString) -> String {
+    format!("invalid {what} '{}'", value.to_string_lossy().escape_debug())
+}
+
+/// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsString>) -> Result<Options, String> {
+    let mut getopt = Getopt::new(TABLE, args);
+    let mut given = Given::default();
+    for option in getopt.by_ref() {
+        match option.map_err(|e| e.to_string())? {
+            (key, Some(value)) => given.values.push((key, value)),
+            (key, None) => given.letters.push(key),
+        }
+    }
+    if let Some(operand) = getopt.operands().first() {
+        return Err(invalid("argument", operand));
+    }
+    assemble(&given, dynamic)
+}
+
+fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
+    let mode = mode(given);
+    let iface = match (mode, given.value(SHOW).or(given.value('i'))) {
+        (_, Some(value)) => iface(value)?,
+        (Mode::Help | Mode::Version, None) => String::new(),
+        (Mode::Watch | Mode::Show { .. }, None) => return Err("no interface: -i IFACE is needed".into()),
+    };
+    let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));
+    let dynamic = PathBuf::from(dynamic.unwrap_or_else(|| "/run/service/fw".into()));
+    let record = given.text(RECORD)?.map_or_else(|| format!("dhcp_{iface}"), str::to_owned);
+    if !ipconf::is_record_name(&record) {
+        return Err(invalid("record name", &record.into()));
+    }
+    let targets = targets(given)?;
+    Ok(Options {
+        mode,
+        config: config(given, targets.len())?,
+        targets,
+        record,
+        status: given.value(STATUS).map_or_else(|| dynamic.join(format!(".pinger_{iface}")), PathBuf::from),
+        dynamic,
+        notify: given.value(NOTIFY).cloned().unwrap_or_else(|| "fw".into()),
+        verbosity: u8::from(given.has('v')),
+        iface,
+    })
+}
+
+fn mode(given: &Given) -> Mode {
+    if given.has('h') {
+        Mode::Help
+    } else if given.has('V') {
+        Mode::Version
+    } else if given.value(SHOW).is_some() {
+        Mode::Show { json: given.has(JSON) }
+    } else {
+        Mode::Watch
+    }
+}
+
+/// The defaults find a dead router within three seconds: 1.1 s until it is asked, then three rounds of half a second.
+fn config(given: &Given, targets: usize) -> Result<Config, String> {
+    let [interval, retry, timeout] = if given.has('m') { [30_000, 2000, 1000] } else { [1000, 500, 500] };
+    let duration = |key, ms, least| given.duration(key, Duration::from_millis(ms), least);
+    let interval = duration(INTERVAL, interval, LEAST)?;
+    let (bad, of) = match given.value(BAD) {
+        Some(value) => value.to_str().and_then(k_of_n).ok_or_else(|| invalid("K/N", value))?,
+        None => (3, 5),
+    };
+    Ok(Config {
+        interval,
+        // Never more rarely than when all is well.
+        retry: duration(RETRY, retry, LEAST)?.min(interval),
+        timeout: duration(TIMEOUT, timeout, LEAST)?,
+        bad,
+        of,
+        hold_down: duration(HOLD_DOWN, 10_000, Duration::ZERO)?,
+        restart: match given.has(NO_RESTART) {
+            true => None,
+            false => Some(duration(RESTART, 30_000, Duration::ZERO)?),
+        },
+        status: duration(STATUS_EVERY, 10_000, Duration::ZERO)?,
+        targets,
+    })
+}
+
+/// `3/5`, or `3` for 3/3.
+fn k_of_n(text: &str) -> Option<(usize, usize)> {
+    let (k, n) = text.split_once('/').unwrap_or((text, text));
+    let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<usize>().ok()).flatten();
+    let (k, n) = (number(k)?, number(n)?);
+    (1 <= k && k <= n && n <= KEPT).then_some((k, n))
+}
+
+fn targets(given: &Given) -> Result<Vec<Target>, String> {
+    let words = given.values.iter().filter(|(key, _)| *key == 't').map(|(_, v)| v);
+    let read = |v: &OsString| v.to_str().and_then(Target::parse).ok_or_else(|| invalid("target", v));
+    let targets = words.map(read).collect::<Result<Vec<Target>, String>>()?;
+    if targets.len() > MAX_TARGETS {
+        return Err(format!("more than {MAX_TARGETS} targets"));
+    }
+    Ok(targets)
+}
+
+/// A name that can be an interface's and part of a record's: 1 to 15 bytes (IFNAMSIZ, with its NUL).
+fn iface(value: &OsString) -> Result<String, String> {
+    let name = value.to_str().filter(|n| n.len() <= 15 && ipconf::is_record_name(n));
+    name.map(str::to_owned).ok_or_else(|| invalid("interface name", value))
+}
+
+/// Seconds with an optional fraction: `8`, `0.25`; at most 2^32 - 1.
+fn seconds(value: &OsString) -> Option<Duration> {
+    let text = value.to_str().filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
+    let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
+    Duration::try_from_secs_f64(secs).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Options, String> {
+        parse(args.iter().map(OsString::from), None)
+    }
+
+    fn secs(s: f64) -> Duration {
+        Duration::from_secs_f64(s)
+    }
+
+    #[test]
+    fn defaults() {
+        let o = read(&["-i", "eth1"]).unwrap();
+        assert_eq!((o.mode, o.iface.as_str(), o.record.as_str()), (Mode::Watch, "eth1", "dhcp_eth1"));
+        assert_eq!((o.dynamic, o.notify), ("/run/service/fw".into(), "fw".into()));
+        assert_eq!(o.status, PathBuf::from("/run/service/fw/.pinger_eth1"));
+        let c = o.config;
+        assert_eq!((c.interval, c.retry, c.timeout), (secs(1.0), secs(0.5), secs(0.5)));
+        assert_eq!((c.bad, c.of, c.hold_down, c.restart), (3, 5, secs(10.0), Some(secs(30.0))));
+        let o = parse(["-i", "eth1"].map(OsString::from).into_iter(), Some("/from/environment".into())).unwrap();
+        assert_eq!(o.status, PathBuf::from("/from/environment/.pinger_eth1"));
+    }
+
+    #[test]
+    fn the_seeds_sixty_seven_and_five() {
+        let seed = ["-i", "wlan0", "--interval", "67", "--retry", "5", "--timeout=1", "--bad", "6", "--restart", "0"];
+        let c = read(&seed).unwrap().config;
+        assert_eq!((c.interval, c.retry, c.timeout, c.bad, c.of), (secs(67.0), secs(5.0), secs(1.0), 6, 6));
+        assert_eq!(c.restart, Some(secs(0.0)));
+    }
+
+    #[test]
+    fn metered_and_what_is_said_beside_it() {
+        let c = read(&["-mi", "wwan0", "--retry", "3"]).unwrap().config;
+        assert_eq!((c.interval, c.retry, c.timeout), (secs(30.0), secs(3.0), secs(1.0)));
+        let c = read(&["-i", "a", "--interval", "0.2", "--no-restart"]).unwrap().config;
+        assert_eq!((c.retry, c.restart), (secs(0.2), None), "never more rarely than when all is well");
+    }
+
+    #[test]
+    fn targets_and_the_status() {
+        let o = read(&["-i", "a", "-t", "icmp:1.1.1.1", "--target=dns:9.9.9.9/x.org", "--status", ""]).unwrap();
+        assert_eq!((o.targets.len(), o.config.targets, o.status), (2, 2, PathBuf::new()));
+        assert_eq!(read(&["--show", "eth0", "--json"]).unwrap().mode, Mode::Show { json: true });
+        assert_eq!(read(&["--show", "eth0"]).unwrap().iface, "eth0");
+        assert_eq!((read(&["-h"]).unwrap().mode, read(&["-V"]).unwrap().mode), (Mode::Help, Mode::Version));
+    }
+
+    #[test]
+    fn wrong_use_is_refused() {
+        let nine: Vec<&str> =
+            ["-i", "a"].into_iter().chain([["-t", "icmp:1.1.1.1"]; 9].into_iter().flatten()).collect();
+        for args in [
+            &[][..],
+            &["-i", ""],
+            &["-i", "a/b"],
+            &["-i", ".."],
+            &["-i", "sixteen-letters0"],
+            &["-i", "a", "b"],
+            &["-i", "a", "-t", "http:1.1.1.1"],
+            &["-i", "a", "--bad", "0/5"],
+            &["-i", "a", "--bad", "6/5"],
+            &["-i", "a", "--bad", "1/61"],
+            &["-i", "a", "--interval", "0.01"],
+            &["-i", "a", "--timeout", "-1"],
+            &["-i", "a", "--record", "../x"],
+            &["-i", "a", "--zzz"],
+            &nine,
+        ] {
+            assert!(read(args).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_in_the_usage_and_in_the_manual_page_and_the_other_way_round() {
+        let man = include_str!("../../../man/pinger.8");
+        let described: Vec<&str> = man.lines().filter_map(|l| l.strip_prefix(".It Fl ")).collect();
+        let in_man = |name: &str| described.iter().any(|l| l.split([' ', ',']).any(|w| w == name));
+        for o in TABLE {
+            let long = format!("--{}", o.long);
+            if !o.key.is_control() {
+                assert!(in_man(&o.key.to_string()), "-{} in the manual page", o.key);
+                assert!(USAGE.contains(&format!("  -{}, ", o.key)), "-{} in the usage", o.key);
+            }
+            assert!(in_man(&long[1..]), "{long} in the manual page");
+            assert!(USAGE.contains(&long), "{long} in the usage");
+        }
+        for word in described.iter().flat_map(|l| l.split(" , Fl ").filter_map(|w| w.split(' ').next())) {
+            let known = match word.strip_prefix('-') {
+                Some(long) => TABLE.iter().any(|o| o.long == long),
+                None => TABLE.iter().any(|o| o.key.to_string() == word),
+            };
+            assert!(known, "the manual page describes -{word}");
+        }
+        for line in USAGE.lines().filter(|l| l.starts_with("  ")) {
+            for word in line.split([' ', ',']).filter_map(|w| w.strip_prefix("--")) {
+                assert!(TABLE.iter().any(|o| o.long == word), "the usage describes --{word}");
+            }
+        }
+    }
+}

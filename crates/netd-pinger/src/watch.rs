@@ -1,0 +1,365 @@
+//! The shell of pinger: waits for the link, the lease, answers, signals and the clock; steps the machine; performs.
+//!
+//! What is decided, watchdog.rs decides. Order is the correctness argument: the verdict's record is in its place before fw is
+//! told (netd::handler). Without a link or a lease nothing wakes it. Called by `lib`.
+
+use std::ffi::{OsStr, OsString};
+use std::future::pending;
+use std::io::{self, ErrorKind};
+
+use netd::arp::{self, Arp, ETHERTYPE_ARP};
+use netd::clock::{self, Timer};
+use netd::daemon::{Log, Signal, Signals, notify};
+use netd::directory::DirectoryWatch;
+use netd::handler::{Handler, Notice, RecordChange};
+use netd::ipconf::{self, ReadError, Record};
+use netd::link::{LinkWatch, Transition};
+use netd::packet::{self, PacketSocket, Received};
+use netd::rng::Rng;
+use supervise::control::{Command, ControlError, ServiceDir};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::cli::Options;
+use crate::icmp::Echo;
+use crate::lease::{self, Lease};
+use crate::probe::{self, Question};
+use crate::status;
+use crate::target::Target;
+use crate::watchdog::{Action, Event, Verdict, Watchdog, Who, Wire};
+
+/// An Ethernet frame's payload with an ARP message, padded.
+const FRAME: usize = 64;
+/// Linux: network is down.
+const ENETDOWN: i32 = 100;
+/// A late answer is still waited for so many timeouts long.
+const LATE: u32 = 4;
+/// The services that are restarted when the router is gone, by the seed's names.
+const SERVICES: [&str; 2] = ["dhcp_", "supplicant_"];
+
+/// The end of one question: whose, and what came of it.
+type Asked = (Who, u32, io::Result<()>);
+
+struct Daemon<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    machine: Watchdog,
+    rng: Rng,
+    /// The verdict's record, and fw.
+    handler: Handler,
+    link: LinkWatch,
+    directory: DirectoryWatch,
+    arp: Option<PacketSocket>,
+    questions: JoinSet<Asked>,
+    timer: Timer,
+    boot_id: String,
+    lease: Option<Lease>,
+    /// What went wrong last with whom.
+    complaints: Vec<(String, String)>,
+}
+
+/// Something that ended the wait.
+enum Woken {
+    Stop,
+    Write,
+    Link(io::Result<Transition>),
+    Directory(io::Result<()>),
+    Arp(io::Result<Option<Arp>>),
+    Asked(Asked),
+    Tick(io::Result<()>),
+}
+
+/// Watches until it is told to stop.
+pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    let name = format!("health_{}", options.iface);
+    let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
+    let found = found.ok().and_then(|records| verdict_of(&records, &options.iface));
+    if found.is_some() {
+        // The predecessor was killed, perhaps between writing its verdict and telling fw.
+        let _ = notify(&options.notify);
+    }
+    let mut daemon = Daemon {
+        options,
+        log,
+        machine: Watchdog::new(options.config, Rng::from_os(), found, clock::now()),
+        rng: Rng::from_os(),
+        handler: Handler::ipconf(options.dynamic.clone(), name, options.notify.clone()),
+        link: LinkWatch::open(&options.iface)?,
+        directory: DirectoryWatch::open(&options.dynamic)?,
+        arp: None,
+        questions: JoinSet::new(),
+        timer: Timer::new()?,
+        boot_id: clock::boot_id(),
+        lease: None,
+        complaints: Vec::new(),
+    };
+    daemon.look_at_lease();
+    loop {
+        daemon.timer.set(daemon.machine.deadline())?;
+        match daemon.wait(&mut signals).await {
+            Woken::Stop => break,
+            woken => daemon.handle(woken)?,
+        }
+    }
+    daemon.handler.push(record_notice(RecordChange::Withdraw), log);
+    if !options.status.as_os_str().is_empty() {
+        let _ = std::fs::remove_file(&options.status);
+    }
+    Ok(())
+}
+
+/// The verdict that a record states.
+fn verdict_of(records: &[Record], iface: &str) -> Option<Verdict> {
+    let record = records.iter().find(|r| r.get("if") == Some(iface))?;
+    match record.get("health") {
+        Some("up") => Some(Verdict::Good),
+        Some("down") => Some(Verdict::Bad),
+        Some(_) | None => None,
+    }
+}
+
+fn record_notice(record: RecordChange) -> Notice {
+    Notice { event: None, env: Vec::new(), record }
+}
+
+impl Daemon<'_> {
+    async fn wait(&mut self, signals: &mut Signals) -> Woken {
+        let file = format!("{}.ipconf", self.options.record);
+        // What has been answered is looked at before the clock: a machine that was busy has lost no answer.
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::Term => Woken::Stop,
+                Signal::Usr1 | Signal::Usr2 => Woken::Write,
+            },
+            transition = self.link.next() => Woken::Link(transition),
+            changed = self.directory.changed(|name| name == file) => Woken::Directory(changed),
+            Some(joined) = self.questions.join_next() => match joined {
+                Ok(asked) => Woken::Asked(asked),
+                // Only an abort ends a question without a result.
+                Err(_) => Woken::Tick(Ok(())),
+            },
+            arp = received(self.arp.as_ref()) => Woken::Arp(arp),
+            expired = self.timer.expired() => Woken::Tick(expired),
+        }
+    }
+
+    fn handle(&mut self, woken: Woken) -> io::Result<()> {
+        match woken {
+            Woken::Stop => {}
+            Woken::Write => self.write_status(),
+            Woken::Link(transition) => self.transition(transition?),
+            Woken::Directory(changed) => {
+                changed?;
+                self.look_at_lease();
+            }
+            Woken::Arp(Ok(Some(message))) => self.step(Event::Arp(message)),
+            // Also what is no ARP: a flood of it must not keep the clock from being looked at.
+            Woken::Arp(Ok(None)) => self.step(Event::Tick),
+            // packet(7): told once when the interface goes down; the socket works again when it is up.
+            Woken::Arp(Err(e)) if e.raw_os_error() == Some(ENETDOWN) => {}
+            // It is gone: the link watch tells when it is back.
+            Woken::Arp(Err(_)) => self.arp = None,
+            Woken::Asked((who, round, Ok(()))) => {
+                self.complain(&format!("{who:?}"), None);
+                self.step(Event::Answer { who, round });
+            }
+            Woken::Asked((who, _, Err(e))) => self.unanswered(who, &e),
+            Woken::Tick(expired) => {
+                expired?;
+                self.step(Event::Tick);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.machine.step(clock::now(), event) {
+            match action {
+                Action::Arp { message, to } => self.send_arp(&message, to),
+                Action::Probe { who, round } => self.ask(who, round),
+                Action::Publish(verdict) => self.publish(verdict),
+                Action::Restart => self.restart(),
+                Action::Status => self.write_status(),
+            }
+        }
+    }
+
+    fn transition(&mut self, transition: Transition) {
+        match transition {
+            Transition::Missing | Transition::Gone | Transition::Renamed { .. } => {
+                self.log.info(format_args!("no interface {}: waiting for it", self.options.iface));
+                self.step(Event::Link(None));
+            }
+            Transition::Appeared { .. } | Transition::AdminDown { .. } => {}
+            Transition::Down => self.step(Event::Link(None)),
+            Transition::Up => {
+                let wire = self.open_arp();
+                self.step(Event::Link(Some(wire)));
+            }
+        }
+    }
+
+    /// A new socket: the interface may be another one of the same name.
+    fn open_arp(&mut self) -> Wire {
+        self.arp = None;
+        let found = packet::interface(&self.options.iface).ok().flatten().filter(|i| i.arp);
+        let Some(interface) = found else { return Wire { mac: None } };
+        match PacketSocket::open(interface.index, ETHERTYPE_ARP, &self.arp_filter()) {
+            Ok(socket) => {
+                self.arp = Some(socket);
+                self.complain("ARP", None);
+                Wire { mac: Some(interface.mac) }
+            }
+            Err(e) => {
+                self.complain("ARP", Some(format!("no ARP: {e}{}", hint(&e))));
+                Wire { mac: None }
+            }
+        }
+    }
+
+    fn arp_filter(&self) -> Vec<packet::Instruction> {
+        self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::filter)
+    }
+
+    fn look_at_lease(&mut self) {
+        let path = self.options.dynamic.join(format!("{}.ipconf", self.options.record));
+        let records = match ipconf::read(&self.options.dynamic, &path) {
+            Ok(records) => records,
+            Err(ReadError::Io(e)) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => {
+                self.complain("lease", Some(format!("{}: {e}", path.display())));
+                return;
+            }
+        };
+        self.complain("lease", None);
+        let lease = lease::read(&records, &self.options.iface, &self.boot_id, clock::now());
+        if lease == self.lease {
+            return;
+        }
+        self.lease = lease;
+        // What is on its way was asked of another router.
+        self.questions.abort_all();
+        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.set_filter(&self.arp_filter())) {
+            self.complain("ARP", Some(format!("no ARP: {e}")));
+        }
+        match lease {
+            Some(Lease { ip, router: Some(router) }) => self.log.debug(format_args!("lease {ip}, router {router}")),
+            Some(Lease { ip, router: None }) => self.log.debug(format_args!("lease {ip}, without a router")),
+            None => self.log.debug("no lease"),
+        }
+        self.step(Event::Lease(lease));
+    }
+
+    fn send_arp(&mut self, message: &Arp, to: [u8; 6]) {
+        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&message.encode(), to)) {
+            self.log.debug(format_args!("unable to ask by ARP: {e}"));
+        }
+    }
+
+    fn ask(&mut self, who: Who, round: u32) {
+        let Some(lease) = self.lease else { return };
+        let target = match who {
+            Who::Router => lease.router.map(Target::Icmp),
+            Who::Target(n) => self.options.targets.get(n).cloned(),
+        };
+        let Some(target) = target else { return };
+        let echo = self.echo();
+        let question = Question { device: self.options.iface.clone(), source: lease.ip, target, echo };
+        let limit = self.options.config.timeout * LATE;
+        self.questions.spawn(async move {
+            let answer = timeout(limit, probe::ask(question)).await;
+            (who, round, answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())))
+        });
+    }
+
+    fn echo(&mut self) -> Echo {
+        let mut word = || self.rng.next_u32().to_be_bytes();
+        let [[a, b, c, d], tokens @ ..] = [word(), word(), word(), word(), word()];
+        let mut token = [0; 16];
+        token.iter_mut().zip(tokens.as_flattened()).for_each(|(to, from)| *to = *from);
+        Echo { id: u16::from_be_bytes([a, b]), seq: u16::from_be_bytes([c, d]), token }
+    }
+
+    /// No answer is the machine's business; not being allowed to ask is the administrator's.
+    fn unanswered(&mut self, who: Who, error: &io::Error) {
+        match error.kind() {
+            ErrorKind::PermissionDenied => {
+                self.complain(&format!("{who:?}"), Some(format!("unable to ask: {error}{}", hint(error))));
+            }
+            _ => self.log.debug(format_args!("{who:?}: {error}")),
+        }
+    }
+
+    fn publish(&mut self, verdict: Verdict) {
+        let report = self.machine.report();
+        let router = report.lease.and_then(|l| l.router).map_or_else(String::new, |r| format!(" {r}"));
+        match (verdict, report.cause) {
+            (Verdict::Good, _) => self.log.info("uplink is good"),
+            (Verdict::Bad, "router") => self.log.info(format_args!("uplink is bad: router{router} does not answer")),
+            (Verdict::Bad, _) => self.log.info(format_args!("uplink is bad: nothing behind router{router} answers")),
+        }
+        let health = match verdict {
+            Verdict::Good => "up",
+            Verdict::Bad => "down",
+        };
+        let record = Record::new().with("if", self.options.iface.as_str()).with("health", health);
+        self.handler.push(record_notice(RecordChange::Publish(record)), self.log);
+    }
+
+    fn restart(&mut self) {
+        for prefix in SERVICES {
+            let name = format!("{prefix}{}", self.options.iface);
+            match ServiceDir::resolve(OsStr::new(&name)).send(&[Command::Term]) {
+                Ok(()) => {
+                    self.log.info(format_args!("restarting {name}"));
+                    self.complain(&name, None);
+                }
+                // A service that nobody installed is not missed.
+                Err(ControlError::Missing(_)) => {}
+                Err(e) => self.complain(&name, Some(format!("unable to restart {name}: {e}"))),
+            }
+        }
+    }
+
+    fn write_status(&mut self) {
+        let path = &self.options.status;
+        if path.as_os_str().is_empty() {
+            return;
+        }
+        let text = status::render(&self.options.iface, &self.machine.report(), &self.options.targets, clock::now());
+        let mut tmp = path.file_name().map_or_else(OsString::new, OsStr::to_owned);
+        tmp.push(".tmp");
+        let tmp = path.with_file_name(tmp);
+        let written = std::fs::write(&tmp, text).and_then(|()| std::fs::rename(&tmp, path));
+        let text = written.err().map(|e| format!("unable to write {}: {e}", path.display()));
+        self.complain("status", text);
+    }
+
+    /// Logs what is new.
+    fn complain(&mut self, who: &str, text: Option<String>) {
+        let before = self.complaints.iter().position(|(w, _)| w == who).map(|at| self.complaints.swap_remove(at).1);
+        if let Some(text) = text {
+            if before.as_ref() != Some(&text) {
+                self.log.info(&text);
+            }
+            self.complaints.push((who.to_owned(), text));
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => " (CAP_NET_RAW is needed)",
+        _ => "",
+    }
+}
+
+/// The next frame that is an ARP message; never without a socket.
+async fn received(socket: Option<&PacketSocket>) -> io::Result<Option<Arp>> {
+    let Some(socket) = socket else { return pending().await };
+    let mut frame = [0; FRAME];
+    let Received { len, .. } = socket.recv(&mut frame).await?;
+    Ok(frame.get(..len).and_then(Arp::decode))
+}
