@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
 mod appliance;
+mod cage;
 mod callers;
 mod capture;
 mod crowd;

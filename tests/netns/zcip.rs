@@ -237,7 +237,9 @@ fn without_f_it_goes_to_the_background_after_init() {
         w.a.run(&["zcip", "eth0", &script.path]);
         assert_eq!(script.lines()[0], "init eth0");
         let is_it = |argv: &[&str]| argv.first() == Some(&"zcip") && argv.last() == Some(&script.path.as_str());
-        let pid = pids_where(is_it)[0];
+        // Not the one that runs the script.
+        let comm = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let pid = pids_where(is_it).into_iter().find(|pid| comm(pid) == "zcip\n").unwrap();
         let ip = configured(&script.line(2, SOON));
         w.a.run(&["sh", "-c", &format!("kill {pid}")]);
         wait_until("its end", SOON, || !is_running(pid));

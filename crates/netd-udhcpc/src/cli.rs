@@ -21,7 +21,9 @@ use crate::show::Show;
 mod table;
 
 pub use table::USAGE;
-use table::{ACD, ANONYMOUS, DUID, ENV, IPCONF, IPV6_ONLY, JSON, NOTIFY, RAPID_COMMIT, ROUTES, SHOW, STATE, TABLE};
+use table::{
+    ACD, ANONYMOUS, DUID, ENV, IPCONF, IPV6_ONLY, JSON, NO_CAGE, NOTIFY, RAPID_COMMIT, ROUTES, SHOW, STATE, TABLE,
+};
 
 /// Where Debian keeps it.
 const DEFAULT_SCRIPT: &str = "/etc/udhcpc/default.script";
@@ -67,6 +69,8 @@ pub struct Options {
     pub syslog: bool,
     /// Number of `-v`.
     pub verbosity: u8,
+    /// Not `--no-cage`.
+    pub cage: bool,
     /// The machine's part.
     pub config: Config,
     /// The messages' part.
@@ -125,6 +129,7 @@ struct Raw {
     broadcast: bool,
     syslog: bool,
     verbosity: u8,
+    no_cage: bool,
     config: Config,
     routes: Policy,
     duid: Option<Duid>,
@@ -201,6 +206,7 @@ impl Raw {
                 let wait = if value.is_empty() { ARPING } else { Duration::from_millis(number(value)?.into()) };
                 self.config.acd = Some(Timing::one_probe(wait));
             }
+            NO_CAGE => self.no_cage = true,
             RAPID_COMMIT => self.config.rapid_commit = true,
             ACD => match value.to_str() {
                 Some("fast") => self.config.acd = Some(Timing::FAST),
@@ -325,6 +331,7 @@ impl Raw {
             pidfile: self.pidfile,
             syslog: self.syslog,
             verbosity: self.verbosity,
+            cage: !self.no_cage,
             config: Config { schedule, exit_on_failure, background_when_bound: !self.foreground, ..self.config },
             template: Template {
                 parameters,

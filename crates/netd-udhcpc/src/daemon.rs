@@ -11,13 +11,15 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netd::arp::{self, Arp};
+use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, background};
-use netd::handler::Handler;
+use netd::handler::{self, Handler};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Received};
 use netd::rng::Rng;
+use netd::runner::Runner;
 
 use crate::cli::{self, CliError, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
@@ -64,8 +66,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
             Err(e) => log.info(format_args!("no syslog: {e}")),
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(run(options, &log))) {
+    match start(options, &log) {
         Ok(code) => code,
         Err(e) => {
             log.info(e);
@@ -74,11 +75,24 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     }
 }
 
+/// The runner of scripts is forked before anything else is there that it would hold.
+fn start(options: Options, log: &Log) -> io::Result<u8> {
+    let runner = match &options.handling {
+        Handling::Script { program, pass } => {
+            let program = handler::program(program.clone(), pass);
+            Some(Runner::start("udhcpc", program).map_err(context("can't fork"))?)
+        }
+        Handling::Ipconf { .. } => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options, runner, log))
+}
+
 fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {
     move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
 }
 
-async fn run(options: Options, log: &Log) -> io::Result<u8> {
+async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<u8> {
     log.info(concat!("started, v", env!("CARGO_PKG_VERSION")));
     let pidfile = Pidfile::new(options.pidfile.clone());
     let mut signals = Signals::new()?;
@@ -87,8 +101,12 @@ async fn run(options: Options, log: &Log) -> io::Result<u8> {
     pidfile.write().map_err(context("can't write pidfile"))?;
     let mut socket = open(&interface)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
-    let mut daemon = Daemon::new(options, interface, log, pidfile)?;
+    let cage = options.cage.then(|| needs(&options));
+    let mut daemon = Daemon::new(options, runner, interface, log, pidfile)?;
     daemon.raise();
+    if let Some(needs) = cage {
+        cage::enter(&needs, log);
+    }
     daemon.step(Event::Start, &socket);
     let mut buffer = vec![0; BUFFER];
     let mut arp_buffer = [0; arp::LEN];
@@ -161,6 +179,22 @@ async fn find_interface(
     }
 }
 
+/// What is used after the start: sockets when the interface was replaced, an address is watched or a lease is renewed by
+/// unicast; the record and whom to tell. Scripts run outside.
+fn needs(options: &Options) -> Needs {
+    let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
+    files.extend(options.state.iter().cloned().map(Files::Directory));
+    if let Handling::Ipconf { dir, notify } = &options.handling {
+        files.extend([Files::Directory(dir.clone()), Files::Service(notify.clone())]);
+    }
+    Needs {
+        capabilities: vec![Capability::NetRaw, Capability::NetBindService],
+        sockets: vec![Socket::Packet, Socket::Netlink, Socket::Udp],
+        files,
+        background: options.config.background_when_bound || options.config.background_on_failure,
+    }
+}
+
 fn open(interface: &Interface) -> io::Result<PacketSocket> {
     PacketSocket::open(interface.index, ETHERTYPE_IP, &frame::filter(interface.mac)).map_err(|e| {
         let hint = if e.kind() == io::ErrorKind::PermissionDenied { " (CAP_NET_RAW is missing)" } else { "" };
@@ -200,7 +234,13 @@ struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    fn new(mut options: Options, interface: Interface, log: &'a Log, pidfile: Pidfile) -> io::Result<Daemon<'a>> {
+    fn new(
+        mut options: Options,
+        runner: Option<Runner>,
+        interface: Interface,
+        log: &'a Log,
+        pidfile: Pidfile,
+    ) -> io::Result<Daemon<'a>> {
         if let Some(duid) = options.duid {
             let id = duid::client_id(duid, &options.interface, interface.mac, duid::machine_id(duid)?);
             options.template.extra.push((CLIENT_ID, id));
@@ -213,13 +253,14 @@ impl<'a> Daemon<'a> {
             wall_offset: Duration::ZERO,
         };
         let record = format!("dhcp_{}", options.interface);
-        let (handler, resume) = match options.handling {
-            Handling::Script { program, pass } => (Handler::script(program, &pass), None),
-            Handling::Ipconf { dir, notify } => {
+        let (handler, resume) = match (options.handling, runner) {
+            (_, Some(runner)) => (Handler::script(runner)?, None),
+            (Handling::Ipconf { dir, notify }, None) => {
                 // RFC 7844 section 3.3: an address of before would tell this network where we were.
                 let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
                 (Handler::ipconf(dir, record, notify), resume)
             }
+            (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
         let state = options.state.map(|dir| State::new(&dir, &options.interface, interface.mac));
         let remembered = state.as_ref().and_then(State::recall);
@@ -270,6 +311,7 @@ impl<'a> Daemon<'a> {
         let idle = self.handler.is_idle();
         if self.to_background && idle {
             self.to_background = false;
+            self.handler.background().map_err(context("can't send the script runner to the background"))?;
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
             self.pidfile.write().map_err(context("can't write pidfile"))?;
@@ -278,6 +320,10 @@ impl<'a> Daemon<'a> {
             }
         }
         self.first_lease = None;
+        if self.handler.is_lost() && self.ending.is_none() {
+            // Whoever supervises us starts both again; without scripts a lease would end without anybody being told.
+            return Err(io::Error::other("the script runner was killed"));
+        }
         Ok(self.ending.filter(|(_, at)| idle || *at <= clock::now()).map(|(code, _)| code))
     }
 

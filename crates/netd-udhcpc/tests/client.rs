@@ -202,6 +202,15 @@ fn time_that_passed_in_a_suspend_counts() {
 }
 
 #[test]
+fn a_lease_that_ends_while_it_is_checked_is_never_used() {
+    let mut b = Bench::in_state("Checking");
+    b.now += secs(1_000_000);
+    // Both deadlines have passed: the detector's and the lease's.
+    assert_eq!(b.event(Event::Timer), ["leasefail", "Discover"]);
+    assert_eq!(b.client.address(), None);
+}
+
+#[test]
 fn renewing_by_hand_never_costs_the_lease() {
     let mut b = Bench::in_state("Bound");
     for _ in 0..50 {

@@ -13,11 +13,12 @@ use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::arp::{self, Arp};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, background};
-use netd::handler::{Ended, Handler, Notice};
+use netd::handler::{self, Ended, Handler, Notice};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
 use netd::rng::Rng;
+use netd::runner::Runner;
 
 use crate::cli::{self, CliError, Options, USAGE};
 use crate::ipv4ll::{Action, Addresses, Config, Event, Ipv4ll};
@@ -43,14 +44,21 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
         }
     };
     let log = Log::new("zcip", Some(&options.interface), options.verbosity);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(run(options, log.clone()))) {
+    match start(options, log.clone()) {
         Ok(code) => code,
         Err(e) => {
             log.info(e);
             EXIT_FAILURE
         }
     }
+}
+
+/// The runner of the script is forked before anything else is there that it would hold.
+fn start(options: Options, log: Log) -> io::Result<u8> {
+    let program = options.script.clone().map(|path| handler::program(path, &options.pass));
+    let runner = program.map(|program| Runner::start("zcip", program)).transpose().map_err(context("can't fork"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options, runner, log))
 }
 
 fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {
@@ -68,14 +76,14 @@ struct Sources {
     addresses: AddressWatch,
 }
 
-async fn run(options: Options, log: Log) -> io::Result<u8> {
+async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u8> {
     let mut sources = Sources {
         signals: Signals::new()?,
         timer: Timer::new()?,
         links: LinkWatch::open(&options.interface).map_err(context("can't watch the link"))?,
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
     };
-    let mut daemon = Daemon::new(options, log)?;
+    let mut daemon = Daemon::new(options, runner, log)?;
     daemon.initialize(&mut sources.signals).await?;
     daemon.look_at_addresses()?;
     loop {
@@ -126,7 +134,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(options: Options, log: Log) -> io::Result<Daemon> {
+    fn new(options: Options, runner: Option<Runner>, log: Log) -> io::Result<Daemon> {
         let context =
             Context { interface: options.interface.clone(), boot_id: clock::boot_id(), pid: std::process::id() };
         let found = packet::interface(&options.interface)?;
@@ -153,7 +161,7 @@ impl Daemon {
             socket: None,
             resumes: config.resume.is_some(),
             machine: Ipv4ll::new(config, Rng::from_os()),
-            script: options.script.map(|program| Handler::script(program, &options.pass)),
+            script: runner.map(Handler::script).transpose()?,
             record: options.ipconf.map(|ipconf| Handler::ipconf(ipconf.dir, record, ipconf.notify)),
             context,
             foreground: options.foreground,
@@ -203,7 +211,7 @@ impl Daemon {
                     biased;
                     () = terminated(signals) => Some(0),
                     ended = script.finished(&self.log) => {
-                        self.script_ended(ended);
+                        self.script_ended(ended)?;
                         (ended.code != Some(0)).then_some(EXIT_FAILURE)
                     }
                 },
@@ -214,6 +222,9 @@ impl Daemon {
             }
         }
         if !self.foreground {
+            if let Some(script) = &self.script {
+                script.background().map_err(context("can't send the script runner to the background"))?;
+            }
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
             // Without a syslogd there is nobody to tell that there is none.
@@ -265,7 +276,7 @@ impl Daemon {
                 self.look_at_addresses()?;
             }
             Woken::Timer => self.step(Event::Timer),
-            Woken::Script(ended) => self.script_ended(ended),
+            Woken::Script(ended) => self.script_ended(ended)?,
         }
         Ok(())
     }
@@ -279,7 +290,7 @@ impl Daemon {
                 self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
             }
             done = sources.timer.expired() => done?,
-            ended = finished(self.script.as_mut(), &self.log) => self.script_ended(ended),
+            ended = finished(self.script.as_mut(), &self.log) => drop(self.script_ended(ended)),
         }
         Ok(())
     }
@@ -316,13 +327,17 @@ impl Daemon {
         Ok(())
     }
 
-    fn script_ended(&self, ended: Ended) {
+    fn script_ended(&self, ended: Ended) -> io::Result<()> {
+        if self.script.as_ref().is_some_and(Handler::is_lost) {
+            return Err(io::Error::other("the script runner was killed"));
+        }
         match ended.code {
             Some(0) => {}
             Some(code) => self.log.info(format_args!("script {} failed, exitcode={code}", ended.event)),
             // The handler has said so.
             None => {}
         }
+        Ok(())
     }
 
     fn step(&mut self, event: Event) {

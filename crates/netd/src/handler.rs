@@ -1,20 +1,20 @@
 //! What happens when a daemon's knowledge changes: a script is run, or a record is published natively.
 //!
-//! A shell. `Script` runs one child at a time; what comes meanwhile is queued, so the protocol never waits for it.
+//! A shell. `Script` has one script run at a time, outside the cage (netd::runner); what comes meanwhile is queued, so the
+//! protocol never waits for it.
 //! `Ipconf` writes the record and tells fw: no fork. The script's environment is BUILT: the notice's variables and a
 //! short list of our own (see PASSED); a variable that a server did not send is never somebody else's.
 //! Called by udhcpc and zcip.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-
-use tokio::process::{Child, Command};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Display, Path, PathBuf};
 
 use crate::daemon::{Log, notify};
 use crate::ipconf::{self, Record};
+use crate::runner::{Outcome, Program, Runner};
 
 /// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
 /// callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script
@@ -56,7 +56,7 @@ pub enum RecordChange {
 pub struct Ended {
     /// What it was told.
     pub event: &'static str,
-    /// Its exit code; `None`: it was killed.
+    /// Its exit code; `None`: it was killed or could not be started, which was said.
     pub code: Option<i32>,
 }
 
@@ -69,10 +69,9 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// Runs `program EVENT`; `pass` names more variables of our own environment to hand on.
-    pub fn script(program: OsString, pass: &[String]) -> Handler {
-        let base = std::env::vars_os().filter(|(name, _)| is_passed(name, pass)).collect();
-        Handler::Script(Script { program, base, queue: VecDeque::new(), running: None })
+    /// Runs the program of this runner. Must be called inside a tokio runtime.
+    pub fn script(runner: Runner) -> io::Result<Handler> {
+        Ok(Handler::Script(Script { runner: runner.watched()?, running: None, queue: VecDeque::new(), lost: false }))
     }
 
     /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`.
@@ -91,18 +90,40 @@ impl Handler {
     /// Whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
         match self {
-            Handler::Script(script) => script.running.is_none() && script.queue.is_empty(),
+            Handler::Script(script) => !script.runner.is_busy() && script.queue.is_empty(),
             Handler::Ipconf(_) => true,
         }
     }
 
-    /// Waits for the running script to end and starts the next one; for ever when there is none. Safe to drop.
+    /// Whether no script can be run any more: somebody has killed the runner.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Handler::Script(script) => script.lost,
+            Handler::Ipconf(_) => false,
+        }
+    }
+
+    /// To be called before the daemon goes to the background, while nothing runs: scripts are to have no terminal either.
+    pub fn background(&self) -> io::Result<()> {
+        match self {
+            Handler::Script(script) => script.runner.background(),
+            Handler::Ipconf(_) => Ok(()),
+        }
+    }
+
+    /// Waits for the running script to end and starts the next one, or for the runner to be lost. Safe to drop.
     pub async fn finished(&mut self, log: &Log) -> Ended {
         match self {
             Handler::Script(script) => script.finished(log).await,
             Handler::Ipconf(_) => std::future::pending().await,
         }
     }
+}
+
+/// The program that is run as `path EVENT`, with what is passed on of our environment; `pass` names more of that.
+pub fn program(path: OsString, pass: &[String]) -> Program {
+    let env = std::env::vars_os().filter(|(name, _)| is_passed(name, pass)).collect();
+    Program { path, before: Vec::new(), after: Vec::new(), env }
 }
 
 fn is_passed(name: &OsStr, pass: &[String]) -> bool {
@@ -113,12 +134,13 @@ fn is_passed(name: &OsStr, pass: &[String]) -> bool {
     PASSED.iter().copied().any(matches) || pass.iter().any(|p| matches(p))
 }
 
-/// A program and what waits for it.
+/// The runner of a program and what waits for it.
 pub struct Script {
-    program: OsString,
-    base: Vec<(OsString, OsString)>,
+    runner: Runner,
     queue: VecDeque<Notice>,
-    running: Option<(&'static str, Child)>,
+    /// What runs.
+    running: Option<&'static str>,
+    lost: bool,
 }
 
 impl Script {
@@ -131,41 +153,61 @@ impl Script {
             self.queue.pop_back();
         }
         if self.queue.len() == MAX_QUEUE {
-            log.info(format_args!("{} is too slow: dropping an event", Path::new(&self.program).display()));
+            log.info(format_args!("{} is too slow: dropping an event", self.name()));
             self.queue.pop_front();
         }
         self.queue.push_back(notice);
-        if self.running.is_none() {
+        if !self.runner.is_busy() {
             self.start_next(log);
         }
+    }
+
+    fn name(&self) -> Display<'_> {
+        Path::new(self.runner.program()).display()
     }
 
     fn start_next(&mut self, log: &Log) {
         while let Some(notice) = self.queue.pop_front() {
             let Some(event) = notice.event else { continue };
-            let env = notice.env.into_iter().map(|(name, value)| (name, OsString::from_vec(value)));
-            let mut command = Command::new(&self.program);
-            command.arg(event).env_clear().envs(self.base.iter().map(|(n, v)| (n, v))).envs(env);
-            match command.spawn() {
-                Ok(child) => {
-                    self.running = Some((event, child));
+            match self.runner.run(event, &notice.env) {
+                Ok(()) => {
+                    self.running = Some(event);
                     return;
                 }
-                Err(e) => log.info(format_args!("can't execute '{}': {e}", Path::new(&self.program).display())),
+                Err(e) => log.info(format_args!("can't have '{}' run: {e}", self.name())),
             }
         }
     }
 
     async fn finished(&mut self, log: &Log) -> Ended {
-        let Some((event, child)) = self.running.as_mut() else { return std::future::pending().await };
-        let (event, status) = (*event, child.wait().await.ok());
-        // What an exit code means, the daemon knows; a killed one is worth a line everywhere.
-        if let Some(signal) = status.and_then(|status| status.signal()) {
-            log.info(format_args!("{} was killed by signal {signal}", Path::new(&self.program).display()));
+        if self.lost {
+            return std::future::pending().await;
         }
-        self.running = None;
+        let code = match self.runner.ended().await {
+            // What an exit code means, the daemon knows; a killed one is worth a line everywhere.
+            Ok(Outcome::Code(code)) => Some(code),
+            Ok(Outcome::Signal(signal)) => {
+                log.info(format_args!("{} was killed by signal {signal}", self.name()));
+                None
+            }
+            Ok(Outcome::NotStarted(errno)) => {
+                let e = io::Error::from_raw_os_error(errno);
+                log.info(format_args!("can't execute '{}': {e}", self.name()));
+                None
+            }
+            Ok(Outcome::Refused) => {
+                log.info(format_args!("'{}' is not run with these variables", self.name()));
+                None
+            }
+            Err(_) => {
+                self.lost = true;
+                self.queue.clear();
+                None
+            }
+        };
+        let event = self.running.take().unwrap_or_default();
         self.start_next(log);
-        Ended { event, code: status.and_then(|status| status.code()) }
+        Ended { event, code }
     }
 }
 
@@ -217,6 +259,10 @@ mod tests {
         Notice { event: Some(event), env: vec![("n".into(), n.into())], record: RecordChange::Keep }
     }
 
+    fn handler(program: OsString) -> Handler {
+        Handler::script(Runner::start("test", super::program(program, &[])).unwrap()).unwrap()
+    }
+
     fn temp(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("handler-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -237,7 +283,7 @@ mod tests {
         let out = dir.join("out");
         let log = Log::new("test", None, 0);
         run(async {
-            let mut handler = Handler::script(script(&dir, &format!("echo $1 $n >>{}", out.display())), &[]);
+            let mut handler = handler(script(&dir, &format!("echo $1 $n >>{}", out.display())));
             for (event, n) in [("bound", "1"), ("renew", "2"), ("renew", "3"), ("deconfig", "4")] {
                 handler.push(notice(event, n), &log);
             }
@@ -255,7 +301,7 @@ mod tests {
         let out = dir.join("out");
         let log = Log::new("test", None, 0);
         run(async {
-            let mut handler = Handler::script(script(&dir, &format!("/usr/bin/env >{}", out.display())), &[]);
+            let mut handler = handler(script(&dir, &format!("/usr/bin/env >{}", out.display())));
             handler.push(notice("bound", "1"), &log);
             handler.finished(&log).await;
         });
@@ -270,10 +316,28 @@ mod tests {
     fn a_missing_script_is_passed_over() {
         let log = Log::new("test", None, 0);
         run(async {
-            let mut handler = Handler::script("/no/such/script".into(), &[]);
+            let mut handler = handler("/no/such/script".into());
             handler.push(notice("bound", "1"), &log);
-            assert!(handler.is_idle());
+            handler.finished(&log).await;
+            assert!(handler.is_idle() && !handler.is_lost());
         });
+    }
+
+    #[test]
+    fn a_refused_variable_costs_the_run_and_not_the_runner() {
+        let dir = temp("refused");
+        let out = dir.join("out");
+        let log = Log::new("test", None, 0);
+        run(async {
+            let mut handler = handler(script(&dir, &format!("echo $1 $n >>{}", out.display())));
+            for value in ["1\n2", "3"] {
+                handler.push(notice("bound", value), &log);
+                handler.finished(&log).await;
+            }
+            assert!(handler.is_idle() && !handler.is_lost());
+        });
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "bound 3\n");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod acd;
 pub mod addresses;
 pub mod arp;
+pub mod cage;
 pub mod clock;
 pub mod daemon;
 pub mod directory;
@@ -16,5 +17,6 @@ pub mod netlink;
 pub mod packet;
 pub mod reach;
 pub mod rng;
+pub mod runner;
 #[cfg(feature = "sim")]
 pub mod sim;

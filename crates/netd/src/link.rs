@@ -156,6 +156,18 @@ impl LinkWatch {
     }
 }
 
+/// What the watch would make of a datagram of the kernel; for the fuzzer.
+#[cfg(feature = "sim")]
+pub fn transitions(tracker: &mut Tracker, datagram: &[u8]) -> Vec<Transition> {
+    let seen = wire::decode(datagram).into_iter().filter_map(|message| match message {
+        Message::New(link) => Some(Seen::Link(link)),
+        Message::Deleted { ifindex } => Some(Seen::Deleted { ifindex }),
+        Message::Outcome { errno: ENODEV, .. } => Some(Seen::Absent),
+        Message::Outcome { .. } => None,
+    });
+    seen.flat_map(|seen| tracker.observe(seen)).collect()
+}
+
 /// One datagram into `buffer`, whatever was in it.
 async fn receive(socket: &TokioSocket, buffer: &mut Vec<u8>) -> io::Result<SocketAddr> {
     buffer.clear();

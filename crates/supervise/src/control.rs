@@ -303,6 +303,18 @@ impl ServiceDir {
         }
     }
 
+    /// Where its fifos are, or may come to be: for a process that must name beforehand what it is going to open. While no
+    /// runsv runs these are wider, because the supervise directory may not have been made yet.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let (dir, running) = self.find();
+        if running.is_ok() {
+            return vec![dir];
+        }
+        let there = |dir: &Path, up: usize| dir.ancestors().take(up + 1).find(|d| d.is_dir()).map(Path::to_path_buf);
+        let other = in_place_of(&self.path).ok().and_then(|dir| there(&dir, 1));
+        there(&dir, 2).into_iter().chain(other).collect()
+    }
+
     /// Ok while a runsv holds `supervise/ok` open.
     pub fn check_running(&self) -> Result<(), ControlError> {
         if self.supervise.get().is_some() {

@@ -16,6 +16,7 @@ pub(super) const DUID: char = '\u{e}';
 pub(super) const ANONYMOUS: char = '\u{f}';
 pub(super) const SHOW: char = '\u{10}';
 pub(super) const JSON: char = '\u{11}';
+pub(super) const NO_CAGE: char = '\u{12}';
 
 const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
     Opt { key, long, arg }
@@ -56,6 +57,7 @@ pub(super) const TABLE: &[Opt] = &[
     opt(ANONYMOUS, "anonymous", Arg::No),
     opt(SHOW, "show", Arg::No),
     opt(JSON, "json", Arg::No),
+    opt(NO_CAGE, "no-cage", Arg::No),
 ];
 
 /// What `udhcpc --help` says.
@@ -99,5 +101,6 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --anonymous                 send nothing that tells who we are (RFC 7844)
   --show                      print the current leases, or that of -i, from --ipconf DIR and end
   --json                      with --show: as JSON
+  --no-cage                   keep all privileges and see all files
 Signals: USR1 renew the lease, USR2 release it
 ";

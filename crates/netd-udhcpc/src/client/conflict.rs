@@ -56,6 +56,8 @@ impl Client {
 
     fn found_free(&mut self, now: Duration, out: &mut Vec<Action>) {
         match std::mem::replace(&mut self.state, State::Released) {
+            // A suspend: it has ended before it was known to be free.
+            State::Checking { lease, .. } if lease.end().is_some_and(|end| end <= now) => self.restart(now),
             State::Checking { lease, grant } => self.take_lease(now, lease, grant, false, out),
             // The ACK is still to come.
             other => self.state = other,

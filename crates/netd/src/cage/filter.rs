@@ -1,0 +1,274 @@
+//! The system calls of a daemon in the cage, as a program for seccomp(2).
+//!
+//! Pure. An allow-list. Everything else fails with ENOSYS, as on a kernel that lacks it, and nothing is killed: a libc
+//! that asks for something newer falls back to what is listed (that is why it is not EPERM: glibc takes a clone3 that is
+//! refused with EPERM for an error, not for a missing call), so a wrong list costs a feature, never the network.
+//! What is listed but asked for with arguments that no daemon has a use for fails with EPERM.
+
+use nix::libc;
+
+use crate::packet::Instruction;
+
+/// A kind of socket that may be opened later: its family and its type.
+pub(super) type SocketKind = (i32, i32);
+
+/// The kernel's name of the architecture, linux/audit.h. `None`: no list was tried on it, so there is no filter.
+pub(super) const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(0xc000_003e)
+} else if cfg!(target_arch = "aarch64") {
+    Some(0xc000_00b7)
+} else {
+    None
+};
+
+/// SECCOMP_RET_ALLOW.
+const ALLOW: u32 = 0x7fff_0000;
+/// SECCOMP_RET_ERRNO.
+const ERRNO: u32 = 0x0005_0000;
+/// The answer to what is not listed.
+const MISSING: u32 = ERRNO | libc::ENOSYS as u32;
+/// The answer to what is listed, with other arguments.
+const REFUSED: u32 = ERRNO | libc::EPERM as u32;
+
+/// Offsets in struct seccomp_data, linux/seccomp.h: int nr, u32 arch, u64 instruction pointer, u64 args[6].
+const NR: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+/// Namespaces in clone(2)'s flags: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
+const NAMESPACES: u32 = 0x7e02_0000;
+const PROT_EXEC: u32 = libc::PROT_EXEC as u32;
+/// The lower bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCK_TYPE: u32 = 0xf;
+
+/// Waiting, reading, writing, time, memory, and the ends of all that.
+const ALWAYS: &[libc::c_long] = &[
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_recvmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_timerfd_settime,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_getrandom,
+    libc::SYS_futex,
+    libc::SYS_restart_syscall,
+    libc::SYS_sched_yield,
+    // Sockets that are opened again: which ones, `sockets` says.
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_shutdown,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    // Files: which ones, Landlock says.
+    libc::SYS_openat,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    // Memory; mmap and mprotect are below.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // Signals are caught, none is sent.
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_wait4,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The older names of the same calls, which newer architectures lack.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[libc::c_long] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_poll,
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_mkdir,
+    libc::SYS_rename,
+    libc::SYS_unlink,
+    libc::SYS_rmdir,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[libc::c_long] = &[];
+
+/// Going to the background: fork(3) and setsid(2), with 0, 1 and 2 on /dev/null.
+const BACKGROUND: &[libc::c_long] =
+    &[libc::SYS_setsid, libc::SYS_dup3, libc::SYS_set_robust_list, libc::SYS_set_tid_address];
+#[cfg(target_arch = "x86_64")]
+const BACKGROUND_OLDER: &[libc::c_long] = &[libc::SYS_fork, libc::SYS_dup2];
+#[cfg(not(target_arch = "x86_64"))]
+const BACKGROUND_OLDER: &[libc::c_long] = &[];
+
+/// The filter of a daemon that opens these sockets and, perhaps, goes to the background.
+pub(super) fn filter(arch: u32, sockets: &[SocketKind], background: bool) -> Vec<Instruction> {
+    let mut program = vec![load(ARCHITECTURE), equal(arch, 1, 0), answer(MISSING), load(NR)];
+    let lists: &[&[libc::c_long]] =
+        if background { &[ALWAYS, OLDER, BACKGROUND, BACKGROUND_OLDER] } else { &[ALWAYS, OLDER] };
+    for call in lists.iter().copied().flatten() {
+        program.extend([equal(number(*call), 0, 1), answer(ALLOW)]);
+    }
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        checked(&mut program, call, &[load(argument(2)), any_bit(PROT_EXEC, 1, 0), answer(ALLOW)]);
+    }
+    if background {
+        checked(&mut program, libc::SYS_clone, &[load(argument(0)), any_bit(NAMESPACES, 1, 0), answer(ALLOW)]);
+    }
+    let mut kinds = Vec::new();
+    for (family, kind) in sockets {
+        kinds.extend([load(argument(0)), equal(number(i64::from(*family)), 0, 4)]);
+        kinds.extend([load(argument(1)), and(SOCK_TYPE), equal(number(i64::from(*kind)), 0, 1), answer(ALLOW)]);
+    }
+    checked(&mut program, libc::SYS_socket, &kinds);
+    program.push(answer(MISSING));
+    program
+}
+
+/// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must hold the number.
+fn checked(program: &mut Vec<Instruction>, call: libc::c_long, check: &[Instruction]) {
+    // A jump reaches 255 instructions: that is 42 kinds of sockets.
+    let skip = u8::try_from(check.len() + 1).unwrap_or(u8::MAX);
+    program.push(equal(number(call), 0, skip));
+    program.extend(check);
+    program.push(answer(REFUSED));
+}
+
+fn number(n: i64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Where the lower half of an argument is; the kernel looks at no more of those that are checked here.
+const fn argument(n: u32) -> u32 {
+    16 + 8 * n + if cfg!(target_endian = "big") { 4 } else { 0 }
+}
+
+// linux/bpf_common.h
+const fn load(offset: u32) -> Instruction {
+    Instruction { code: 0x20, jt: 0, jf: 0, k: offset }
+}
+
+const fn equal(k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code: 0x15, jt, jf, k }
+}
+
+const fn any_bit(k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code: 0x45, jt, jf, k }
+}
+
+const fn and(k: u32) -> Instruction {
+    Instruction { code: 0x54, jt: 0, jf: 0, k }
+}
+
+const fn answer(k: u32) -> Instruction {
+    Instruction { code: 0x06, jt: 0, jf: 0, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: u32 = 7;
+
+    /// What the kernel would do with it.
+    fn run(program: &[Instruction], arch: u32, nr: libc::c_long, args: [u64; 3]) -> u32 {
+        let mut data = vec![0; 16];
+        data[..4].copy_from_slice(&u32::try_from(nr).unwrap().to_ne_bytes());
+        data[4..8].copy_from_slice(&arch.to_ne_bytes());
+        data.extend(args.iter().flat_map(|a| a.to_ne_bytes()));
+        let (mut a, mut pc) = (0u32, 0usize);
+        loop {
+            let i = program[pc];
+            pc += 1;
+            match i.code {
+                0x20 => a = u32::from_ne_bytes(data[i.k as usize..i.k as usize + 4].try_into().unwrap()),
+                0x15 => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
+                0x45 => pc += usize::from(if a & i.k != 0 { i.jt } else { i.jf }),
+                0x54 => a &= i.k,
+                0x06 => return i.k,
+                code => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_call_has_its_answer() {
+        let sockets = [(libc::AF_PACKET, libc::SOCK_DGRAM), (libc::AF_INET, libc::SOCK_DGRAM)];
+        let (kept, forks) = (filter(HERE, &sockets, false), filter(HERE, &sockets, true));
+        let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64;
+        let socket = |family: i32, kind: i32| [family as u64, kind as u64 | flags, 0];
+        let sigchld = libc::SIGCHLD as u64;
+        for (nr, args, want, background) in [
+            (libc::SYS_read, [0; 3], ALLOW, ALLOW),
+            (libc::SYS_exit_group, [0; 3], ALLOW, ALLOW),
+            (libc::SYS_execve, [0; 3], MISSING, MISSING),
+            (libc::SYS_execveat, [0; 3], MISSING, MISSING),
+            (libc::SYS_ptrace, [0; 3], MISSING, MISSING),
+            (libc::SYS_kill, [0; 3], MISSING, MISSING),
+            (libc::SYS_mount, [0; 3], MISSING, MISSING),
+            (libc::SYS_unshare, [0; 3], MISSING, MISSING),
+            (libc::SYS_io_uring_setup, [0; 3], MISSING, MISSING),
+            (libc::SYS_clone3, [0; 3], MISSING, MISSING),
+            (100_000, [0; 3], MISSING, MISSING),
+            (libc::SYS_clone, [sigchld, 0, 0], MISSING, ALLOW),
+            (libc::SYS_clone, [sigchld | libc::CLONE_NEWUSER as u64, 0, 0], MISSING, REFUSED),
+            (libc::SYS_setsid, [0; 3], MISSING, ALLOW),
+            (libc::SYS_mmap, [0, 4096, libc::PROT_READ as u64], ALLOW, ALLOW),
+            (libc::SYS_mmap, [0, 4096, libc::PROT_EXEC as u64], REFUSED, REFUSED),
+            (libc::SYS_mprotect, [0, 4096, (libc::PROT_READ | libc::PROT_EXEC) as u64], REFUSED, REFUSED),
+            (libc::SYS_socket, socket(libc::AF_PACKET, libc::SOCK_DGRAM), ALLOW, ALLOW),
+            (libc::SYS_socket, socket(libc::AF_INET, libc::SOCK_DGRAM), ALLOW, ALLOW),
+            (libc::SYS_socket, socket(libc::AF_INET, libc::SOCK_STREAM), REFUSED, REFUSED),
+            (libc::SYS_socket, socket(libc::AF_PACKET, libc::SOCK_RAW), REFUSED, REFUSED),
+            (libc::SYS_socket, socket(libc::AF_ALG, libc::SOCK_SEQPACKET), REFUSED, REFUSED),
+        ] {
+            assert_eq!(run(&kept, HERE, nr, args), want, "{nr} {args:?}");
+            assert_eq!(run(&forks, HERE, nr, args), background, "{nr} {args:?} with background");
+            assert_eq!(run(&kept, HERE + 1, nr, args), MISSING, "{nr} of another architecture");
+        }
+        assert_eq!(run(&filter(HERE, &[], false), HERE, libc::SYS_socket, [0; 3]), REFUSED, "no sockets at all");
+    }
+
+    #[test]
+    fn no_call_is_listed_twice() {
+        let mut all: Vec<_> = [ALWAYS, OLDER, BACKGROUND, BACKGROUND_OLDER].concat();
+        all.extend([libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_clone, libc::SYS_socket]);
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

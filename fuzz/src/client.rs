@@ -1,0 +1,269 @@
+//! The client machine: bytes are a story of events, and the rules of tests/sim.rs hold at each step.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use netd::acd::Timing;
+use netd::arp::Arp;
+use netd::rng::Rng;
+use netd_udhcpc::client::{Action, Change, Client, Config, Event, Resume, Watch};
+use netd_udhcpc::message::{Template, decode};
+use netd_udhcpc::schedule::Schedule;
+
+use crate::MAC;
+use crate::dhcp::environment;
+
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// As in tests/sim.rs.
+const MAX_PER_MINUTE: usize = 60;
+/// Events of one story.
+const MAX_EVENTS: usize = 400;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Takes bytes from the story; zeros after its end.
+struct Story<'a>(&'a [u8]);
+
+impl Story<'_> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let len = usize::from(self.byte()).min(self.0.len());
+        let (taken, rest) = self.0.split_at(len);
+        self.0 = rest;
+        taken.to_vec()
+    }
+}
+
+struct World<'a> {
+    story: Story<'a>,
+    client: Client,
+    now: Duration,
+    xid: u32,
+    /// Until when the address in use was granted, and the address.
+    held: Option<(Ipv4Addr, Duration)>,
+    /// Looks for conflicts: an address must have been probed since the last one was lost.
+    careful: bool,
+    probed: Vec<Ipv4Addr>,
+    watched: Option<Ipv4Addr>,
+    sent: VecDeque<Duration>,
+    /// Packets that users and links asked for beside the protocol's own, in the same minute.
+    allowed: VecDeque<Duration>,
+    ended: bool,
+}
+
+/// A story.
+pub fn client(data: &[u8]) {
+    let mut story = Story(data);
+    let flags = story.byte();
+    let acd = match story.byte() % 4 {
+        0 => None,
+        1 => Some(Timing::FAST),
+        2 => Some(Timing::RFC5227),
+        _ => Some(Timing::one_probe(Duration::from_millis(500))),
+    };
+    let now = secs(1000);
+    let resume = (flags & 1 != 0).then_some(Resume {
+        ip: Ipv4Addr::new(10, 9, 0, 133),
+        server_id: Ipv4Addr::new(10, 9, 0, 1),
+        end: now + secs(300),
+    });
+    let config = Config {
+        resume,
+        acd,
+        rapid_commit: flags & 2 != 0,
+        release: flags & 4 != 0,
+        exit_on_failure: flags & 8 != 0,
+        quit: flags & 16 != 0,
+        requested: (flags & 32 != 0).then_some(Ipv4Addr::new(10, 9, 0, 77)),
+        schedule: if flags & 64 != 0 {
+            Schedule::from_options(Some(2), Some(secs(1)), None)
+        } else {
+            Schedule::Adaptive
+        },
+        mac: MAC,
+        ..Config::default()
+    };
+    let mut world = World {
+        story,
+        client: Client::new(config, Rng::seeded(u64::from(flags))),
+        now,
+        xid: 0,
+        held: resume.map(|r| (r.ip, r.end)),
+        careful: acd.is_some(),
+        probed: resume.map(|r| r.ip).into_iter().collect(),
+        watched: None,
+        sent: VecDeque::new(),
+        allowed: VecDeque::new(),
+        ended: false,
+    };
+    world.step(Event::Start);
+    for _ in 0..MAX_EVENTS {
+        if world.ended || world.story.0.is_empty() {
+            return;
+        }
+        world.next();
+    }
+}
+
+impl World<'_> {
+    fn next(&mut self) {
+        let event = match self.story.byte() % 16 {
+            // The deadline, as a timer would.
+            0..=4 => {
+                self.now = self.client.deadline().map_or(self.now + secs(1), |at| at.max(self.now));
+                Event::Timer
+            }
+            5 => {
+                self.now += secs(u64::from(self.story.byte()) * 60);
+                Event::Timer
+            }
+            6..=9 => match self.reply() {
+                Some(found) => found,
+                None => return,
+            },
+            10 => {
+                let mut bytes = self.story.bytes();
+                if let Some(xid) = bytes.get_mut(4..8) {
+                    xid.copy_from_slice(&self.xid.to_be_bytes());
+                }
+                let Ok(reply) = decode(&bytes, MAC) else { return };
+                Event::Reply(Box::new(reply), OTHER)
+            }
+            11 if self.story.byte() & 1 == 0 => self.asked(Event::Nudge),
+            11 => self.asked(Event::Carrier),
+            12 => self.asked(Event::Renew),
+            13 => self.asked(Event::Release),
+            14 => {
+                let ip = self.watched.unwrap_or(Ipv4Addr::new(10, 9, 0, 133));
+                let arp = match self.story.byte() % 3 {
+                    0 => Arp::announcement(OTHER, ip),
+                    1 => Arp::probe(OTHER, ip),
+                    _ => Arp::request(OTHER, Ipv4Addr::new(10, 9, 0, 1), ip),
+                };
+                self.asked(Event::Arp(arp))
+            }
+            _ => match self.story.byte() % 8 {
+                0 => Event::Stop,
+                1 => Event::Gone,
+                2 => Event::Mac(OTHER),
+                _ => self.asked(Event::Unsent),
+            },
+        };
+        self.now += Duration::from_millis(u64::from(self.story.byte()));
+        self.step(event);
+    }
+
+    /// What a user or a link asks for may cost two packets more.
+    fn asked(&mut self, event: Event) -> Event {
+        self.allowed.extend([self.now; 2]);
+        event
+    }
+
+    /// A reply that is nearly right.
+    fn reply(&mut self) -> Option<Event> {
+        let what = self.story.byte();
+        let kind = [2, 5, 5, 6][usize::from(what & 3)];
+        let server = 1 + (what >> 2 & 1);
+        let yiaddr = match what >> 3 & 3 {
+            0 => [10, 9, 0, 133],
+            1 => [10, 9, 0, 134],
+            2 => [10, 9, 0, server],
+            _ => [224, 0, 0, 1],
+        };
+        let lease = [3600, 120, 10, 1, 0, 600, 86_400, u32::MAX][usize::from(what >> 5)];
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[2, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
+        bytes[16..20].copy_from_slice(if kind == 6 { &[0; 4] } else { &yiaddr });
+        bytes[28..34].copy_from_slice(&MAC);
+        bytes.extend([0x63, 0x82, 0x53, 0x63, 53, 1, kind, 54, 4, 10, 9, 0, server]);
+        if kind != 6 {
+            bytes.extend([51, 4]);
+            bytes.extend(lease.to_be_bytes());
+            bytes.extend([1, 4, 255, 255, 255, 0]);
+        }
+        bytes.extend(self.story.bytes());
+        bytes.push(255);
+        let reply = decode(&bytes, MAC).ok()?;
+        Some(Event::Reply(Box::new(reply), OTHER))
+    }
+
+    fn step(&mut self, event: Event) {
+        // An unsent message does not count as sent.
+        if matches!(event, Event::Unsent) {
+            self.sent.pop_back();
+        }
+        let actions = self.client.step(self.now, event);
+        assert!(actions.len() <= 24, "{} actions at once", actions.len());
+        for action in actions {
+            self.perform(action);
+        }
+        if !self.ended {
+            self.check();
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send(message, _) => {
+                self.xid = message.xid;
+                self.sent.push_back(self.now);
+                let template = Template {
+                    parameters: vec![1, 3],
+                    extra: vec![],
+                    default_client_id: true,
+                    broadcast: false,
+                    anonymous: false,
+                };
+                let len = message.encode(MAC, &template).len();
+                assert!((300..=576).contains(&len), "a message of {len} bytes");
+            }
+            Action::SendArp(arp) if arp.sender_ip.is_unspecified() => self.probed.push(arp.target_ip),
+            Action::SendArp(_) => {}
+            Action::Watch(Watch::Nothing) => self.watched = None,
+            Action::Watch(Watch::Address(ip) | Watch::Answers { ip, .. }) => self.watched = Some(ip),
+            Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => {
+                assert!(grant.end > self.now, "a lease that has ended");
+                if let Some(lease) = grant.reply.number(51) {
+                    let longest = self.now + secs(u64::from(lease));
+                    assert!(lease == u32::MAX || grant.end <= longest, "{:?}, granted until {longest:?}", grant.end);
+                }
+                let kept = self.held.is_some_and(|(ip, _)| ip == grant.ip);
+                assert!(kept || !self.careful || self.probed.contains(&grant.ip), "{} used unprobed", grant.ip);
+                environment(&grant.reply);
+                self.held = Some((grant.ip, grant.end));
+            }
+            Action::Tell(Change::Deconfig | Change::Stop) => {
+                self.held = None;
+                self.probed.clear();
+            }
+            Action::Exit(_) => self.ended = true,
+            Action::Tell(Change::Nak(_) | Change::LeaseFail) | Action::Background => {}
+            Action::Log(text) | Action::Debug(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
+        }
+    }
+
+    fn check(&mut self) {
+        let now = self.now;
+        if let Some(ip) = self.client.address() {
+            let (held, end) = self.held.expect("an address in use that nobody granted");
+            assert!(ip == held && now < end, "{ip} at {now:?}; {held} until {end:?}");
+        }
+        assert!(self.client.deadline().is_none_or(|at| at > now), "{:?} at {now:?}", self.client.deadline());
+        for times in [&mut self.sent, &mut self.allowed] {
+            while times.front().is_some_and(|at| *at + secs(60) < now) {
+                times.pop_front();
+            }
+        }
+        let most = MAX_PER_MINUTE + self.allowed.len();
+        assert!(self.sent.len() <= most, "{} packets in a minute, {most} allowed", self.sent.len());
+    }
+}

@@ -1,0 +1,113 @@
+//! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the same.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use dhcproto::{Decodable, Decoder};
+use netd::ipconf;
+use netd_udhcpc::client::Grant;
+use netd_udhcpc::env;
+use netd_udhcpc::message::{self, Reply};
+use netd_udhcpc::record::{self, Context};
+
+use crate::MAC;
+
+/// The message that an input stands for: as it is, or, when its first byte is odd, what follows as options behind a head that
+/// is right.
+fn stands_for(data: &[u8]) -> Vec<u8> {
+    match data.split_first() {
+        Some((first, options)) if first & 1 != 0 => {
+            let mut bytes = vec![0; 236];
+            bytes[..8].copy_from_slice(&[2, 1, 6, 0, 1, 2, 3, 4]);
+            bytes[16..20].copy_from_slice(&[10, 9, 0, 133]);
+            bytes[28..34].copy_from_slice(&MAC);
+            bytes.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 5]);
+            bytes.extend(options);
+            bytes
+        }
+        _ => data.to_vec(),
+    }
+}
+
+/// A message becomes an environment and a record: nothing in them obeys a shell.
+pub fn message(data: &[u8]) {
+    let Ok(reply) = message::decode(&stands_for(data), MAC) else { return };
+    environment(&reply);
+    let context = Context { interface: "eth0".into(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO };
+    let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
+    let record = record::record(&context, &grant);
+    let text = ipconf::render(&[record]).expect("a record of a reply can be written");
+    assert_eq!(ipconf::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
+}
+
+/// What netd::runner demands of it, and what man/udhcpc.8 promises.
+pub(crate) fn environment(reply: &Reply) {
+    let env = env::full("eth0", reply);
+    assert!(env.len() <= 300, "{} variables", env.len());
+    let total: usize = env.iter().map(|(n, v)| n.len() + v.len() + 2).sum();
+    assert!(total < 64 * 1024, "{total} bytes");
+    for (name, value) in env {
+        assert!(name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 32, "{name}");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+        assert!(!value.iter().any(u8::is_ascii_control) && !value.starts_with(b"()"), "{name}: {value:?}");
+        assert!(value.len() <= 4096, "{name}");
+    }
+}
+
+/// Codes of the options in the main area, in order; `None` when they are not well-formed, or call for the joining and
+/// overloading that dhcproto does otherwise.
+fn plain(data: &[u8]) -> Option<Vec<u8>> {
+    let mut codes = Vec::new();
+    let mut rest = data.get(240..)?;
+    loop {
+        match rest.split_first()? {
+            (0, after) => rest = after,
+            (255, _) => return Some(codes),
+            (code, after) => {
+                let (len, after) = after.split_first()?;
+                rest = after.get(usize::from(*len)..)?;
+                if codes.contains(code) || *code == 52 {
+                    return None;
+                }
+                codes.push(*code);
+            }
+        }
+    }
+}
+
+/// dhcproto stops at the first option that it dislikes; what it has read, we have read alike.
+pub fn oracle(data: &[u8]) {
+    let data = stands_for(data);
+    let (Ok(ours), Some(_)) = (message::decode(&data, MAC), plain(&data)) else { return };
+    let Ok(theirs) = Message::decode(&mut Decoder::new(&data)) else { return };
+    assert_eq!((ours.xid, ours.yiaddr), (theirs.xid(), theirs.yiaddr()));
+    assert_eq!((ours.siaddr, ours.giaddr), (theirs.siaddr(), theirs.giaddr()));
+    for (code, option) in theirs.opts().iter() {
+        let octets = |ip: &Ipv4Addr| ip.octets().to_vec();
+        let want = match option {
+            DhcpOption::SubnetMask(ip) | DhcpOption::ServerIdentifier(ip) | DhcpOption::BroadcastAddr(ip) => octets(ip),
+            DhcpOption::Router(ips) | DhcpOption::DomainNameServer(ips) | DhcpOption::NtpServers(ips) => {
+                ips.iter().flat_map(octets).collect()
+            }
+            DhcpOption::AddressLeaseTime(n) | DhcpOption::Renewal(n) | DhcpOption::Rebinding(n) => {
+                n.to_be_bytes().into()
+            }
+            DhcpOption::DomainName(text) | DhcpOption::Message(text) => text.clone().into_bytes(),
+            DhcpOption::Unknown(unknown) => unknown.data().to_vec(),
+            _ => continue,
+        };
+        let got = ours.option(u8::from(*code)).unwrap_or_default();
+        // It takes what it needs of an option that is too long.
+        let fixed = matches!(
+            code,
+            OptionCode::SubnetMask
+                | OptionCode::ServerIdentifier
+                | OptionCode::BroadcastAddr
+                | OptionCode::AddressLeaseTime
+                | OptionCode::Renewal
+                | OptionCode::Rebinding
+        );
+        assert!(got == want || (fixed && got.starts_with(&want)), "{code:?}: {got:?}, by dhcproto {want:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Frames, ARP and netlink messages.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use netd::acd::{Acd, Event, Timing};
+use netd::arp::{self, Arp};
+use netd::link::{Tracker, Transition, transitions};
+use netd::rng::Rng;
+use netd_udhcpc::frame;
+
+use crate::MAC;
+
+/// The IPv4 and UDP walk: what it gives is inside what it got. The first byte says whether the checksum of UDP counts, and
+/// whether that of the header is corrected first, which no mutation would ever hit.
+pub fn frame(data: &[u8]) {
+    let Some((first, captured)) = data.split_first() else { return };
+    let mut captured = captured.to_vec();
+    if first & 2 != 0 {
+        correct(&mut captured);
+    }
+    if let Ok(datagram) = frame::parse(&captured, first & 1 != 0) {
+        assert!(datagram.payload.is_empty() || captured.as_ptr_range().contains(&datagram.payload.as_ptr()));
+        assert!(datagram.payload.len() + 28 <= captured.len());
+    }
+    // What we build is a client's, which is not for a client.
+    let payload = captured.get(..captured.len().min(1400)).unwrap_or_default();
+    assert!(frame::parse(&frame::build(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::BROADCAST, payload), true).is_err());
+}
+
+/// RFC 791: the checksum of the header.
+fn correct(packet: &mut [u8]) {
+    let Some(len) = packet.first().map(|b| usize::from(b & 0xf) * 4).filter(|len| *len >= 20) else { return };
+    let Some(header) = packet.get_mut(..len) else { return };
+    header[10..12].fill(0);
+    let sum: u32 = header.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(0);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// ARP: what is taken is written as it was read; a detector that is fed with it keeps its deadlines ahead.
+pub fn arp(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else { return };
+    let timing = if first & 1 == 0 { Timing::RFC5227 } else { Timing::FAST };
+    let ip = Ipv4Addr::new(10, 9, 0, 133);
+    let mut now = Duration::from_secs(1);
+    let mut rng = Rng::seeded(u64::from(*first));
+    let mut acd = Acd::probe(now, MAC, ip, timing, &mut rng);
+    for frame in rest.chunks(arp::LEN + 1) {
+        let Some((wait, bytes)) = frame.split_first() else { return };
+        if let Some(arp) = Arp::decode(bytes) {
+            assert_eq!(Arp::decode(&arp.encode()), Some(arp));
+            assert_eq!(Some(arp.encode().as_slice()), bytes.get(..arp::LEN));
+            let _ = acd.step(now, Event::Arp(arp), &mut rng);
+        }
+        now += Duration::from_millis(u64::from(*wait) * 40);
+        let sent = acd.step(now, Event::Timer, &mut rng);
+        assert!(sent.len() <= 4, "{sent:?}");
+        assert!(acd.deadline().is_none_or(|at| at > now), "{:?} at {now:?}", acd.deadline());
+    }
+}
+
+/// Datagrams of the kernel, each behind its length: the tracker's transitions alternate.
+pub fn netlink(mut data: &[u8]) {
+    let mut tracker = Tracker::new("lnka");
+    let mut up = None;
+    while let Some(([high, low], rest)) = data.split_first_chunk::<2>() {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (datagram, rest) = rest.split_at(len);
+        data = rest;
+        for transition in transitions(&mut tracker, datagram) {
+            match transition {
+                Transition::Up => assert_ne!(up.replace(true), Some(true), "up twice"),
+                Transition::Down => assert_ne!(up.replace(false), Some(false), "down twice"),
+                Transition::Missing | Transition::Gone | Transition::Renamed { .. } => up = None,
+                Transition::Appeared { .. } | Transition::AdminDown { .. } => {}
+            }
+        }
+        assert!(tracker.link().is_none_or(|link| link.name == "lnka"));
+    }
+}
