@@ -60,7 +60,7 @@ fn every_supervision_program_is_listed_once() {
 #[test]
 fn the_daemons_are_listed() {
     let names = listed();
-    for name in ["udhcpc", "zcip", "ifplugd", "fw"] {
+    for name in ["udhcpc", "zcip", "ifplugd", "pinger", "fw"] {
         assert!(names.iter().any(|n| n == name), "{name}");
     }
 }
