@@ -114,11 +114,14 @@ fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<(
 }
 
 fn network(applets: &str, options: &Options) -> io::Result<Vec<Row>> {
-    let world = World::build(&testkit::Lab::new());
+    let lab = testkit::Lab::new();
+    let world = World::build(&lab);
     let mut rows = Vec::new();
     if options.wants(Part::Dhcp) {
         eprintln!("bench: DHCP, {} runs a client", options.times);
         rows = dhcp::bench(&world, applets, options.times)?;
+        eprintln!("bench: DHCP, the hard cases");
+        rows.extend(dhcp::hard::bench(&lab, applets, options.times, options.quick)?);
     }
     if options.wants(Part::Failover) {
         eprintln!("bench: failover");
