@@ -132,14 +132,15 @@ pub(crate) fn start(world: &World, suite: &Suite) -> io::Result<Starter> {
     world.clean();
     sh(&suite.files);
     let mut starter = Starter::enter(world)?;
-    starter.start(suite.name, &suite.command)?;
+    let log = suite.name.replace(' ', "");
+    starter.start(&log, &suite.command)?;
     let ready = poll_for(Duration::from_secs(20), || {
         let addresses = world.at_home("ip -4 -o addr show scope global").lines().count();
         let routes = world.home.default_routes().len();
         (via_eth0(world) && addresses >= 2 && routes >= if suite.standby { 2 } else { 1 }).then_some(())
     });
     if ready.is_none() {
-        let log = sh(&format!("tail -n 40 /run/{}.log", suite.name));
+        let log = sh(&format!("tail -n 40 /run/{log}.log"));
         return Err(io::Error::other(format!("{}: uplinks not ready; its log:\n{log}", suite.name)));
     }
     Ok(starter)

@@ -18,6 +18,9 @@ const NEVER: Duration = Duration::from_secs(15);
 const BACK: Duration = Duration::from_secs(25);
 /// For a new lease: the seed's client waits three seconds before each try.
 const HEALED: Duration = Duration::from_secs(4);
+const HEALED_QUICKLY: Duration = Duration::from_secs(2);
+/// When both uplinks are ready, scripts of dhcpcd still run.
+const SCRIPTS: Duration = Duration::from_secs(1);
 /// The last answers travel.
 const TRAVEL: Duration = Duration::from_millis(200);
 
@@ -28,8 +31,8 @@ struct Seen {
     back_ms: Vec<f64>,
     back_lost: Vec<f64>,
     killed_lost: Vec<f64>,
-    uss_kb: Option<f64>,
-    processes: Option<f64>,
+    /// USS and its dirty part, both in kB, and processes.
+    memory: Option<(f64, f64, f64)>,
 }
 
 pub(super) fn bench(world: &World, applets: &str, quick: bool) -> io::Result<Vec<Row>> {
@@ -45,13 +48,15 @@ pub(super) fn bench(world: &World, applets: &str, quick: bool) -> io::Result<Vec
         Row::new(name, all.iter().map(|(n, seen)| (*n, get(seen))).collect())
     };
     let never = if quick { "others: not tried".to_owned() } else { format!("-: not within {} s", NEVER.as_secs()) };
+    let peers = "dhcpcd and networkd: DHCP alone";
     Ok(vec![
         row("router silent, link up -> pings flow for good, ms", |s| median(s.away_ms.clone())).note(never),
         row("router back -> preferred uplink again, ms", |s| median(s.back_ms.clone())).note("hold-down of 10 s"),
         row("router back: pings lost", |s| median(s.back_lost.clone())).note("every 2 ms"),
         row("idle uplink's client killed: pings lost", |s| median(s.killed_lost.clone())).note("every 2 ms, kill -9"),
-        row("two uplinks, zcip, pinger: private memory, kB", |s| s.uss_kb).note("USS; the peers as for failover"),
-        row("two uplinks, zcip, pinger: processes", |s| s.processes),
+        row("two uplinks, zcip, pinger: private memory (USS), kB", |s| Some(s.memory?.0)).note(peers),
+        row("two uplinks, zcip, pinger: private dirty memory, kB", |s| Some(s.memory?.1)),
+        row("two uplinks, zcip, pinger: processes", |s| Some(s.memory?.2)),
     ])
 }
 
@@ -67,6 +72,8 @@ fn suites(applets: &str) -> Vec<Suite> {
             "; for i in eth0 eth1; do cp -r services/zcip_if /run/sv/zcip_$i; \
              cp -r services/dhcp_if_pinger /run/sv/dhcp_${i}_pinger; done",
         );
+        // The second of the two remembers the addresses of the first.
+        suite.command = suite.command.replace("env ", "env ZCIP_STATE=/run ");
         let command = suite.command.replace("runsvdir -P", "runsvdir -1 -P");
         all.extend([Suite { name: OURS_ONE, command, ..suite.clone() }, suite]);
     }
@@ -80,13 +87,16 @@ fn one(world: &World, suite: &Suite, quick: bool) -> io::Result<Seen> {
     if is_ours {
         claimed(suite)?;
     }
+    std::thread::sleep(SCRIPTS);
     let pids: Vec<u32> = world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect();
-    seen.uss_kb = (suite.name != "seed").then(|| private_kb(&pids).0);
-    seen.processes = (suite.name != "seed").then_some(pids.len() as f64);
+    if suite.name != "seed" {
+        let (uss, dirty) = private_kb(&pids);
+        seen.memory = Some((uss, dirty, pids.len() as f64));
+    }
     let probe = Probe::start(Some(world.home.name()), TARGET, PACE)?;
     std::thread::sleep(TRAVEL);
     if suite.name == OURS || suite.name == "seed" {
-        seen.killed_lost.extend(killed(suite, &probe)?);
+        seen.killed_lost.extend(killed(suite, &probe, if quick { HEALED_QUICKLY } else { HEALED })?);
     }
     let rounds = match suite.name {
         OURS if quick => 1,
@@ -112,16 +122,16 @@ fn claimed(suite: &Suite) -> io::Result<()> {
 }
 
 /// The client of eth1, over which nothing goes.
-fn killed(suite: &Suite, probe: &Probe) -> io::Result<Option<f64>> {
+fn killed(suite: &Suite, probe: &Probe, healed: Duration) -> io::Result<Option<f64>> {
     let services = if suite.name == "seed" { "/run/seedsv" } else { "/run/sv" };
     let pid = || fs::read_to_string(format!("{services}/dhcp_eth1/supervise/pid")).ok()?.trim().parse::<i32>().ok();
     let old = pid().ok_or_else(|| io::Error::other(format!("{}: dhcp_eth1 has no pid", suite.name)))?;
     let start = Instant::now();
     testkit::kill_9(old);
-    if poll_for(HEALED, || pid().filter(|new| *new != old)).is_none() {
+    if poll_for(healed, || pid().filter(|new| *new != old)).is_none() {
         return Ok(None);
     }
-    std::thread::sleep(HEALED.saturating_sub(start.elapsed()));
+    std::thread::sleep(healed.saturating_sub(start.elapsed()));
     let end = Instant::now();
     std::thread::sleep(TRAVEL);
     Ok(Some(probe.loss(start, end).lost as f64))
