@@ -20,7 +20,7 @@ struct Watcher {
     command: String,
 }
 
-/// Those that watch the same pulls together, and how many.
+/// Those that watch the same pulls together, and how many pulls.
 struct Group {
     watchers: Vec<Watcher>,
     rounds: usize,

@@ -83,8 +83,7 @@ fn suites(applets: &str) -> Vec<Suite> {
 fn one(world: &World, suite: &Suite, quick: bool) -> io::Result<Seen> {
     let mut seen = Seen::default();
     let starter = failover::start(world, suite)?;
-    let is_ours = suite.name.starts_with(OURS);
-    if is_ours {
+    if suite.name.starts_with(OURS) {
         claimed(suite)?;
     }
     std::thread::sleep(SCRIPTS);
@@ -105,7 +104,9 @@ fn one(world: &World, suite: &Suite, quick: bool) -> io::Result<Seen> {
         _ => 0,
     };
     for _ in 0..rounds {
-        silent(world, &probe, &mut seen);
+        if !silent(world, &probe, &mut seen) && suite.name == OURS {
+            return Err(io::Error::other("ours: pings do not flow over the other uplink"));
+        }
     }
     drop(probe);
     drop(starter);
@@ -137,24 +138,25 @@ fn killed(suite: &Suite, probe: &Probe, healed: Duration) -> io::Result<Option<f
     Ok(Some(probe.loss(start, end).lost as f64))
 }
 
-/// The first provider's router falls silent, and comes back.
-fn silent(world: &World, probe: &Probe, seen: &mut Seen) {
+/// The first provider's router falls silent, and comes back. Whether pings flowed in between.
+fn silent(world: &World, probe: &Probe, seen: &mut Seen) -> bool {
     let via = |interface: &str| world.home.route_to(&TARGET.to_string()).as_deref() == Some(interface);
     let start = Instant::now();
     world.isp().silence("cust");
     if poll_for(NEVER, || via("eth1").then_some(())).is_some() {
         std::thread::sleep(TRAVEL);
     }
-    seen.away_ms.extend(probe.recovered(start).map(|at| ms(at.saturating_duration_since(start))));
+    let away = probe.recovered(start).map(|at| ms(at.saturating_duration_since(start)));
     let start = Instant::now();
     world.isp().speak();
     let back = poll_for(BACK, || via("eth0").then(|| start.elapsed()));
     std::thread::sleep(TRAVEL);
     let end = Instant::now();
     std::thread::sleep(TRAVEL);
-    if seen.away_ms.is_empty() {
-        return;
+    if let Some(away) = away {
+        seen.away_ms.push(away);
+        seen.back_ms.extend(back.map(ms));
+        seen.back_lost.push(probe.loss(start, end).lost as f64);
     }
-    seen.back_ms.extend(back.map(ms));
-    seen.back_lost.push(probe.loss(start, end).lost as f64);
+    away.is_some()
 }
