@@ -1,16 +1,18 @@
 //! DHCP: from the start of a client to its handler and to the address on the interface.
 
+pub(crate) mod hard;
+mod watch;
+
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use testkit::wait_until;
 
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, script, sh};
+use watch::Watch;
 
 const FIFO: &str = "/run/bench.fifo";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +54,7 @@ fn clients(applets: &str) -> Vec<Client> {
 
 /// The handler of all clients: one byte into a fifo (a builtin, no fork), then the address.
 const HANDLER: &str = "#!/bin/sh
-case ${1:-$reason} in bound | BOUND) echo b > /run/bench.fifo ;; *) exit 0 ;; esac
+case ${1:-$reason} in bound | BOUND | REBOOT) echo b > /run/bench.fifo ;; *) exit 0 ;; esac
 exec ip addr replace ${new_ip_address:-$ip}/${mask:-24} dev $interface
 ";
 
@@ -73,7 +75,7 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
             if !client.has_handler {
                 start_fw(&mut starter, applets)?;
             }
-            let (to_handler, to_address) = one_run(&mut starter, &client)?;
+            let (to_handler, to_address) = one_run(world, &mut starter, &client)?;
             samples.0.extend(to_handler);
             samples.1.extend(to_address);
         }
@@ -109,13 +111,10 @@ fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn one_run(starter: &mut Starter, client: &Client) -> io::Result<(Option<f64>, Option<f64>)> {
+fn one_run(world: &World, starter: &mut Starter, client: &Client) -> io::Result<(Option<f64>, Option<f64>)> {
     // Read and write: opening does not wait for the other side.
     let mut fifo = OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(FIFO)?;
-    let mut monitor =
-        Command::new("ip").args(["-n", "home", "-4", "-o", "monitor", "address"]).stdout(Stdio::piped()).spawn()?;
-    let lines = follow(monitor.stdout.take())?;
-    std::thread::sleep(Duration::from_millis(50));
+    let mut watch = Watch::open(world)?;
     let start = Instant::now();
     starter.start("client", &client.command)?;
     let mut handler = None;
@@ -125,26 +124,10 @@ fn one_run(starter: &mut Starter, client: &Client) -> io::Result<(Option<f64>, O
         if fifo.read(&mut byte).is_ok_and(|n| n > 0) {
             handler.get_or_insert(start.elapsed());
         }
-        if let Ok(at) = lines.recv_timeout(Duration::from_micros(200)) {
+        if let Some(at) = watch.address(Duration::from_micros(200), "none") {
             address.get_or_insert(at.saturating_duration_since(start));
         }
     }
-    let _ = monitor.kill();
-    let _ = monitor.wait();
     let ms = |d: Duration| d.as_secs_f64() * 1000.0;
     Ok((handler.map(ms), address.map(ms)))
-}
-
-/// When a line came that says that an address of the uplink is there.
-fn follow(out: Option<impl Read + Send + 'static>) -> io::Result<Receiver<Instant>> {
-    let out = out.ok_or_else(|| io::Error::other("no output"))?;
-    let (tx, rx) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(Result::ok) {
-            if line.contains("eth0") && !line.contains("Deleted") {
-                let _ = tx.send(Instant::now());
-            }
-        }
-    });
-    Ok(rx)
 }

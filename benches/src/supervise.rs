@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 use crate::table::{Row, median};
 use crate::world::private_kb;
 use suite::{Suite, suites};
-use tree::{Starts, Tree, settle, switches};
+use tree::{Starts, Tree};
+pub(crate) use tree::{settle, switches};
 
 pub(crate) use targets::judge;
 

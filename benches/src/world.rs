@@ -20,16 +20,30 @@ pub(crate) struct World {
     /// The cables of eth0 and eth1.
     pub(crate) uplinks: [Cable; 2],
     _servers: Vec<Proc>,
+    isp: Net,
 }
 
 impl World {
+    /// Another one without a server: both uplinks end at one provider, 10.1.0.1 on `cust`.
+    pub(crate) fn bare(lab: &Lab) -> World {
+        let (home, isp) = (lab.net("bare_home"), lab.net("bare_isp"));
+        let uplinks = [("eth0", "cust"), ("eth1", "other")].map(|(near, far)| lab.cable((&home, near), (&isp, far)));
+        isp.address("cust", "10.1.0.1/24");
+        World { home, uplinks, _servers: Vec::new(), isp }
+    }
+
+    /// The first provider.
+    pub(crate) fn isp(&self) -> &Net {
+        &self.isp
+    }
+
     /// Builds it inside the private namespaces of the process.
     pub(crate) fn build(lab: &Lab) -> World {
         lab.cover("/var/lib");
         let home = lab.net("home");
         let net = lab.net("net");
         net.address("lo", &format!("{TARGET}/32"));
-        let mut servers = Vec::new();
+        let (mut servers, mut isps) = (Vec::new(), Vec::new());
         let uplinks = [("isp_a", "eth0", 1), ("isp_b", "eth1", 2)].map(|(name, interface, n)| {
             let isp = lab.net(name);
             let cable = lab.cable((&home, interface), (&isp, "cust"));
@@ -58,9 +72,10 @@ impl World {
             ]);
             server.wait_log("DHCP, IP range", Duration::from_secs(5));
             servers.push(server);
+            isps.push(isp);
             cable
         });
-        World { home, uplinks, _servers: servers }
+        World { home, uplinks, _servers: servers, isp: isps.swap_remove(0) }
     }
 
     /// Runs a shell command in `home` to its end; its output, whatever its exit code.

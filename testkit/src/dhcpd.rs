@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dhcproto::v4::{DhcpOption, Flags, Opcode, OptionCode, UnknownOption};
-pub use dhcproto::v4::{Message, MessageType};
+pub use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
+use dhcproto::v4::{Flags, Opcode, UnknownOption};
 pub use dhcproto::{Decodable, Decoder, Encodable};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
@@ -118,6 +118,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     bindings: Mutex<Vec<(Vec<u8>, Ipv4Addr)>>,
     stop: AtomicBool,
+    start: Instant,
 }
 
 /// A running server; it stops when dropped.
@@ -135,6 +136,7 @@ impl Dhcpd {
             seen: Mutex::default(),
             bindings: Mutex::default(),
             stop: AtomicBool::new(false),
+            start: Instant::now(),
         });
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (path, interface, inner) = (net.path(), interface.to_owned(), Arc::clone(&shared));
@@ -167,6 +169,11 @@ impl Dhcpd {
     /// Forgets who has which address, as a server that was replaced.
     pub fn forget_bindings(&self) {
         lock(&self.shared.bindings).clear();
+    }
+
+    /// What [`Seen::at`] counts from.
+    pub fn started(&self) -> Instant {
+        self.shared.start
     }
 
     /// All messages so far.
@@ -207,7 +214,6 @@ fn open_socket(interface: &str) -> io::Result<UdpSocket> {
 
 impl Shared {
     fn serve(&self, socket: &UdpSocket) {
-        let start = Instant::now();
         let mut buffer = [0; 2048];
         while !self.stop.load(Ordering::Relaxed) {
             let Ok((len, _)) = socket.recv_from(&mut buffer) else { continue };
@@ -216,7 +222,7 @@ impl Shared {
                 continue;
             }
             let kind = message.opts().msg_type();
-            lock(&self.seen).push(Seen { at: start.elapsed(), kind, message: message.clone() });
+            lock(&self.seen).push(Seen { at: self.start.elapsed(), kind, message: message.clone() });
             for (to, bytes) in self.answer(&message, kind) {
                 // A client that is gone, or an interface without carrier: as on a real network, nobody is told.
                 let _ = socket.send_to(&bytes, SocketAddrV4::new(to, CLIENT_PORT));

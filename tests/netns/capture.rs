@@ -49,7 +49,7 @@ impl Packet {
         }
         assert_eq!(usize::from(port(4)), udp.len(), "UDP length");
         let bootp = &udp[8..];
-        // An encoder that is not ours reads it, too.
+        // A decoder that is not ours reads it, too.
         Message::decode(&mut Decoder::new(bootp)).expect("DHCP");
         let (mut options, mut rest, mut len) = (Vec::new(), &bootp[240..], bootp.len());
         while rest[0] != 255 {
