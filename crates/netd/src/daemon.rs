@@ -6,13 +6,16 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
-
+use nix::sys::signal::Signal as Number;
 use supervise::control::{Command, ControlError, ServiceDir};
+use tokio::io::unix::AsyncFd;
+
+use crate::packet::watch;
 
 /// Log prefix and verbosity of one daemon.
 #[derive(Clone, Debug)]
@@ -108,33 +111,44 @@ pub enum Signal {
     Usr2,
 }
 
-/// Signals as a stream.
+impl Signal {
+    fn of(number: u8) -> Option<Signal> {
+        let is = |signal: Number| signal as i32 == i32::from(number);
+        match number {
+            _ if is(Number::SIGTERM) || is(Number::SIGINT) => Some(Signal::Term),
+            _ if is(Number::SIGUSR1) => Some(Signal::Usr1),
+            _ if is(Number::SIGUSR2) => Some(Signal::Usr2),
+            _ => None,
+        }
+    }
+}
+
+/// Signals as a stream: supervise's pipe. The runtime's own way costs 40 kB of memory, for a channel per possible signal.
 pub struct Signals {
-    term: Stream,
-    int: Stream,
-    usr1: Stream,
-    usr2: Stream,
+    pipe: AsyncFd<OwnedFd>,
 }
 
 impl Signals {
     /// From here on they no longer kill. Must be called inside a tokio runtime.
     pub fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            usr2: signal(SignalKind::user_defined2())?,
-        })
+        let pipe = supervise::signal_pipe(&[Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2])?;
+        Ok(Signals { pipe: watch(pipe)? })
     }
 
     /// Waits for the next one. Safe to drop and to call again.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            biased;
-            _ = self.term.recv() => Signal::Term,
-            _ = self.int.recv() => Signal::Term,
-            _ = self.usr1.recv() => Signal::Usr1,
-            _ = self.usr2.recv() => Signal::Usr2,
+        loop {
+            let Ok(mut ready) = self.pipe.readable().await else { return std::future::pending().await };
+            let mut number = [0];
+            match ready.try_io(|pipe| nix::unistd::read(pipe.get_ref(), &mut number).map_err(io::Error::from)) {
+                Ok(Ok(_)) => {
+                    if let Some(signal) = Signal::of(number[0]) {
+                        return signal;
+                    }
+                }
+                // Interrupted by the very signal; or not ready after all.
+                Ok(Err(_)) | Err(_) => {}
+            }
         }
     }
 }
