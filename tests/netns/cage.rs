@@ -1,4 +1,4 @@
-//! The cage around the DHCP client: what /proc says of it, that everything still works inside, and that scripts are outside.
+//! The cage around each daemon: what /proc says of it, that everything still works inside, and that scripts are outside.
 //!
 //! What the cage keeps out of reach is tried in crates/netd/tests/cage.rs.
 
@@ -16,8 +16,12 @@ use crate::ours;
 const SOON: Duration = Duration::from_secs(10);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const RECORD: &str = "/run/lab/dyn/dhcp_eth0.ipconf";
-/// capabilities(7): CAP_NET_BIND_SERVICE and CAP_NET_RAW.
-const KEPT: u64 = 1 << 10 | 1 << 13;
+// capabilities(7)
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
+/// What the DHCP client keeps.
+const KEPT: u64 = NET_BIND_SERVICE | NET_RAW;
 
 struct World {
     home: Net,
@@ -47,13 +51,21 @@ fn status(pid: i32, name: &str) -> u64 {
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
-fn wait_caged(pid: i32) {
+fn wait_caged(pid: i32, kept: u64) {
     wait_until("a filter of system calls", SOON, || status(pid, "Seccomp") == 2);
     assert_eq!(status(pid, "NoNewPrivs"), 1);
     for set in ["CapEff", "CapPrm", "CapBnd"] {
-        assert_eq!(status(pid, set), KEPT, "{set}");
+        assert_eq!(status(pid, set), kept, "{set}");
     }
     assert_eq!((status(pid, "CapInh"), status(pid, "CapAmb")), (0, 0));
+}
+
+/// As whoever started it.
+fn assert_free(pid: i32) {
+    let own = |name| status(std::process::id().try_into().unwrap(), name);
+    for field in ["Seccomp", "NoNewPrivs", "CapEff", "CapBnd"] {
+        assert_eq!(status(pid, field), own(field), "{field}");
+    }
 }
 
 fn program(path: &Path, body: &str) -> String {
@@ -110,7 +122,7 @@ fn a_caged_client_renews_publishes_and_follows_the_link() {
         let client = client(&w, &fw, &["-p", "/run/lab/pid", "-R"]);
         wait_record();
         fw.wait_more(before);
-        wait_caged(client.pid());
+        wait_caged(client.pid(), KEPT);
         assert!(!client.log().contains("cage:"), "everything is restricted here: {}", client.log());
         assert_eq!(pids_where(|argv| argv.first() == Some(&"udhcpc")), [client.pid()], "a single process");
 
@@ -171,10 +183,7 @@ fn without_the_cage_nothing_is_given_up() {
         let fw = Fw::new(lab);
         let client = client(&w, &fw, &["--no-cage"]);
         wait_record();
-        let own = |name| status(std::process::id().try_into().unwrap(), name);
-        for field in ["Seccomp", "NoNewPrivs", "CapEff", "CapBnd"] {
-            assert_eq!(status(client.pid(), field), own(field), "{field}");
-        }
+        assert_free(client.pid());
     });
 }
 
@@ -187,6 +196,16 @@ fn script(lab: &Lab) -> (String, PathBuf) {
         out.display()
     );
     (program(&lab.dir().join("script"), &body), out)
+}
+
+/// Each run of it had all rights.
+fn assert_outside(said: &str) {
+    assert!(!said.is_empty());
+    for line in said.lines() {
+        assert!(line.contains("Seccomp:0") && line.contains("NoNewPrivs:0"), "{line}");
+        let caps = line.split("CapEff:").nth(1).and_then(|s| s.get(..16)).unwrap();
+        assert_ne!(u64::from_str_radix(caps, 16).unwrap() & NET_ADMIN, 0, "{line}");
+    }
 }
 
 /// The processes of a client: itself first.
@@ -205,12 +224,8 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         let argv = ["udhcpc", "-f", "-i", "eth0", "-s", &script];
         let client = w.home.spawn(&argv);
         wait_until("an address", SOON, || w.home.addresses("eth0") == ["192.0.2.100/24"]);
-        wait_caged(client.pid());
-        for line in said().lines() {
-            assert!(line.contains("Seccomp:0") && line.contains("NoNewPrivs:0"), "{line}");
-            let caps = line.split("CapEff:").nth(1).and_then(|s| s.get(..16)).unwrap();
-            assert_ne!(u64::from_str_radix(caps, 16).unwrap() & 1 << 12, 0, "CAP_NET_ADMIN: {line}");
-        }
+        wait_caged(client.pid(), KEPT);
+        assert_outside(&said());
 
         // What is sent to all processes of the name ends the client alone, and the last script is run.
         let [first, runner] = processes()[..] else { panic!("{:?}", processes()) };
@@ -234,7 +249,7 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         wait_until("the end of the runner", SOON, || !is_running(runner));
         let mut client = w.home.spawn(&argv);
         let runner = wait_for("two processes", SOON, || processes().get(1).copied());
-        wait_caged(client.pid());
+        wait_caged(client.pid(), KEPT);
         kill_9(runner);
         let status = client.wait(SOON).expect("it ends without its runner");
         assert_eq!(status.code(), Some(1));
@@ -252,7 +267,7 @@ fn in_the_background_the_runner_lives_on_and_holds_nothing() {
         assert!(output.status.success(), "{output:?}");
         let running = || fs::read_to_string("/run/lab/pid").ok()?.trim().parse().ok().filter(|pid| is_running(*pid));
         let pid = wait_for("the pid of the background", SOON, running);
-        wait_caged(pid);
+        wait_caged(pid, KEPT);
         let runner = *processes().iter().find(|p| **p != pid).expect("the runner");
         for fd in 0..3 {
             assert_eq!(fs::read_link(format!("/proc/{runner}/fd/{fd}")).unwrap(), Path::new("/dev/null"));
@@ -262,5 +277,65 @@ fn in_the_background_the_runner_lives_on_and_holds_nothing() {
         w.home.run(&["sh", "-c", &format!("kill {pid}")]);
         wait_until("the end of both", SOON, || !is_running(pid) && !is_running(runner));
         assert!(!Path::new("/run/lab/pid").exists());
+    });
+}
+
+const ZCIP_RECORD: &str = "/run/lab/dyn/zcip_eth0.ipconf";
+
+#[test]
+fn a_caged_zcip_follows_its_interface_and_gives_its_address_up() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let fw = Fw::new(lab);
+        let _runsv = fw.supervise(&w.home);
+        let published = || Path::new(ZCIP_RECORD).exists();
+        let argv = ["zcip", "-v", "--state", "/run/lab/state", "-r", "169.254.7.7", "--ipconf", "/run/lab/dyn"];
+        let zcip = w.home.spawn(&[&argv[..], &["--notify", fw.dir.to_str().unwrap(), "eth0"]].concat());
+        wait_caged(zcip.pid(), NET_RAW | NET_ADMIN);
+        wait_until("a record", SOON, published);
+        assert!(!zcip.log().contains("cage:"), "everything is restricted here: {}", zcip.log());
+        assert_eq!(pids_where(|argv| argv.first() == Some(&"zcip")), [zcip.pid()], "a single process");
+        fw.wait_more(1);
+
+        // Another index, another MAC, and down: it is brought up from inside.
+        w.home.ip(&["link", "del", "eth0"]);
+        wait_until("withdrawn", SOON, || !published());
+        let before = fw.runs();
+        w.home.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "other0"]);
+        w.home.ip(&["link", "set", "other0", "up"]);
+        wait_until("a record of the new interface", SOON, published);
+        fw.wait_more(before);
+
+        let before = fw.runs();
+        assert!(zcip.stop().success());
+        assert!(!published());
+        fw.wait_more(before);
+        assert!(Path::new("/run/lab/state/ipv4ll_eth0.ipconf").exists());
+    });
+}
+
+#[test]
+fn a_script_of_zcip_runs_outside() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let (script, out) = script(lab);
+        let zcip = w.home.spawn(&["zcip", "-f", "-r", "169.254.7.7", "eth0", &script]);
+        let said = |event: &str| fs::read_to_string(&out).unwrap_or_default().contains(event);
+        wait_until("an address", SOON, || said("config"));
+        wait_caged(zcip.pid(), NET_RAW);
+        zcip.signal(Signal::SIGUSR2);
+        wait_until("deconfig", SOON, || said("deconfig"));
+        assert_outside(&fs::read_to_string(&out).unwrap());
+        assert!(zcip.stop().success());
+    });
+}
+
+#[test]
+fn without_the_cage_zcip_gives_nothing_up() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let zcip = w.home.spawn(&["zcip", "-f", "--no-cage", "-r", "169.254.7.7", "--ipconf", "/run/lab/dyn", "eth0"]);
+        wait_until("a record", SOON, || Path::new(ZCIP_RECORD).exists());
+        assert_free(zcip.pid());
     });
 }
