@@ -9,23 +9,26 @@ use testkit::probe::Probe;
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, TARGET, World, private_kb, sh};
 
-const PACE: Duration = Duration::from_millis(2);
+/// Of the echoes.
+pub(crate) const PACE: Duration = Duration::from_millis(2);
 
 /// A whole suite that keeps two uplinks.
-struct Suite {
-    name: &'static str,
+#[derive(Clone)]
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
     /// Shell text that makes its files and says nothing.
-    files: String,
-    command: String,
+    pub(crate) files: String,
+    pub(crate) command: String,
     /// How long it may take to settle after a pull or plug: the seed's debounce is 9 s.
-    settle: Duration,
+    pub(crate) settle: Duration,
     /// How often the cable is pulled and plugged back; the median counts.
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// Whether the kernel holds both default routes at once.
-    standby: bool,
+    pub(crate) standby: bool,
 }
 
-fn suites(applets: &str) -> Vec<Suite> {
+/// The suites, each with two uplinks of which eth0 comes first.
+pub(crate) fn suites(applets: &str) -> Vec<Suite> {
     let path = std::env::var("PATH").unwrap_or_default();
     let network = |i: u32, metric: u32| {
         format!(
@@ -124,20 +127,27 @@ fn via_eth0(world: &World) -> bool {
     world.home.route_to(&TARGET.to_string()).as_deref() == Some("eth0")
 }
 
-fn one(world: &World, suite: &Suite) -> io::Result<Seen> {
+/// Starts a suite in a clean world; both uplinks are ready when this returns.
+pub(crate) fn start(world: &World, suite: &Suite) -> io::Result<Starter> {
     world.clean();
     sh(&suite.files);
     let mut starter = Starter::enter(world)?;
-    starter.start(suite.name, &suite.command)?;
+    let log = suite.name.replace(' ', "");
+    starter.start(&log, &suite.command)?;
     let ready = poll_for(Duration::from_secs(20), || {
         let addresses = world.at_home("ip -4 -o addr show scope global").lines().count();
         let routes = world.home.default_routes().len();
         (via_eth0(world) && addresses >= 2 && routes >= if suite.standby { 2 } else { 1 }).then_some(())
     });
     if ready.is_none() {
-        let log = sh(&format!("tail -n 40 /run/{}.log", suite.name));
+        let log = sh(&format!("tail -n 40 /run/{log}.log"));
         return Err(io::Error::other(format!("{}: uplinks not ready; its log:\n{log}", suite.name)));
     }
+    Ok(starter)
+}
+
+fn one(world: &World, suite: &Suite) -> io::Result<Seen> {
+    let starter = start(world, suite)?;
     let pids: Vec<u32> = world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect();
     let (uss, dirty) = private_kb(&pids);
     let probe = Probe::start(Some(world.home.name()), TARGET, PACE)?;

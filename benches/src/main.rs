@@ -9,6 +9,7 @@
 
 mod dhcp;
 mod failover;
+mod links;
 mod supervise;
 mod table;
 mod world;
@@ -29,6 +30,7 @@ enum Part {
     Supervise,
     Dhcp,
     Failover,
+    Links,
 }
 
 /// What is asked for.
@@ -51,6 +53,7 @@ impl Options {
                         "supervise" => Part::Supervise,
                         "dhcp" => Part::Dhcp,
                         "failover" => Part::Failover,
+                        "links" => Part::Links,
                         _ => return None,
                     });
                 }
@@ -74,7 +77,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some((applets, binaries, options)) = parsed else {
-        eprintln!("usage: ./bench [-n TIMES] [--quick] [--only supervise|dhcp|failover]");
+        eprintln!("usage: ./bench [-n TIMES] [--quick] [--only supervise|dhcp|failover|links]");
         return ExitCode::from(100);
     };
     match all(applets, binaries, &options) {
@@ -88,8 +91,19 @@ fn main() -> ExitCode {
 
 fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<()> {
     // Everything from here on is in namespaces that end with this process.
-    testkit::isolated_main(&["dnsmasq", "runsv", "udhcpc", "dhcpcd", "dhclient", "ifplugd", "iptables", "nft"])
-        .map_err(io::Error::other)?;
+    testkit::isolated_main(&[
+        "dnsmasq",
+        "runsv",
+        "udhcpc",
+        "dhcpcd",
+        "dhclient",
+        "ifplugd",
+        "iptables",
+        "nft",
+        "avahi-autoipd",
+        "strace",
+    ])
+    .map_err(io::Error::other)?;
     std::thread::spawn(|| {
         std::thread::sleep(LIMIT);
         eprintln!("bench: fatal: not done after {} minutes", LIMIT.as_secs() / 60);
@@ -101,7 +115,7 @@ fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<(
         println!("{}\n{}", render("netsv bench: supervision", &rows), supervise::judge(&rows));
     }
     let mut rows = Vec::new();
-    if options.wants(Part::Dhcp) || options.wants(Part::Failover) {
+    if [Part::Dhcp, Part::Failover, Part::Links].into_iter().any(|part| options.wants(part)) {
         rows = network(applets, options)?;
     }
     if options.only.is_none() {
@@ -126,6 +140,10 @@ fn network(applets: &str, options: &Options) -> io::Result<Vec<Row>> {
     if options.wants(Part::Failover) {
         eprintln!("bench: failover");
         rows.extend(failover::bench(&world, applets, !options.quick)?);
+    }
+    if options.wants(Part::Links) {
+        eprintln!("bench: links, link-local addresses, fw");
+        rows.extend(links::bench(&lab, &world, applets, options.quick)?);
     }
     Ok(rows)
 }

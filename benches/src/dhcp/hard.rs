@@ -1,6 +1,7 @@
 //! DHCP when it is not easy: a server that is late, refuses or lies, an address that somebody has, a restart; and what a client costs
 //! while it only holds its lease. The servers are the test kit's: they do as told. dnsmasq serves the rest.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use testkit::Lab;
 use testkit::dhcpd::{Config, Custom, DhcpOption, Dhcpd, Encodable, Message, MessageType, Mode, OptionCode, grant};
 
 use super::watch::Watch;
-use super::{Client, clients};
+use super::{Client, FIFO, clients};
 use crate::supervise::{settle, switches};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, private_kb, sh};
@@ -33,6 +34,8 @@ type From = fn(&Dhcpd, Instant) -> Option<Instant>;
 
 pub(crate) fn bench(lab: &Lab, applets: &str, times: usize, quick: bool) -> io::Result<Vec<Row>> {
     let world = World::bare(lab);
+    // The clients' handler writes into it: with nobody at the other end it would wait.
+    let _reader = OpenOptions::new().read(true).write(true).open(FIFO)?;
     let hard = Hard { world: &world, applets, times: times.min(5), quick };
     let mut rows = vec![hard.checked()?, hard.refused()?, hard.restarted()?];
     rows.extend(hard.taken()?);
@@ -73,7 +76,7 @@ impl Hard<'_> {
         Ok((start, watch.address(limit, unwanted)))
     }
 
-    /// The medians of all clients, in seconds.
+    /// The medians of all clients, in milliseconds.
     fn row(&self, name: &str, mode: fn() -> Mode, clients: &[Client], from: From) -> io::Result<Row> {
         let mut values = Vec::new();
         for client in clients {
@@ -83,7 +86,9 @@ impl Hard<'_> {
                 let (start, bound) = self.run(client, "none", NEVER)?;
                 let began = from(&server, start);
                 samples.extend(
-                    bound.zip(began).map(|(bound, began)| bound.saturating_duration_since(began).as_secs_f64()),
+                    bound
+                        .zip(began)
+                        .map(|(bound, began)| bound.saturating_duration_since(began).as_secs_f64() * 1000.0),
                 );
             }
             values.push((client.name, median(samples)));
@@ -94,7 +99,7 @@ impl Hard<'_> {
     fn checked(&self) -> io::Result<Row> {
         let mut clients = self.clients(&[("udhcpc", "-a"), ("dhcpcd", ""), (OURS, "--acd fast")]);
         clients.retain(|c| c.name != "dhclient");
-        let name = "DHCP: start -> address, with conflict check, s";
+        let name = "DHCP: start -> address, with conflict check, ms";
         Ok(self
             .row(name, || Mode::Normal, &clients, |_, start| Some(start))?
             .note("dhclient has none; ours: --acd fast"))
@@ -106,7 +111,7 @@ impl Hard<'_> {
             let first = server.seen().into_iter().find(|seen| seen.kind == Some(MessageType::Request))?;
             Some(server.started() + first.at)
         };
-        self.row("DHCP: NAK once -> address, s", || Mode::NakOnce, &self.clients(&[]), refusal)
+        self.row("DHCP: NAK once -> address, ms", || Mode::NakOnce, &self.clients(&[]), refusal)
     }
 
     /// Killed with -9 when bound, and started again while its server is there.

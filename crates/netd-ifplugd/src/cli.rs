@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use netd::given::{Given, invalid, number};
 use nix::sys::signal::Signal;
-use supervise::getopt::{Arg, Getopt, Opt};
+use supervise::getopt::{Arg, Opt};
 
 use crate::debounce::Config;
 
@@ -157,45 +158,9 @@ pub(crate) struct Options {
     pub(crate) pidfile: Option<PathBuf>,
 }
 
-/// Everything as given, before the options are seen together.
-#[derive(Default)]
-struct Given {
-    letters: Vec<char>,
-    values: Vec<(char, OsString)>,
-}
-
-impl Given {
-    fn has(&self, key: char) -> bool {
-        self.letters.contains(&key)
-    }
-
-    /// The last one counts.
-    fn value(&self, key: char) -> Option<&OsString> {
-        self.values.iter().rev().find(|(k, _)| *k == key).map(|(_, v)| v)
-    }
-
-    fn duration(&self, key: char, default: Duration) -> Result<Duration, String> {
-        self.value(key).map_or(Ok(default), |v| seconds(v).ok_or_else(|| invalid("number", v)))
-    }
-}
-
-fn invalid(what: &str, value: &OsString) -> String {
-    format!("invalid {what} '{}'", value.to_string_lossy().escape_debug())
-}
-
 /// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
 pub(crate) fn parse(args: Vec<OsString>, dynamic: Option<OsString>) -> Result<Options, String> {
-    let mut getopt = Getopt::new(TABLE, args);
-    let mut given = Given::default();
-    for option in getopt.by_ref() {
-        match option.map_err(|e| e.to_string())? {
-            (key, Some(value)) => given.values.push((key, value)),
-            (key, None) => given.letters.push(key),
-        }
-    }
-    if let Some(operand) = getopt.operands().first() {
-        return Err(invalid("argument", operand));
-    }
+    let given = Given::read(TABLE, args)?;
     assemble(&given, dynamic)
 }
 
@@ -216,7 +181,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         program: given.value('r').cloned().unwrap_or_else(|| "/etc/ifplugd/ifplugd.action".into()),
         extra: given.value('x').cloned(),
         config: config(given)?,
-        poll: given.duration('t', Duration::from_secs(1))? + Duration::from_micros(usec),
+        poll: given.duration('t', Duration::from_secs(1), Duration::ZERO)? + Duration::from_micros(usec),
         raise_new: !(given.has('a') && given.has('A')),
         raise_again: !given.has('a'),
         absent: absent(given),
@@ -234,9 +199,9 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
 fn config(given: &Given) -> Result<Config, String> {
     let services = given.has(SERVICES);
     Ok(Config {
-        up_delay: given.duration('u', Duration::ZERO)?,
-        down_delay: given.duration('d', Duration::from_secs(5))?,
-        longest_hold: given.duration(DAMP, Duration::from_secs(30))?,
+        up_delay: given.duration('u', Duration::ZERO, Duration::ZERO)?,
+        down_delay: given.duration('d', Duration::from_secs(5), Duration::ZERO)?,
+        longest_hold: given.duration(DAMP, Duration::from_secs(30), Duration::ZERO)?,
         script: !services || given.value('r').is_some(),
         services,
         at_start: !given.has('p'),
@@ -295,22 +260,6 @@ fn is_api_mode(value: &OsString) -> bool {
     )
 }
 
-fn number(value: &OsString) -> Option<u64> {
-    let text = value.to_str().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
-    text.parse().ok().filter(|n| *n <= u64::from(u32::MAX))
-}
-
-/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1. Or whole milliseconds: `250ms`.
-fn seconds(value: &OsString) -> Option<Duration> {
-    let text = value.to_str()?;
-    if let Some(ms) = text.strip_suffix("ms") {
-        return number(&ms.into()).map(Duration::from_millis);
-    }
-    let text = Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
-    let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
-    Duration::try_from_secs_f64(secs).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,19 +298,6 @@ mod tests {
         let o = read(&["-q", "-f", "-u0", "-d10", "-w", "-I", "-b", "--iface=eth2", "-T500000"]).unwrap();
         assert_eq!((o.absent, o.wait_on_fork, o.config.ignore_failure), (Absent::Down, true, true));
         assert_eq!((o.config.down_delay, o.poll), (secs(10.0), secs(1.5)));
-    }
-
-    #[test]
-    fn fractions() {
-        for (text, want) in [("0.25", Some(0.25)), (".5", Some(0.5)), ("8", Some(8.0)), ("0", Some(0.0))] {
-            assert_eq!(seconds(&text.into()), want.map(secs), "{text}");
-        }
-        for (text, want) in [("250ms", 0.25), ("0ms", 0.0), ("1500ms", 1.5)] {
-            assert_eq!(seconds(&text.into()), Some(secs(want)), "{text}");
-        }
-        for text in ["", ".", "ms", "0.5ms", "5 ms", "-1", "1e9", "nan", "inf", "1.2.3", "5s", "99999999999"] {
-            assert_eq!(seconds(&text.into()), None, "{text}");
-        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use netd::given::{Given, invalid};
 use netd::ipconf;
-use supervise::getopt::{Arg, Getopt, Opt};
+use supervise::getopt::{Arg, Opt};
 
 use crate::history::KEPT;
 use crate::target::Target;
@@ -114,50 +115,9 @@ pub(crate) struct Options {
     pub(crate) verbosity: u8,
 }
 
-/// Everything as given, before the options are seen together.
-#[derive(Default)]
-struct Given {
-    letters: Vec<char>,
-    values: Vec<(char, OsString)>,
-}
-
-impl Given {
-    fn has(&self, key: char) -> bool {
-        self.letters.contains(&key)
-    }
-
-    /// The last one counts.
-    fn value(&self, key: char) -> Option<&OsString> {
-        self.values.iter().rev().find(|(k, _)| *k == key).map(|(_, v)| v)
-    }
-
-    fn text(&self, key: char) -> Result<Option<&str>, String> {
-        self.value(key).map(|v| v.to_str().ok_or_else(|| invalid("argument", v))).transpose()
-    }
-
-    fn duration(&self, key: char, default: Duration, least: Duration) -> Result<Duration, String> {
-        let read = |v| seconds(v).filter(|d| *d >= least).ok_or_else(|| invalid("number", v));
-        self.value(key).map_or(Ok(default), read)
-    }
-}
-
-fn invalid(what: &str, value: &OsString) -> String {
-    format!("invalid {what} '{}'", value.to_string_lossy().escape_debug())
-}
-
 /// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsString>) -> Result<Options, String> {
-    let mut getopt = Getopt::new(TABLE, args);
-    let mut given = Given::default();
-    for option in getopt.by_ref() {
-        match option.map_err(|e| e.to_string())? {
-            (key, Some(value)) => given.values.push((key, value)),
-            (key, None) => given.letters.push(key),
-        }
-    }
-    if let Some(operand) = getopt.operands().first() {
-        return Err(invalid("argument", operand));
-    }
+    let given = Given::read(TABLE, args)?;
     assemble(&given, dynamic)
 }
 
@@ -172,7 +132,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     let dynamic = PathBuf::from(dynamic.unwrap_or_else(|| "/run/service/fw".into()));
     let record = given.text(RECORD)?.map_or_else(|| format!("dhcp_{iface}"), str::to_owned);
     if !ipconf::is_record_name(&record) {
-        return Err(invalid("record name", &record.into()));
+        return Err(invalid("record name", record.as_ref()));
     }
     let targets = targets(given)?;
     Ok(Options {
@@ -235,7 +195,7 @@ fn k_of_n(text: &str) -> Option<(usize, usize)> {
 }
 
 fn targets(given: &Given) -> Result<Vec<Target>, String> {
-    let words = given.values.iter().filter(|(key, _)| *key == 't').map(|(_, v)| v);
+    let words = given.values('t');
     let read = |v: &OsString| v.to_str().and_then(Target::parse).ok_or_else(|| invalid("target", v));
     let targets = words.map(read).collect::<Result<Vec<Target>, String>>()?;
     if targets.len() > MAX_TARGETS {
@@ -248,13 +208,6 @@ fn targets(given: &Given) -> Result<Vec<Target>, String> {
 fn iface(value: &OsString) -> Result<String, String> {
     let name = value.to_str().filter(|n| n.len() <= 15 && ipconf::is_record_name(n));
     name.map(str::to_owned).ok_or_else(|| invalid("interface name", value))
-}
-
-/// Seconds with an optional fraction: `8`, `0.25`; at most 2^32 - 1.
-fn seconds(value: &OsString) -> Option<Duration> {
-    let text = value.to_str().filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
-    let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
-    Duration::try_from_secs_f64(secs).ok()
 }
 
 #[cfg(test)]

@@ -1,42 +1,38 @@
 //! The shell around the machine: wait -> Event -> step -> perform.
 //!
-//! One task, one packet socket, one timer, one child at most. It owns what the machine must not know: the interface's index
-//! and MAC, the template of our messages, the wall clock. No decision about the protocol is made here.
+//! One task, one timer, the sockets (sockets.rs). It owns what the machine must not know: the interface's index and MAC, the
+//! template of our messages, the wall clock. No decision about the protocol is made here.
 #![expect(clippy::disallowed_methods, reason = "the wall clock stamps the record's lease_end")]
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use netd::arp::{self, Arp};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, background};
 use netd::handler::{self, Handler};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
-use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Received};
+use netd::packet::{self, Interface};
 use netd::rng::Rng;
 use netd::runner::Runner;
 
 use crate::cli::{self, CliError, Command, Handling, Options, USAGE};
-use crate::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
+use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
-use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
-use crate::message::{self, Outgoing, Template};
+use crate::message::{Outgoing, Template};
 use crate::notice::notice;
 use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
 use crate::show;
+use crate::sockets::{Found, Heard, Sockets};
 use crate::state::State;
 use crate::vet::Vetter;
 
 /// udhcpc's exit code for everything that goes wrong.
 const EXIT_FAILURE: u8 = 1;
-/// The largest Ethernet frames that a server can send us whole; a longer one is seen as cut and dropped.
-const BUFFER: usize = 4096;
 /// How long a script may still run when we are to end.
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
 /// Linux: no buffer space available.
@@ -99,17 +95,15 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
     let mut timer = Timer::new()?;
     let Some(interface) = find_interface(&options, &mut signals, &mut timer, log).await? else { return Ok(0) };
     pidfile.write().map_err(context("can't write pidfile"))?;
-    let mut socket = open(&interface)?;
+    let sockets = Sockets::open(options.device(), interface)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
     let cage = options.cage.then(|| needs(&options));
-    let mut daemon = Daemon::new(options, runner, interface, log, pidfile)?;
+    let mut daemon = Daemon::new(options, runner, sockets, log, pidfile)?;
     daemon.raise();
     if let Some(needs) = cage {
         cage::enter(&needs, log);
     }
-    daemon.step(Event::Start, &socket);
-    let mut buffer = vec![0; BUFFER];
-    let mut arp_buffer = [0; arp::LEN];
+    daemon.step(Event::Start);
     loop {
         if let Some(code) = daemon.settle()? {
             return Ok(code);
@@ -118,36 +112,22 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
         let woken = tokio::select! {
             biased;
             signal = signals.next() => Woken::Signal(signal),
-            received = socket.recv(&mut buffer) => Woken::Packet(received),
-            received = heard(daemon.arp.as_ref(), &mut arp_buffer) => Woken::Arp(received),
+            heard = daemon.sockets.heard() => Woken::Heard(heard),
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
             _ = daemon.handler.finished(log) => Woken::Handler,
         };
-        if let Woken::Arp(received) = woken {
-            daemon.heard_arp(received, &arp_buffer, &socket);
-        } else if let Some(replaced) = daemon.woken(woken, &buffer, &socket)? {
-            socket = replaced;
-        }
+        daemon.woken(woken)?;
     }
 }
 
 /// What ended a wait.
 enum Woken {
     Signal(Signal),
-    Packet(io::Result<Received>),
-    Arp(io::Result<Received>),
+    Heard(Heard),
     Link(Transition),
     Timer,
     Handler,
-}
-
-/// What comes on the ARP socket; for ever nothing without one.
-async fn heard(socket: Option<&PacketSocket>, buffer: &mut [u8]) -> io::Result<Received> {
-    match socket {
-        Some(socket) => socket.recv(buffer).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
@@ -195,19 +175,11 @@ fn needs(options: &Options) -> Needs {
     }
 }
 
-fn open(interface: &Interface) -> io::Result<PacketSocket> {
-    PacketSocket::open(interface.index, ETHERTYPE_IP, &frame::filter(interface.mac)).map_err(|e| {
-        let hint = if e.kind() == io::ErrorKind::PermissionDenied { " (CAP_NET_RAW is missing)" } else { "" };
-        io::Error::new(e.kind(), format!("can't open packet socket: {e}{hint}"))
-    })
-}
-
 struct Daemon<'a> {
     log: &'a Log,
     /// As given, with an alias; what scripts see.
     name: String,
-    device: String,
-    interface: Interface,
+    sockets: Sockets,
     template: Template,
     client: Client,
     state: Option<State>,
@@ -215,11 +187,6 @@ struct Daemon<'a> {
     pidfile: Pidfile,
     context: Context,
     vetter: Vetter,
-    /// Open from the first unicast renewal until its answer, so that the kernel knows the port.
-    udp: Option<UdpSocket>,
-    /// Open as soon as an address is to be watched, and the address.
-    arp: Option<PacketSocket>,
-    watched: Watch,
     /// The last send failed, and that was logged.
     mute: bool,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
@@ -237,15 +204,15 @@ impl<'a> Daemon<'a> {
     fn new(
         mut options: Options,
         runner: Option<Runner>,
-        interface: Interface,
+        sockets: Sockets,
         log: &'a Log,
         pidfile: Pidfile,
     ) -> io::Result<Daemon<'a>> {
+        let mac = sockets.interface().mac;
         if let Some(duid) = options.duid {
-            let id = duid::client_id(duid, &options.interface, interface.mac, duid::machine_id(duid)?);
+            let id = duid::client_id(duid, &options.interface, mac, duid::machine_id(duid)?);
             options.template.extra.push((CLIENT_ID, id));
         }
-        let device = options.device().to_owned();
         let context = Context {
             interface: options.interface.clone(),
             boot_id: clock::boot_id(),
@@ -262,15 +229,14 @@ impl<'a> Daemon<'a> {
             }
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
-        let state = options.state.map(|dir| State::new(&dir, &options.interface, interface.mac));
+        let state = options.state.map(|dir| State::new(&dir, &options.interface, mac));
         let remembered = state.as_ref().and_then(State::recall);
-        let config = Config { resume, remembered, mac: interface.mac, ..options.config };
+        let config = Config { resume, remembered, mac, ..options.config };
         let client = Client::new(config, Rng::from_os());
         Ok(Daemon {
             log,
             name: options.interface,
-            device,
-            interface,
+            sockets,
             template: options.template,
             client,
             state,
@@ -278,9 +244,6 @@ impl<'a> Daemon<'a> {
             pidfile,
             context,
             vetter: Vetter::new(options.routes),
-            udp: None,
-            arp: None,
-            watched: Watch::Nothing,
             mute: false,
             dead: false,
             unsent: false,
@@ -299,8 +262,9 @@ impl<'a> Daemon<'a> {
 
     /// Without a script nobody else brings the interface up. Where that is not allowed, sending says so.
     fn raise(&self) {
-        if let (Handler::Ipconf(_), false) = (&self.handler, self.interface.up)
-            && let Err(e) = netd::link::set_up(self.interface.index)
+        let interface = self.sockets.interface();
+        if let (Handler::Ipconf(_), false) = (&self.handler, interface.up)
+            && let Err(e) = netd::link::set_up(interface.index)
         {
             self.log.info(format_args!("can't set the interface up: {e}"));
         }
@@ -327,147 +291,77 @@ impl<'a> Daemon<'a> {
         Ok(self.ending.filter(|(_, at)| idle || *at <= clock::now()).map(|(code, _)| code))
     }
 
-    /// Turns what ended a wait into an event; gives a new socket when the interface was replaced.
-    fn woken(&mut self, woken: Woken, buffer: &[u8], socket: &PacketSocket) -> io::Result<Option<PacketSocket>> {
+    /// Turns what ended a wait into an event.
+    fn woken(&mut self, woken: Woken) -> io::Result<()> {
         if self.ending.is_some() {
             if let Woken::Signal(Signal::Term) = woken {
                 self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
             }
-            return Ok(None);
+            return Ok(());
         }
         match woken {
-            Woken::Signal(Signal::Term) => self.step(Event::Stop, socket),
-            Woken::Signal(Signal::Usr1) => self.step(Event::Renew, socket),
-            Woken::Signal(Signal::Usr2) => self.step(Event::Release, socket),
-            Woken::Packet(Ok(received)) => self.received(received, buffer, socket),
-            // Dealt with by the caller, which has its buffer.
-            Woken::Arp(_) => {}
-            Woken::Packet(Err(e)) => {
+            Woken::Signal(Signal::Term) => self.step(Event::Stop),
+            Woken::Signal(Signal::Usr1) => self.step(Event::Renew),
+            Woken::Signal(Signal::Usr2) => self.step(Event::Release),
+            Woken::Heard(Heard::Reply(reply, from)) => self.step(Event::Reply(reply, from)),
+            Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
+            Woken::Heard(Heard::Other(text)) => self.log.debug(text),
+            Woken::Heard(Heard::Failed(e)) => {
                 self.log.debug(format_args!("receiving: {e}"));
-                return self.refresh(socket);
+                self.refresh()?;
             }
             Woken::Timer => {
-                let replaced = self.refresh(socket)?;
-                self.step(Event::Timer, replaced.as_ref().unwrap_or(socket));
-                return Ok(replaced);
+                self.refresh()?;
+                self.step(Event::Timer);
             }
             // What was sent on a dead link was lost: the next message goes out at once.
-            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => {
-                self.step(Event::Carrier, socket);
-            }
+            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => self.step(Event::Carrier),
             Woken::Link(Transition::Down) => self.dead = true,
             Woken::Link(Transition::Renamed { to }) => {
                 self.log.info(format_args!("the interface is called {to} now"));
-                return self.refresh(socket);
+                self.refresh()?;
             }
-            Woken::Link(Transition::Gone) => return self.refresh(socket),
+            Woken::Link(Transition::Gone) => self.refresh()?,
             Woken::Link(
                 Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
             // The deconfig script may have brought the interface up.
-            Woken::Handler if self.mute => self.step(Event::Nudge, socket),
+            Woken::Handler if self.mute => self.step(Event::Nudge),
             Woken::Handler => {}
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Looks whether the interface is still the one that the socket is bound to, with the MAC that the filter knows.
-    fn refresh(&mut self, socket: &PacketSocket) -> io::Result<Option<PacketSocket>> {
-        let Some(found) = packet::interface(&self.device)? else {
-            self.step(Event::Gone, socket);
-            return Ok(None);
-        };
-        let old = std::mem::replace(&mut self.interface, found);
-        if found.mac != old.mac {
-            self.step(Event::Mac(found.mac), socket);
+    fn refresh(&mut self) -> io::Result<()> {
+        match self.sockets.refresh(self.log)? {
+            Found::Same => {}
+            Found::Mac(mac) => self.step(Event::Mac(mac)),
+            Found::Gone => self.step(Event::Gone),
         }
-        if found.index != socket.index() {
-            self.arp = None;
-            self.watch_arp(self.watched);
-            return open(&found).map(Some);
-        }
-        if found.mac != old.mac {
-            socket.set_filter(&frame::filter(found.mac))?;
-        }
-        Ok(None)
+        Ok(())
     }
 
-    /// Lets this ARP through.
-    fn watch_arp(&mut self, watch: Watch) {
-        self.watched = watch;
-        let filter = match watch {
-            Watch::Nothing => arp::deaf(),
-            Watch::Address(ip) => arp::filter(ip),
-            Watch::Answers { ip, from } => arp::filter_with(ip, from),
-        };
-        let done = match &self.arp {
-            Some(socket) => socket.set_filter(&filter),
-            None if watch == Watch::Nothing => Ok(()),
-            None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter)
-                .map(|socket| self.arp = Some(socket)),
-        };
-        if let Err(e) = done {
-            self.log.info(format_args!("can't listen to ARP: {e}"));
-        }
-    }
-
-    fn send_arp(&mut self, arp: &Arp) {
-        let to = if arp.target_mac == [0; 6] { BROADCAST } else { arp.target_mac };
-        if let Some(Err(e)) = self.arp.as_ref().map(|socket| socket.send(&arp.encode(), to)) {
-            self.log.debug(format_args!("can't send ARP: {e}"));
-        }
-    }
-
-    fn heard_arp(&mut self, received: io::Result<Received>, buffer: &[u8], socket: &PacketSocket) {
-        match received {
-            // Padding makes it longer than the buffer, and is not looked at.
-            Ok(received) if self.ending.is_none() => {
-                if let Some(arp) = Arp::decode(buffer.get(..received.len).unwrap_or_default()) {
-                    self.step(Event::Arp(arp), socket);
-                }
-            }
-            Ok(_) => {}
-            Err(e) => self.log.debug(format_args!("receiving ARP: {e}")),
-        }
-    }
-
-    fn received(&mut self, received: Received, buffer: &[u8], socket: &PacketSocket) {
-        let captured = buffer.get(..received.len).unwrap_or_default();
-        if received.truncated {
-            self.log.debug("dropping a packet larger than the buffer");
-            return;
-        }
-        let datagram = match frame::parse(captured, received.checksum_ready) {
-            Ok(datagram) => datagram,
-            Err(e) => return self.log.debug(format_args!("dropping a packet: {e:?}")),
-        };
-        match message::decode(datagram.payload, self.interface.mac) {
-            Ok(reply) => self.step(Event::Reply(Box::new(reply), received.from), socket),
-            Err(e) => self.log.debug(format_args!("dropping a message from {}: {e:?}", datagram.from)),
-        }
-    }
-
-    fn step(&mut self, event: Event, socket: &PacketSocket) {
+    fn step(&mut self, event: Event) {
         for action in self.client.step(clock::now(), event) {
-            self.perform(action, socket);
+            self.perform(action);
         }
         if std::mem::take(&mut self.unsent) {
             for action in self.client.step(clock::now(), Event::Unsent) {
-                self.perform(action, socket);
+                self.perform(action);
             }
         }
     }
 
-    fn perform(&mut self, action: Action, socket: &PacketSocket) {
+    fn perform(&mut self, action: Action) {
         if let Some(state) = &mut self.state {
             state.note(&action, self.log);
         }
         match action {
-            Action::Send(message, to) => self.send(&message, to, socket),
-            Action::SendArp(arp) => self.send_arp(&arp),
-            Action::Watch(watch) => self.watch_arp(watch),
+            Action::Send(message, to) => self.send(&message, to),
+            Action::SendArp(arp) => self.sockets.send_arp(&arp, self.log),
+            Action::Watch(watch) => self.sockets.watch(watch, self.log),
             Action::Tell(mut change) => {
-                self.vetter.vet(&mut change, self.interface.index, self.log);
+                self.vetter.vet(&mut change, self.sockets.interface().index, self.log);
                 self.tell(&change);
                 self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));
             }
@@ -479,25 +373,15 @@ impl<'a> Daemon<'a> {
     }
 
     fn tell(&mut self, change: &Change) {
-        self.udp = None;
+        self.sockets.close_udp();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.context.wall_offset = wall.saturating_sub(clock::now());
         self.handler.push(notice(&self.context, &self.name, change), self.log);
     }
 
-    fn send(&mut self, message: &Outgoing, to: Destination, socket: &PacketSocket) {
-        let payload = message.encode(self.interface.mac, &self.template);
-        let sent = match to {
-            Destination::Broadcast => {
-                socket.send(&frame::build(message.ciaddr, Ipv4Addr::BROADCAST, &payload), BROADCAST)
-            }
-            Destination::Server { from, to, mac } => self.unicast(from, to, &payload).or_else(|e| {
-                // Our address is not on the interface, or no route leads there: what handed us the lease is on the link.
-                self.log.debug(format_args!("unicast by UDP: {e}"));
-                let mac = if mac == [0; 6] { BROADCAST } else { mac };
-                socket.send(&frame::build(from, to, &payload), mac)
-            }),
-        };
+    fn send(&mut self, message: &Outgoing, to: Destination) {
+        let payload = message.encode(self.sockets.interface().mac, &self.template);
+        let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {
             Ok(()) => {
                 self.mute = false;
@@ -513,16 +397,6 @@ impl<'a> Daemon<'a> {
                 self.unsent = true;
             }
         }
-    }
-
-    fn unicast(&mut self, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> io::Result<()> {
-        let socket = match self.udp.take() {
-            Some(socket) => socket,
-            None => packet::udp_from(&self.device, SocketAddrV4::new(from, CLIENT_PORT))?,
-        };
-        let sent = socket.send_to(payload, SocketAddrV4::new(to, SERVER_PORT));
-        self.udp = Some(socket);
-        sent.map(|_| ())
     }
 }
 

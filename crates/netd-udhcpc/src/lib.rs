@@ -20,6 +20,7 @@ pub mod record;
 pub mod routes;
 pub mod schedule;
 pub mod show;
+mod sockets;
 mod state;
 mod vet;
 

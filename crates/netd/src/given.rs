@@ -1,0 +1,116 @@
+//! Options as they were given, before they are seen together; and values that several daemons read alike. PURE.
+//!
+//! Syntax is supervise::getopt's, and what an option means is the daemon's. Called by the command lines of ifplugd and pinger.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use supervise::getopt::{Getopt, Opt};
+
+/// A whole command line without operands.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    options: Vec<(char, Option<OsString>)>,
+}
+
+impl Given {
+    /// Reads it; the error is a line for standard error.
+    pub fn read(table: &'static [Opt], args: impl IntoIterator<Item = OsString>) -> Result<Given, String> {
+        let mut getopt = Getopt::new(table, args);
+        let options = getopt.by_ref().collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+        match getopt.operands().first() {
+            Some(operand) => Err(invalid("argument", operand)),
+            None => Ok(Given { options }),
+        }
+    }
+
+    /// Whether the option was given, with an argument or without.
+    pub fn has(&self, key: char) -> bool {
+        self.options.iter().any(|(k, _)| *k == key)
+    }
+
+    /// The argument of an option; the last one counts.
+    pub fn value(&self, key: char) -> Option<&OsString> {
+        self.values(key).last()
+    }
+
+    /// All arguments of an option, in their order.
+    pub fn values(&self, key: char) -> impl Iterator<Item = &OsString> {
+        self.options.iter().filter(move |(k, _)| *k == key).filter_map(|(_, value)| value.as_ref())
+    }
+
+    /// The argument as a text.
+    pub fn text(&self, key: char) -> Result<Option<&str>, String> {
+        self.value(key).map(|value| value.to_str().ok_or_else(|| invalid("argument", value))).transpose()
+    }
+
+    /// The argument as a time, not less than `least`.
+    pub fn duration(&self, key: char, default: Duration, least: Duration) -> Result<Duration, String> {
+        let read = |value: &OsString| seconds(value).filter(|d| *d >= least).ok_or_else(|| invalid("number", value));
+        self.value(key).map_or(Ok(default), read)
+    }
+}
+
+/// What is said of a wrong value.
+pub fn invalid(what: &str, value: &OsStr) -> String {
+    format!("invalid {what} '{}'", value.to_string_lossy().escape_debug())
+}
+
+/// A whole number of at most 2^32 - 1.
+pub fn number(value: &OsStr) -> Option<u64> {
+    let text = value.to_str().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
+    text.parse().ok().filter(|n| *n <= u64::from(u32::MAX))
+}
+
+/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1. Or whole milliseconds: `250ms`.
+pub fn seconds(value: &OsStr) -> Option<Duration> {
+    let text = value.to_str()?;
+    if let Some(ms) = text.strip_suffix("ms") {
+        return number(ms.as_ref()).map(Duration::from_millis);
+    }
+    let text = Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
+    let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
+    Duration::try_from_secs_f64(secs).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use supervise::getopt::Arg;
+
+    use super::*;
+
+    const TABLE: &[Opt] =
+        &[Opt { key: 'a', long: "all", arg: Arg::No }, Opt { key: 'd', long: "delay", arg: Arg::Required }];
+
+    fn read(args: &[&str]) -> Result<Given, String> {
+        Given::read(TABLE, args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_last_one_counts_and_all_are_kept() {
+        let given = read(&["-d1", "-a", "--delay=2"]).unwrap();
+        assert!(given.has('a') && given.has('d') && !given.has('x'));
+        assert_eq!(given.text('d'), Ok(Some("2")));
+        assert_eq!(given.values('d').collect::<Vec<_>>(), ["1", "2"]);
+        let [zero, four] = [Duration::ZERO, Duration::from_secs(4)];
+        assert_eq!(given.duration('d', four, zero), Ok(Duration::from_secs(2)));
+        assert_eq!(given.duration('x', four, zero), Ok(four));
+        assert_eq!(given.duration('d', four, Duration::from_secs(3)), Err("invalid number '2'".into()));
+        assert_eq!(read(&["word"]).unwrap_err(), "invalid argument 'word'");
+        assert_eq!(read(&["-x"]).unwrap_err(), "invalid option -- 'x'");
+    }
+
+    #[test]
+    fn fractions_and_milliseconds() {
+        let secs = Duration::from_secs_f64;
+        for (text, want) in [("0.25", 0.25), (".5", 0.5), ("8", 8.0), ("0", 0.0)] {
+            assert_eq!(seconds(text.as_ref()), Some(secs(want)), "{text}");
+        }
+        for (text, want) in [("250ms", 0.25), ("0ms", 0.0), ("1500ms", 1.5)] {
+            assert_eq!(seconds(text.as_ref()), Some(secs(want)), "{text}");
+        }
+        for text in ["", ".", "ms", "0.5ms", "5 ms", "-1", "1e9", "nan", "inf", "1.2.3", "5s", "99999999999"] {
+            assert_eq!(seconds(text.as_ref()), None, "{text}");
+        }
+    }
+}
