@@ -13,6 +13,8 @@ use testkit::{Cable, Lab, Net, Proc, Signal, is_running, isolated, kill_9, pids_
 
 use crate::ours;
 
+mod small;
+
 const SOON: Duration = Duration::from_secs(10);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const RECORD: &str = "/run/lab/dyn/dhcp_eth0.ipconf";
@@ -277,65 +279,5 @@ fn in_the_background_the_runner_lives_on_and_holds_nothing() {
         w.home.run(&["sh", "-c", &format!("kill {pid}")]);
         wait_until("the end of both", SOON, || !is_running(pid) && !is_running(runner));
         assert!(!Path::new("/run/lab/pid").exists());
-    });
-}
-
-const ZCIP_RECORD: &str = "/run/lab/dyn/zcip_eth0.ipconf";
-
-#[test]
-fn a_caged_zcip_follows_its_interface_and_gives_its_address_up() {
-    isolated(&[], |lab| {
-        let w = world(lab);
-        let fw = Fw::new(lab);
-        let _runsv = fw.supervise(&w.home);
-        let published = || Path::new(ZCIP_RECORD).exists();
-        let argv = ["zcip", "-v", "--state", "/run/lab/state", "-r", "169.254.7.7", "--ipconf", "/run/lab/dyn"];
-        let zcip = w.home.spawn(&[&argv[..], &["--notify", fw.dir.to_str().unwrap(), "eth0"]].concat());
-        wait_caged(zcip.pid(), NET_RAW | NET_ADMIN);
-        wait_until("a record", SOON, published);
-        assert!(!zcip.log().contains("cage:"), "everything is restricted here: {}", zcip.log());
-        assert_eq!(pids_where(|argv| argv.first() == Some(&"zcip")), [zcip.pid()], "a single process");
-        fw.wait_more(1);
-
-        // Another index, another MAC, and down: it is brought up from inside.
-        w.home.ip(&["link", "del", "eth0"]);
-        wait_until("withdrawn", SOON, || !published());
-        let before = fw.runs();
-        w.home.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "other0"]);
-        w.home.ip(&["link", "set", "other0", "up"]);
-        wait_until("a record of the new interface", SOON, published);
-        fw.wait_more(before);
-
-        let before = fw.runs();
-        assert!(zcip.stop().success());
-        assert!(!published());
-        fw.wait_more(before);
-        assert!(Path::new("/run/lab/state/ipv4ll_eth0.ipconf").exists());
-    });
-}
-
-#[test]
-fn a_script_of_zcip_runs_outside() {
-    isolated(&[], |lab| {
-        let w = world(lab);
-        let (script, out) = script(lab);
-        let zcip = w.home.spawn(&["zcip", "-f", "-r", "169.254.7.7", "eth0", &script]);
-        let said = |event: &str| fs::read_to_string(&out).unwrap_or_default().contains(event);
-        wait_until("an address", SOON, || said("config"));
-        wait_caged(zcip.pid(), NET_RAW);
-        zcip.signal(Signal::SIGUSR2);
-        wait_until("deconfig", SOON, || said("deconfig"));
-        assert_outside(&fs::read_to_string(&out).unwrap());
-        assert!(zcip.stop().success());
-    });
-}
-
-#[test]
-fn without_the_cage_zcip_gives_nothing_up() {
-    isolated(&[], |lab| {
-        let w = world(lab);
-        let zcip = w.home.spawn(&["zcip", "-f", "--no-cage", "-r", "169.254.7.7", "--ipconf", "/run/lab/dyn", "eth0"]);
-        wait_until("a record", SOON, || Path::new(ZCIP_RECORD).exists());
-        assert_free(zcip.pid());
     });
 }
