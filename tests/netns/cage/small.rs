@@ -187,3 +187,91 @@ fn the_program_of_ifplugd_runs_outside() {
         assert_eq!(runs(), 4, "it was up");
     });
 }
+
+fn lease(house: &House) {
+    let text = "let cfg=cfg+1\nif[$cfg]='eth0'\nipmask[$cfg]='192.0.2.100/24'\ngw[$cfg]='192.0.2.1'\n";
+    fs::write(house.path("dynamic/.tmp"), text).unwrap();
+    fs::rename(house.path("dynamic/.tmp"), house.path("dynamic/dhcp_eth0.ipconf")).unwrap();
+}
+
+const QUICK: [&str; 6] = ["--interval", "0.1", "--retry", "0.1", "--hold-down", "0.2"];
+
+#[test]
+fn a_caged_pinger_asks_tells_fw_and_restarts() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        w.home.address("eth0", "192.0.2.100/24");
+        let house = house(lab, &w, &["dhcp_eth0"]);
+        let client = house.wait_pid("dhcp_eth0");
+        lease(&house);
+        let dynamic = house.path("dynamic");
+        let more = ["-v", "--restart", "0", "--status", "/run/lab/status/eth0", "--ipconf", dynamic.to_str().unwrap()];
+        let pinger = house.spawn(&[&["pinger", "-i", "eth0"], &QUICK[..], &more].concat());
+        wait_health(&house, "health_eth0", "up");
+        wait_caged(pinger.pid(), NET_RAW);
+        assert!(!pinger.log().contains("cage:"), "everything is restricted here: {}", pinger.log());
+        assert_eq!(pids_where(|argv| argv.first() == Some(&"pinger")), [pinger.pid()], "a single process");
+
+        let before = house.fw_runs();
+        w.isp.silence("lan");
+        wait_health(&house, "health_eth0", "down");
+        wait_until("fw has run", SOON, || house.fw_runs() > before);
+        wait_until("a restart", SOON, || house.pid("dhcp_eth0").is_some_and(|pid| pid != client));
+        w.isp.speak();
+        wait_health(&house, "health_eth0", "up");
+        assert!(Path::new("/run/lab/status/eth0").exists());
+        assert!(pinger.stop().success());
+        assert!(house.record("health_eth0").is_none() && !Path::new("/run/lab/status/eth0").exists());
+    });
+}
+
+#[test]
+fn what_a_pinger_does_not_find_is_found_by_the_next_one() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        w.home.address("eth0", "192.0.2.100/24");
+        let mut house = House::new(lab, &w.home, "house");
+        house.add_fw();
+        lease(&house);
+        house.copy("dhcp_if_pinger", "dhcp_eth0_pinger");
+        fs::create_dir(house.service("dhcp_eth0_pinger/env")).unwrap();
+        let args = format!("--restart 0.3 {}", QUICK.join(" "));
+        fs::write(house.service("dhcp_eth0_pinger/env/PINGER_ARGS"), args).unwrap();
+        house.start();
+        wait_health(&house, "health_eth0", "up");
+        let first = house.wait_pid("dhcp_eth0_pinger");
+        wait_caged(first, NET_RAW);
+
+        // A service that is installed later.
+        house.add("supplicant_eth0", "exec sleep 1000");
+        let old = house.wait_pid("supplicant_eth0");
+        w.isp.silence("lan");
+        wait_until("a restart", SOON, || house.pid("supplicant_eth0").is_some_and(|pid| pid != old));
+        let said = house.log("dhcp_eth0_pinger");
+        assert!(said.contains("supplicant_eth0 was not there at the start: to be started again"), "{said}");
+        w.isp.speak();
+        wait_health(&house, "health_eth0", "up");
+
+        // Records that are removed with their directory.
+        let second = house.wait_pid("dhcp_eth0_pinger");
+        assert_ne!(second, first);
+        fs::remove_dir_all(house.path("dynamic")).unwrap();
+        wait_until("another pinger", SOON, || house.pid("dhcp_eth0_pinger").is_some_and(|pid| pid != second));
+        wait_until("a directory", SOON, || house.path("dynamic").is_dir());
+        lease(&house);
+        wait_health(&house, "health_eth0", "up");
+    });
+}
+
+#[test]
+fn without_the_cage_ifplugd_and_pinger_give_nothing_up() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let watcher = w.home.spawn(&["ifplugd", "-nsi", "eth0", "--no-cage", "-M", "-p", "--pidfile", ""]);
+        watcher.wait_log("link is up", SOON);
+        assert_free(watcher.pid());
+        let pinger = w.home.spawn(&["pinger", "-v", "-i", "eth0", "--no-cage", "--ipconf", "/run/lab/dyn"]);
+        wait_until("a status", SOON, || Path::new("/run/lab/dyn/.pinger_eth0").exists());
+        assert_free(pinger.pid());
+    });
+}
