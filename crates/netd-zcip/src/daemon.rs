@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::arp::{self, Arp};
+use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, background};
 use netd::handler::{self, Ended, Handler, Notice};
@@ -83,8 +84,13 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
         links: LinkWatch::open(&options.interface).map_err(context("can't watch the link"))?,
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
     };
+    let cage = options.cage.then(|| needs(&options));
     let mut daemon = Daemon::new(options, runner, log)?;
     daemon.initialize(&mut sources.signals).await?;
+    // Nothing has been read from the wire yet.
+    if let Some(needs) = cage {
+        cage::enter(&needs, &daemon.log);
+    }
     daemon.look_at_addresses()?;
     loop {
         if let Some(code) = daemon.ended() {
@@ -97,6 +103,23 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
             daemon.log.info(e);
             daemon.step(Event::Stop(EXIT_FAILURE));
         }
+    }
+}
+
+/// What is used after the start: a socket when the interface was replaced, the machine's addresses, the record and whom to
+/// tell, the remembered address. The script runs outside.
+fn needs(options: &Options) -> Needs {
+    let mut files: Vec<Files> = options.state.iter().cloned().map(Files::Directory).collect();
+    if let Some(ipconf) = &options.ipconf {
+        files.extend([Files::Directory(ipconf.dir.clone()), Files::Service(ipconf.notify.clone())]);
+    }
+    // Without a script nobody else brings an interface up that has come back.
+    let admin = options.script.is_none().then_some(Capability::NetAdmin);
+    Needs {
+        capabilities: [Capability::NetRaw].into_iter().chain(admin).collect(),
+        sockets: vec![Socket::Packet, Socket::Netlink],
+        files,
+        background: false,
     }
 }
 
