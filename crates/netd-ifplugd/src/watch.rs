@@ -11,12 +11,11 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use netd::cage::{self, Capability, Files, Needs, Socket};
-use netd::daemon::Log;
+use netd::daemon::{Log, Signal, Signals};
 use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
 use netd::runner::{Outcome, Runner};
 use supervise::control::Command as Control;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{Absent, Options};
@@ -48,14 +47,9 @@ struct Daemon<'a> {
     report: Option<&'a dyn Fn(Verdict)>,
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    suspend: Signal,
-    resume: Signal,
-}
+/// All that mean something here.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Something that ended the wait.
 enum Woken {
@@ -77,14 +71,7 @@ pub(crate) async fn run(
     log: &Log,
     report: Option<&dyn Fn(Verdict)>,
 ) -> io::Result<u8> {
-    let mut signals = Signals {
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-        quit: signal(SignalKind::quit())?,
-        hangup: signal(SignalKind::hangup())?,
-        suspend: signal(SignalKind::user_defined1())?,
-        resume: signal(SignalKind::user_defined2())?,
-    };
+    let mut signals = Signals::new(&SIGNALS)?;
     let mut watch = LinkWatch::open(&options.iface).map_err(unwatched)?;
     let peers = options.config.services.then(|| Peers::look(services::names(&options.iface)));
     if options.cage {
@@ -143,12 +130,14 @@ impl Daemon<'_> {
         let raise = self.raise.filter(|_| self.machine.suspended() == 0).map(|r| r.at);
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Woken::Stop,
-            _ = signals.interrupt.recv() => Woken::Stop,
-            _ = signals.quit.recv() => Woken::Quit,
-            _ = signals.hangup.recv() => Woken::Info,
-            _ = signals.suspend.recv() => Woken::Suspend,
-            _ = signals.resume.recv() => Woken::Resume,
+            signal = signals.next() => match signal {
+                Signal::SIGQUIT => Woken::Quit,
+                Signal::SIGHUP => Woken::Info,
+                Signal::SIGUSR1 => Woken::Suspend,
+                Signal::SIGUSR2 => Woken::Resume,
+                // TERM, and INT.
+                _ => Woken::Stop,
+            },
             ended = ended(self.runner.as_mut()) => Woken::Script(ended),
             transition = watch.next() => Woken::Link(transition),
             () = until(deadline) => Woken::Tick,

@@ -11,7 +11,7 @@ use std::path::Path;
 use netd::arp::{self, Arp, ETHERTYPE_ARP};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, notify};
+use netd::daemon::{Log, Signal, Signals, USUAL, notify};
 use netd::directory::DirectoryWatch;
 use netd::handler::{Handler, Notice, RecordChange};
 use netd::ipconf::{self, ReadError, Record};
@@ -78,7 +78,7 @@ enum Woken {
 
 /// Watches until it is told to stop.
 pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(&USUAL)?;
     let name = format!("health_{}", options.iface);
     let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
     let found = found.ok().and_then(|records| verdict_of(&records, &options.iface));
@@ -173,8 +173,9 @@ impl Daemon<'_> {
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
-                Signal::Term => Woken::Stop,
-                Signal::Usr1 | Signal::Usr2 => Woken::Write,
+                Signal::SIGUSR1 | Signal::SIGUSR2 => Woken::Write,
+                // TERM, and INT.
+                _ => Woken::Stop,
             },
             transition = self.link.next() => Woken::Link(transition),
             changed = self.directory.changed(|name| name == file) => Woken::Directory(changed),

@@ -13,7 +13,7 @@ use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::arp::{self, Arp};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, background};
+use netd::daemon::{Log, Signal, Signals, USUAL, background};
 use netd::handler::{self, Ended, Handler, Notice};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
@@ -79,7 +79,7 @@ struct Sources {
 
 async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u8> {
     let mut sources = Sources {
-        signals: Signals::new()?,
+        signals: Signals::new(&USUAL)?,
         timer: Timer::new()?,
         links: LinkWatch::open(&options.interface).map_err(context("can't watch the link"))?,
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
@@ -278,12 +278,13 @@ impl Daemon {
             done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
         };
         match woken {
-            Woken::Signal(Signal::Term) => {
+            Woken::Signal(Signal::SIGUSR1) => self.step(Event::Check),
+            Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
+            // TERM, and INT.
+            Woken::Signal(_) => {
                 self.log.info("received SIGTERM");
                 self.step(Event::Stop(0));
             }
-            Woken::Signal(Signal::Usr1) => self.step(Event::Check),
-            Woken::Signal(Signal::Usr2) => self.step(Event::Release),
             Woken::Packet(Ok(received)) => {
                 // Padding makes it longer than the buffer, and is not looked at.
                 if let Some(arp) = Arp::decode(buffer.get(..received.len).unwrap_or_default()) {
@@ -428,9 +429,9 @@ impl Daemon {
     }
 }
 
-/// TERM, and no other signal.
+/// TERM or INT, and no other signal.
 async fn terminated(signals: &mut Signals) {
-    while signals.next().await != Signal::Term {}
+    while matches!(signals.next().await, Signal::SIGUSR1 | Signal::SIGUSR2) {}
 }
 
 /// What comes on the socket; for ever nothing without one.

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::sys::signal::Signal as Number;
+pub use nix::sys::signal::Signal;
 use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::io::unix::AsyncFd;
 
@@ -100,28 +100,8 @@ pub fn background() -> io::Result<()> {
     nix::unistd::daemon(true, false).map_err(io::Error::from)
 }
 
-/// A signal that a daemon acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// TERM, and INT: end.
-    Term,
-    /// USR1
-    Usr1,
-    /// USR2
-    Usr2,
-}
-
-impl Signal {
-    fn of(number: u8) -> Option<Signal> {
-        let is = |signal: Number| signal as i32 == i32::from(number);
-        match number {
-            _ if is(Number::SIGTERM) || is(Number::SIGINT) => Some(Signal::Term),
-            _ if is(Number::SIGUSR1) => Some(Signal::Usr1),
-            _ if is(Number::SIGUSR2) => Some(Signal::Usr2),
-            _ => None,
-        }
-    }
-}
+/// What ends a daemon, and what its user tells it.
+pub const USUAL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Signals as a stream: supervise's pipe. The runtime's own way costs 40 kB of memory, for a channel per possible signal.
 pub struct Signals {
@@ -129,10 +109,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From here on they no longer kill. Must be called inside a tokio runtime.
-    pub fn new() -> io::Result<Signals> {
-        let pipe = supervise::signal_pipe(&[Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2])?;
-        Ok(Signals { pipe: watch(pipe)? })
+    /// From here on these do not kill. Must be called inside a tokio runtime, once in a process.
+    pub fn new(signals: &[Signal]) -> io::Result<Signals> {
+        Ok(Signals { pipe: watch(supervise::signal_pipe(signals)?)? })
     }
 
     /// Waits for the next one. Safe to drop and to call again.
@@ -140,14 +119,12 @@ impl Signals {
         loop {
             let Ok(mut ready) = self.pipe.readable().await else { return std::future::pending().await };
             let mut number = [0];
-            match ready.try_io(|pipe| nix::unistd::read(pipe.get_ref(), &mut number).map_err(io::Error::from)) {
-                Ok(Ok(_)) => {
-                    if let Some(signal) = Signal::of(number[0]) {
-                        return signal;
-                    }
-                }
-                // Interrupted by the very signal; or not ready after all.
-                Ok(Err(_)) | Err(_) => {}
+            let read = ready.try_io(|pipe| nix::unistd::read(pipe.get_ref(), &mut number).map_err(io::Error::from));
+            // Otherwise it was interrupted by the very signal, or not ready after all.
+            if let Ok(Ok(1)) = read
+                && let Ok(signal) = Signal::try_from(i32::from(number[0]))
+            {
+                return signal;
             }
         }
     }
@@ -172,9 +149,9 @@ mod tests {
     fn signals_arrive_as_events() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
-            let mut signals = Signals::new().unwrap();
-            nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
-            assert_eq!(signals.next().await, Signal::Usr1);
+            let mut signals = Signals::new(&[Signal::SIGUSR1]).unwrap();
+            nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
+            assert_eq!(signals.next().await, Signal::SIGUSR1);
         });
     }
 }
