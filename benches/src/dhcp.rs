@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use testkit::wait_until;
 
 use crate::table::{OURS, Row, median};
-use crate::world::{Starter, World, script, sh};
+use crate::world::{NETWORKD, Starter, World, networkd_files, script, sh};
 use watch::Watch;
 
 const FIFO: &str = "/run/bench.fifo";
@@ -21,33 +21,49 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Client {
     name: &'static str,
     command: String,
-    reset: &'static str,
-    has_handler: bool,
+    reset: String,
+    acts: Acts,
+}
+
+/// Who puts the address on the interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acts {
+    /// Its handler.
+    Handler,
+    /// The service fw.
+    Fw,
+    /// It does so itself, and has no handler.
+    Itself,
 }
 
 fn clients(applets: &str) -> Vec<Client> {
-    let client =
-        |name, command: &str, reset, has_handler| Client { name, command: command.to_owned(), reset, has_handler };
+    let client = |name, command: &str, reset: &str, acts| Client {
+        name,
+        command: command.to_owned(),
+        reset: reset.to_owned(),
+        acts,
+    };
     vec![
-        client("udhcpc", "udhcpc -f -i eth0 -s /run/handler", "", true),
+        client("udhcpc", "udhcpc -f -i eth0 -s /run/handler", "", Acts::Handler),
         client(
             "dhcpcd",
             "dhcpcd -f /run/dhcpcd.conf -c /run/handler -A --nodelay -4 -B eth0",
             "rm -rf /run/dhcpcd /var/lib/dhcpcd/*",
-            true,
+            Acts::Handler,
         ),
         client(
             "dhclient",
             "dhclient -d -sf /run/handler -lf /run/dhclient.leases -pf /run/dhclient.pid eth0",
             "rm -f /run/dhclient.leases",
-            true,
+            Acts::Handler,
         ),
-        client(OURS, &format!("{applets}/udhcpc -f -i eth0 -s /run/handler"), "", true),
+        client("networkd", NETWORKD, &networkd_files(&[("eth0", 100)]), Acts::Itself),
+        client(OURS, &format!("{applets}/udhcpc -f -i eth0 -s /run/handler"), "", Acts::Handler),
         client(
             "ours+fw",
             &format!("env SVDIR=/run/sv {applets}/udhcpc -f -i eth0 --ipconf /run/service/fw"),
             "rm -rf /run/service",
-            false,
+            Acts::Fw,
         ),
     ]
 }
@@ -70,9 +86,9 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
         let mut samples = (Vec::new(), Vec::new());
         for _ in 0..times {
             world.clean();
-            sh(client.reset);
+            sh(&client.reset);
             let mut starter = Starter::enter(world)?;
-            if !client.has_handler {
+            if client.acts == Acts::Fw {
                 start_fw(&mut starter, applets)?;
             }
             let (to_handler, to_address) = one_run(world, &mut starter, &client)?;
@@ -82,7 +98,7 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
         if samples.1.len() < times {
             note.push_str(&format!("{}: {} of {times} runs; ", client.name, samples.1.len()));
         }
-        if client.has_handler {
+        if client.acts == Acts::Handler {
             handler.push((client.name, median(samples.0)));
         }
         address.push((client.name, median(samples.1)));
@@ -120,7 +136,7 @@ fn one_run(world: &World, starter: &mut Starter, client: &Client) -> io::Result<
     let mut handler = None;
     let mut address = None;
     let mut byte = [0; 16];
-    while start.elapsed() < LIMIT && (address.is_none() || (client.has_handler && handler.is_none())) {
+    while start.elapsed() < LIMIT && (address.is_none() || (client.acts == Acts::Handler && handler.is_none())) {
         if fifo.read(&mut byte).is_ok_and(|n| n > 0) {
             handler.get_or_insert(start.elapsed());
         }

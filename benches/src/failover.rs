@@ -7,7 +7,7 @@ use testkit::poll_for;
 use testkit::probe::Probe;
 
 use crate::table::{OURS, Row, median};
-use crate::world::{Starter, TARGET, World, private_kb, sh};
+use crate::world::{NETWORKD, Starter, TARGET, World, networkd_files, private_kb, sh};
 
 /// Of the echoes.
 pub(crate) const PACE: Duration = Duration::from_millis(2);
@@ -30,12 +30,6 @@ pub(crate) struct Suite {
 /// The suites, each with two uplinks of which eth0 comes first.
 pub(crate) fn suites(applets: &str) -> Vec<Suite> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let network = |i: u32, metric: u32| {
-        format!(
-            "printf '[Match]\\nName=eth{i}\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n\
-             [DHCPv4]\\nRouteMetric={metric}\\n' > /run/systemd/network/eth{i}.network"
-        )
-    };
     vec![
         Suite {
             name: "dhcpcd",
@@ -49,13 +43,8 @@ pub(crate) fn suites(applets: &str) -> Vec<Suite> {
         },
         Suite {
             name: "networkd",
-            files: format!(
-                "rm -rf /run/systemd/netif; mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases \
-                 /run/systemd/netif/lldp; chown -R systemd-network: /run/systemd/netif; {}; {}",
-                network(0, 100),
-                network(1, 600)
-            ),
-            command: "/lib/systemd/systemd-networkd".into(),
+            files: networkd_files(&[("eth0", 100), ("eth1", 600)]),
+            command: NETWORKD.into(),
             settle: Duration::from_secs(4),
             rounds: 3,
             standby: true,

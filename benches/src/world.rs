@@ -149,6 +149,24 @@ impl Drop for Starter {
     }
 }
 
+/// systemd's.
+pub(crate) const NETWORKD: &str = "/lib/systemd/systemd-networkd";
+
+/// Shell text that makes networkd's files: DHCP on these interfaces, at these metrics. It keeps nothing from before.
+pub(crate) fn networkd_files(interfaces: &[(&str, u32)]) -> String {
+    let mut text =
+        "rm -rf /run/systemd/netif /run/systemd/network; mkdir -p /run/systemd/network /run/systemd/netif/links \
+                    /run/systemd/netif/leases /run/systemd/netif/lldp; chown -R systemd-network: /run/systemd/netif"
+            .to_owned();
+    for (name, metric) in interfaces {
+        text.push_str(&format!(
+            "; printf '[Match]\\nName={name}\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n[DHCPv4]\\n\
+             RouteMetric={metric}\\n' > /run/systemd/network/{name}.network"
+        ));
+    }
+    text
+}
+
 /// Runs a shell command outside the namespaces of the lab; a failure panics with what it said.
 pub(crate) fn sh(command: &str) -> String {
     let out = Command::new("sh").args(["-ec", command]).stdin(Stdio::null()).output().expect("sh");

@@ -1,4 +1,4 @@
-//! The cage around the DHCP client: what /proc says of it, that everything still works inside, and that scripts are outside.
+//! The cage around each daemon: what /proc says of it, that everything still works inside, and that scripts are outside.
 //!
 //! What the cage keeps out of reach is tried in crates/netd/tests/cage.rs.
 
@@ -13,11 +13,17 @@ use testkit::{Cable, Lab, Net, Proc, Signal, is_running, isolated, kill_9, pids_
 
 use crate::ours;
 
+mod small;
+
 const SOON: Duration = Duration::from_secs(10);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const RECORD: &str = "/run/lab/dyn/dhcp_eth0.ipconf";
-/// capabilities(7): CAP_NET_BIND_SERVICE and CAP_NET_RAW.
-const KEPT: u64 = 1 << 10 | 1 << 13;
+// capabilities(7)
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
+/// What the DHCP client keeps.
+const KEPT: u64 = NET_BIND_SERVICE | NET_RAW;
 
 struct World {
     home: Net,
@@ -47,13 +53,21 @@ fn status(pid: i32, name: &str) -> u64 {
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
-fn wait_caged(pid: i32) {
+fn wait_caged(pid: i32, kept: u64) {
     wait_until("a filter of system calls", SOON, || status(pid, "Seccomp") == 2);
     assert_eq!(status(pid, "NoNewPrivs"), 1);
     for set in ["CapEff", "CapPrm", "CapBnd"] {
-        assert_eq!(status(pid, set), KEPT, "{set}");
+        assert_eq!(status(pid, set), kept, "{set}");
     }
     assert_eq!((status(pid, "CapInh"), status(pid, "CapAmb")), (0, 0));
+}
+
+/// As whoever started it.
+fn assert_free(pid: i32) {
+    let own = |name| status(std::process::id().try_into().unwrap(), name);
+    for field in ["Seccomp", "NoNewPrivs", "CapEff", "CapBnd"] {
+        assert_eq!(status(pid, field), own(field), "{field}");
+    }
 }
 
 fn program(path: &Path, body: &str) -> String {
@@ -110,7 +124,7 @@ fn a_caged_client_renews_publishes_and_follows_the_link() {
         let client = client(&w, &fw, &["-p", "/run/lab/pid", "-R"]);
         wait_record();
         fw.wait_more(before);
-        wait_caged(client.pid());
+        wait_caged(client.pid(), KEPT);
         assert!(!client.log().contains("cage:"), "everything is restricted here: {}", client.log());
         assert_eq!(pids_where(|argv| argv.first() == Some(&"udhcpc")), [client.pid()], "a single process");
 
@@ -171,10 +185,7 @@ fn without_the_cage_nothing_is_given_up() {
         let fw = Fw::new(lab);
         let client = client(&w, &fw, &["--no-cage"]);
         wait_record();
-        let own = |name| status(std::process::id().try_into().unwrap(), name);
-        for field in ["Seccomp", "NoNewPrivs", "CapEff", "CapBnd"] {
-            assert_eq!(status(client.pid(), field), own(field), "{field}");
-        }
+        assert_free(client.pid());
     });
 }
 
@@ -187,6 +198,16 @@ fn script(lab: &Lab) -> (String, PathBuf) {
         out.display()
     );
     (program(&lab.dir().join("script"), &body), out)
+}
+
+/// Each run of it had all rights.
+fn assert_outside(said: &str) {
+    assert!(!said.is_empty());
+    for line in said.lines() {
+        assert!(line.contains("Seccomp:0") && line.contains("NoNewPrivs:0"), "{line}");
+        let caps = line.split("CapEff:").nth(1).and_then(|s| s.get(..16)).unwrap();
+        assert_ne!(u64::from_str_radix(caps, 16).unwrap() & NET_ADMIN, 0, "{line}");
+    }
 }
 
 /// The processes of a client: itself first.
@@ -205,12 +226,8 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         let argv = ["udhcpc", "-f", "-i", "eth0", "-s", &script];
         let client = w.home.spawn(&argv);
         wait_until("an address", SOON, || w.home.addresses("eth0") == ["192.0.2.100/24"]);
-        wait_caged(client.pid());
-        for line in said().lines() {
-            assert!(line.contains("Seccomp:0") && line.contains("NoNewPrivs:0"), "{line}");
-            let caps = line.split("CapEff:").nth(1).and_then(|s| s.get(..16)).unwrap();
-            assert_ne!(u64::from_str_radix(caps, 16).unwrap() & 1 << 12, 0, "CAP_NET_ADMIN: {line}");
-        }
+        wait_caged(client.pid(), KEPT);
+        assert_outside(&said());
 
         // What is sent to all processes of the name ends the client alone, and the last script is run.
         let [first, runner] = processes()[..] else { panic!("{:?}", processes()) };
@@ -234,7 +251,7 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         wait_until("the end of the runner", SOON, || !is_running(runner));
         let mut client = w.home.spawn(&argv);
         let runner = wait_for("two processes", SOON, || processes().get(1).copied());
-        wait_caged(client.pid());
+        wait_caged(client.pid(), KEPT);
         kill_9(runner);
         let status = client.wait(SOON).expect("it ends without its runner");
         assert_eq!(status.code(), Some(1));
@@ -252,7 +269,7 @@ fn in_the_background_the_runner_lives_on_and_holds_nothing() {
         assert!(output.status.success(), "{output:?}");
         let running = || fs::read_to_string("/run/lab/pid").ok()?.trim().parse().ok().filter(|pid| is_running(*pid));
         let pid = wait_for("the pid of the background", SOON, running);
-        wait_caged(pid);
+        wait_caged(pid, KEPT);
         let runner = *processes().iter().find(|p| **p != pid).expect("the runner");
         for fd in 0..3 {
             assert_eq!(fs::read_link(format!("/proc/{runner}/fd/{fd}")).unwrap(), Path::new("/dev/null"));

@@ -693,7 +693,7 @@ fn as_a_service_fw_gives_the_address_with_scope_link_and_a_kill_leaves_no_gap() 
         wait_until("the route", SOON, || source_to(&w.a, "169.254.9.9").as_ref() == Some(&ip));
         w.b.address("eth0", "169.254.1.1/16");
         assert!(w.b.pings(&ip));
-        assert_eq!(value(&house.dir.join("service/zcip_eth0/ipv4ll_eth0.ipconf"), "ip").as_ref(), Some(&ip));
+        assert_eq!(value(&house.dir.join("service/zcip_eth0/state/ipv4ll_eth0.ipconf"), "ip").as_ref(), Some(&ip));
 
         let monitor = w.a.spawn(&["ip", "monitor", "address"]);
         for _ in 0..3 {

@@ -10,7 +10,7 @@ use testkit::Lab;
 use testkit::dhcpd::{Config, Custom, DhcpOption, Dhcpd, Encodable, Message, MessageType, Mode, OptionCode, grant};
 
 use super::watch::Watch;
-use super::{Client, FIFO, clients};
+use super::{Acts, Client, FIFO, clients};
 use crate::supervise::{settle, switches};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, private_kb, sh};
@@ -51,9 +51,9 @@ impl Hard<'_> {
         Dhcpd::start(self.world.isp(), "cust", Config { mode, ..Config::for_router(ROUTER) })
     }
 
-    /// The clients of the plain rows that have a handler, with `more` behind the command of those that are named.
+    /// The clients of the plain rows but for the one with fw, with `more` behind the command of those that are named.
     fn clients(&self, more: &[(&str, &str)]) -> Vec<Client> {
-        let mut found: Vec<Client> = clients(self.applets).into_iter().filter(|c| c.has_handler).collect();
+        let mut found: Vec<Client> = clients(self.applets).into_iter().filter(|c| c.acts != Acts::Fw).collect();
         for client in &mut found {
             for (name, words) in more.iter().filter(|(name, _)| *name == client.name) {
                 client.command = match *name {
@@ -68,7 +68,7 @@ impl Hard<'_> {
     /// Starts one client in a clean world; waits for an address other than `unwanted`.
     fn run(&self, client: &Client, unwanted: &str, limit: Duration) -> io::Result<(Instant, Option<Instant>)> {
         self.world.clean();
-        sh(client.reset);
+        sh(&client.reset);
         let mut starter = Starter::enter(self.world)?;
         let mut watch = Watch::open(self.world)?;
         let start = Instant::now();
@@ -98,11 +98,11 @@ impl Hard<'_> {
 
     fn checked(&self) -> io::Result<Row> {
         let mut clients = self.clients(&[("udhcpc", "-a"), ("dhcpcd", ""), (OURS, "--acd fast")]);
-        clients.retain(|c| c.name != "dhclient");
+        clients.retain(|c| !["dhclient", "networkd"].contains(&c.name));
         let name = "DHCP: start -> address, with conflict check, ms";
         Ok(self
             .row(name, || Mode::Normal, &clients, |_, start| Some(start))?
-            .note("dhclient has none; ours: --acd fast"))
+            .note("dhclient and networkd have none by themselves; ours: --acd fast"))
     }
 
     fn refused(&self) -> io::Result<Row> {
@@ -148,13 +148,13 @@ impl Hard<'_> {
         let taken = format!("{FIRST}/24");
         self.world.isp().ip(&["address", "add", &taken, "dev", "cust"]);
         let mut values = Vec::new();
-        for client in clients.iter().filter(|c| c.name != "dhclient") {
+        for client in clients.iter().filter(|c| !["dhclient", "networkd"].contains(&c.name)) {
             let _server = self.server(Mode::Normal)?;
             let (start, good) = self.run(client, &FIRST.to_string(), NEVER)?;
             values.push((client.name, good.map(|at| (at - start).as_secs_f64())));
         }
         self.world.isp().ip(&["address", "del", &taken, "dev", "cust"]);
-        let note = "one run; dhclient takes the duplicate";
+        let note = "one run; dhclient and networkd take the duplicate";
         Ok(Some(Row::new("DHCP: duplicate address -> good one, s", values).note(note)))
     }
 
@@ -165,7 +165,7 @@ impl Hard<'_> {
         let mut values = Vec::new();
         for client in self.clients(&[]) {
             self.world.clean();
-            sh(client.reset);
+            sh(&client.reset);
             let mut starter = Starter::enter(self.world)?;
             let mut watch = Watch::open(self.world)?;
             let server = self.server(Mode::Silent)?;
@@ -203,7 +203,7 @@ impl Hard<'_> {
         let _server = self.server(Mode::Normal)?;
         for client in self.clients(&[]) {
             self.world.clean();
-            sh(client.reset);
+            sh(&client.reset);
             let mut starter = Starter::enter(self.world)?;
             let mut watch = Watch::open(self.world)?;
             starter.start("client", &client.command)?;

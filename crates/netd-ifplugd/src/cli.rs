@@ -15,7 +15,8 @@ use crate::debounce::Config;
 /// Printed for wrong use and by -h.
 pub(crate) const USAGE: &str = "\
 usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t SEC] [-T USEC] [-m MODE]
-       [-aAMfFlpqIns] [-bUD] [-kWcwSRzvh] [--damp SEC] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE] [--verbose]
+       [-aAMfFlpqIns] [-bUD] [-kWcwSRzvh] [--damp SEC] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE] [--no-cage]
+       [--verbose]
 
   -i, --iface IFACE           interface (eth0)
   -r, --run PROG              run PROG IFACE up|down [ARG] (/etc/ifplugd/ifplugd.action)
@@ -50,6 +51,7 @@ usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t 
       --ipconf DIR            directory of link_IFACE.ipconf (FW_DYNAMIC, /run/service/fw)
       --notify SERVICE        service told when the record changed (fw)
       --pidfile FILE          (/var/run/ifplugd.IFACE.pid); empty: none
+      --no-cage               keep all privileges and see all files
   -v, --version               show the version
   -h, --help                  show this
 ";
@@ -61,6 +63,7 @@ const NOTIFY: char = '\u{3}';
 const PIDFILE: char = '\u{4}';
 const DAMP: char = '\u{5}';
 const VERBOSE: char = '\u{6}';
+const NO_CAGE: char = '\u{7}';
 
 const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
     Opt { key, long, arg }
@@ -102,6 +105,7 @@ const TABLE: &[Opt] = &[
     opt(NOTIFY, "notify", Arg::Required),
     opt(PIDFILE, "pidfile", Arg::Required),
     opt(DAMP, "damp", Arg::Required),
+    opt(NO_CAGE, "no-cage", Arg::No),
     opt('v', "version", Arg::No),
     opt('h', "help", Arg::No),
 ];
@@ -156,6 +160,8 @@ pub(crate) struct Options {
     pub(crate) dynamic: PathBuf,
     pub(crate) notify: OsString,
     pub(crate) pidfile: Option<PathBuf>,
+    /// Not --no-cage.
+    pub(crate) cage: bool,
 }
 
 /// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
@@ -192,6 +198,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         dynamic: dynamic.unwrap_or_else(|| "/run/service/fw".into()).into(),
         notify: given.value(NOTIFY).cloned().unwrap_or_else(|| "fw".into()),
         pidfile,
+        cage: !given.has(NO_CAGE),
         iface,
     })
 }

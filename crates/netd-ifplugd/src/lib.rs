@@ -4,13 +4,17 @@
 //! the decisions are `debounce`. Called by the multi-call binary.
 #![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use netd::daemon::Log;
+use netd::runner::{Program, Runner};
 use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
 mod cli;
@@ -81,6 +85,14 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
     {
         log = both;
     }
+    // Before the lock, which it is not to hold when we are killed.
+    let runner = match options.config.script.then(|| Runner::start("ifplugd", program(options))).transpose() {
+        Ok(runner) => runner,
+        Err(e) => {
+            log.info(format_args!("fatal: can't fork: {e}"));
+            return EXIT_SYSTEM;
+        }
+    };
     let pidfile = match options.pidfile.as_deref().map(Pidfile::take).transpose() {
         Ok(pidfile) => pidfile,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -94,9 +106,9 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.and_then(|runtime| runtime.block_on(watch::run(options, &log, report)));
+    let result = runtime.and_then(|runtime| runtime.block_on(watch::run(options, runner, &log, report)));
     let code = result.unwrap_or_else(|e| {
-        log.info(format_args!("fatal: unable to watch the link: {e}"));
+        log.info(format_args!("fatal: {e}"));
         EXIT_SYSTEM
     });
     // The lock ends with this process, not before it.
@@ -104,21 +116,44 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
     code
 }
 
+/// PROG IFACE up|down [ARG], with our environment.
+fn program(options: &Options) -> Program {
+    Program {
+        path: options.program.clone(),
+        before: vec![options.iface.clone().into()],
+        after: options.extra.iter().cloned().collect(),
+        env: std::env::vars_os().filter(|(name, _)| name != REPORT).collect(),
+    }
+}
+
 /// The process that -w started: it reports, then lets go of the pipe.
 fn reporting(options: &Options) -> u8 {
-    if let Err(e) = nix::unistd::setsid() {
-        return done(Err(e.into()));
+    match nix::unistd::setsid().map_err(io::Error::from).and_then(|_| take_output()) {
+        Ok(pipe) => report_to(pipe, options),
+        Err(e) => done(Err(e)),
     }
+}
+
+/// The pipe that is our standard output. No program is to have it.
+fn take_output() -> io::Result<File> {
+    let pipe = io::stdout().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(pipe.into())
+}
+
+fn report_to(pipe: File, options: &Options) -> u8 {
+    let pipe = Cell::new(Some(pipe));
     let report = |verdict| {
         let code = match verdict {
             Verdict::Up => LINK_UP,
             Verdict::Down => LINK_DOWN,
         };
-        let _ = io::stdout().write_all(&[code]).and_then(|()| io::stdout().flush());
         // Whoever waits for the end of our output must not wait for the end of us.
-        if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
-            let _ = nix::unistd::dup2_stdout(&null);
-            let _ = options.syslog.then(|| nix::unistd::dup2_stderr(&null));
+        let _ = pipe.take().map(|mut pipe| pipe.write_all(&[code]));
+        if options.syslog
+            && let Ok(null) = File::options().write(true).open("/dev/null")
+        {
+            let _ = nix::unistd::dup2_stderr(&null);
         }
     };
     watch(options, Some(&report))

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use netd::daemon::{Log, notify};
 use netd::ipconf::{self, Record};
+use netd::peers::Peers;
 use supervise::control::{Command, ControlError, RunState, ServiceDir, Want};
 
 /// The service directories of an interface, by the seed's names.
@@ -24,12 +25,21 @@ pub(crate) struct Services {
     told: bool,
     /// What went wrong last, by whom.
     complaints: Vec<(String, String)>,
+    /// The services as they were when the cage was entered.
+    peers: Option<Peers>,
+    /// One of them is another now.
+    out_of_reach: Option<String>,
+}
+
+/// Their names.
+pub(crate) fn names(iface: &str) -> impl Iterator<Item = String> {
+    PREFIXES.iter().map(move |prefix| format!("{prefix}{iface}"))
 }
 
 impl Services {
     /// Nothing is touched yet.
-    pub(crate) fn new(iface: &str, dir: PathBuf, fw: OsString) -> Services {
-        Services { iface: iface.to_owned(), dir, fw, told: false, complaints: Vec::new() }
+    pub(crate) fn new(iface: &str, dir: PathBuf, fw: OsString, peers: Option<Peers>) -> Services {
+        Services { iface: iface.to_owned(), dir, fw, told: false, complaints: Vec::new(), peers, out_of_reach: None }
     }
 
     /// Writes the record with `health` (up or down), and tells fw when that changed anything.
@@ -72,8 +82,8 @@ impl Services {
 
     /// `u` or `d` to each service that is there and is not steered so already.
     pub(crate) fn control(&mut self, command: Command, log: &Log) {
-        for prefix in PREFIXES {
-            let name = format!("{prefix}{}", self.iface);
+        let iface = self.iface.clone();
+        for name in names(&iface) {
             let service = ServiceDir::resolve(name.as_ref());
             let text = match send(&service, command) {
                 Ok(true) => {
@@ -82,10 +92,19 @@ impl Services {
                 }
                 // A service that nobody installed is not missed.
                 Ok(false) | Err(ControlError::Missing(_)) => None,
-                Err(e) => Some(format!("unable to control {name}: {e}")),
+                Err(e) => {
+                    let is_new = self.peers.as_ref().is_some_and(|peers| peers.is_new(&name));
+                    self.out_of_reach = is_new.then(|| name.clone()).or(self.out_of_reach.take());
+                    Some(format!("unable to control {name}: {e}"))
+                }
             };
             self.complain(&name, text, log);
         }
+    }
+
+    /// A service that could not be told because it was made after the cage was entered.
+    pub(crate) fn out_of_reach(&self) -> Option<&str> {
+        self.out_of_reach.as_deref()
     }
 
     /// Logs what is new, and what is good again.
@@ -144,7 +163,7 @@ mod tests {
     fn the_record_says_what_fw_reads() {
         let dir = std::env::temp_dir().join(format!("ifplugd-services-{}", std::process::id()));
         let log = Log::new("ifplugd", Some("eth9"), 0);
-        let mut services = Services::new("eth9", dir.clone(), "/nonexistent/fw".into());
+        let mut services = Services::new("eth9", dir.clone(), "/nonexistent/fw".into(), None);
         let health = || {
             let records = ipconf::read(&dir, &dir.join("link_eth9.ipconf")).unwrap();
             (records[0].get("if").map(str::to_owned), records[0].get("health").map(str::to_owned))

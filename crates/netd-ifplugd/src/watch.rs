@@ -6,19 +6,21 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io::{self, ErrorKind};
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use netd::daemon::Log;
+use netd::cage::{self, Capability, Files, Needs, Socket};
+use netd::daemon::{Log, Signal, Signals};
 use netd::link::{self, LinkWatch, Transition};
+use netd::peers::Peers;
+use netd::runner::{Outcome, Runner};
 use supervise::control::Command as Control;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{Absent, Options};
 use crate::debounce::{Action, Debounce, Event, Verdict};
-use crate::services::Services;
+use crate::services::{self, Services};
 
 /// What the program is told of the time before the daemon started and after it stopped.
 const DISABLED: &str = "disabled";
@@ -39,25 +41,20 @@ struct Daemon<'a> {
     services: Services,
     start: Instant,
     link: Option<Verdict>,
-    child: Option<Child>,
+    runner: Option<Runner>,
     raise: Option<Raise>,
     /// Told the first verdict: -w.
     report: Option<&'a dyn Fn(Verdict)>,
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    suspend: Signal,
-    resume: Signal,
-}
+/// All that mean something here.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Something that ended the wait.
 enum Woken {
     Link(io::Result<Transition>),
-    Script(io::Result<ExitStatus>),
+    Script(io::Result<Outcome>),
     Stop,
     Quit,
     Info,
@@ -68,24 +65,32 @@ enum Woken {
 }
 
 /// Watches until it is told to stop; the result is the exit code. `report` is told the first verdict.
-pub(crate) async fn run(options: &Options, log: &Log, report: Option<&dyn Fn(Verdict)>) -> io::Result<u8> {
-    let mut signals = Signals {
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-        quit: signal(SignalKind::quit())?,
-        hangup: signal(SignalKind::hangup())?,
-        suspend: signal(SignalKind::user_defined1())?,
-        resume: signal(SignalKind::user_defined2())?,
-    };
-    let mut watch = LinkWatch::open(&options.iface)?;
+pub(crate) async fn run(
+    options: &Options,
+    runner: Option<Runner>,
+    log: &Log,
+    report: Option<&dyn Fn(Verdict)>,
+) -> io::Result<u8> {
+    let mut signals = Signals::new(&SIGNALS)?;
+    let mut watch = LinkWatch::open(&options.iface).map_err(unwatched)?;
+    let peers = options.config.services.then(|| Peers::look(services::names(&options.iface)));
+    if options.cage {
+        // Nothing has been read from the kernel yet.
+        cage::enter(&needs(options, peers.as_ref(), report.is_some()), log);
+    }
     let mut daemon = Daemon {
         options,
         log,
         machine: Debounce::new(options.config),
-        services: Services::new(&options.iface, options.dynamic.clone(), options.notify.clone()),
+        services: Services::new(
+            &options.iface,
+            options.dynamic.clone(),
+            options.notify.clone(),
+            peers.filter(|_| options.cage),
+        ),
         start: Instant::now(),
         link: None,
-        child: None,
+        runner: runner.map(Runner::watched).transpose()?,
         raise: None,
         report,
     };
@@ -97,19 +102,43 @@ pub(crate) async fn run(options: &Options, log: &Log, report: Option<&dyn Fn(Ver
     }
 }
 
+/// What is used after the start: the interface is set up, the pidfile removed, the record written and the services told.
+/// The program runs outside.
+fn needs(options: &Options, peers: Option<&Peers>, reports: bool) -> Needs {
+    let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
+    if let Some(peers) = peers {
+        files.extend([Files::Directory(options.dynamic.clone()), Files::Service(options.notify.clone())]);
+        files.extend(peers.files());
+    }
+    let raises = options.raise_new || options.raise_again;
+    Needs {
+        capabilities: raises.then_some(Capability::NetAdmin).into_iter().collect(),
+        sockets: vec![Socket::Netlink],
+        files,
+        // -w: standard error is let go of when the link is known.
+        background: reports,
+    }
+}
+
+fn unwatched(e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("unable to watch the link: {e}"))
+}
+
 impl Daemon<'_> {
     async fn wait(&mut self, watch: &mut LinkWatch, signals: &mut Signals) -> Woken {
         let deadline = self.machine.deadline().map(|d| self.start + d);
         let raise = self.raise.filter(|_| self.machine.suspended() == 0).map(|r| r.at);
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Woken::Stop,
-            _ = signals.interrupt.recv() => Woken::Stop,
-            _ = signals.quit.recv() => Woken::Quit,
-            _ = signals.hangup.recv() => Woken::Info,
-            _ = signals.suspend.recv() => Woken::Suspend,
-            _ = signals.resume.recv() => Woken::Resume,
-            ended = ended(&mut self.child) => Woken::Script(ended),
+            signal = signals.next() => match signal {
+                Signal::SIGQUIT => Woken::Quit,
+                Signal::SIGHUP => Woken::Info,
+                Signal::SIGUSR1 => Woken::Suspend,
+                Signal::SIGUSR2 => Woken::Resume,
+                // TERM, and INT.
+                _ => Woken::Stop,
+            },
+            ended = ended(self.runner.as_mut()) => Woken::Script(ended),
             transition = watch.next() => Woken::Link(transition),
             () = until(deadline) => Woken::Tick,
             () = until(raise) => Woken::Raise,
@@ -119,8 +148,8 @@ impl Daemon<'_> {
     /// One turn of the loop; `Some` is the exit code.
     fn handle(&mut self, woken: Woken) -> io::Result<Option<u8>> {
         let event = match woken {
-            Woken::Link(transition) => self.transition(transition?),
-            Woken::Script(status) => Some(self.script_ended(status)),
+            Woken::Link(transition) => self.transition(transition.map_err(unwatched)?),
+            Woken::Script(outcome) => Some(self.script_ended(outcome)?),
             Woken::Stop => Some(Event::Stop),
             Woken::Quit => Some(Event::Quit),
             Woken::Tick => Some(Event::Tick),
@@ -136,7 +165,14 @@ impl Daemon<'_> {
             }
             Woken::Raise => self.raise(),
         };
-        Ok(event.and_then(|event| self.step(event)))
+        let code = event.and_then(|event| self.step(event));
+        match self.services.out_of_reach() {
+            // Whoever supervises us starts us again, in a cage that knows it. In the background that would be nobody.
+            Some(name) if code.is_none() && self.options.foreground => {
+                Err(io::Error::other(format!("{name} was not there at the start: to be started again")))
+            }
+            Some(_) | None => Ok(code),
+        }
     }
 
     fn step(&mut self, event: Event) -> Option<u8> {
@@ -216,6 +252,9 @@ impl Daemon<'_> {
             && let Some(report) = self.report
         {
             report(verdict);
+            if let (Some(runner), true) = (&self.runner, self.options.syslog) {
+                let _ = runner.background();
+            }
         }
         if self.link.replace(verdict) != Some(verdict) {
             let line = format!("link is {}", word(verdict));
@@ -254,46 +293,40 @@ impl Daemon<'_> {
         None
     }
 
-    /// Starts the program with IFPLUGD_PREVIOUS and IFPLUGD_CURRENT; an event when it could not be.
+    /// Has the program run, with IFPLUGD_PREVIOUS and IFPLUGD_CURRENT; an event when nobody does.
     fn run_script(&mut self, what: &str, [previous, current]: [&str; 2]) -> Option<Event> {
-        let Options { program, iface, extra, .. } = self.options;
+        let Options { program, iface, .. } = self.options;
         let shown = program.display();
         self.log.info(format_args!("executing '{shown} {iface} {what}'"));
-        let spawned = Command::new(program)
-            .arg(iface)
-            .arg(what)
-            .args(extra)
-            .env_remove(crate::REPORT)
-            .env("IFPLUGD_PREVIOUS", previous)
-            .env("IFPLUGD_CURRENT", current)
-            .spawn();
-        match spawned {
-            Ok(child) => {
-                self.child = Some(child);
-                None
-            }
+        let env = [("IFPLUGD_PREVIOUS", previous), ("IFPLUGD_CURRENT", current)];
+        let env = env.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let asked = self.runner.as_mut().map_or(Err(ErrorKind::NotFound.into()), |runner| runner.run(what, &env));
+        match asked {
+            Ok(()) => None,
             Err(e) => {
-                self.log.info(format_args!("can't execute '{shown}': {e}"));
+                self.log.info(format_args!("can't have '{shown}' run: {e}"));
                 Some(Event::ScriptDone { ok: false })
             }
         }
     }
 
-    fn script_ended(&mut self, status: io::Result<ExitStatus>) -> Event {
-        self.child = None;
-        let ok = match status {
-            Ok(status) => {
-                if !status.success() {
-                    self.log.info(format_args!("{}: {status}", self.options.program.display()));
-                }
-                status.success()
+    fn script_ended(&self, outcome: io::Result<Outcome>) -> io::Result<Event> {
+        let shown = self.options.program.display();
+        let status = match outcome {
+            // wait(2): the code is in the second byte, a signal in the first.
+            Ok(Outcome::Code(code)) => Some(ExitStatus::from_raw(code << 8)),
+            Ok(Outcome::Signal(signal)) => Some(ExitStatus::from_raw(signal)),
+            Ok(Outcome::NotStarted(errno)) => {
+                self.log.info(format_args!("can't execute '{shown}': {}", io::Error::from_raw_os_error(errno)));
+                None
             }
-            Err(e) => {
-                self.log.info(format_args!("can't wait for '{}': {e}", self.options.program.display()));
-                false
-            }
+            Ok(Outcome::Refused) => None,
+            Err(_) => return Err(io::Error::other("the script runner was killed")),
         };
-        Event::ScriptDone { ok }
+        if let Some(status) = status.filter(|status| !status.success()) {
+            self.log.info(format_args!("{shown}: {status}"));
+        }
+        Ok(Event::ScriptDone { ok: status.is_some_and(|status| status.success()) })
     }
 }
 
@@ -312,10 +345,10 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// The end of the running program; never when none runs.
-async fn ended(child: &mut Option<Child>) -> io::Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
+/// The end of the running program, or of who runs it; never when there is none to run.
+async fn ended(runner: Option<&mut Runner>) -> io::Result<Outcome> {
+    match runner {
+        Some(runner) => runner.ended().await,
         None => pending().await,
     }
 }

@@ -18,7 +18,7 @@ use crate::watchdog::Config;
 pub(crate) const USAGE: &str = "\
 usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--timeout SEC] [--bad K/N]
        [--hold-down SEC] [--restart SEC] [--no-restart] [--record NAME] [--ipconf DIR] [--notify SERVICE]
-       [--status FILE] [--status-every SEC]
+       [--status FILE] [--status-every SEC] [--no-cage]
        pinger --show IFACE [--json] [--ipconf DIR] [--status FILE]
 
   -i, --iface IFACE       interface
@@ -36,6 +36,7 @@ usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--ti
       --notify SERVICE    service told when the verdict changed (fw)
       --status FILE       what is known (DIR/.pinger_IFACE); empty: none
       --status-every SEC  least time between two writes of it without a change (10)
+      --no-cage           keep all privileges and see all files
       --show IFACE        print the status of its pinger, exit 1 when the uplink is bad
       --json              ... as JSON
   -v, --verbose           log more
@@ -58,6 +59,7 @@ const STATUS: char = '\u{10}';
 const STATUS_EVERY: char = '\u{11}';
 const SHOW: char = '\u{12}';
 const JSON: char = '\u{13}';
+const NO_CAGE: char = '\u{14}';
 
 const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
     Opt { key, long, arg }
@@ -81,6 +83,7 @@ const TABLE: &[Opt] = &[
     opt(STATUS_EVERY, "status-every", Arg::Required),
     opt(SHOW, "show", Arg::Required),
     opt(JSON, "json", Arg::No),
+    opt(NO_CAGE, "no-cage", Arg::No),
     opt('v', "verbose", Arg::No),
     opt('V', "version", Arg::No),
     opt('h', "help", Arg::No),
@@ -113,6 +116,8 @@ pub(crate) struct Options {
     /// Empty: none is written.
     pub(crate) status: PathBuf,
     pub(crate) verbosity: u8,
+    /// Not --no-cage.
+    pub(crate) cage: bool,
 }
 
 /// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
@@ -144,6 +149,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         dynamic,
         notify: given.value(NOTIFY).cloned().unwrap_or_else(|| "fw".into()),
         verbosity: u8::from(given.has('v')),
+        cage: !given.has(NO_CAGE),
         iface,
     })
 }

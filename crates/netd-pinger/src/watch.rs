@@ -6,15 +6,18 @@
 use std::ffi::{OsStr, OsString};
 use std::future::pending;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use netd::arp::{self, Arp, ETHERTYPE_ARP};
+use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, notify};
+use netd::daemon::{Log, Signal, Signals, USUAL, notify};
 use netd::directory::DirectoryWatch;
 use netd::handler::{Handler, Notice, RecordChange};
 use netd::ipconf::{self, ReadError, Record};
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, PacketSocket, Received};
+use netd::peers::Peers;
 use netd::rng::Rng;
 use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::task::JoinSet;
@@ -56,6 +59,10 @@ struct Daemon<'a> {
     lease: Option<Lease>,
     /// What went wrong last with whom.
     complaints: Vec<(String, String)>,
+    /// The services as they were when the cage was entered.
+    peers: Option<Peers>,
+    /// One of them could not be restarted because it is another now.
+    out_of_reach: Option<String>,
 }
 
 /// Something that ended the wait.
@@ -71,7 +78,7 @@ enum Woken {
 
 /// Watches until it is told to stop.
 pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(&USUAL)?;
     let name = format!("health_{}", options.iface);
     let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
     let found = found.ok().and_then(|records| verdict_of(&records, &options.iface));
@@ -79,6 +86,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         // The predecessor was killed, perhaps between writing its verdict and telling fw.
         let _ = notify(&options.notify);
     }
+    let peers = Peers::look(services(options));
     let mut daemon = Daemon {
         options,
         log,
@@ -93,7 +101,14 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         boot_id: clock::boot_id(),
         lease: None,
         complaints: Vec::new(),
+        peers: None,
+        out_of_reach: None,
     };
+    if options.cage {
+        // Nothing has been read from outside yet, but the verdict of before.
+        cage::enter(&needs(options, &peers), log);
+        daemon.peers = Some(peers);
+    }
     daemon.look_at_lease();
     loop {
         daemon.timer.set(daemon.machine.deadline())?;
@@ -101,12 +116,40 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
             Woken::Stop => break,
             woken => daemon.handle(woken)?,
         }
+        if let Some(name) = daemon.out_of_reach {
+            // runsv starts us again, in a cage that knows it.
+            return Err(io::Error::other(format!("{name} was not there at the start: to be started again")));
+        }
     }
     daemon.handler.push(record_notice(RecordChange::Withdraw), log);
     if !options.status.as_os_str().is_empty() {
         let _ = std::fs::remove_file(&options.status);
     }
     Ok(())
+}
+
+/// The services that are restarted when the router is gone; none with --no-restart.
+fn services(options: &Options) -> impl Iterator<Item = String> {
+    let wanted = options.config.restart.map(|_| SERVICES).into_iter().flatten();
+    wanted.map(|prefix| format!("{prefix}{}", options.iface))
+}
+
+/// What is used after the start: sockets for ARP and for each question, the records and the status, whom to tell and to restart.
+fn needs(options: &Options, peers: &Peers) -> Needs {
+    let of_target = |target: &Target| match target {
+        Target::Icmp(_) => Socket::Icmp,
+        Target::Dns(..) => Socket::Udp,
+        Target::Tcp(_) => Socket::Tcp,
+    };
+    let mut sockets = vec![Socket::Packet, Socket::Netlink, Socket::Icmp];
+    sockets.extend(options.targets.iter().map(of_target));
+    sockets.sort_unstable();
+    sockets.dedup();
+    let mut files = vec![Files::Directory(options.dynamic.clone()), Files::Service(options.notify.clone())];
+    files.extend(peers.files());
+    let status = options.status.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    files.extend(status.map(|dir| Files::Directory(dir.to_owned())));
+    Needs { capabilities: vec![Capability::NetRaw], sockets, files, background: false }
 }
 
 /// The verdict that a record states.
@@ -130,8 +173,9 @@ impl Daemon<'_> {
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
-                Signal::Term => Woken::Stop,
-                Signal::Usr1 | Signal::Usr2 => Woken::Write,
+                Signal::SIGUSR1 | Signal::SIGUSR2 => Woken::Write,
+                // TERM, and INT.
+                _ => Woken::Stop,
             },
             transition = self.link.next() => Woken::Link(transition),
             changed = self.directory.changed(|name| name == file) => Woken::Directory(changed),
@@ -151,7 +195,7 @@ impl Daemon<'_> {
             Woken::Write => self.write_status(),
             Woken::Link(transition) => self.transition(transition?),
             Woken::Directory(changed) => {
-                changed?;
+                changed.map_err(replaced)?;
                 self.look_at_lease();
             }
             Woken::Arp(Ok(Some(message))) => self.step(Event::Arp(message)),
@@ -309,8 +353,7 @@ impl Daemon<'_> {
     }
 
     fn restart(&mut self) {
-        for prefix in SERVICES {
-            let name = format!("{prefix}{}", self.options.iface);
+        for name in services(self.options) {
             match ServiceDir::resolve(OsStr::new(&name)).send(&[Command::Term]) {
                 Ok(()) => {
                     self.log.info(format_args!("restarting {name}"));
@@ -318,7 +361,12 @@ impl Daemon<'_> {
                 }
                 // A service that nobody installed is not missed.
                 Err(ControlError::Missing(_)) => {}
-                Err(e) => self.complain(&name, Some(format!("unable to restart {name}: {e}"))),
+                Err(e) => {
+                    self.complain(&name, Some(format!("unable to restart {name}: {e}")));
+                    if self.peers.as_ref().is_some_and(|peers| peers.is_new(&name)) {
+                        self.out_of_reach = Some(name);
+                    }
+                }
             }
         }
     }
@@ -347,6 +395,11 @@ impl Daemon<'_> {
             self.complaints.push((who.to_owned(), text));
         }
     }
+}
+
+/// The cage holds the directory that was there at the start: runsv starts us again, in one that holds the new one.
+fn replaced(e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("the directory of the records was removed, to be started again: {e}"))
 }
 
 fn hint(error: &io::Error) -> &'static str {

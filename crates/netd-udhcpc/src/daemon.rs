@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Pidfile, Signal, Signals, background};
+use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background};
 use netd::handler::{self, Handler};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
@@ -91,7 +91,7 @@ fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {
 async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<u8> {
     log.info(concat!("started, v", env!("CARGO_PKG_VERSION")));
     let pidfile = Pidfile::new(options.pidfile.clone());
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(&USUAL)?;
     let mut timer = Timer::new()?;
     let Some(interface) = find_interface(&options, &mut signals, &mut timer, log).await? else { return Ok(0) };
     pidfile.write().map_err(context("can't write pidfile"))?;
@@ -119,6 +119,11 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
         };
         daemon.woken(woken)?;
     }
+}
+
+/// USR1 and USR2 do not.
+fn ends(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGTERM | Signal::SIGINT)
 }
 
 /// What ended a wait.
@@ -153,7 +158,7 @@ async fn find_interface(
         timer.set(Some(clock::now() + LOOK_AGAIN))?;
         tokio::select! {
             biased;
-            signal = signals.next() => if signal == Signal::Term { return Ok(None) },
+            signal = signals.next() => if ends(signal) { return Ok(None) },
             done = timer.expired() => done?,
         }
     }
@@ -294,15 +299,18 @@ impl<'a> Daemon<'a> {
     /// Turns what ended a wait into an event.
     fn woken(&mut self, woken: Woken) -> io::Result<()> {
         if self.ending.is_some() {
-            if let Woken::Signal(Signal::Term) = woken {
+            if let Woken::Signal(signal) = woken
+                && ends(signal)
+            {
                 self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
             }
             return Ok(());
         }
         match woken {
-            Woken::Signal(Signal::Term) => self.step(Event::Stop),
-            Woken::Signal(Signal::Usr1) => self.step(Event::Renew),
-            Woken::Signal(Signal::Usr2) => self.step(Event::Release),
+            Woken::Signal(Signal::SIGUSR1) => self.step(Event::Renew),
+            Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
+            // TERM, and INT.
+            Woken::Signal(_) => self.step(Event::Stop),
             Woken::Heard(Heard::Reply(reply, from)) => self.step(Event::Reply(reply, from)),
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
             Woken::Heard(Heard::Other(text)) => self.log.debug(text),

@@ -1,4 +1,4 @@
-//! The command line: zcip's options, and ours (`--ipconf`, `--notify`, `--state`, `--with-routable`, `--env`).
+//! The command line: zcip's options, and ours (`--ipconf`, `--notify`, `--state`, `--with-routable`, `--env`, `--no-cage`).
 //!
 //! Pure. Syntax is supervise::getopt's; here is what each option means. man/zcip.8 is held against USAGE by a test.
 
@@ -15,6 +15,7 @@ const NOTIFY: char = '\u{2}';
 const STATE: char = '\u{3}';
 const ROUTABLE: char = '\u{4}';
 const ENV: char = '\u{5}';
+const NO_CAGE: char = '\u{6}';
 /// linux/if.h: IFNAMSIZ, without the final 0.
 const MAX_NAME: usize = 15;
 
@@ -33,12 +34,14 @@ const TABLE: &[Opt] = &[
     opt(IPCONF, "ipconf", Arg::Required),
     opt(NOTIFY, "notify", Arg::Required),
     opt(ENV, "env", Arg::Required),
+    opt(NO_CAGE, "no-cage", Arg::No),
 ];
 
 /// What `zcip --help` says.
 pub const USAGE: &str = "\
-usage: zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] [--env NAME]... IFACE SCRIPT
-       zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] --ipconf DIR [--notify SERVICE] IFACE [SCRIPT]
+usage: zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] [--env NAME]... [--no-cage] IFACE SCRIPT
+       zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] [--no-cage] --ipconf DIR [--notify SERVICE]
+            IFACE [SCRIPT]
 
   -f                    stay in the foreground
   -q                    exit after obtaining an address
@@ -50,6 +53,7 @@ usage: zcip [-fqv] [-r IP] [-l NET] [--state DIR] [--with-routable HOW] [--env N
   --ipconf DIR          publish the address as DIR/zcip_IFACE.ipconf
   --notify SERVICE      service to send `u` after publishing (default fw, below $SVDIR)
   --env NAME            pass this variable on to the script (NAME* for all that start so; cumulative)
+  --no-cage             keep all privileges and see all files
 Script: SCRIPT init|config|deconfig, with $interface, and $ip for the latter two
 Signals: USR1 look again whether the address is free, USR2 give it up
 ";
@@ -88,6 +92,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// `--with-routable withdraw`
     pub yields: bool,
+    /// Not `--no-cage`.
+    pub cage: bool,
 }
 
 /// A wrong command line: what to print. The exit code is 1, as zcip's.
@@ -119,6 +125,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, CliErr
         network: LINK_LOCAL,
         state: None,
         yields: false,
+        cage: true,
     };
     let (mut dir, mut notify) = (None, None);
     let mut getopt = Getopt::new(TABLE, args);
@@ -155,6 +162,7 @@ impl Options {
         match key {
             'f' => self.foreground = true,
             'q' => self.quit = true,
+            NO_CAGE => self.cage = false,
             'v' => {
                 self.foreground = true;
                 self.verbosity = self.verbosity.saturating_add(1);

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::arp::{self, Arp};
+use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, background};
+use netd::daemon::{Log, Signal, Signals, USUAL, background};
 use netd::handler::{self, Ended, Handler, Notice};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
@@ -78,13 +79,18 @@ struct Sources {
 
 async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u8> {
     let mut sources = Sources {
-        signals: Signals::new()?,
+        signals: Signals::new(&USUAL)?,
         timer: Timer::new()?,
         links: LinkWatch::open(&options.interface).map_err(context("can't watch the link"))?,
         addresses: AddressWatch::open().map_err(context("can't watch addresses"))?,
     };
+    let cage = options.cage.then(|| needs(&options));
     let mut daemon = Daemon::new(options, runner, log)?;
     daemon.initialize(&mut sources.signals).await?;
+    // Nothing has been read from the wire yet.
+    if let Some(needs) = cage {
+        cage::enter(&needs, &daemon.log);
+    }
     daemon.look_at_addresses()?;
     loop {
         if let Some(code) = daemon.ended() {
@@ -97,6 +103,23 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
             daemon.log.info(e);
             daemon.step(Event::Stop(EXIT_FAILURE));
         }
+    }
+}
+
+/// What is used after the start: a socket when the interface was replaced, the machine's addresses, the record and whom to
+/// tell, the remembered address. The script runs outside.
+fn needs(options: &Options) -> Needs {
+    let mut files: Vec<Files> = options.state.iter().cloned().map(Files::Directory).collect();
+    if let Some(ipconf) = &options.ipconf {
+        files.extend([Files::Directory(ipconf.dir.clone()), Files::Service(ipconf.notify.clone())]);
+    }
+    // Without a script nobody else brings an interface up that has come back.
+    let admin = options.script.is_none().then_some(Capability::NetAdmin);
+    Needs {
+        capabilities: [Capability::NetRaw].into_iter().chain(admin).collect(),
+        sockets: vec![Socket::Packet, Socket::Netlink],
+        files,
+        background: false,
     }
 }
 
@@ -255,12 +278,13 @@ impl Daemon {
             done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
         };
         match woken {
-            Woken::Signal(Signal::Term) => {
+            Woken::Signal(Signal::SIGUSR1) => self.step(Event::Check),
+            Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
+            // TERM, and INT.
+            Woken::Signal(_) => {
                 self.log.info("received SIGTERM");
                 self.step(Event::Stop(0));
             }
-            Woken::Signal(Signal::Usr1) => self.step(Event::Check),
-            Woken::Signal(Signal::Usr2) => self.step(Event::Release),
             Woken::Packet(Ok(received)) => {
                 // Padding makes it longer than the buffer, and is not looked at.
                 if let Some(arp) = Arp::decode(buffer.get(..received.len).unwrap_or_default()) {
@@ -405,9 +429,9 @@ impl Daemon {
     }
 }
 
-/// TERM, and no other signal.
+/// TERM or INT, and no other signal.
 async fn terminated(signals: &mut Signals) {
-    while signals.next().await != Signal::Term {}
+    while matches!(signals.next().await, Signal::SIGUSR1 | Signal::SIGUSR2) {}
 }
 
 /// What comes on the socket; for ever nothing without one.

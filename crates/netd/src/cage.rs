@@ -38,7 +38,7 @@ const DAC_OVERRIDE: u32 = 1;
 const LAST_CAPABILITY: u32 = 63;
 
 /// A kind of socket that is opened, or opened again, inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Socket {
     /// AF_PACKET, from the network header on.
     Packet,
@@ -72,8 +72,10 @@ pub enum Files {
     Directory(PathBuf),
     /// What is in this directory is read.
     ReadOnly(PathBuf),
-    /// The service of this name is sent letters.
+    /// The service of this name is sent letters, also when it is installed later.
     Service(OsString),
+    /// The service of this name, if it is there, is sent letters and its status is read: see [`crate::peers`].
+    Peer(OsString),
     /// This file, which is there, is written again and removed at the end.
     Pidfile(PathBuf),
 }
@@ -138,7 +140,16 @@ fn rules(needs: &Needs) -> Vec<Rule> {
             }
             Files::ReadOnly(dir) => rules.push((dir.clone(), READ_FILE | READ_DIR)),
             Files::Service(name) => {
-                rules.extend(ServiceDir::resolve(name).places().into_iter().map(|dir| (dir, WRITE_FILE)));
+                let service = ServiceDir::resolve(name);
+                service.prepare();
+                rules.extend(service.places().into_iter().map(|dir| (dir, WRITE_FILE)));
+            }
+            Files::Peer(name) => {
+                let service = ServiceDir::resolve(name);
+                service.prepare();
+                // Without the directory its places would be all services, with their programs.
+                let places = if service.exists() { service.places() } else { Vec::new() };
+                rules.extend(places.into_iter().map(|dir| (dir, WRITE_FILE | READ_FILE)));
             }
             Files::Pidfile(file) => {
                 rules.push((file.clone(), WRITE_FILE | TRUNCATE));

@@ -16,6 +16,7 @@ pub mod ipconf;
 pub mod link;
 pub mod netlink;
 pub mod packet;
+pub mod peers;
 pub mod reach;
 pub mod rng;
 pub mod runner;

@@ -2,7 +2,7 @@
 //!
 //! A shell. The daemon asks over a pair of sockets, the runner answers when the program has ended; one at a time. The runner
 //! knows the program and its environment from before: what it takes from the daemon is an event and checked
-//! variables (runner/request.rs). The daemon has no child of its own. Called by handler.rs.
+//! variables (runner/request.rs). The daemon has no child of its own. Called by handler.rs and ifplugd.
 #![expect(clippy::disallowed_methods, reason = "the one place where a daemon's program is started")]
 
 use std::convert::Infallible;
@@ -131,7 +131,7 @@ impl Runner {
     }
 
     /// Lets the current tokio runtime watch for its answers.
-    pub(crate) fn watched(mut self) -> io::Result<Runner> {
+    pub fn watched(mut self) -> io::Result<Runner> {
         if let Asking::Plain(fd) = &self.socket {
             self.socket = Asking::Watched(watch(fd.try_clone()?)?);
         }
@@ -149,14 +149,14 @@ impl Runner {
     }
 
     /// Starts the program, which must not run. What cannot be asked for is an error; that it cannot be started comes later.
-    pub(crate) fn run(&mut self, event: &str, env: &[(String, Vec<u8>)]) -> io::Result<()> {
+    pub fn run(&mut self, event: &str, env: &[(String, Vec<u8>)]) -> io::Result<()> {
         self.ask(&request::run(event, env))?;
         self.busy = true;
         Ok(())
     }
 
     /// The end of the program that runs. An error: the runner is gone, which is noticed while nothing runs, too. Safe to drop.
-    pub(crate) async fn ended(&mut self) -> io::Result<Outcome> {
+    pub async fn ended(&mut self) -> io::Result<Outcome> {
         let Asking::Watched(fd) = &self.socket else { return std::future::pending().await };
         let mut answer = [0; 5];
         let len = loop {
@@ -171,7 +171,7 @@ impl Runner {
     }
 
     /// Sends it to the background: its 0, 1 and 2, which its programs get, are /dev/null then. It must not be busy.
-    pub(crate) fn background(&self) -> io::Result<()> {
+    pub fn background(&self) -> io::Result<()> {
         self.ask(request::BACKGROUND)?;
         let mut answer = [0; 5];
         match recv(self.socket.fd().as_raw_fd(), &mut answer, MsgFlags::empty())? {

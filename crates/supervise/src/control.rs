@@ -8,10 +8,10 @@
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -301,6 +301,12 @@ impl ServiceDir {
             Ok(()) => (own, running),
             Err(_) => other().map_or((own, running), |dir| (dir, Ok(()))),
         }
+    }
+
+    /// Makes its supervise directory, as runsv does, where there is none: then [`Self::places`] need not be wider. Where that
+    /// cannot be, runsv will say so.
+    pub fn prepare(&self) {
+        let _ = DirBuilder::new().mode(0o700).create(self.path.join("supervise"));
     }
 
     /// Where its fifos are, or may come to be: for a process that must name beforehand what it is going to open. While no

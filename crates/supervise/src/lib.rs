@@ -29,6 +29,8 @@ pub mod svlogd;
 mod sys;
 mod unit;
 
+pub use sys::signal_pipe;
+
 /// An applet's entry: `argv` with the name it was called by at index 0; the result is the exit code.
 pub type Applet = fn(argv: Vec<OsString>) -> u8;
 

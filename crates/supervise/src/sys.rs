@@ -36,7 +36,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
 
 /// Catches these signals: each writes its number into the pipe whose read end is returned. They are unblocked, as a
 /// careless parent may have left them blocked; nothing is ever blocked here, since children inherit the mask.
-pub(crate) fn signal_pipe(signals: &[Signal]) -> io::Result<OwnedFd> {
+pub fn signal_pipe(signals: &[Signal]) -> io::Result<OwnedFd> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     SIGNAL_PIPE.store(write.into_raw_fd(), Ordering::Relaxed);
     let flags = SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP;
