@@ -21,7 +21,7 @@ use std::time::Duration;
 use table::{OURS, Row, render};
 use world::World;
 
-/// All of it takes about six minutes: what takes longer hangs.
+/// All of it takes about a quarter of an hour: what takes so much longer hangs.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// What can be run alone.
