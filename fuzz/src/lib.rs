@@ -11,7 +11,7 @@ mod wire;
 pub use client::client;
 pub use dhcp::{message, oracle};
 pub use files::{fw, record};
-pub use wire::{arp, frame, netlink};
+pub use wire::{arp, frame, netlink, probe};
 
 /// Our station.
 const MAC: [u8; 6] = [0xaa, 0x8e, 0x1f, 0x3c, 0x8a, 0x99];

@@ -1,4 +1,4 @@
-//! Frames, ARP and netlink messages.
+//! Frames, ARP and netlink messages, and what answers the pinger.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use netd::acd::{Acd, Event, Timing};
 use netd::arp::{self, Arp};
 use netd::link::{Tracker, Transition, transitions};
 use netd::rng::Rng;
+use netd_pinger::dns;
+use netd_pinger::icmp::Echo;
 use netd_udhcpc::frame;
 
 use crate::MAC;
@@ -78,5 +80,24 @@ pub fn netlink(mut data: &[u8]) {
             }
         }
         assert!(tracker.link().is_none_or(|link| link.name == "lnka"));
+    }
+}
+
+/// Answers to an echo request, or, after an odd first byte, to a DNS question: only a whole one that names our question counts.
+pub fn probe(data: &[u8]) {
+    let Some((first, answer)) = data.split_first() else { return };
+    if first & 1 == 0 {
+        let (target, token) = (Ipv4Addr::new(192, 0, 2, 1), *b"0123456789abcdef");
+        if (Echo { id: 0x1234, seq: 1, token }).is_reply(answer, target) {
+            assert_eq!(answer.get(12..16), Some(target.octets().as_slice()));
+            assert!(answer.windows(token.len()).any(|bytes| bytes == token));
+        }
+    } else {
+        let name = if first & 2 == 0 { "example.org" } else { "" };
+        let question = dns::query(0x1234, name);
+        if dns::answers(answer, 0x1234, name) {
+            assert_eq!(answer.get(..2), question.get(..2));
+            assert!(answer.len() >= question.len());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! One DNS question and whether a datagram answers it (RFC 1035 4.1). PURE.
 //!
 //! Not a resolver: that an answer came is what counts, not what is in it. A server that refuses or fails does so because
-//! nothing is behind it, so only "here it is" and "there is no such name" are answers. Called by probe.rs.
+//! nothing is behind it, so only "here it is" and "there is no such name" are answers. Called by probe.rs and by the
+//! fuzz targets.
 
 /// RFC 1035 2.3.4
 const MAX_LABEL: usize = 63;
@@ -19,7 +20,7 @@ const RCODE: u16 = 0x000f;
 const NAME_ERROR: u16 = 3;
 
 /// Whether `name` can be asked for; the empty one is the root.
-pub(crate) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let label = |l: &str| {
         (1..=MAX_LABEL).contains(&l.len())
             && !l.starts_with('-')
@@ -29,7 +30,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 /// The question for `name`: its address, or for the root its servers.
-pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
+pub fn query(id: u16, name: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for word in [id, RD, 1, 0, 0, 0] {
         out.extend(word.to_be_bytes());
@@ -52,7 +53,7 @@ fn question(name: &str) -> Vec<u8> {
 }
 
 /// Whether `bytes` are an answer to [`query`] of the same `id` and `name`.
-pub(crate) fn answers(bytes: &[u8], id: u16, name: &str) -> bool {
+pub fn answers(bytes: &[u8], id: u16, name: &str) -> bool {
     let Some((header, rest)) = bytes.split_first_chunk::<12>() else { return false };
     let [a, b, c, d, e, f, ..] = *header;
     let flags = u16::from_be_bytes([c, d]);

@@ -1,7 +1,8 @@
 //! ICMP echo over IPv4 (RFC 792): the request, and whether a datagram is its reply. PURE.
 //!
 //! A reply must bear our identifier, our sequence number and our random payload, be whole, and come from the target: what
-//! others send to a raw socket changes nothing. Called by probe.rs.
+//! others send to a raw socket changes nothing. Called by probe.rs and by the
+//! fuzz targets.
 
 use std::net::Ipv4Addr;
 
@@ -19,15 +20,18 @@ const PROTOCOL_ICMP: u8 = 1;
 
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Echo {
-    pub(crate) id: u16,
-    pub(crate) seq: u16,
-    pub(crate) token: [u8; TOKEN],
+pub struct Echo {
+    /// Identifier.
+    pub id: u16,
+    /// Sequence number.
+    pub seq: u16,
+    /// Random, so that nobody who has not seen the request can answer it.
+    pub token: [u8; TOKEN],
 }
 
 impl Echo {
     /// The bytes behind the IPv4 header of the request.
-    pub(crate) fn request(&self) -> [u8; LEN] {
+    pub fn request(&self) -> [u8; LEN] {
         self.encode(REQUEST)
     }
 
@@ -45,7 +49,7 @@ impl Echo {
     }
 
     /// Whether a whole IPv4 datagram, as raw(7) gives it, is the reply of `target`.
-    pub(crate) fn is_reply(&self, datagram: &[u8], target: Ipv4Addr) -> bool {
+    pub fn is_reply(&self, datagram: &[u8], target: Ipv4Addr) -> bool {
         let Some((header, payload)) = split(datagram) else { return false };
         // The reply is the request with another type: the same bytes, and a checksum that fits.
         header.source == target && payload == self.encode(REPLY)
@@ -84,7 +88,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// Lets only echo replies with this identifier through: a flood of others does not wake us. bpf(2), from the IPv4 header on.
-pub(crate) fn filter(id: u16) -> Vec<Instruction> {
+pub fn filter(id: u16) -> Vec<Instruction> {
     let step = |code, jt, jf, k| Instruction { code, jt, jf, k };
     vec![
         // X = header length; then the type and code, and the identifier, behind it.

@@ -13,9 +13,9 @@ use netd::ipconf;
 use supervise::{EXIT_SYSTEM, EXIT_USAGE, control, say};
 
 mod cli;
-mod dns;
+pub mod dns;
 mod history;
-mod icmp;
+pub mod icmp;
 mod lease;
 mod probe;
 mod status;
