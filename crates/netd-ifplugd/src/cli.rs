@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netd::given::{Given, invalid, number};
 use nix::sys::signal::Signal;
-use supervise::getopt::{Arg, Opt};
+use supervise::getopt::{Arg, Opt, opt};
 
 use crate::debounce::Config;
 
@@ -64,10 +64,6 @@ const PIDFILE: char = '\u{4}';
 const DAMP: char = '\u{5}';
 const VERBOSE: char = '\u{6}';
 const NO_CAGE: char = '\u{7}';
-
-const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
-    Opt { key, long, arg }
-}
 
 const TABLE: &[Opt] = &[
     opt('i', "iface", Arg::Required),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netd::given::{Given, invalid};
 use netd::ipconf;
-use supervise::getopt::{Arg, Opt};
+use supervise::getopt::{Arg, Opt, opt};
 
 use crate::history::KEPT;
 use crate::target::Target;
@@ -60,10 +60,6 @@ const STATUS_EVERY: char = '\u{11}';
 const SHOW: char = '\u{12}';
 const JSON: char = '\u{13}';
 const NO_CAGE: char = '\u{14}';
-
-const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
-    Opt { key, long, arg }
-}
 
 const TABLE: &[Opt] = &[
     opt('i', "iface", Arg::Required),

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use supervise::getopt::{Arg, Getopt, Opt};
+use supervise::getopt::{Arg, Getopt, Opt, opt};
 
 use crate::ipv4ll::{LINK_LOCAL, is_within};
 
@@ -18,10 +18,6 @@ const ENV: char = '\u{5}';
 const NO_CAGE: char = '\u{6}';
 /// linux/if.h: IFNAMSIZ, without the final 0.
 const MAX_NAME: usize = 15;
-
-const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
-    Opt { key, long, arg }
-}
 
 const TABLE: &[Opt] = &[
     opt('f', "", Arg::No),

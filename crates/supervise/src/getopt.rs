@@ -29,6 +29,11 @@ pub struct Opt {
     pub arg: Arg,
 }
 
+/// A row of a table.
+pub const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
+    Opt { key, long, arg }
+}
+
 /// A wrong use, worded as getopt(3) words it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptError {

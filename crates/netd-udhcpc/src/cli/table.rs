@@ -2,7 +2,7 @@
 //!
 //! Data only; cli.rs has their meaning. A test holds both against man/udhcpc.8.
 
-use supervise::getopt::{Arg, Opt};
+use supervise::getopt::{Arg, Opt, opt};
 
 pub(super) const IPCONF: char = '\u{1}';
 pub(super) const NOTIFY: char = '\u{2}';
@@ -17,10 +17,6 @@ pub(super) const ANONYMOUS: char = '\u{f}';
 pub(super) const SHOW: char = '\u{10}';
 pub(super) const JSON: char = '\u{11}';
 pub(super) const NO_CAGE: char = '\u{12}';
-
-const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
-    Opt { key, long, arg }
-}
 
 pub(super) const TABLE: &[Opt] = &[
     opt('i', "interface", Arg::Required),
