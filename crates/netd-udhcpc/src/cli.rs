@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use netd::acd::Timing;
+use netd::given::CliError;
 use supervise::getopt::Getopt;
 
 use crate::client::Config;
@@ -95,17 +96,6 @@ impl Options {
     pub fn device(&self) -> &str {
         self.interface.split(':').next().unwrap_or_default()
     }
-}
-
-/// A wrong command line: what to print. The exit code is 1, as udhcpc's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CliError {
-    /// `--help`: the usage, and exit code 0.
-    Help,
-    /// An option is unknown or out of place: this line and the usage.
-    Usage(String),
-    /// A value is wrong.
-    Fatal(String),
 }
 
 #[derive(Default)]

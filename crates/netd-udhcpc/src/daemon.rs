@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the wall clock stamps the record's lease_end")]
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use netd::packet::{self, Interface};
 use netd::rng::Rng;
 use netd::runner::Runner;
 
-use crate::cli::{self, CliError, Command, Handling, Options, USAGE};
+use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
 use crate::message::{Outgoing, Template};
@@ -45,15 +45,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
         Ok(Command::Run(options)) => *options,
         Ok(Command::Show(what)) => return show::main(&what),
-        Err(e) => {
-            let (text, code) = match e {
-                CliError::Help => (USAGE.to_owned(), 0),
-                CliError::Fatal(text) => (format!("udhcpc: {text}\n"), EXIT_FAILURE),
-                CliError::Usage(text) => (format!("udhcpc: {text}\n{USAGE}"), EXIT_FAILURE),
-            };
-            let _ = io::stderr().write_all(text.as_bytes());
-            return code;
-        }
+        Err(e) => return e.report("udhcpc", USAGE),
     };
     let mut log = Log::new("udhcpc", Some(&options.interface), options.verbosity);
     if options.syslog {

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use netd::given::CliError;
 use supervise::getopt::{Arg, Getopt, Opt, opt};
 
 use crate::ipv4ll::{LINK_LOCAL, is_within};
@@ -90,17 +91,6 @@ pub struct Options {
     pub yields: bool,
     /// Not `--no-cage`.
     pub cage: bool,
-}
-
-/// A wrong command line: what to print. The exit code is 1, as zcip's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CliError {
-    /// `--help`: the usage, and exit code 0.
-    Help,
-    /// An option or operand is unknown, missing or out of place: this line and the usage.
-    Usage(String),
-    /// A value is wrong.
-    Fatal(String),
 }
 
 /// Reads the arguments, without the applet's name.

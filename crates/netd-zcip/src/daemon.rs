@@ -4,7 +4,7 @@
 //! script, files. No decision about the protocol is made here.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
 use netd::rng::Rng;
 use netd::runner::Runner;
 
-use crate::cli::{self, CliError, Options, USAGE};
+use crate::cli::{self, Options, USAGE};
 use crate::ipv4ll::{Action, Addresses, Config, Event, Ipv4ll};
 use crate::notice::{self, Context};
 
@@ -34,15 +34,7 @@ const LAST_SCRIPT: Duration = Duration::from_secs(10);
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
         Ok(options) => options,
-        Err(e) => {
-            let (text, code) = match e {
-                CliError::Help => (USAGE.to_owned(), 0),
-                CliError::Fatal(text) => (format!("zcip: {text}\n"), EXIT_FAILURE),
-                CliError::Usage(text) => (format!("zcip: {text}\n{USAGE}"), EXIT_FAILURE),
-            };
-            let _ = io::stderr().write_all(text.as_bytes());
-            return code;
-        }
+        Err(e) => return e.report("zcip", USAGE),
     };
     let log = Log::new("zcip", Some(&options.interface), options.verbosity);
     match start(options, log.clone()) {

@@ -1,11 +1,14 @@
-//! Options as they were given, before they are seen together; and values that several daemons read alike. PURE.
+//! Options as they were given, before they are seen together; values that several daemons read alike, and
+//! what is said of wrong ones. PURE but for that.
 //!
-//! Syntax is supervise::getopt's, and what an option means is the daemon's. Called by the command lines of ifplugd and pinger.
+//! Syntax is supervise::getopt's, and what an option means is the daemon's. Called by the command lines of
+//! the daemons.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use supervise::getopt::{Getopt, Opt};
+use supervise::say;
 
 /// A whole command line without operands.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +51,29 @@ impl Given {
     pub fn duration(&self, key: char, default: Duration, least: Duration) -> Result<Duration, String> {
         let read = |value: &OsString| seconds(value).filter(|d| *d >= least).ok_or_else(|| invalid("number", value));
         self.value(key).map_or(Ok(default), read)
+    }
+}
+
+/// A wrong command line, as udhcpc and zcip take it: what to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CliError {
+    /// `--help`: the usage, and exit code 0.
+    Help,
+    /// An option or operand is unknown, missing or out of place: this line and the usage.
+    Usage(String),
+    /// A value is wrong.
+    Fatal(String),
+}
+
+impl CliError {
+    /// Says it; the exit code, which is 1 as the originals'.
+    pub fn report(&self, applet: &str, usage: &str) -> u8 {
+        match self {
+            CliError::Help => say::error(format_args!("{usage}")),
+            CliError::Usage(text) => say::error(format_args!("{applet}: {text}\n{usage}")),
+            CliError::Fatal(text) => say::error(format_args!("{applet}: {text}\n")),
+        }
+        u8::from(*self != CliError::Help)
     }
 }
 
