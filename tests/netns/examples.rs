@@ -121,7 +121,12 @@ fn begins_again(house: &House, name: &str, terminal: &Terminal, text: &str) {
 #[track_caller]
 fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
     wait_until(&format!("{name} says {text:?}"), SOON, || said().contains(text));
-    house.wait_down(name);
+    // What it says may be here before the supervisor has written that it runs: then it is down and wanted up.
+    let status = || String::from_utf8(house.command(&["sv", "status", name]).output().unwrap().stdout).unwrap();
+    wait_until(&format!("{name} is down"), SOON, || {
+        let status = status();
+        status.starts_with("down: ") && !status.contains("want up")
+    });
     let line = format!("{text}: down until \"sv up {name}\"");
     holds_for(&format!("{name} says it once and stays down"), QUIET, || {
         said().matches(&line).count() == 1 && house.stat(name).starts_with("down")
