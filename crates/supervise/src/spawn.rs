@@ -1,19 +1,20 @@
 //! Starting a process under supervision, so that there is never one that nobody knows of: the child writes its own record,
 //! and only then executes the program.
 //!
-//! The child shares our memory while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): no page table is copied. It holds
-//! supervise/lock until it executes; so whoever takes over from a supervisor that was killed right here gets the lock only when
-//! the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
+//! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): nothing is copied.
+//! So it holds supervise/lock until it has written the record; whoever takes over from a supervisor that was killed right here gets
+//! the lock only when the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd;
@@ -110,14 +111,15 @@ impl<'a> Plan<'a> {
         if let Some(procs) = &self.cgroup {
             unistd::write(procs, b"0")?;
         }
+        if let Some(record) = &self.record {
+            record.write(starttime);
+        }
+        sys::own_descriptors(self.highest() + 1)?;
         if let Some(stdin) = self.stdin {
             unistd::dup2_stdin(stdin)?;
         }
         if let Some(stdout) = self.stdout {
             unistd::dup2_stdout(stdout)?;
-        }
-        if let Some(record) = &self.record {
-            record.write(starttime);
         }
         unistd::chdir(self.dir.as_c_str())?;
         if let Some((fd, number)) = &self.pass {
@@ -127,6 +129,12 @@ impl<'a> Plan<'a> {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         }
         sys::clean_signals()
+    }
+
+    /// The last descriptor that the child needs.
+    fn highest(&self) -> RawFd {
+        let given = [self.stdin, self.stdout, self.pass.as_ref().map(|(fd, _)| fd.as_fd())];
+        given.into_iter().flatten().map(|fd| fd.as_raw_fd()).fold(libc::STDERR_FILENO, RawFd::max)
     }
 }
 
