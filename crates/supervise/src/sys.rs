@@ -22,6 +22,20 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::service::Exit;
 
+/// What a program of ours needs before its first line, as std's own start gives it: 0, 1 and 2 are open, so that no file is taken
+/// for one of them, and a write to a closed pipe is an error and no signal.
+pub fn start() {
+    let mut set = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: poll(2) writes to `set`, of the length given, which lives through the call.
+    unsafe { libc::poll(set.as_mut_ptr(), 3, 0) };
+    for _ in set.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
+        // SAFETY: open(2) reads the constant path; it gives the lowest number that is free, which is to stay open for good.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+    // SAFETY: installs no handler of ours.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+}
+
 /// The write end of the signal pipe; -1 before there is one. It stays open for the life of the process.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
