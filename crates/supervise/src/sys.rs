@@ -34,7 +34,19 @@ pub fn start() {
     }
     // SAFETY: installs no handler of ours.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    #[cfg(target_env = "gnu")]
+    // SAFETY: they take integers; no other thread allocates meanwhile, as there is none yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TOP_PAD, LARGE / 4);
+        libc::malloc_trim(0);
+    }
 }
+
+/// mallopt(3): an allocation of this size is a mapping of its own, whose pages are there when they are touched and gone when it is
+/// given back. glibc's own measures, a heap of 128 KiB from which that is taken first, are for larger machines.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 16 * 1024;
 
 /// The write end of the signal pipe; -1 before there is one. It stays open for the life of the process.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
