@@ -309,6 +309,8 @@ fn etc_files(paths: &Paths, records: &[Entry], report: &mut Report) -> Vec<EtcFi
 }
 
 fn write_files(paths: &Paths, s: &Situation, report: &mut Report) {
+    // FW_ETC may be in /run, which is empty at boot. That it cannot be made is seen when something is written.
+    let _ = fs::create_dir_all(&paths.etc);
     for file in etc_files(paths, &s.records, report) {
         let written = etc::write_through(&file.path, &file.content);
         if written.is_ok()
