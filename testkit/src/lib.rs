@@ -15,6 +15,7 @@ pub mod sniff;
 mod subject;
 pub mod timeline;
 pub mod uplinks;
+pub mod vm;
 mod wait;
 pub mod wire;
 
