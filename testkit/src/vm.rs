@@ -33,8 +33,10 @@ pub const AGENT: &str = "(stty raw -echo; echo '0 =END='; while read -r line; do
                          </dev/ttyS1 >/dev/ttyS1 2>&1 &";
 /// Modules of a virtio network card.
 pub const CARD: [&str; 2] = ["virtio_pci", "virtio_net"];
-/// Modules of what fw's nft table consists of; without a modprobe the kernel cannot ask for them.
-pub const FIREWALL: [&str; 6] = ["nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_reject_inet"];
+/// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them. The first one is asked
+/// for by another's code, which modules.dep does not know.
+pub const FIREWALL: [&str; 7] =
+    ["crc32c_generic", "nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_reject_inet"];
 /// A guest that answers nothing for so long is dead, however busy the host is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
