@@ -155,13 +155,17 @@ impl Kit {
         dirs.map(|dir| dir.display().to_string()).join(":")
     }
 
-    /// Files of the modules and of all that they need, in the order of loading.
+    /// Files of the modules and of all that they need, in the order of loading; those in the kernel itself have none.
     fn modules(&self, names: &[&str]) -> Vec<PathBuf> {
-        let text = fs::read_to_string(self.modules.join("modules.dep")).unwrap_or_else(|e| panic!("modules.dep: {e}"));
+        let read = |name| fs::read_to_string(self.modules.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (text, builtin) = (read("modules.dep"), read("modules.builtin"));
         let mut files: Vec<&str> = Vec::new();
         for name in names {
             let is_it = |line: &&str| line.split(':').next().is_some_and(|file| file.ends_with(&format!("/{name}.ko")));
-            let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no kernel module {name}"));
+            let Some(line) = text.lines().find(is_it) else {
+                assert!(builtin.lines().any(|line| is_it(&line)), "no kernel module {name}");
+                continue;
+            };
             let (file, needs) = line.split_once(':').unwrap_or((line, ""));
             // modules.dep(5): what is needed first stands last.
             files.extend(needs.split_whitespace().rev().chain([file]));
