@@ -178,8 +178,9 @@ fn one_boot(lab: &Lab, kit: &Kit, wire: &Wire, netsv: &str, subject: &Subject) -
         let said = machine.run("cat /run/log /run/monitor; tail -n 20 /var/log/service/*/current; dmesg | tail -n 20");
         io::Error::other(format!("{}: {what}\n{said}", subject.column))
     };
-    if machine.console().contains("insmod:") {
-        return Err(failed(&mut machine, &machine.console()));
+    let console = machine.console();
+    if console.contains("insmod:") {
+        return Err(failed(&mut machine, &console));
     }
     let Some(events) = leased else { return Err(failed(&mut machine, "no default route")) };
     if subject.is_ours() {
