@@ -31,6 +31,8 @@ pub struct Kit {
 /// For the guest's init: a shell on the second serial line. Each line that comes is run, and its exit code is the answer's end.
 pub const AGENT: &str = "(stty raw -echo; echo '0 =END='; while read -r line; do eval \"$line\"; echo \"$? =END=\"; done) \
                          </dev/ttyS1 >/dev/ttyS1 2>&1 &";
+/// For `device_add`: the card, whose name for `set_link` and `device_del` is `card` from the start.
+pub const CARD_DEVICE: &str = "virtio-net-pci,netdev=n0,mac=02:00:00:00:07:01,romfile=";
 /// Modules of a virtio network card.
 pub const CARD: [&str; 2] = ["virtio_pci", "virtio_net"];
 /// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them. The first one is asked
@@ -96,29 +98,12 @@ impl Wire {
 impl Machine {
     /// Boots the image over the wire; returns when the guest's shell answers.
     pub fn boot(lab: &Lab, kit: &Kit, wire: &Wire, image: Image, megabytes: u32) -> io::Result<Machine> {
-        let path = lab.dir().join("image");
-        image.write(&path);
-        let console = lab.dir().join("console.log");
-        let sockets = ["shell", "monitor"].map(|name| lab.dir().join(name));
-        sockets.iter().for_each(|socket| drop(std::fs::remove_file(socket)));
-        let shown = |path: &PathBuf| path.display().to_string();
-        let qemu = kit.program("qemu-system-x86_64");
-        let line = format!(
-            // No kvm, also where it seems to be there: it may open and then crash the kernel.
-            "{} -accel tcg -m {megabytes} -smp 1 -nodefaults -no-user-config -display none -no-reboot -L {} -L {} \
-             -kernel {} -initrd {} -append quiet\u{a0}panic=-1\u{a0}console=ttyS0 -serial file:{} -serial unix:{},server=on,wait=off \
-             -monitor unix:{},server=on,wait=off -netdev {} -device virtio-net-pci,netdev=n0,id=card,mac=02:00:00:00:07:01,romfile=",
-            shown(&qemu),
-            shown(&kit.file("usr/share/qemu")),
-            shown(&kit.file("usr/share/seabios")),
-            shown(&kit.root.join("vmlinux")),
-            shown(&path),
-            shown(&console),
-            shown(&sockets[0]),
-            shown(&sockets[1]),
-            wire.netdev(),
-        );
-        let argv: Vec<String> = line.split(' ').map(|word| word.replace('\u{a0}', " ")).collect();
+        let files = ["image", "console.log", "shell", "monitor"].map(|name| lab.dir().join(name));
+        let [path, console, shell, monitor] = &files;
+        image.write(path);
+        // Of the machine before.
+        [shell, monitor].into_iter().for_each(|socket| drop(std::fs::remove_file(socket)));
+        let argv = argv(kit, wire, megabytes, &files);
         let mut command = wire.net.command(&argv);
         command.env("LD_LIBRARY_PATH", kit.libraries());
         let mut qemu = wire.net.spawn_command("qemu", command);
@@ -130,8 +115,8 @@ impl Machine {
                 UnixStream::connect(path).ok()
             })
         };
-        let [shell, monitor] = [connect(&sockets[0]), connect(&sockets[1])];
-        let mut machine = Machine { qemu, shell, monitor, console };
+        let [shell, monitor] = [connect(shell), connect(monitor)];
+        let mut machine = Machine { qemu, shell, monitor, console: console.clone() };
         machine.read_until(Channel::Monitor, "(qemu) ")?;
         machine.read_until(Channel::Shell, "=END=\n")?;
         Ok(machine)
@@ -194,6 +179,32 @@ impl Machine {
             }
         }
     }
+}
+
+/// qemu's command line; `files` are the image, the console's log, the sockets of shell and monitor.
+fn argv(kit: &Kit, wire: &Wire, megabytes: u32, files: &[PathBuf; 4]) -> Vec<String> {
+    let shown = |path: PathBuf| path.display().to_string();
+    let [image, console, shell, monitor] = files.clone().map(shown);
+    let mut argv = vec![shown(kit.program("qemu-system-x86_64"))];
+    // No kvm, also where it seems to be there: it may open and then crash the kernel.
+    let plain = "-accel tcg -smp 1 -nodefaults -no-user-config -display none -no-reboot";
+    argv.extend(plain.split(' ').map(str::to_owned));
+    let socket = |path: &str| format!("unix:{path},server=on,wait=off");
+    let pairs = [
+        ("-m", megabytes.to_string()),
+        ("-L", shown(kit.file("usr/share/qemu"))),
+        ("-L", shown(kit.file("usr/share/seabios"))),
+        ("-kernel", shown(kit.root.join("vmlinux"))),
+        ("-initrd", image),
+        ("-append", "quiet panic=-1 console=ttyS0".to_owned()),
+        ("-serial", format!("file:{console}")),
+        ("-serial", socket(&shell)),
+        ("-monitor", socket(&monitor)),
+        ("-netdev", wire.netdev().to_owned()),
+        ("-device", format!("{CARD_DEVICE},id=card")),
+    ];
+    argv.extend(pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value]));
+    argv
 }
 
 /// Which of the guest's lines.

@@ -108,6 +108,13 @@ poweroff -f
         self.default_routes().into_iter().filter(|(_, metric)| *metric < 10_000).map(|(name, _)| name).collect()
     }
 
+    /// fw has seen that its link is lost: its default route is there, at the end of the line.
+    pub(crate) fn is_demoted(&mut self, interface: &str) -> bool {
+        let routes = self.json(&format!("-4 route show default dev {interface}"));
+        let metrics: Vec<_> = routes.as_array().into_iter().flatten().map(|route| route["metric"].as_u64()).collect();
+        !metrics.is_empty() && metrics.iter().all(|metric| metric.is_some_and(|metric| metric > 10_000))
+    }
+
     /// The interface that a packet to the outside would take.
     pub(crate) fn way_out(&mut self) -> Option<String> {
         Some(self.json("route get 203.0.113.9")[0]["dev"].as_str()?.to_owned())

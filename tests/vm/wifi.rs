@@ -24,8 +24,10 @@ wpa=2
 wpa_key_mgmt=WPA-PSK
 rsn_pairwise=CCMP
 wpa_passphrase=";
+/// One channel, since a scan of all takes seconds.
 const NETWORK: &str = "ctrl_interface=/run/wpa_supplicant
 network={
+	scan_freq=2412
 	ssid=\"home\"
 	psk=\"a good passphrase\"
 }
@@ -88,6 +90,7 @@ fn cable_pulled(guest: &mut Guest, address: &str) {
     guest.machine.monitor("set_link card off");
     guest.wait("the radio is the way out", |guest| guest.way_out().as_deref() == Some("wlan0"));
     guest.wait("and the only good uplink", |guest| guest.good_uplinks() == ["wlan0"]);
+    guest.wait("fw has seen it, too", |guest| guest.is_demoted("eth0"));
     assert_eq!(guest.address("wlan0").as_deref(), Some(address));
     guest.machine.monitor("set_link card on");
     guest.wait("the cable is preferred again", |guest| guest.good_uplinks() == ["eth0", "wlan0"]);

@@ -1,6 +1,6 @@
 //! A cable: its lease, a pull, a card that is taken out, killed processes, the power-off.
 
-use testkit::vm::Kit;
+use testkit::vm::{CARD_DEVICE, Kit};
 
 use crate::guest::{Guest, image, wait_outside, with_kit};
 
@@ -45,6 +45,8 @@ fn pulled_for_a_moment(guest: &mut Guest, address: &str) {
     let confirmed = guest.logged("dhcp_eth0", "leased before");
     guest.machine.monitor("set_link card off");
     guest.wait("no good uplink", |guest| !guest.is_up("eth0") && guest.good_uplinks().is_empty());
+    // The only uplink is not demoted: there is none that could go first.
+    guest.wait("it is published", |guest| guest.run("cat /run/service/fw/link_eth0.ipconf").contains("'down'"));
     assert_eq!(guest.address("eth0").as_deref(), Some(address));
     guest.machine.monitor("set_link card on");
     guest.wait("the uplink is good again", |guest| guest.good_uplinks() == ["eth0"]);
@@ -77,9 +79,9 @@ fn card_taken_out(guest: &mut Guest, address: &str) {
     guest.machine.monitor("device_del card");
     guest.wait("no eth0", |guest| guest.ifindex("eth0").is_none());
     guest.wait("its record is gone", |guest| !guest.run("ls /run/service/fw").contains("dhcp_eth0.ipconf"));
-    let add = "device_add virtio-net-pci,netdev=n0,id=second,mac=02:00:00:00:07:01,romfile=";
+    let add = format!("device_add {CARD_DEVICE},id=second");
     // The monitor refuses until the first one has left its slot.
-    wait_outside("the card is in again", || !guest.machine.monitor(add).contains("Error"));
+    wait_outside("the card is in again", || !guest.machine.monitor(&add).contains("Error"));
     guest.wait("another eth0", |guest| guest.ifindex("eth0").is_some_and(|new| new != old));
     guest.wait("a default route through it", |guest| guest.good_uplinks() == ["eth0"]);
     assert_eq!(guest.address("eth0").as_deref(), Some(address));

@@ -84,7 +84,7 @@ impl Image {
     }
 
     /// A file of this machine.
-    pub fn copy(&mut self, from: &Path, to: &str) {
+    fn copy(&mut self, from: &Path, to: &str) {
         let content = fs::read(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
         let mode = fs::metadata(from).map_or(0o644, |m| m.permissions().mode());
         self.archive.file(to, mode, &content);
@@ -145,7 +145,7 @@ impl Kit {
     }
 
     /// A file below target/vm/tree.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.root.join("tree").join(name)
     }
 
