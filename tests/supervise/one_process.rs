@@ -212,6 +212,23 @@ fn with_w_term_ends_everything_in_order() {
     });
 }
 
+#[test]
+fn with_w_a_service_that_others_call_up_at_the_end_does_not_stay() {
+    ours(|world| {
+        // As dhcp_IF does to fw when it ends.
+        let text = "trap 'printf u >supervise/control; sleep 0.1; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done";
+        world.script("a/run", text);
+        let how = if world.subject.is_hosted() { "-1w" } else { "-w" };
+        let runsvdir = world.start("runsvdir", &[how, "."]);
+        world.wait_lines("a/out", 1);
+        world.wait_stat("a", "run");
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!((world.lines("a/out").len(), world.stat("a")), (1, "down\n".into()));
+        assert!(!world.is_supervised("a"));
+    });
+}
+
 /// `runsvdir FLAGS .` as the first process of a process id namespace.
 fn first_process(world: &World, flags: &str) -> Child {
     let mut command = world.command("runsvdir", &[flags, "."]);

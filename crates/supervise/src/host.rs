@@ -116,15 +116,16 @@ impl Host {
         unit.map(|unit| unit.reaped(pid, exit)).is_some()
     }
 
-    /// As if this had been written to the control fifo of the service.
-    pub(crate) fn tell(&mut self, slot: Slot, command: Command) {
+    /// The supervisor of this service is to end.
+    pub(crate) fn terminate(&mut self, slot: Slot) {
         if let Some(service) = self.enter(slot) {
-            service.main.handle(Event::Command(command));
+            service.main.handle(Event::Terminate);
         }
     }
 
-    pub(crate) fn tell_all(&mut self, command: Command) {
-        (0..self.services.len()).for_each(|slot| self.tell(slot, command));
+    /// All of them.
+    pub(crate) fn terminate_all(&mut self) {
+        (0..self.services.len()).for_each(|slot| self.terminate(slot));
     }
 
     /// Writes down what has changed, and lets go of the services that have ended for good: these.

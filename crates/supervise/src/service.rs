@@ -99,8 +99,8 @@ pub struct Service {
     got_term: bool,
     script: Option<Script>,
     queue: VecDeque<Command>,
-    /// Log: the pipe has ended, it must not be started again.
-    input_ended: bool,
+    /// It must not be started again. Log: the pipe has ended. Service: the supervisor was told to end.
+    for_good: bool,
     settings: Settings,
     backoff: Backoff,
     ready: bool,
@@ -125,7 +125,7 @@ impl Service {
             got_term: false,
             script,
             queue,
-            input_ended: false,
+            for_good: false,
             settings: Settings::default(),
             backoff: Backoff::default(),
             ready: false,
@@ -165,6 +165,10 @@ impl Service {
         let mut out = Vec::new();
         match event {
             Event::Command(command) => self.queue.push_back(command),
+            Event::Terminate => {
+                self.for_good |= self.role == Role::Main;
+                self.queue.push_back(Command::Exit);
+            }
             Event::Started { pid } => self.started(now, pid, &mut out),
             Event::ExecFailed => self.exec_failed(now, &mut out),
             Event::ForkFailed => self.fork_failed(now),
@@ -428,7 +432,7 @@ impl Service {
         match self.role {
             Role::Main => {}
             Role::Log => {
-                self.input_ended = true;
+                self.for_good = true;
                 self.goal = Goal::Exit;
                 self.cancel_start();
                 out.push(Action::Save);
@@ -535,7 +539,7 @@ impl Service {
     }
 
     fn up(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        if self.input_ended {
+        if self.for_good {
             return;
         }
         self.goal = goal;
@@ -551,7 +555,7 @@ impl Service {
     }
 
     fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        self.goal = if self.input_ended { Goal::Exit } else { goal };
+        self.goal = if self.for_good { Goal::Exit } else { goal };
         self.cancel_start();
         out.push(Action::Save);
         if self.touch_running() {

@@ -356,6 +356,18 @@ fn x_can_be_taken_back_while_the_process_lives() {
 }
 
 #[test]
+fn after_a_term_to_the_supervisor_nothing_keeps_the_service() {
+    for letter in ['u', 'o', 'd'] {
+        let mut shell = Shell::new(Want::Up);
+        assert_eq!(shell.tell(Event::Terminate), "sig-t sig-c");
+        shell.tell(command(letter));
+        assert_eq!(shell.service.stat(), "run, got TERM, want exit\n", "{letter}");
+        assert_eq!(shell.tell(ENDED), "finish(0,0) done", "{letter}");
+        assert!(shell.service.done());
+    }
+}
+
+#[test]
 fn commands_wait_for_a_control_script_in_their_order() {
     let mut service = service_in("running");
     let told: Vec<String> = "thd".chars().map(|c| words(&service.step(LATER, command(c)))).collect();
@@ -716,9 +728,13 @@ fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
             world.tell(Event::Tick);
         }
         assert!(world.run && world.service.queued() == 0, "seed {seed}: wanted up, but {}", world.service.stat());
-        // Down and exit likewise.
-        world.tell(command('x'));
+        // Down and exit likewise, and after a TERM whatever else is asked for.
+        let term = seed % 2 == 0;
+        world.tell(if term { Event::Terminate } else { command('x') });
         for _ in 0..200 {
+            if term {
+                world.tell(command('u'));
+            }
             if world.script.is_some() {
                 world.script_ends();
             } else if world.run || world.finish {

@@ -69,8 +69,11 @@ impl Exit {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A byte from supervise/control, or SIGTERM to runsv (as `x`).
+    /// A byte from supervise/control.
     Command(Command),
+    /// SIGTERM to the supervisor: `x`, and nothing that comes after it keeps the service. Services that end tell others (fw),
+    /// which would stay then, and whoever waits for the end of all with them.
+    Terminate,
     /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
     Started {
         /// Its process id.
