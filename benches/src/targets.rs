@@ -75,7 +75,7 @@ const TARGETS: [Target; 41] = [
     at_most("fw, 51 records, nothing changed: kernel writes", OURS, 0.0, Of::One),
     at_most("router silent, link up -> pings flow for good, ms", OURS, 3000.0, Of::One),
     at_most("idle uplink's client killed: pings lost", OURS, 0.0, Of::One),
-    at_most("VM: network card seen -> default route, ms", OURS, 0.5, Of::Peer("udhcpc")),
+    at_most("VM: network card seen -> default route, ms", OURS, 0.5, Of::Peer("busybox")),
     at_most("static binary, MB", OURS, 2.3, Of::One),
     at_most("dynamic binary, MB", OURS, 1.4, Of::One),
 ];
