@@ -56,6 +56,21 @@ fn every_supervision_program_is_listed_once() {
     }
 }
 
+/// What is opened next would become its stderr.
+#[test]
+fn a_program_that_is_started_with_closed_descriptors_has_dev_null_there() {
+    let dir = scratch("closed");
+    let mut setlock = Command::new("sh");
+    let script = r#"exec "$0" setlock "$1" sh -c 'readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >"$1.out"' sh "$1" <&- >&- 2>&-"#;
+    let lock = dir.join("lock");
+    let status = setlock.args(["-c", script, NETSV]).arg(&lock).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let out = fs::read_to_string(dir.join("lock.out")).unwrap();
+    let lines: Vec<&str> = out.lines().collect();
+    // Its 1 is the file that it writes.
+    assert_eq!(lines, ["/dev/null", dir.join("lock.out").to_str().unwrap(), "/dev/null"]);
+}
+
 #[cfg(feature = "daemons")]
 #[test]
 fn the_daemons_are_listed() {

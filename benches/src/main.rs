@@ -12,6 +12,7 @@ mod failover;
 mod links;
 mod supervise;
 mod table;
+mod targets;
 mod vm;
 mod world;
 
@@ -115,7 +116,7 @@ fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<(
     if options.wants(Part::Supervise) {
         eprintln!("bench: supervision");
         let rows = supervise::bench(applets, options.quick)?;
-        println!("{}\n{}", render("netsv bench: supervision", &rows), supervise::judge(&rows));
+        println!("{}\n{}", render("netsv bench: supervision", &rows), targets::judge(&rows));
     }
     let lab = testkit::Lab::new();
     let mut rows = Vec::new();
@@ -130,7 +131,7 @@ fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<(
         rows.extend(sizes(binaries));
     }
     if !rows.is_empty() {
-        println!("{}", render("netsv bench: network", &rows));
+        println!("{}\n{}", render("netsv bench: network", &rows), targets::judge(&rows));
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod capture;
 mod crowd;
 mod dhcp;
 mod dhcp_options;
+mod examples;
 mod fw;
 mod fw_packets;
 mod hostile;

@@ -54,7 +54,13 @@ impl House {
     }
 
     pub(crate) fn start(&mut self) {
-        let command = self.command(&["runsvdir", self.path("service").to_str().unwrap()]);
+        self.start_under(&[]);
+    }
+
+    /// Started through another program, such as setpriv(1).
+    pub(crate) fn start_under(&mut self, other: &[&str]) {
+        let service = self.path("service");
+        let command = self.command(&[other, &["runsvdir", service.to_str().unwrap()]].concat());
         self.init = Some(self.net.spawn_command("runsvdir", command));
     }
 
@@ -102,6 +108,18 @@ impl House {
             .status()
             .unwrap();
         assert!(done.success());
+    }
+
+    /// Sets a knob for one service.
+    pub(crate) fn knob(&self, name: &str, knob: &str, value: &str) {
+        let env = self.service(name).join("env");
+        fs::create_dir_all(&env).unwrap();
+        fs::write(env.join(knob), value).unwrap();
+    }
+
+    /// What the supervisor, and services without a log, have said.
+    pub(crate) fn said(&self) -> String {
+        self.init.as_ref().map(Proc::log).unwrap_or_default()
     }
 
     /// Process id of a service's ./run while it runs.
@@ -426,9 +444,14 @@ fn one_symlinked_template_serves_the_interface_of_the_links_name() {
 #[test]
 fn every_service_has_the_same_logger_and_it_falls_back() {
     let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
-    let standard = fs::read(services.join("std_service_logger/run")).unwrap();
-    for name in ["dhcp_if", "zcip_if", "ifplugd_if", "dhcp_if_pinger", "supplicant_if"] {
-        assert_eq!(fs::read(services.join(name).join("log/run")).unwrap(), standard, "{name}");
+    let names = fs::read_dir(&services).unwrap().map(|entry| entry.unwrap().path());
+    let logged: Vec<PathBuf> = names.filter(|dir| dir.join("log").exists()).collect();
+    assert!(logged.len() >= 11, "{logged:?}");
+    for (model, copy) in [("run", "log/run"), ("p_log", "p_log"), ("w_log", "w_log")] {
+        let standard = fs::read(services.join("std_service_logger").join(model)).unwrap();
+        for dir in &logged {
+            assert_eq!(fs::read(dir.join(copy)).unwrap(), standard, "{}", dir.display());
+        }
     }
     isolated(&RUNIT, |lab| {
         let home = lab.net("home");

@@ -26,7 +26,7 @@ fn readiness_is_what_the_service_says_and_start_waits_for_it() {
         let runsv = world.runsv("a");
         world.control("a", "u");
         world.wait_lines("a/starts", 1);
-        let record = || world.read("a/supervise/instance");
+        let record = || world.record("a");
         world.wait("the record of the process", || record().contains("state=run"));
         assert!(record().contains("ready=no"), "{}", record());
         // A runsv that is killed meanwhile costs nothing: the next one listens.
@@ -113,7 +113,7 @@ fn restarts_keep_their_distance_as_asked_for() {
             assert!(*gap >= least, "{gaps:?}");
         }
         // What is asked for comes at once, and the record counts the deaths.
-        world.wait("the deaths to be counted", || world.read("a/supervise/instance").contains(" deaths="));
+        world.wait("the deaths to be counted", || world.record("a").contains(" deaths="));
     });
 }
 

@@ -257,9 +257,9 @@ fn an_age_does_not_follow_the_wall_clock() {
         assert!(main < 60 && log < 60, "{main} {log}");
         assert!(status_json(world, &["a"])[0]["seconds"].as_u64().unwrap() < 60);
         // A record of another boot, or of another process, says nothing of it: then as runit.
-        let record = world.read("a/supervise/instance");
+        let record = world.record("a");
         for (from, to) in [("boot=", "boot=x"), ("pid=", "pid=1")] {
-            world.write("a/supervise/instance", &record.replace(from, to));
+            world.write_record("a", &record.replace(from, to));
             assert!(ages()[0] > 1_000_000_000, "{:?}", ages());
         }
         runsv.signal(Signal::SIGCONT);
@@ -287,7 +287,7 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
         world.write("a/notification-fd", "3\n");
         world.write("a/down", "");
         let _runsv = world.runsv("a");
-        world.wait("its record", || world.at("a/supervise/instance").exists());
+        world.wait("its record", || !world.record("a").is_empty());
         assert!(status_json(world, &["a"])[0]["ready"].is_null());
         assert_eq!(world.sv("status a"), (0, "down: a: Ts\n".into()));
         let not_yet = "run: a: (pid P) Ts, normally down, not ready\n";
@@ -304,11 +304,11 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
                 pid = world.wait_pid("a", pid);
             }
             if word != "start" {
-                assert!(world.read("a/supervise/instance").contains(" ready=no"));
+                assert!(world.record("a").contains(" ready=no"));
                 fs::write(world.at("a/go"), "go\n").unwrap();
             }
             let output = waiting.wait_with_output().unwrap();
-            assert!(!world.read("a/supervise/instance").contains(" ready=no"), "{word}");
+            assert!(!world.record("a").contains(" ready=no"), "{word}");
             let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
             assert_eq!(said, "ok: run: a: (pid P) Ts, normally down\n", "{word}");
         }

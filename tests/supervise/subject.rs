@@ -177,6 +177,18 @@ impl World {
         fs::read_to_string(self.at(path)).unwrap_or_default()
     }
 
+    /// What our runsv has written down of a service, for the next one; nothing when there is no record.
+    pub(crate) fn record(&self, service: &str) -> String {
+        let link = fs::read_link(self.at(service).join("supervise/instance")).unwrap_or_default();
+        link.to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn write_record(&self, service: &str, text: &str) {
+        let path = self.at(service).join("supervise/instance");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(text, path).unwrap();
+    }
+
     pub(crate) fn lines(&self, path: &str) -> Vec<String> {
         self.read(path).lines().map(str::to_owned).collect()
     }

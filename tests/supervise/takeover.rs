@@ -96,14 +96,13 @@ fn a_process_that_only_has_the_same_number_is_not_taken_over() {
         world.wait_stat("a", "run");
         let pid = world.pid("a");
         runsv.kill();
-        let file = "a/supervise/instance";
-        let record = world.read(file);
+        let record = world.record("a");
         assert!(record.starts_with("state=run ") && record.contains(&format!(" pid={pid} ")), "{record}");
-        let start = record.trim().split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
+        let start = record.split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
         // As if this process had been started a tick later: another one.
         let later = start.parse::<u64>().unwrap() + 1;
         let other = record.replace(&format!(" start={start}"), &format!(" start={later}"));
-        world.write(file, &other);
+        world.write_record("a", &other);
         let _again = world.runsv("a");
         world.wait_pid("a", pid);
         // What is another's is not signalled either.

@@ -173,7 +173,7 @@ impl Running {
         kill(self.pid(), signal).unwrap();
     }
 
-    fn pid(&mut self) -> Pid {
+    pub(crate) fn pid(&mut self) -> Pid {
         Pid::from_raw(i32::try_from(self.child().id()).unwrap())
     }
 

@@ -111,6 +111,30 @@ fn a_line_is_on_disk_while_the_pipe_stays_open() {
     });
 }
 
+/// Anonymous memory that is its own, kB: the heap, the stack, and what it has mapped.
+fn anonymous_kb(running: &mut Running) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", running.pid())).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_burst_leaves_no_large_process() {
+    let log = Log::new("");
+    let mut running = Running::start(&mut log.command(&ours(), &["-tt"]));
+    running.write("first\n");
+    log.wait("the line", |log| log.current().ends_with("first\n"));
+    let before = anonymous_kb(&mut running);
+    running.write(numbered(4000, 99));
+    log.wait("the burst", |log| log.current().lines().count() == 4001);
+    testkit::wait_until("its memory to be given back", Duration::from_secs(10), || {
+        anonymous_kb(&mut running) <= before + 40
+    });
+    running.write("last\n");
+    log.wait("the line behind it", |log| log.current().ends_with("last\n"));
+    assert_eq!(running.finish().status.code(), Some(0));
+}
+
 #[test]
 fn the_last_line_needs_no_newline() {
     both("svlogd", |subject| {

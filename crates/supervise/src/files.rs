@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -89,17 +89,17 @@ impl Files {
     pub(crate) fn save(&mut self, status: &Status, stat: &str) -> io::Result<()> {
         if self.pid != Some(status.pid) {
             let text = status.pid.map(|pid| format!("{pid}\n")).unwrap_or_default();
-            self.replace("pid", text.as_bytes())?;
+            self.replace("pid", |new| fs::write(new, text))?;
             self.pid = Some(status.pid);
         }
-        self.replace("stat", stat.as_bytes())?;
-        self.replace("status", &status.encode())
+        self.replace("stat", |new| fs::write(new, stat))?;
+        self.replace("status", |new| fs::write(new, status.encode()))
     }
 
-    /// Writes the instance record, if it says something new.
+    /// Writes the instance record, if it says something new: as the text of a symbolic link, see instance.rs.
     pub(crate) fn save_instance(&mut self, text: String) -> io::Result<()> {
         if self.instance.as_ref() != Some(&text) {
-            self.replace("instance", text.as_bytes())?;
+            self.replace("instance", |new| symlink(&text, new))?;
             self.instance = Some(text);
         }
         Ok(())
@@ -120,10 +120,10 @@ impl Files {
         let _ = fs::remove_file(self.instance());
     }
 
-    /// All of the new content or all of the old: `FILE.new`, then rename.
-    fn replace(&self, file: &str, content: &[u8]) -> io::Result<()> {
+    /// All of the new or all of the old: `FILE.new`, then rename.
+    fn replace(&self, file: &str, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let new = self.path.join(format!("{file}.new"));
-        let result = fs::write(&new, content).and_then(|()| fs::rename(&new, self.path.join(file)));
+        let result = write(&new).and_then(|()| fs::rename(&new, self.path.join(file)));
         if result.is_err() {
             let _ = fs::remove_file(&new);
         }

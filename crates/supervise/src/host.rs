@@ -19,7 +19,11 @@ use crate::control::{Command, error_text};
 use crate::files::{Fatal, unable};
 use crate::service::{Event, Exit, Role};
 use crate::shared::Shared;
+use crate::sys;
 use crate::unit::{Unit, inode};
+
+/// A directory that may not be entered is tried again after this.
+const ENTER_AGAIN: Duration = Duration::from_secs(1);
 
 /// A service's place in the set.
 pub(crate) type Slot = usize;
@@ -29,6 +33,10 @@ pub(crate) struct Host {
     shared: Rc<Shared>,
     /// Boxed: a set that grows moves pointers only.
     services: Vec<Option<Box<Supervised>>>,
+    /// When each of them is due. What happens to one service must not cost a look at all the others.
+    due: Vec<Option<Duration>>,
+    /// Those that something has happened to since [`Host::settle`].
+    touched: Vec<Slot>,
 }
 
 /// A service and its log.
@@ -41,7 +49,7 @@ struct Supervised {
 
 impl Host {
     pub(crate) fn new(shared: Shared) -> Host {
-        Host { shared: Rc::new(shared), services: Vec::new() }
+        Host { shared: Rc::new(shared), services: Vec::new(), due: Vec::new(), touched: Vec::new() }
     }
 
     /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it is wanted up.
@@ -54,8 +62,12 @@ impl Host {
         service.units().for_each(|unit| unit.handle(Event::Tick));
         match self.services.get_mut(slot) {
             Some(place) => *place = Some(Box::new(service)),
-            None => self.services.push(Some(Box::new(service))),
+            None => {
+                self.services.push(Some(Box::new(service)));
+                self.due.push(None);
+            }
         }
+        self.touched.push(slot);
         Ok(slot)
     }
 
@@ -68,10 +80,9 @@ impl Host {
         self.shared.as_fd()
     }
 
-    /// When [`Host::tick`] is due, CLOCK_BOOTTIME.
+    /// When [`Host::tick`] is due, CLOCK_BOOTTIME; at once while there is something to settle.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let units = self.services.iter().flatten().flat_map(|s| s.log.as_deref().into_iter().chain([&s.main]));
-        units.filter_map(Unit::deadline).min()
+        if self.touched.is_empty() { self.due.iter().flatten().min().copied() } else { Some(Duration::ZERO) }
     }
 
     /// Deals with what has come on the descriptors of services.
@@ -88,13 +99,11 @@ impl Host {
 
     /// Deals with deadlines that have come.
     pub(crate) fn tick(&mut self, now: Duration) {
-        let due = |unit: &Unit| unit.service.deadline().is_some_and(|at| at <= now);
-        for slot in 0..self.services.len() {
-            let is_due = |s: &Supervised| due(&s.main) || s.log.as_deref().is_some_and(due);
-            if self.services.get(slot).and_then(Option::as_deref).is_some_and(is_due)
-                && let Some(service) = self.enter(slot)
-            {
-                service.units().filter(|unit| due(unit)).for_each(|unit| unit.handle(Event::Tick));
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        for slot in (0..self.due.len()).filter(|slot| due(self.due.get(*slot).copied().flatten())).collect::<Vec<_>>() {
+            if let Some(service) = self.enter(slot) {
+                let units = service.units().filter(|unit| due(unit.service.deadline()));
+                units.for_each(|unit| unit.handle(Event::Tick));
             }
         }
     }
@@ -121,39 +130,44 @@ impl Host {
 
     /// Writes down what has changed, and lets go of the services that have ended for good: these.
     pub(crate) fn settle(&mut self) -> Vec<Slot> {
-        let mut ended = Vec::new();
-        for slot in 0..self.services.len() {
-            let busy = |s: &Supervised| {
-                s.main.is_dirty() || s.main.service.done() || s.log.as_deref().is_some_and(Unit::is_dirty)
-            };
-            if !self.services.get(slot).and_then(Option::as_deref).is_some_and(busy) {
-                continue;
-            }
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let (mut ended, mut again) = (Vec::new(), Vec::new());
+        for slot in touched {
             let Some(service) = self.enter(slot) else { continue };
             service.end_log();
             service.units().for_each(Unit::save);
-            if service.done() {
+            let (done, due) = (service.done(), service.units().filter_map(|unit| unit.deadline()).min());
+            if done {
                 service.units().for_each(Unit::close);
                 ended.push(slot);
+            } else if service.units().any(|unit| unit.is_dirty()) {
+                // What was found while it was saved.
+                again.push(slot);
+            }
+            if let (Some(place), Some(at)) = (self.services.get_mut(slot), self.due.get_mut(slot)) {
+                *at = due.filter(|_| !done);
+                place.take_if(|_| done);
             }
         }
-        for slot in &ended {
-            if let Some(place) = self.services.get_mut(*slot) {
-                *place = None;
-            }
-        }
+        self.touched = again;
         ended
     }
 
-    /// The service, with its directory as the working directory.
+    /// The service, to which something happens, with its directory as the working directory.
     fn enter(&mut self, slot: Slot) -> Option<&mut Supervised> {
         let service = self.services.get_mut(slot)?.as_deref_mut()?;
         if let Some(dir) = &service.dir
             && let Err(e) = fchdir(dir)
         {
             service.main.warn(&format!("unable to change to directory: {}", error_text(&e.into())));
+            if let Some(at) = self.due.get_mut(slot) {
+                *at = Some(sys::now() + ENTER_AGAIN);
+            }
             return None;
         }
+        self.touched.push(slot);
         Some(service)
     }
 }

@@ -1,14 +1,15 @@
 //! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that follows one that was killed
 //! -9 finds the daemon it left behind, and adopts it instead of starting a second one; sv shows the rest.
 //!
-//! One line of words `KEY=VALUE`, in any order, unknown ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and
+//! It is a symbolic link that leads nowhere: to make and to read one is a single call, and nobody ever sees half of it. Its
+//! text is words `KEY=VALUE` with a space between, in any order, unknown ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and
 //! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
 //! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
 //! that it is ready (`no`: it was asked to, and has not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
 //! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::control::{RunState, Want};
 
-/// A record is a line of some 150 bytes; a longer file is none.
-const LONGEST: usize = 1024;
+/// A record has some 150 bytes; what would be longer is not written.
+pub(crate) const LONGEST: usize = 1024;
 
 /// Whether a service has said that it is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +33,10 @@ pub(crate) enum Ready {
 }
 
 impl Ready {
-    fn parse(text: Option<&str>) -> Option<Ready> {
+    fn parse(text: &str) -> Option<Ready> {
         match text {
-            None => Some(Ready::Unasked),
-            Some("no") => Some(Ready::Awaited),
-            Some(millis) => millis.parse().ok().map(|millis| Ready::Since(Duration::from_millis(millis))),
+            "no" => Some(Ready::Awaited),
+            millis => millis.parse().ok().map(|millis| Ready::Since(Duration::from_millis(millis))),
         }
     }
 }
@@ -102,40 +102,52 @@ impl Instance {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Instance> {
-        let words: Vec<(&str, &str)> =
-            text.strip_suffix('\n')?.split(' ').map(|word| word.split_once('=')).collect::<Option<_>>()?;
-        let value = |key: &str| words.iter().find(|(k, _)| *k == key).map(|(_, value)| *value);
-        let number = |key: &str| value(key).map_or(Some(0), |text| text.parse::<u64>().ok());
-        let state = match value("state")? {
-            "down" => RunState::Down,
-            "run" => RunState::Run,
-            "finish" => RunState::Finish,
-            _ => return None,
+        let (mut state, mut want, mut boot) = (None, None, None);
+        let mut record = Instance {
+            state: RunState::Down,
+            want: Want::Down,
+            pid: 0,
+            starttime: 0,
+            boot: String::new(),
+            pipe: 0,
+            since: Duration::ZERO,
+            ready: Ready::Unasked,
+            deaths: 0,
+            exit: None,
         };
-        let want = match value("want")? {
-            "u" => Want::Up,
-            "d" => Want::Down,
-            _ => return None,
-        };
-        let exit = match value("exit") {
-            Some(text) => {
-                let (code, status) = text.split_once(',')?;
-                Some((code.parse().ok()?, status.parse().ok()?))
+        for word in text.split(' ') {
+            let (key, value) = word.split_once('=')?;
+            match key {
+                "state" => {
+                    state = Some(match value {
+                        "down" => RunState::Down,
+                        "run" => RunState::Run,
+                        "finish" => RunState::Finish,
+                        _ => return None,
+                    });
+                }
+                "want" => {
+                    want = Some(match value {
+                        "u" => Want::Up,
+                        "d" => Want::Down,
+                        _ => return None,
+                    });
+                }
+                "boot" => boot = Some(value),
+                "ready" => record.ready = Ready::parse(value)?,
+                "pid" => record.pid = value.parse().ok()?,
+                "start" => record.starttime = value.parse().ok()?,
+                "pipe" => record.pipe = value.parse().ok()?,
+                "since" => record.since = Duration::from_millis(value.parse().ok()?),
+                "deaths" => record.deaths = value.parse().ok()?,
+                "exit" => {
+                    let (code, status) = value.split_once(',')?;
+                    record.exit = Some((code.parse().ok()?, status.parse().ok()?));
+                }
+                _ => {}
             }
-            None => None,
-        };
-        Some(Instance {
-            state,
-            want,
-            pid: u32::try_from(number("pid")?).ok()?,
-            starttime: number("start")?,
-            boot: value("boot")?.to_owned(),
-            pipe: number("pipe")?,
-            since: Duration::from_millis(number("since")?),
-            ready: Ready::parse(value("ready"))?,
-            deaths: number("deaths")?,
-            exit,
-        })
+        }
+        Some(Instance { state: state?, want: want?, boot: boot?.to_owned(), ..record })
     }
 
     /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew.
@@ -153,7 +165,7 @@ impl Instance {
 
 /// The end of a record: what only the process itself knows, before anybody else knows of it. Allocates nothing of its own.
 pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::Result<()> {
-    if pid == 0 { out.write_all(b"\n") } else { writeln!(out, " pid={pid} start={starttime}") }
+    if pid == 0 { Ok(()) } else { write!(out, " pid={pid} start={starttime}") }
 }
 
 /// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie.
@@ -180,10 +192,8 @@ pub(crate) fn boot() -> String {
 /// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a record is); `None` when there
 /// is none: runsv ended in order, never ran, or is not ours.
 pub(crate) fn read<'a>(supervise: &Path, boot: impl FnOnce() -> &'a str) -> Option<Instance> {
-    let mut bytes = [0; LONGEST];
-    // It is replaced whole: one read gives all.
-    let length = File::open(supervise.join("instance")).and_then(|mut file| file.read(&mut bytes)).ok()?;
-    let record = Instance::parse(std::str::from_utf8(bytes.get(..length)?).ok()?)?;
+    let link = fs::read_link(supervise.join("instance")).ok()?;
+    let record = Instance::parse(link.to_str()?)?;
     (record.boot == boot()).then_some(record)
 }
 
@@ -211,14 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_and_a_torn_one_does_not() {
+    fn a_record_reads_back() {
         let one = record();
-        assert_eq!(one.render(), "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 exit=-1,9 pid=7 start=99\n");
+        assert_eq!(one.render(), "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 exit=-1,9 pid=7 start=99");
         assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
-        let text = one.render();
-        for cut in 0..text.len() {
-            assert_eq!(Instance::parse(&text[..cut]), None, "{:?}", &text[..cut]);
-        }
         for ready in [Ready::Awaited, Ready::Since(Duration::from_millis(1300))] {
             let one = Instance { ready, exit: None, ..one.clone() };
             assert_eq!(Instance::parse(&one.render()), Some(one));
@@ -228,15 +234,18 @@ mod tests {
     #[test]
     fn what_is_unknown_is_passed_over_and_what_is_wrong_is_not() {
         let down = Instance { state: RunState::Down, pid: 0, starttime: 0, pipe: 0, deaths: 0, exit: None, ..record() };
-        assert_eq!(Instance::parse("new=1 state=down want=u boot=b/1 since=1234\n"), Some(down));
+        assert_eq!(Instance::parse("new=1 state=down want=u boot=b/1 since=1234"), Some(down));
         for text in [
-            "state=up want=u boot=b\n",
-            "boot=b\n",
-            "state=down\n",
-            "state=run want=u boot=b pid=x\n",
-            "state=run want=u boot=b ready=yes\n",
-            "state=run want=u boot=b exit=1\n",
-            "\n",
+            "state=up want=u boot=b",
+            "boot=b",
+            "state=down",
+            "state=down want=u",
+            "state=run want=u boot=b pid=x",
+            "state=run want=u boot=b pid=-1",
+            "state=run want=u boot=b ready=yes",
+            "state=run want=u boot=b exit=1",
+            "state=run want=u boot=b ",
+            "",
         ] {
             assert_eq!(Instance::parse(text), None, "{text:?}");
         }

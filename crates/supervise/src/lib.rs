@@ -29,7 +29,7 @@ pub mod svlogd;
 mod sys;
 mod unit;
 
-pub use sys::signal_pipe;
+pub use sys::{signal_pipe, start};
 
 /// An applet's entry: `argv` with the name it was called by at index 0; the result is the exit code.
 pub type Applet = fn(argv: Vec<OsString>) -> u8;

@@ -1,19 +1,20 @@
 //! Starting a process under supervision, so that there is never one that nobody knows of: the child writes its own record,
 //! and only then executes the program.
 //!
-//! The child shares our memory while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): no page table is copied. It holds
-//! supervise/lock until it executes; so whoever takes over from a supervisor that was killed right here gets the lock only when
-//! the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
+//! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): nothing is copied.
+//! So it holds supervise/lock until it has written the record; whoever takes over from a supervisor that was killed right here gets
+//! the lock only when the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open, renameat};
+use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd;
@@ -76,7 +77,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Before it executes, the child replaces the file `path` by `text` and what only it knows, see [`instance::own_words`].
+    /// Before it executes, the child replaces the record `path` by `text` and what only it knows, see [`instance::own_words`].
     pub(crate) fn record(&mut self, path: &Path, text: String) -> io::Result<()> {
         let new = [path.as_os_str().as_bytes(), b".new"].concat();
         self.record = Some(Record { new: c_string(&new)?, path: c_string(path.as_os_str().as_bytes())?, text });
@@ -110,14 +111,15 @@ impl<'a> Plan<'a> {
         if let Some(procs) = &self.cgroup {
             unistd::write(procs, b"0")?;
         }
+        if let Some(record) = &self.record {
+            record.write(starttime);
+        }
+        sys::own_descriptors(self.highest() + 1)?;
         if let Some(stdin) = self.stdin {
             unistd::dup2_stdin(stdin)?;
         }
         if let Some(stdout) = self.stdout {
             unistd::dup2_stdout(stdout)?;
-        }
-        if let Some(record) = &self.record {
-            record.write(starttime);
         }
         unistd::chdir(self.dir.as_c_str())?;
         if let Some((fd, number)) = &self.pass {
@@ -128,6 +130,12 @@ impl<'a> Plan<'a> {
         }
         sys::clean_signals()
     }
+
+    /// The last descriptor that the child needs.
+    fn highest(&self) -> RawFd {
+        let given = [self.stdin, self.stdout, self.pass.as_ref().map(|(fd, _)| fd.as_fd())];
+        given.into_iter().flatten().map(|fd| fd.as_raw_fd()).fold(libc::STDERR_FILENO, RawFd::max)
+    }
 }
 
 impl Record {
@@ -136,25 +144,16 @@ impl Record {
         let mut buffer = [0; 1024];
         let stat = read(c"/proc/self/stat", &mut buffer).unwrap_or_default();
         starttime.set(std::str::from_utf8(stat).ok().and_then(instance::parse_starttime).unwrap_or(0));
-        let mut words = [0; 64];
-        let room = words.len();
-        let mut rest = words.as_mut_slice();
+        let mut record = [0; instance::LONGEST + 1];
+        let mut rest = record.as_mut_slice();
         let (pid, start) = (std::process::id(), starttime.get());
-        let _ = instance::own_words(&mut rest, pid, start);
-        let used = room - rest.len();
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        let Ok(file) = open(self.new.as_c_str(), flags, Mode::from_bits_truncate(0o644)) else { return };
-        let parts = [self.text.as_bytes(), words.get(..used).unwrap_or_default()];
-        let written = parts.iter().all(|part| unistd::write(&file, part) == Ok(part.len()));
-        drop(file);
-        if written {
-            let _ = nix::fcntl::renameat(
-                nix::fcntl::AT_FDCWD,
-                self.new.as_c_str(),
-                nix::fcntl::AT_FDCWD,
-                self.path.as_c_str(),
-            );
-        }
+        let written = rest.write_all(self.text.as_bytes()).and_then(|()| instance::own_words(&mut rest, pid, start));
+        let (Ok(()), Ok(record)) = (written, CStr::from_bytes_until_nul(&record)) else { return };
+        let (new, path) = (self.new.as_c_str(), self.path.as_c_str());
+        let link = || unistd::symlinkat(record, AT_FDCWD, new);
+        // Somebody who was killed here has left one.
+        let made = link().or_else(|_| unistd::unlink(new).and_then(|()| link()));
+        let _ = made.and_then(|()| renameat(AT_FDCWD, new, AT_FDCWD, path));
     }
 }
 

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -52,9 +53,11 @@ const OPTIONS: &[Opt] = &[
 const DEFAULT_LEN: usize = 1000;
 /// svlogd(8): the buffer, unless `-b` says otherwise; it must be larger than LEN.
 const DEFAULT_BUFFER: usize = 1024;
-/// What one read takes at least: a pipe holds 64 KiB, so a burst costs one read and one write. Twice that, because from
-/// 128 KiB on malloc(3) maps the pages instead of clearing them: an idle logger then keeps one of them, not 16.
+/// What one read takes at least: a pipe holds 64 KiB, so a burst costs one read and one write. Twice that, for who has made it larger.
 const READ_AT_LEAST: usize = 128 * 1024;
+/// The memory of a burst of more than this is given back when nothing came for [`SILENCE`]: a router has ten loggers.
+const KEPT: usize = 8 * 1024;
+const SILENCE: Duration = Duration::from_secs(1);
 /// What `-b` may raise it to.
 const READ_AT_MOST: usize = 1024 * 1024;
 /// svlogd exits 111 on wrong use too.
@@ -143,6 +146,8 @@ struct Logger {
     names: Vec<OsString>,
     /// The begin of a line is at its front: the first `rest` bytes.
     buffer: Vec<u8>,
+    /// When the memory of a burst is given back.
+    release_at: Option<Duration>,
     rest: usize,
     /// The line that is being read is longer than `-l`, and its head is in the files.
     in_tail: bool,
@@ -157,6 +162,7 @@ impl Logger {
         let mut logger = Logger {
             names: options.dirs,
             buffer: vec![0; options.buffer],
+            release_at: None,
             rest: 0,
             in_tail: false,
             collect: Collect::default(),
@@ -271,7 +277,8 @@ impl Logger {
         let output = &mut self.output;
         let stdin = output.source.stdin().as_fd();
         let input = if self.collect.waits() { Input::Ends(stdin) } else { Input::Readable(stdin) };
-        let deadline = output.dirs.iter().filter_map(LogDir::deadline).chain(self.collect.deadline()).min();
+        let own = [self.collect.deadline(), self.release_at].into_iter().flatten();
+        let deadline = output.dirs.iter().filter_map(LogDir::deadline).chain(own).min();
         output.context.signals.wait(input, deadline.map(|at| at.saturating_sub(crate::sys::now())))
     }
 
@@ -298,6 +305,9 @@ impl Logger {
     /// `count` bytes are in the buffer behind the rest: all lines are on disk when this returns.
     fn take(&mut self, count: usize) -> io::Result<()> {
         let end = self.rest + count;
+        if end > KEPT {
+            self.release_at = Some(crate::sys::now() + SILENCE);
+        }
         let buffer = self.buffer.get(..end).unwrap_or_default();
         let taken = if self.output.source.is_recorded() { self.rest } else { end };
         let mut at = At { buffer, start: 0, taken, in_tail: self.in_tail };
@@ -332,8 +342,22 @@ impl Logger {
         Ok(())
     }
 
-    /// Does what is due in each directory.
+    /// Gives back what a burst has touched.
+    fn release(&mut self) {
+        self.release_at = None;
+        let mut buffer = vec![0; self.buffer.len()];
+        for (to, from) in buffer.iter_mut().zip(self.buffer.iter().take(self.rest)) {
+            *to = *from;
+        }
+        self.buffer = buffer;
+        self.output.dirs.iter_mut().for_each(LogDir::release);
+    }
+
+    /// Does what is due: of its own, and in each directory.
     fn tick(&mut self) -> io::Result<()> {
+        if self.release_at.is_some_and(|at| crate::sys::now() >= at) {
+            self.release();
+        }
         for index in 0..self.output.dirs.len() {
             let Some(dir) = self.output.dirs.get_mut(index).filter(|dir| dir.deadline().is_some()) else { continue };
             if dir.tick(&mut self.output.context) {
@@ -367,7 +391,7 @@ impl Logger {
     /// After TERM: the rest of a line whose begin was read already, if it is there. Byte by byte, because what follows
     /// it is left for the next svlogd. With a record the next one goes on in the middle of the line.
     fn finish_line(&mut self) -> io::Result<()> {
-        let now = Some(std::time::Duration::ZERO);
+        let now = Some(Duration::ZERO);
         for _ in 0..READ_AT_LEAST {
             if self.output.source.is_recorded() || !(self.in_tail || self.rest > 0) {
                 break;

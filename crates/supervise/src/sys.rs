@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -21,6 +21,32 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 use nix::time::{ClockId, clock_gettime};
 
 use crate::service::Exit;
+
+/// What a program of ours needs before its first line, as std's own start gives it: 0, 1 and 2 are open, so that no file is taken
+/// for one of them, and a write to a closed pipe is an error and no signal.
+pub fn start() {
+    let mut set = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: poll(2) writes to `set`, of the length given, which lives through the call.
+    unsafe { libc::poll(set.as_mut_ptr(), 3, 0) };
+    for _ in set.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
+        // SAFETY: open(2) reads the constant path; it gives the lowest number that is free, which is to stay open for good.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+    // SAFETY: installs no handler of ours.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    #[cfg(target_env = "gnu")]
+    // SAFETY: they take integers; no other thread allocates meanwhile, as there is none yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TOP_PAD, LARGE / 4);
+        libc::malloc_trim(0);
+    }
+}
+
+/// mallopt(3): an allocation of this size is a mapping of its own, whose pages are there when they are touched and gone when it is
+/// given back. glibc's own measures, a heap of 128 KiB from which that is taken first, are for larger machines.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 16 * 1024;
 
 /// The write end of the signal pipe; -1 before there is one. It stays open for the life of the process.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -123,18 +149,27 @@ pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>) -> Errno {
 /// Stack of a child that shares our memory: only what it touches is ever there, and that only until it has executed.
 const CHILD_STACK: usize = 128 * 1024;
 
-/// Runs `child` in a new process that shares our memory, while we stand still until it has executed a program or ended with
-/// the code that `child` returned. No signal is handled by it: all are blocked, see [`clean_signals`]. The process id.
+/// Runs `child` in a new process that shares our memory and our table of descriptors, while we stand still until it has executed
+/// a program or ended with the code that `child` returned. What it closes and opens is ours until it calls [`own_descriptors`].
+/// No signal is handled by it: all are blocked, see [`clean_signals`]. The process id.
 pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
     // Not malloc(3)'s memory: what is given back to that stays ours.
     let mut stack = Mapping::anonymous(CHILD_STACK)?;
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK | CloneFlags::CLONE_FILES;
     // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our memory to itself; its stack lives
     // until after the call.
     let pid = unsafe { nix::sched::clone(Box::new(child), stack.bytes(), flags, Some(libc::SIGCHLD)) };
     before.thread_set_mask()?;
     u32::try_from(pid?.as_raw()).map_err(io::Error::other)
+}
+
+/// For a child of [`vfork`]: a table of its own, with the descriptors below `end`. To copy hundreds of others, only for execve(2)
+/// to close them, costs more than all the rest; a kernel without the call (before 5.9) does that.
+pub(crate) fn own_descriptors(end: RawFd) -> nix::Result<()> {
+    // SAFETY: close_range(2) takes three integers, and closes in the new table only, which nobody has owned anything of.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
+    Errno::result(result).map(drop).or_else(|_| nix::sched::unshare(CloneFlags::CLONE_FILES))
 }
 
 /// For a child before it executes: no signal blocked, and SIGPIPE, which std ignores, as it was.

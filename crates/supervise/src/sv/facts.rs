@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, ServiceDir, Status, Tai64n};
+use crate::control::{ControlError, ServiceDir, Status, Tai64n, is_path, services};
 use crate::instance::{self, Instance, Ready};
 use crate::sys;
 
@@ -54,6 +54,8 @@ pub(super) struct Report {
 /// Reads them.
 #[derive(Default)]
 pub(super) struct Reader {
+    /// The directory that names are relative to; looked up once.
+    services: OnceCell<PathBuf>,
     /// This boot; read once, and not at all where no record is.
     boot: OnceCell<String>,
 }
@@ -61,12 +63,15 @@ pub(super) struct Reader {
 impl Reader {
     /// `within`: the services directory is the working directory, and the name is relative to it.
     pub(super) fn report(&self, name: &OsStr, within: bool) -> Report {
-        let dir = ServiceDir::resolve(name);
+        let path = match is_path(name) {
+            true => PathBuf::from(name),
+            false => self.services.get_or_init(services).join(name),
+        };
         // A shorter way to each of ten files.
-        let near = if within { ServiceDir::at(Path::new(name)) } else { dir.clone() };
+        let near = ServiceDir::at(if within { Path::new(name) } else { &path });
         let log = near.path().join("log");
         let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
-        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(&near), log }
+        Report { name: name.to_owned(), path, main: self.facts(&near), log }
     }
 
     /// An error when no runsv runs there, or it cannot be known.

@@ -248,6 +248,11 @@ impl LogDir {
         self.out.clear();
     }
 
+    /// Gives back the memory of a burst.
+    pub(super) fn release(&mut self) {
+        self.out.shrink_to(0);
+    }
+
     /// After a failed write: removes an old file when the disk is full and the configuration allows it; else the
     /// service has to wait. Nothing read is thrown away.
     fn make_room(&mut self, context: &mut Context, error: &io::Error, complained: &mut bool) {
