@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::poll_for;
 use testkit::probe::Probe;
 
+use crate::supervise::settle;
 use crate::table::{OURS, Row, median};
 use crate::world::{NETWORKD, Starter, TARGET, World, networkd_files, private_kb, sh};
 
@@ -135,9 +136,24 @@ pub(crate) fn start(world: &World, suite: &Suite) -> io::Result<Starter> {
     Ok(starter)
 }
 
+/// The suite's processes when none of them does anything any more, nor comes or goes: some start more than they keep.
+fn at_rest(world: &World, starter: &Starter) -> Vec<u32> {
+    let running = || world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect::<Vec<u32>>();
+    let mut pids = running();
+    for _ in 0..5 {
+        settle(&pids);
+        let now = running();
+        if now == pids {
+            break;
+        }
+        pids = now;
+    }
+    pids
+}
+
 fn one(world: &World, suite: &Suite) -> io::Result<Seen> {
     let starter = start(world, suite)?;
-    let pids: Vec<u32> = world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect();
+    let pids = at_rest(world, &starter);
     let (uss, dirty) = private_kb(&pids);
     let probe = Probe::start(Some(world.home.name()), TARGET, PACE)?;
     let mut cuts = Vec::new();

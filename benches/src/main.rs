@@ -12,6 +12,8 @@ mod failover;
 mod links;
 mod supervise;
 mod table;
+mod targets;
+mod vm;
 mod world;
 
 use std::io;
@@ -31,6 +33,7 @@ enum Part {
     Dhcp,
     Failover,
     Links,
+    Vm,
 }
 
 /// What is asked for.
@@ -54,6 +57,7 @@ impl Options {
                         "dhcp" => Part::Dhcp,
                         "failover" => Part::Failover,
                         "links" => Part::Links,
+                        "vm" => Part::Vm,
                         _ => return None,
                     });
                 }
@@ -77,7 +81,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some((applets, binaries, options)) = parsed else {
-        eprintln!("usage: ./bench [-n TIMES] [--quick] [--only supervise|dhcp|failover|links]");
+        eprintln!("usage: ./bench [-n TIMES] [--quick] [--only supervise|dhcp|failover|links|vm]");
         return ExitCode::from(100);
     };
     match all(applets, binaries, &options) {
@@ -112,30 +116,34 @@ fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<(
     if options.wants(Part::Supervise) {
         eprintln!("bench: supervision");
         let rows = supervise::bench(applets, options.quick)?;
-        println!("{}\n{}", render("netsv bench: supervision", &rows), supervise::judge(&rows));
+        println!("{}\n{}", render("netsv bench: supervision", &rows), targets::judge(&rows));
     }
+    let lab = testkit::Lab::new();
     let mut rows = Vec::new();
     if [Part::Dhcp, Part::Failover, Part::Links].into_iter().any(|part| options.wants(part)) {
-        rows = network(applets, options)?;
+        rows = network(&lab, applets, options)?;
+    }
+    if options.wants(Part::Vm) {
+        eprintln!("bench: a whole machine");
+        rows.extend(vm::bench(&lab, binaries[0], options.quick)?);
     }
     if options.only.is_none() {
         rows.extend(sizes(binaries));
     }
     if !rows.is_empty() {
-        println!("{}", render("netsv bench: network", &rows));
+        println!("{}\n{}", render("netsv bench: network", &rows), targets::judge(&rows));
     }
     Ok(())
 }
 
-fn network(applets: &str, options: &Options) -> io::Result<Vec<Row>> {
-    let lab = testkit::Lab::new();
-    let world = World::build(&lab);
+fn network(lab: &testkit::Lab, applets: &str, options: &Options) -> io::Result<Vec<Row>> {
+    let world = World::build(lab);
     let mut rows = Vec::new();
     if options.wants(Part::Dhcp) {
         eprintln!("bench: DHCP, {} runs a client", options.times);
         rows = dhcp::bench(&world, applets, options.times)?;
         eprintln!("bench: DHCP, the hard cases");
-        rows.extend(dhcp::hard::bench(&lab, applets, options.times, options.quick)?);
+        rows.extend(dhcp::hard::bench(lab, applets, options.times, options.quick)?);
     }
     if options.wants(Part::Failover) {
         eprintln!("bench: failover");
@@ -143,7 +151,7 @@ fn network(applets: &str, options: &Options) -> io::Result<Vec<Row>> {
     }
     if options.wants(Part::Links) {
         eprintln!("bench: links, link-local addresses, fw");
-        rows.extend(links::bench(&lab, &world, applets, options.quick)?);
+        rows.extend(links::bench(lab, &world, applets, options.quick)?);
     }
     Ok(rows)
 }

@@ -2,7 +2,6 @@
 
 mod logger;
 mod suite;
-mod targets;
 mod tree;
 
 use std::collections::HashMap;
@@ -13,12 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::table::{Row, median};
+use crate::targets;
 use crate::world::private_kb;
 use suite::{Suite, suites};
 use tree::{Starts, Tree};
 pub(crate) use tree::{settle, switches};
-
-pub(crate) use targets::judge;
 
 /// Idle services under each suite.
 const SERVICES: usize = 200;

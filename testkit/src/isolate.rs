@@ -43,21 +43,26 @@ mount -t tmpfs -o mode=755 netsv-lab /run && mkdir /run/netns && ip link set lo 
 /// Runs `test` in a world of its own. `tools`: the programs it needs beside iproute2 and util-linux; one that is missing
 /// skips the test with a line on stderr, or fails it when the environment variable CI is set.
 pub fn isolated<F: FnOnce(&Lab)>(tools: &[&str], test: F) {
+    isolated_for(HARD_TIMEOUT, possible(tools), test);
+}
+
+/// As [`isolated`], for a test that may take so long, and that cannot be made where `possible` is an error.
+pub fn isolated_for<F: FnOnce(&Lab)>(limit: Duration, possible: Result<(), String>, test: F) {
     let name = test_name::<F>();
     if std::env::var_os(MARK).is_some_and(|inside| inside == name.as_str()) {
         return test(&Lab::new());
     }
-    if let Err(reason) = possible(tools) {
+    if let Err(reason) = possible {
         return skip(&name, &reason);
     }
     let exe = std::env::current_exe().expect("current_exe");
     let mut argv: Vec<OsString> = vec![exe.into()];
     // --include-ignored: the runner has decided already that this test runs.
     argv.extend(["--exact", &name, "--nocapture", "--test-threads=1", "--include-ignored"].map(OsString::from));
-    let (status, output) = run_bounded(world(&argv).env(MARK, &name));
+    let (status, output) = run_bounded(world(&argv).env(MARK, &name), limit);
     let text = String::from_utf8_lossy(&output);
     match status {
-        None => panic!("{name}: killed after {HARD_TIMEOUT:?}; its output:\n{text}"),
+        None => panic!("{name}: killed after {limit:?}; its output:\n{text}"),
         Some(status) if !status.success() => panic!("{name}: {status}; its output:\n{text}"),
         // A name that matches nothing would pass without having run.
         Some(_) if !text.contains("test result: ok. 1 passed") => panic!("{name}: did not run; its output:\n{text}"),
@@ -114,7 +119,7 @@ fn world(argv: &[OsString]) -> Command {
     command
 }
 
-fn run_bounded(command: &mut Command) -> (Option<ExitStatus>, Vec<u8>) {
+fn run_bounded(command: &mut Command, limit: Duration) -> (Option<ExitStatus>, Vec<u8>) {
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let stderr = writer.try_clone().expect("dup");
     let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("start a world");
@@ -125,7 +130,7 @@ fn run_bounded(command: &mut Command) -> (Option<ExitStatus>, Vec<u8>) {
         let _ = reader.read_to_end(&mut bytes);
         bytes
     });
-    let end = Instant::now() + HARD_TIMEOUT;
+    let end = Instant::now() + limit;
     let status = loop {
         match child.try_wait().expect("wait") {
             Some(status) => break Some(status),

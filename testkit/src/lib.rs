@@ -15,10 +15,11 @@ pub mod sniff;
 mod subject;
 pub mod timeline;
 pub mod uplinks;
+pub mod vm;
 mod wait;
 pub mod wire;
 
-pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_main, possible};
+pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_for, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};
 pub use nix::sys::signal::Signal;
 pub use proc::{Proc, is_running, kill_9, pids_where, send};

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, MessageType, Mode};
-use testkit::{Cable, Lab, Net, Proc, Signal, holds_for, is_running, isolated, kill_9, original, wait_for, wait_until};
+use testkit::{
+    Cable, Lab, Net, Proc, Signal, holds_for, is_running, isolated, kill_9, original, poll_for, wait_for, wait_until,
+};
 
 use crate::{dnsmasq_argv, ours};
 
@@ -565,6 +567,15 @@ fn a_missing_interface_is_reported_once_and_waited_for() {
         let (home, isp) = (lab.net("home"), lab.net("isp"));
         let client = home.spawn(&["udhcpc", "-f", "-i", "eth0", "--ipconf", "/run/lab/dyn"]);
         client.wait_log("waiting for it", SOON);
+        // It is told, it does not look: asleep until then.
+        let switches = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", client.pid())).unwrap();
+            status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).map(str::to_owned)
+        };
+        wait_until("it sleeps for longer than a second", SOON, || {
+            let before = switches();
+            poll_for(Duration::from_millis(1500), || (switches() != before).then_some(())).is_none()
+        });
         let _cable = lab.cable((&home, "eth0"), (&isp, "lan"));
         isp.address("lan", "192.0.2.1/24");
         let _server = Dhcpd::start(&isp, "lan", Config::for_router(ROUTER)).unwrap();

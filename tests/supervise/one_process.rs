@@ -189,15 +189,9 @@ fn with_w_term_ends_everything_in_order() {
             "trap 'sleep 0.1; echo end >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done",
         );
         world.script("b/run", SLEEPER);
-        // As fw, which is told `u` by what ends: what a service is told in the meantime takes nothing back.
-        world.script(
-            "c/run",
-            "trap 'echo uo >supervise/control; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done",
-        );
         let how = if world.subject.is_hosted() { "-1w" } else { "-w" };
         let runsvdir = world.start("runsvdir", &[how, "."]);
         world.wait_lines("a/out", 1);
-        world.wait_lines("c/out", 1);
         world.wait_stat("b", "run");
         runsvdir.signal(Signal::SIGTERM);
         assert_eq!(runsvdir.wait(), 0);
@@ -215,6 +209,23 @@ fn with_w_term_ends_everything_in_order() {
         world.wait_stat("stubborn", "run, got TERM, want exit");
         runsvdir.signal(Signal::SIGINT);
         assert_eq!(runsvdir.wait(), 1);
+    });
+}
+
+#[test]
+fn with_w_a_service_that_others_call_up_at_the_end_does_not_stay() {
+    ours(|world| {
+        // As dhcp_IF does to fw when it ends.
+        let text = "trap 'printf u >supervise/control; sleep 0.1; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done";
+        world.script("a/run", text);
+        let how = if world.subject.is_hosted() { "-1w" } else { "-w" };
+        let runsvdir = world.start("runsvdir", &[how, "."]);
+        world.wait_lines("a/out", 1);
+        world.wait_stat("a", "run");
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!((world.lines("a/out").len(), world.stat("a")), (1, "down\n".into()));
+        assert!(!world.is_supervised("a"));
     });
 }
 

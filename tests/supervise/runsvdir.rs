@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{World, both, ours, with_each_others_runsv};
+use crate::subject::{World, both, ours, signal, with_each_others_runsv};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
@@ -186,6 +186,22 @@ fn a_switched_link_to_the_directory_and_a_target_that_comes_later_are_seen() {
         world.script("../stage/run", SLEEPER);
         fs::rename(world.dir.join("stage"), world.dir.join("pool/late")).unwrap();
         world.wait_stat("../two/late", "run");
+    });
+}
+
+#[test]
+fn with_w_a_runsv_that_was_killed_and_replaced_is_no_disorder() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        let runsvdir = world.start("runsvdir", &["-w", "."]);
+        world.wait_stat("a", "run");
+        let runsv = runsv_of(world, "a");
+        signal(runsv, Signal::SIGKILL);
+        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
+        world.wait("it to take over", || world.is_supervised("a"));
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!(world.count("sleep 1000"), 0);
     });
 }
 

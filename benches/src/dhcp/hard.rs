@@ -221,7 +221,7 @@ impl Hard<'_> {
         }
         Ok(vec![
             Row::new("DHCP: private dirty memory while bound, kB", memory),
-            Row::new(&format!("DHCP: wake-ups in {} s while bound", span.as_secs()), wakeups),
+            Row::new("DHCP: wake-ups while bound", wakeups).note(format!("in {} s", span.as_secs())),
         ])
     }
 }

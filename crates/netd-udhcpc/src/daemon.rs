@@ -37,9 +37,6 @@ const EXIT_FAILURE: u8 = 1;
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
 /// Linux: no buffer space available.
 const ENOBUFS: i32 = 105;
-/// How often a missing interface is looked for (`--ipconf` only: udhcpc gives up).
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
@@ -84,8 +81,8 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
     log.info(concat!("started, v", env!("CARGO_PKG_VERSION")));
     let pidfile = Pidfile::new(options.pidfile.clone());
     let mut signals = Signals::new(&USUAL)?;
+    let Some(interface) = find_interface(&options, &mut signals, log).await? else { return Ok(0) };
     let mut timer = Timer::new()?;
-    let Some(interface) = find_interface(&options, &mut signals, &mut timer, log).await? else { return Ok(0) };
     pidfile.write().map_err(context("can't write pidfile"))?;
     let sockets = Sockets::open(options.device(), interface)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
@@ -128,13 +125,8 @@ enum Woken {
 }
 
 /// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
-async fn find_interface(
-    options: &Options,
-    signals: &mut Signals,
-    timer: &mut Timer,
-    log: &Log,
-) -> io::Result<Option<Interface>> {
-    let mut said = false;
+async fn find_interface(options: &Options, signals: &mut Signals, log: &Log) -> io::Result<Option<Interface>> {
+    let mut links: Option<LinkWatch> = None;
     loop {
         if let Some(found) = packet::interface(options.device())? {
             return Ok(Some(found));
@@ -143,15 +135,18 @@ async fn find_interface(
         if matches!(options.handling, Handling::Script { .. }) {
             return Err(io::Error::new(io::ErrorKind::NotFound, missing));
         }
-        if !said {
-            log.info(format_args!("{missing}: waiting for it"));
-            said = true;
-        }
-        timer.set(Some(clock::now() + LOOK_AGAIN))?;
+        // Its first word is how things are: what happened since the look above is not missed.
+        let links = match &mut links {
+            Some(links) => links,
+            none => {
+                log.info(format_args!("{missing}: waiting for it"));
+                none.insert(LinkWatch::open(options.device()).map_err(context("can't watch the link"))?)
+            }
+        };
         tokio::select! {
             biased;
             signal = signals.next() => if ends(signal) { return Ok(None) },
-            done = timer.expired() => done?,
+            change = links.next() => drop(change?),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::getopt::{Arg, Getopt, Opt, OptError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 use apply::Stop;
 
+mod accounts;
 mod apply;
 
 const USAGE: &str = "usage: chpst [-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] \

@@ -116,15 +116,16 @@ impl Host {
         unit.map(|unit| unit.reaped(pid, exit)).is_some()
     }
 
-    /// As if TERM was sent to the runsv of the service.
-    pub(crate) fn end(&mut self, slot: Slot) {
+    /// The supervisor of this service is to end.
+    pub(crate) fn terminate(&mut self, slot: Slot) {
         if let Some(service) = self.enter(slot) {
-            service.main.handle(Event::Leave);
+            service.main.handle(Event::Terminate);
         }
     }
 
-    pub(crate) fn end_all(&mut self) {
-        (0..self.services.len()).for_each(|slot| self.end(slot));
+    /// All of them.
+    pub(crate) fn terminate_all(&mut self) {
+        (0..self.services.len()).for_each(|slot| self.terminate(slot));
     }
 
     /// Writes down what has changed, and lets go of the services that have ended for good: these.

@@ -80,8 +80,7 @@ fn obey(host: &mut Host, signals: &mut File) {
     // As with commands, before the ends: a TERM to the whole process group ends the service too, and it shall not be
     // started once more.
     if buffer.iter().take(n).any(|byte| i32::from(*byte) == Signal::SIGTERM as i32) {
-        // runsv(8): as if x was written to the control pipe.
-        host.end_all();
+        host.terminate_all();
     }
     while let Some((pid, exit)) = sys::reap() {
         host.reaped(pid, exit);

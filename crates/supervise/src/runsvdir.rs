@@ -284,6 +284,7 @@ impl Scanner {
 
     fn end_all(&mut self, code: u8) {
         self.ending = Some(code);
+        self.runners.end_begins(self.scan.failing());
         for action in self.scan.stop_all() {
             self.perform(action);
         }

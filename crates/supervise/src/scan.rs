@@ -147,6 +147,11 @@ impl Scan {
         std::mem::take(&mut self.children).into_iter().filter_map(|child| child.stop()).collect()
     }
 
+    /// Whether one that has failed waits for its next try.
+    pub(crate) fn failing(&self) -> bool {
+        self.children.iter().any(|c| matches!(c.state, State::Waiting { pause, .. } if !pause.is_zero()))
+    }
+
     /// Directories that wait for their ./run: the shell watches them.
     pub(crate) fn fresh(&self) -> impl Iterator<Item = &OsStr> {
         self.children.iter().filter(|c| matches!(c.state, State::Fresh { .. })).map(|c| c.name.as_os_str())
@@ -289,6 +294,7 @@ mod tests {
         assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: false }), [Action::Start(id(1), "a".into())]);
         let mut scan = running();
         assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: true }), []);
+        assert!(!scan.failing());
         assert_eq!(scan.deadline(), Some(secs(111)));
         assert_eq!(scan.step(secs(111), Event::Tick), [Action::Start(id(1), "a".into())]);
     }
@@ -303,8 +309,10 @@ mod tests {
             let due = scan.deadline().unwrap();
             pauses.push((due - now).as_secs());
             assert_eq!(scan.step(due - Duration::from_millis(1), Event::Tick), []);
+            assert!(scan.failing());
             assert_eq!(scan.step(due, Event::Tick), [Action::Start(id(1), "a".into())]);
             assert_eq!(scan.step(due, Event::Started(id(1), pid + 1)), []);
+            assert!(!scan.failing());
             now = due;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);

@@ -99,7 +99,7 @@ pub struct Service {
     got_term: bool,
     script: Option<Script>,
     queue: VecDeque<Command>,
-    /// It ends for good, and is not started again whatever is said: a log whose pipe has ended, a service whose runsv was sent TERM.
+    /// It must not be started again. Log: the pipe has ended. Service: the supervisor was told to end.
     for_good: bool,
     settings: Settings,
     backoff: Backoff,
@@ -165,6 +165,10 @@ impl Service {
         let mut out = Vec::new();
         match event {
             Event::Command(command) => self.queue.push_back(command),
+            Event::Terminate => {
+                self.for_good |= self.role == Role::Main;
+                self.queue.push_back(Command::Exit);
+            }
             Event::Started { pid } => self.started(now, pid, &mut out),
             Event::ExecFailed => self.exec_failed(now, &mut out),
             Event::ForkFailed => self.fork_failed(now),
@@ -174,10 +178,6 @@ impl Service {
             Event::Settings(settings) => self.settings = settings,
             Event::Ready => self.is_ready(&mut out),
             Event::InputEnded => self.end_input(&mut out),
-            Event::Leave => {
-                self.for_good = true;
-                self.queue.push_back(Command::Exit);
-            }
             Event::Tick => {}
         }
         self.time_out(now, &mut out);

@@ -12,17 +12,22 @@ use crate::netlink::{
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKMODE: u16 = 17;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 
 // linux/if.h: RFC 2863 operational states.
 const IF_OPER_UNKNOWN: u8 = 0;
+const IF_OPER_DOWN: u8 = 2;
 const IF_OPER_UP: u8 = 6;
 
 // linux/if.h: flags.
 const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
+const IFF_DORMANT: u32 = 0x2_0000;
+/// IF_LINK_MODE_DORMANT is 1: somebody (a supplicant) says when the link is up.
+const LINK_MODE_DEFAULT: u8 = 0;
 /// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
 const SKIP_STATS: u32 = 8;
 /// AF_UNSPEC.
@@ -45,7 +50,8 @@ pub struct Link {
     /// Stations are found by ARP: not IFF_NOARP.
     pub arp: bool,
     /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
-    /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running.
+    /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running. One that has carrier when
+    /// it is set up is running at once: the kernel looks at its operstate up to a second later (net/core/link_watch.c).
     pub running: bool,
     /// How often the carrier was lost since the interface was made (kernel 4.16); `None` when not told.
     pub down_count: Option<u32>,
@@ -95,12 +101,13 @@ fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
 /// `None` too for a message without a name or an operstate: wireless events are such parts.
 fn link(payload: &[u8]) -> Option<Link> {
     let (ifindex, flags) = fixed(payload)?;
-    let (mut name, mut operstate) = (None, None);
+    let (mut name, mut operstate, mut mode) = (None, None, None);
     let (mut mac, mut up_count, mut down_count) = (None, None, None);
     for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
             IFLA_IFNAME => name = Some(text(value)),
             IFLA_OPERSTATE => operstate = value.first().copied(),
+            IFLA_LINKMODE => mode = value.first().copied(),
             IFLA_ADDRESS => mac = value.try_into().ok(),
             IFLA_CARRIER_UP_COUNT => up_count = u32_at(value, 0),
             IFLA_CARRIER_DOWN_COUNT => down_count = u32_at(value, 0),
@@ -109,13 +116,20 @@ fn link(payload: &[u8]) -> Option<Link> {
     }
     let admin_up = flags & IFF_UP != 0;
     let carrier = flags & IFF_LOWER_UP != 0;
+    let waits = flags & IFF_DORMANT != 0 || mode.is_some_and(|mode| mode != LINK_MODE_DEFAULT);
+    let operates = match operstate? {
+        IF_OPER_UNKNOWN | IF_OPER_UP => true,
+        // With carrier that is what it was.
+        IF_OPER_DOWN => !waits,
+        _ => false,
+    };
     Some(Link {
         ifindex,
         name: name?,
         mac,
         admin_up,
         arp: flags & IFF_NOARP == 0,
-        running: admin_up && carrier && matches!(operstate?, IF_OPER_UNKNOWN | IF_OPER_UP),
+        running: admin_up && carrier && operates,
         down_count,
         up_count,
     })
@@ -160,18 +174,21 @@ mod tests {
         }
     }
 
-    /// VETH_UP with the value of one attribute, or the flags, replaced.
-    fn with_operstate(operstate: u8) -> Vec<u8> {
-        let mut bytes = VETH_UP.to_vec();
+    /// VETH_UP with the value of one attribute replaced.
+    fn with(mut bytes: Vec<u8>, kind: u16, value: u8) -> Vec<u8> {
         let mut at = 16 + IFINFOMSG_LEN;
         loop {
             let len = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
-            if u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]) == IFLA_OPERSTATE {
-                bytes[at + 4] = operstate;
+            if u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]) == kind {
+                bytes[at + 4] = value;
                 return bytes;
             }
             at += len.next_multiple_of(4);
         }
+    }
+
+    fn with_operstate(operstate: u8) -> Vec<u8> {
+        with(VETH_UP.to_vec(), IFLA_OPERSTATE, operstate)
     }
 
     #[test]
@@ -191,12 +208,29 @@ mod tests {
     }
 
     #[test]
-    fn only_operstate_up_or_unknown_with_carrier_is_running() {
+    fn an_operstate_of_up_unknown_or_late_with_carrier_is_running() {
         // RFC 2863: unknown, not present, down, lower layer down, testing, dormant (WPA handshake), up.
-        let table = [(0, true), (1, false), (2, false), (3, false), (4, false), (5, false), (6, true), (7, false)];
+        let table = [(0, true), (1, false), (2, true), (3, false), (4, false), (5, false), (6, true), (7, false)];
         for (operstate, running) in table {
             assert_eq!(only_link(&with_operstate(operstate)).running, running, "{operstate}");
         }
+    }
+
+    #[test]
+    fn down_with_carrier_is_an_operstate_that_is_late_unless_a_handshake_will_decide() {
+        // As captured at `ip link set up` of a card that had carrier before: the operstate follows up to a second later.
+        let late = with_operstate(IF_OPER_DOWN);
+        assert!(only_link(&late).running);
+        assert!(!only_link(&with(late.clone(), IFLA_LINKMODE, 1)).running, "a supplicant decides");
+        let flags = |mut bytes: Vec<u8>, set: u32, clear: u32| {
+            let at = 16 + 8;
+            let old = u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+            bytes[at..at + 4].copy_from_slice(&((old | set) & !clear).to_ne_bytes());
+            only_link(&bytes).running
+        };
+        assert!(!flags(late.clone(), IFF_DORMANT, 0));
+        assert!(!flags(late.clone(), 0, IFF_LOWER_UP));
+        assert!(!flags(late, 0, IFF_UP));
     }
 
     #[test]

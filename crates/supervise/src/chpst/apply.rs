@@ -14,8 +14,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Group, Uid, User, chdir, chroot, close, execve, setgid, setgroups, setsid, setuid};
+use nix::unistd::{Gid, Uid, chdir, chroot, close, execve, setgid, setgroups, setsid, setuid};
 
+use super::accounts;
 use super::{Account, EnvDir, Limit, Lock, Plan};
 use crate::control::error_text;
 use crate::sys;
@@ -156,10 +157,10 @@ fn resolve(account: &Account) -> Result<Ids, Stop> {
             let mut parts = text.split(':');
             let unknown = || Stop::Fatal(format!("unknown user/group: {}", text.escape_debug()));
             let lookup = |e| fatal("unable to get password/group file entry", e);
-            let user = User::from_name(parts.next().unwrap_or_default()).map_err(lookup)?.ok_or_else(unknown)?;
+            let user = accounts::user(parts.next().unwrap_or_default()).map_err(lookup)?.ok_or_else(unknown)?;
             let mut groups = Vec::new();
             for name in parts {
-                groups.push(Group::from_name(name).map_err(lookup)?.ok_or_else(unknown)?.gid);
+                groups.push(accounts::group(name).map_err(lookup)?.ok_or_else(unknown)?);
             }
             if groups.is_empty() {
                 groups.push(user.gid);
@@ -168,7 +169,7 @@ fn resolve(account: &Account) -> Result<Ids, Stop> {
         }
         Account::User(name) => {
             let lookup = |e| fatal("unable to get password file entry", e);
-            let user = User::from_name(name).map_err(lookup)?;
+            let user = accounts::user(name).map_err(lookup)?;
             let user = user.ok_or_else(|| Stop::Fatal(format!("unknown account: {}", name.escape_debug())))?;
             Ok(Ids { uid: user.uid, primary: user.gid, more: Vec::new() })
         }

@@ -32,7 +32,7 @@ pub(super) struct Runners {
     children: HashSet<u32>,
     /// The services in this process.
     host: Option<Host>,
-    /// One of them has not ended in order.
+    /// One of them has not ended in order since all were told to.
     disorder: bool,
 }
 
@@ -50,6 +50,11 @@ impl Runners {
     /// Whether nothing runs any more.
     pub(super) fn is_empty(&self) -> bool {
         self.children.is_empty() && self.host.as_ref().is_none_or(Host::is_empty)
+    }
+
+    /// All are about to be told to end. What was killed before has been replaced, unless `failing` says that it waits for that.
+    pub(super) fn end_begins(&mut self, failing: bool) {
+        self.disorder = failing;
     }
 
     /// Whether a runsv was killed, or failed, after which services may be left.
@@ -95,7 +100,7 @@ impl Runners {
     /// As if TERM was sent to its runsv.
     pub(super) fn stop(&mut self, id: u32) {
         match (&mut self.host, i32::try_from(id)) {
-            (Some(host), _) => host.end(id as usize),
+            (Some(host), _) => host.terminate(id as usize),
             (None, Ok(pid)) => {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             }

@@ -71,6 +71,9 @@ impl Exit {
 pub enum Event {
     /// A byte from supervise/control.
     Command(Command),
+    /// SIGTERM to the supervisor: `x`, and nothing that comes after it keeps the service. Services that end tell others (fw),
+    /// which would stay then, and whoever waits for the end of all with them.
+    Terminate,
     /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
     Started {
         /// Its process id.
@@ -93,9 +96,6 @@ pub enum Event {
     Settings(Settings),
     /// The running process says that it is ready.
     Ready,
-    /// SIGTERM to runsv, or the service directory is gone: as `x`, but `u` and `o` do not take it back. A service may say
-    /// `o` to itself in its first line, as fw does, and others `u` to it when they end.
-    Leave,
     /// Log only: the service has exited for good and its end of the pipe is closed.
     InputEnded,
     /// The time of [`super::Service::deadline`] has come. Harmless at any other time.

@@ -1,0 +1,146 @@
+//! What the figures shall be: a ratio to a peer of the same run, or a number. PURE. A row that is not there is not judged; the rows
+//! of a whole run are there.
+
+use std::fmt::Write;
+
+use crate::table::{OURS, OURS_ONE, Row};
+
+pub(crate) const USS: &str = "private memory (USS) per supervisor, kB";
+pub(crate) const ADDED: &str = "new directory -> running, ms";
+pub(crate) const KILLED: &str = "restart after kill -9, ms";
+pub(crate) const AGAIN: &str = "re-run asked for while running, ms after the exit";
+pub(crate) const RESTART: &str = "sv restart, there and back, ms";
+pub(crate) const STATUS: &str = "sv status of 200, ms";
+pub(crate) const UP: &str = "200 services up, ms";
+pub(crate) const WAKEUPS: &str = "wake-ups while idle";
+pub(crate) const LOGGER: &str = "logger with time stamps, CPU ms";
+
+/// What a limit is a multiple of.
+enum Of {
+    Peer(&'static str),
+    BestPeer,
+    One,
+}
+
+const RUNIT: Of = Of::Peer("runit");
+
+/// In the row, the column is at most `limit` times `of`.
+struct Target {
+    row: &'static str,
+    column: &'static str,
+    limit: f64,
+    of: Of,
+}
+
+const fn at_most(row: &'static str, column: &'static str, limit: f64, of: Of) -> Target {
+    Target { row, column, limit, of }
+}
+
+const TARGETS: [Target; 41] = [
+    at_most(USS, OURS, 1.0, RUNIT),
+    at_most(USS, OURS_ONE, 4.0, Of::One),
+    at_most(ADDED, OURS, 15.0, Of::One),
+    at_most(ADDED, OURS_ONE, 15.0, Of::One),
+    at_most(KILLED, OURS, 1.0, RUNIT),
+    at_most(KILLED, OURS_ONE, 1.0, RUNIT),
+    at_most(AGAIN, OURS, 5.0, Of::One),
+    at_most(AGAIN, OURS_ONE, 5.0, Of::One),
+    at_most(RESTART, OURS, 10.0, Of::One),
+    at_most(RESTART, OURS_ONE, 10.0, Of::One),
+    at_most(STATUS, OURS, 1.0 / 1.6, RUNIT),
+    at_most(UP, OURS, 0.7, RUNIT),
+    at_most(UP, OURS_ONE, 0.3, RUNIT),
+    at_most(WAKEUPS, OURS, 0.0, Of::One),
+    at_most(WAKEUPS, OURS_ONE, 0.0, Of::One),
+    at_most(LOGGER, OURS, 0.5, Of::BestPeer),
+    at_most("DHCP: start -> handler, ms", OURS, 10.0, Of::One),
+    at_most("DHCP: start -> address, with conflict check, ms", OURS, 300.0, Of::One),
+    at_most("DHCP: server 10 s late -> address after, s", OURS, 2.0, Of::One),
+    at_most("DHCP: NAK once -> address, ms", OURS, 50.0, Of::One),
+    at_most("DHCP: duplicate address -> good one, s", OURS, 1.0, Of::One),
+    at_most("DHCP: restart -> address, state kept, ms", OURS, 10.0, Of::One),
+    at_most("DHCP: private dirty memory while bound, kB", OURS, 150.0, Of::One),
+    at_most("DHCP: wake-ups while bound", OURS, 0.0, Of::One),
+    at_most("DHCP: rogue offers first, never confirms -> address, s", OURS, 5.0, Of::One),
+    at_most("cable pulled: kernel's event -> handler, ms", OURS, 5.0, Of::One),
+    at_most("cable pulled: pings lost (every 2 ms)", OURS, 1.0, Of::One),
+    at_most("cable pulled -> pings flow for good, ms", OURS, 200.0, Of::One),
+    at_most("plugged back: pings lost", OURS, 0.0, Of::One),
+    at_most("link-local address: start -> usable, new, s", OURS, 5.0, Of::One),
+    at_most("link-local address: start -> usable, remembered, s", OURS, 1.5, Of::One),
+    at_most("fw, 3 records, from nothing, ms", OURS, 20.0, Of::One),
+    at_most("fw, 3 records, one changed: pings lost, uplink", OURS, 0.0, Of::One),
+    at_most("fw, 51 records, from nothing, ms", OURS, 50.0, Of::One),
+    at_most("fw, 51 records, one changed: pings lost, uplink", OURS, 0.0, Of::One),
+    at_most("fw, 51 records, nothing changed: kernel writes", OURS, 0.0, Of::One),
+    at_most("router silent, link up -> pings flow for good, ms", OURS, 3000.0, Of::One),
+    at_most("idle uplink's client killed: pings lost", OURS, 0.0, Of::One),
+    at_most("VM: network card seen -> default route, ms", OURS, 0.5, Of::Peer("busybox")),
+    at_most("static binary, MB", OURS, 2.3, Of::One),
+    at_most("dynamic binary, MB", OURS, 1.4, Of::One),
+];
+
+/// A line for each target whose column is there.
+pub(crate) fn judge(rows: &[Row]) -> String {
+    let mut out = String::new();
+    for target in TARGETS {
+        let Some(row) = rows.iter().find(|row| row.name == target.row) else { continue };
+        let Some(value) = row.value(target.column) else { continue };
+        let (base, of) = match target.of {
+            Of::Peer(peer) => (row.value(peer), format!(" x {peer}")),
+            Of::BestPeer => (row.best_peer(), " x the best peer".to_owned()),
+            Of::One => (Some(1.0), String::new()),
+        };
+        let Some(measured) = base.map(|base| value / base) else { continue };
+        let verdict = if measured <= target.limit { "met" } else { "MISSED" };
+        let (name, column, limit) = (target.row, target.column, target.limit);
+        let _ = writeln!(out, "{verdict:6}  {name}: {column} {measured:.2}{of}, at most {limit:.2}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_for_a_row_that_some_part_makes() {
+        let sources = [
+            include_str!("dhcp.rs"),
+            include_str!("dhcp/hard.rs"),
+            include_str!("failover.rs"),
+            include_str!("links/cable.rs"),
+            include_str!("links/link_local.rs"),
+            include_str!("links/one_shot.rs"),
+            include_str!("links/whole.rs"),
+            include_str!("main.rs"),
+            include_str!("vm.rs"),
+        ];
+        let constants = [USS, ADDED, KILLED, AGAIN, RESTART, STATUS, UP, WAKEUPS, LOGGER];
+        for target in TARGETS.iter().filter(|target| !constants.contains(&target.row)) {
+            // The rows of fw begin with how many records there are.
+            let name = target.row.strip_prefix("fw, ").and_then(|name| Some(name.split_once(", ")?.1));
+            let name = format!("\"{}\"", name.unwrap_or(target.row));
+            assert!(sources.iter().any(|source| source.contains(&name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_ratio_or_a_number_and_without_its_column_it_is_not_judged() {
+        let rows = [
+            Row::new(UP, vec![("runit", Some(300.0)), ("s6", Some(100.0)), (OURS, Some(150.0))]),
+            Row::new(ADDED, vec![("runit", Some(2000.0)), (OURS_ONE, Some(20.0)), (OURS, None)]),
+            Row::new(LOGGER, vec![("runit", Some(300.0)), ("s6", Some(100.0)), (OURS, Some(60.0))]),
+            Row::new(WAKEUPS, vec![("runit", Some(0.0)), (OURS, Some(0.0))]),
+        ];
+        assert_eq!(
+            judge(&rows).lines().collect::<Vec<_>>(),
+            [
+                "MISSED  new directory -> running, ms: ours -1 20.00, at most 15.00",
+                "met     200 services up, ms: ours 0.50 x runit, at most 0.70",
+                "met     wake-ups while idle: ours 0.00, at most 0.00",
+                "MISSED  logger with time stamps, CPU ms: ours 0.60 x the best peer, at most 0.50",
+            ]
+        );
+    }
+}
