@@ -116,15 +116,15 @@ impl Host {
         unit.map(|unit| unit.reaped(pid, exit)).is_some()
     }
 
-    /// As if TERM was sent to the runsv of the service.
-    pub(crate) fn end(&mut self, slot: Slot) {
+    /// As if this had been written to the control fifo of the service.
+    pub(crate) fn tell(&mut self, slot: Slot, command: Command) {
         if let Some(service) = self.enter(slot) {
-            service.main.handle(Event::Leave);
+            service.main.handle(Event::Command(command));
         }
     }
 
-    pub(crate) fn end_all(&mut self) {
-        (0..self.services.len()).for_each(|slot| self.end(slot));
+    pub(crate) fn tell_all(&mut self, command: Command) {
+        (0..self.services.len()).for_each(|slot| self.tell(slot, command));
     }
 
     /// Writes down what has changed, and lets go of the services that have ended for good: these.

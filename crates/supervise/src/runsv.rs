@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
-use crate::control::error_text;
+use crate::control::{Command, error_text};
 use crate::files::{Fatal, unable};
 use crate::host::Host;
 use crate::shared::Shared;
@@ -81,7 +81,7 @@ fn obey(host: &mut Host, signals: &mut File) {
     // started once more.
     if buffer.iter().take(n).any(|byte| i32::from(*byte) == Signal::SIGTERM as i32) {
         // runsv(8): as if x was written to the control pipe.
-        host.end_all();
+        host.tell_all(Command::Exit);
     }
     while let Some((pid, exit)) = sys::reap() {
         host.reaped(pid, exit);

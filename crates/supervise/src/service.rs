@@ -99,8 +99,8 @@ pub struct Service {
     got_term: bool,
     script: Option<Script>,
     queue: VecDeque<Command>,
-    /// It ends for good, and is not started again whatever is said: a log whose pipe has ended, a service whose runsv was sent TERM.
-    for_good: bool,
+    /// Log: the pipe has ended, it must not be started again.
+    input_ended: bool,
     settings: Settings,
     backoff: Backoff,
     ready: bool,
@@ -125,7 +125,7 @@ impl Service {
             got_term: false,
             script,
             queue,
-            for_good: false,
+            input_ended: false,
             settings: Settings::default(),
             backoff: Backoff::default(),
             ready: false,
@@ -174,10 +174,6 @@ impl Service {
             Event::Settings(settings) => self.settings = settings,
             Event::Ready => self.is_ready(&mut out),
             Event::InputEnded => self.end_input(&mut out),
-            Event::Leave => {
-                self.for_good = true;
-                self.queue.push_back(Command::Exit);
-            }
             Event::Tick => {}
         }
         self.time_out(now, &mut out);
@@ -432,7 +428,7 @@ impl Service {
         match self.role {
             Role::Main => {}
             Role::Log => {
-                self.for_good = true;
+                self.input_ended = true;
                 self.goal = Goal::Exit;
                 self.cancel_start();
                 out.push(Action::Save);
@@ -539,7 +535,7 @@ impl Service {
     }
 
     fn up(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        if self.for_good {
+        if self.input_ended {
             return;
         }
         self.goal = goal;
@@ -555,7 +551,7 @@ impl Service {
     }
 
     fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        self.goal = if self.for_good { Goal::Exit } else { goal };
+        self.goal = if self.input_ended { Goal::Exit } else { goal };
         self.cancel_start();
         out.push(Action::Save);
         if self.touch_running() {

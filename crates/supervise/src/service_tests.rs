@@ -73,7 +73,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("down", "u", "preparing", "save control/u"),
     ("down", "o", "preparing", "save control/u"),
     ("down", "d", "down", "save"),
-    ("down", "x leave", "done", "save done"),
+    ("down", "x", "done", "save done"),
     ("down", "p c", "down", "save"),
     (
         "down",
@@ -84,7 +84,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     // The second of a service that ended by itself: obeyed at once, and never deaf.
     ("waiting", "u o", "preparing", "save control/u"),
     ("waiting", "d", "down", "save"),
-    ("waiting", "x leave", "done", "save done"),
+    ("waiting", "x", "done", "save done"),
     ("waiting", "p c", "waiting", "save"),
     (
         "waiting",
@@ -95,14 +95,14 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     // control/u runs: what comes is queued.
     (
         "preparing",
-        "u o d x leave p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
         "preparing",
         "",
     ),
     ("preparing", "handled refused", "starting", "run"),
     (
         "starting",
-        "u o d x leave p c t k h a i q 1 2 no-finish ended handled refused settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 no-finish ended handled refused settings ready input-ended tick",
         "starting",
         "",
     ),
@@ -110,7 +110,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("starting", "exec-failed", "finishing", "stamp finish(111,0)"),
     ("starting", "fork-failed", "waiting", ""),
     ("running", "u o", "running", "save"),
-    ("running", "d x leave", "running", "save control/t"),
+    ("running", "d x", "running", "save control/t"),
     ("running", "t", "running", "control/t"),
     ("running", "k", "running", "control/k"),
     ("running", "p", "running", "control/p"),
@@ -127,22 +127,17 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     // ./run has ended while control/h runs: ./finish waits for that.
     (
         "ended",
-        "u o d x leave p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
         "ended",
         "",
     ),
     ("ended", "handled refused", "finishing", "finish(3,0)"),
-    (
-        "finishing",
-        "u o d x leave p c t k h a i q 1 2 ended handled refused settings ready input-ended tick",
-        "finishing",
-        "",
-    ),
+    ("finishing", "u o d x p c t k h a i q 1 2 ended handled refused settings ready input-ended tick", "finishing", ""),
     ("finishing", "started", "finish", "save"),
     ("finishing", "exec-failed no-finish", "waiting", "stamp save"),
     ("finishing", "fork-failed", "ended", ""),
     // ./finish gets no signal.
-    ("finish", "u o d x leave p c", "finish", "save"),
+    ("finish", "u o d x p c", "finish", "save"),
     (
         "finish",
         "t k h a i q 1 2 started exec-failed fork-failed no-finish handled refused settings ready input-ended tick",
@@ -152,7 +147,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("finish", "ended", "waiting", "stamp save"),
     (
         "done",
-        "u o d x leave p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
         "done",
         "",
     ),
@@ -170,18 +165,16 @@ fn event_named(name: &str) -> Event {
         "settings" => Event::Settings(Settings::default()),
         "ready" => Event::Ready,
         "input-ended" => Event::InputEnded,
-        "leave" => Event::Leave,
         "tick" => Event::Tick,
         letter => command(letter.chars().next().unwrap()),
     }
 }
 
-const EVENTS: [&str; 26] = [
+const EVENTS: [&str; 25] = [
     "u",
     "o",
     "d",
     "x",
-    "leave",
     "p",
     "c",
     "t",
@@ -360,17 +353,6 @@ fn x_can_be_taken_back_while_the_process_lives() {
     shell.tell(command('x'));
     shell.tell(command('u'));
     assert_eq!(shell.tell(ENDED), "finish(0,0) run");
-}
-
-/// fw says `o` to itself in its first line, and a client that ends says `u` to fw.
-#[test]
-fn the_exit_of_a_runsv_that_is_sent_term_is_not_taken_back() {
-    for letter in ['u', 'o', 'd'] {
-        let mut shell = Shell::new(Want::Up);
-        assert_eq!(shell.tell(Event::Leave), "sig-t sig-c", "{letter}");
-        shell.tell(command(letter));
-        assert_eq!(shell.tell(ENDED), "finish(0,0) done", "{letter}");
-    }
 }
 
 #[test]

@@ -353,7 +353,7 @@ impl Unit {
                     return Ok(());
                 }
                 self.warn("the service directory was removed: exiting");
-                self.handle(Event::Leave);
+                self.handle(Event::Command(Command::Exit));
                 Ok(())
             }
             (true, Role::Log) => result,

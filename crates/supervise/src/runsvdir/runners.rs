@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::control::error_text;
+use crate::control::{Command, error_text};
 use crate::files::Fatal;
 use crate::host::Host;
 use crate::scan::Event;
@@ -95,7 +95,7 @@ impl Runners {
     /// As if TERM was sent to its runsv.
     pub(super) fn stop(&mut self, id: u32) {
         match (&mut self.host, i32::try_from(id)) {
-            (Some(host), _) => host.end(id as usize),
+            (Some(host), _) => host.tell(id as usize, Command::Exit),
             (None, Ok(pid)) => {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             }

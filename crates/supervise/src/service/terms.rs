@@ -69,7 +69,7 @@ impl Exit {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A byte from supervise/control.
+    /// A byte from supervise/control, or SIGTERM to runsv (as `x`).
     Command(Command),
     /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
     Started {
@@ -93,9 +93,6 @@ pub enum Event {
     Settings(Settings),
     /// The running process says that it is ready.
     Ready,
-    /// SIGTERM to runsv, or the service directory is gone: as `x`, but `u` and `o` do not take it back. A service may say
-    /// `o` to itself in its first line, as fw does, and others `u` to it when they end.
-    Leave,
     /// Log only: the service has exited for good and its end of the pipe is closed.
     InputEnded,
     /// The time of [`super::Service::deadline`] has come. Harmless at any other time.
