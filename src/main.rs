@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use supervise::{Applet, EXIT_SYSTEM, EXIT_USAGE};
 
@@ -93,10 +93,12 @@ fn find(name: &OsStr) -> Option<Applet> {
     named(base).or_else(without_d)
 }
 
-/// Makes one symbolic link per applet in `dir` to this executable; a link that is there already is replaced.
+/// Makes one symbolic link per applet in `dir` to this executable; a link that is there already is replaced. Relative ones, which
+/// still lead there when both are in the root directory of another system, as an image is made.
 fn install(dir: &Path) -> u8 {
     let made = std::env::current_exe().and_then(|exe| {
         std::fs::create_dir_all(dir)?;
+        let exe = relative(&dir.canonicalize()?, &exe);
         for (name, _) in APPLETS {
             let tmp = dir.join(format!(".{name}.tmp"));
             let _ = std::fs::remove_file(&tmp);
@@ -109,6 +111,13 @@ fn install(dir: &Path) -> u8 {
         Ok(()) => 0,
         Err(e) => fail(EXIT_SYSTEM, &format!("netsv: fatal: unable to install into {}: {e}\n", dir.display())),
     }
+}
+
+/// `target` as seen from `dir`; both are absolute and without links.
+fn relative(dir: &Path, target: &Path) -> PathBuf {
+    let shared = dir.components().zip(target.components()).take_while(|(a, b)| a == b).count();
+    let up = dir.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(target.components().skip(shared)).collect()
 }
 
 fn say(text: &str) -> u8 {

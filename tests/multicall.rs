@@ -130,13 +130,29 @@ fn install_makes_a_link_per_applet_and_replaces_old_ones() {
         assert_eq!(made, listed().into_iter().collect());
         for name in &made {
             let target = fs::read_link(dir.join(name)).unwrap();
-            assert_eq!(fs::canonicalize(target).unwrap(), fs::canonicalize(NETSV).unwrap());
+            assert!(target.is_relative(), "{target:?}");
+            assert_eq!(fs::canonicalize(dir.join(target)).unwrap(), fs::canonicalize(NETSV).unwrap());
         }
         // The second round finds a stale link.
         fs::remove_file(dir.join("sv")).unwrap();
         symlink("/nonexistent", dir.join("sv")).unwrap();
     }
     fs::remove_dir_all(dir.parent().unwrap().parent().unwrap()).unwrap();
+}
+
+/// An image of a root directory: the links must lead to the same binary when it is / elsewhere.
+#[test]
+fn links_made_inside_an_image_lead_to_its_own_binary_wherever_it_is() {
+    let (scratch, image) = (scratch("image"), "image/usr/lib/netsv");
+    fs::create_dir_all(scratch.join("image/usr/bin")).unwrap();
+    let binary = scratch.join("image/usr/bin/netsv");
+    fs::copy(NETSV, &binary).unwrap();
+    let made = Command::new(&binary).arg("--install").arg(image).current_dir(&scratch).status().unwrap();
+    assert_eq!(made.code(), Some(0));
+    fs::rename(scratch.join("image"), scratch.join("root")).unwrap();
+    let found = fs::canonicalize(scratch.join("root/usr/lib/netsv/sv")).unwrap();
+    assert_eq!(found, fs::canonicalize(scratch.join("root/usr/bin/netsv")).unwrap());
+    fs::remove_dir_all(scratch).unwrap();
 }
 
 #[test]

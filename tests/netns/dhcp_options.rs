@@ -22,7 +22,6 @@ fn fw(lab: &Lab, home: &Net) {
     for (variable, path) in [("STATIC", "conf"), ("DYNAMIC", "../dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
         command.env(format!("FW_{variable}"), dir.join(path));
     }
-    fs::create_dir_all(dir.join("etc")).unwrap();
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

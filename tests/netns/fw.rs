@@ -282,6 +282,30 @@ fn a_malformed_file_is_named_its_last_good_content_stays_and_all_else_counts() {
 }
 
 #[test]
+fn in_a_directory_without_conf_and_policy_it_takes_nothing_away() {
+    isolated(&[], |lab| {
+        let w = World::new(lab);
+        w.record("conf/lan", "if=eth1 ipmask=10.8.0.1/24");
+        w.apply();
+        let addresses = w.home.addresses("eth1");
+        assert!(addresses.contains(&"10.8.0.1/24".to_owned()), "{addresses:?}");
+        let by_hand = |word: &str, directory: &str| {
+            let mut command = w.home.command(&["fw", word]);
+            command.env("FW_DYNAMIC", w.dir.join("dyn")).env("FW_ETC", w.dir.join("etc")).env("SVDIR", "/nonexistent");
+            command.current_dir(directory).output().unwrap()
+        };
+        for word in ["plan", "apply"] {
+            let output = by_hand(word, "/");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(111), "{text}");
+            assert!(text.contains("change to the directory of the service"), "{text}");
+        }
+        assert_eq!(w.home.addresses("eth1"), addresses);
+        assert_eq!(by_hand("plan", w.dir.to_str().unwrap()).status.code(), Some(0), "the same as before");
+    });
+}
+
+#[test]
 fn without_nft_addresses_and_routes_are_applied_and_the_error_says_what_to_install() {
     isolated(&["nft"], |lab| {
         let w = World::new(lab);

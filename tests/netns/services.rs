@@ -473,3 +473,46 @@ fn every_service_has_the_same_logger_and_it_falls_back() {
         });
     });
 }
+
+/// A firmware: nothing but /run can be written, and its shell is a busybox that runs its own applets whatever PATH says.
+#[test]
+fn on_a_read_only_root_and_under_a_busybox_shell_the_scripts_work_and_complain_of_nothing() {
+    isolated(&["busybox-static", "mount"], |lab| {
+        ours(lab);
+        let home = lab.net("home");
+        let mut house = House::new(lab, &home, "house");
+        let mount = |args: &[&str]| {
+            let status = Command::new("mount").args(args).status().unwrap();
+            assert!(status.success(), "{args:?}");
+        };
+        mount(&["--bind", find_program("busybox-static").unwrap().to_str().unwrap(), "/bin/sh"]);
+        let which = Command::new("/bin/sh").args(["-c", "command -v udhcpc"]).output().unwrap();
+        assert_eq!(which.stdout, b"udhcpc\n", "an applet, not a path");
+
+        let client = lab.dir().join("bin/udhcpc");
+        fs::remove_file(&client).unwrap();
+        script(&client, "echo hello from the client; touch $FW_DYNAMIC/dhcp_x0.ipconf; exec sleep 1000");
+        house.copy("dhcp_if", "dhcp_x0");
+        house.add("fw", &format!("sv o .; echo run >>{}", house.path("fw.runs").display()));
+        // As if the image had been made of a machine that had run once.
+        fs::create_dir(house.path("log/dhcp_x0")).unwrap();
+        for dir in [house.path("service"), house.path("log")] {
+            let dir = dir.to_str().unwrap();
+            mount(&["--bind", dir, dir]);
+            mount(&["-o", "remount,ro,bind", dir]);
+        }
+        house.start();
+        let record = || house.record("dhcp_x0").is_some();
+        wait_until("the record", PATIENCE, record);
+        wait_until("fw has run", PATIENCE, || house.fw_runs() > 0);
+        let runs = house.fw_runs();
+        house.sv(&["-w10", "down", "dhcp_x0"]);
+        wait_until("withdrawn", PATIENCE, || !record());
+        wait_until("fw has run", PATIENCE, || house.fw_runs() > runs);
+        let log = Path::new("/run/log/service/dhcp_x0/current");
+        let words = || fs::read_to_string(log).unwrap_or_default();
+        wait_until("the log in /run", PATIENCE, || words().contains("hello"));
+        assert!(words().lines().all(|line| line.ends_with(" hello from the client")), "{}", words());
+        assert_eq!(house.said(), "");
+    });
+}

@@ -248,6 +248,24 @@ fn without_f_it_goes_to_the_background_after_init() {
 }
 
 #[test]
+fn that_an_address_cannot_be_remembered_is_said_once() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let script = script(lab, "a");
+        let state = lab.dir().join("state");
+        fs::write(&state, "no directory").unwrap();
+        let zcip = w.a.spawn(&["zcip", "-f", "--state", state.to_str().unwrap(), "eth0", &script.path]);
+        let ip = configured(&script.line(2, SOON));
+        for again in [4, 6] {
+            zcip.signal(Signal::SIGUSR1);
+            assert_eq!(configured(&script.line(again, SOON)), ip);
+        }
+        assert_eq!(zcip.log().matches("/state/ipv4ll_eth0.ipconf: ").count(), 1, "{}", zcip.log());
+        zcip.stop();
+    });
+}
+
+#[test]
 fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_is_usable_sooner() {
     isolated(&["tcpdump"], |lab| {
         let w = world(lab);

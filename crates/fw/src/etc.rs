@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::record::Entry;
 
@@ -35,7 +35,7 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
 }
 
 /// resolv.conf. `None`: leave it alone, because no record says anything and what is there is not ours.
-pub fn resolv_conf(records: &[&Entry], old: &str) -> Option<String> {
+pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
     let entries = resolving(records);
     let (mut servers, mut search) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -44,7 +44,7 @@ pub fn resolv_conf(records: &[&Entry], old: &str) -> Option<String> {
             push_new(&mut search, d.as_str());
         });
     }
-    if servers.is_empty() && !old.starts_with(HEADER) {
+    if servers.is_empty() && !old.starts_with(HEADER.as_bytes()) {
         return None;
     }
     let mut out = HEADER.to_owned();
@@ -56,7 +56,7 @@ pub fn resolv_conf(records: &[&Entry], old: &str) -> Option<String> {
 }
 
 /// dnsmasq_servers.conf, for dnsmasq's `--servers-file`. `dnsmasq` words of a record stand in place of its `dns`.
-pub fn dnsmasq_servers(records: &[&Entry], old: &str) -> Option<String> {
+pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for entry in resolving(records) {
         match entry.dnsmasq.is_empty() {
@@ -64,14 +64,14 @@ pub fn dnsmasq_servers(records: &[&Entry], old: &str) -> Option<String> {
             false => entry.dnsmasq.iter().for_each(|word| push_new(&mut lines, word.clone())),
         }
     }
-    if lines.is_empty() && !old.starts_with(HEADER) {
+    if lines.is_empty() && !old.starts_with(HEADER.as_bytes()) {
         return None;
     }
     Some(HEADER.to_owned() + &lines.iter().map(|l| format!("{l}\n")).collect::<String>())
 }
 
-/// hosts: the lines between our two marks; everything else in the file is the administrator's and stays.
-pub fn hosts(records: &[&Entry], hostname: &str, old: &str) -> String {
+/// hosts: the lines between our two marks; everything else in the file is the administrator's and stays, byte by byte.
+pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     let mut block = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
     for entry in records {
         let Some(address) = entry.address.map(|a| a.ip).filter(|ip| !ip.is_loopback() && !is_zone_bound(*ip)) else {
@@ -82,21 +82,22 @@ pub fn hosts(records: &[&Entry], hostname: &str, old: &str) -> String {
             push_new(&mut block, format!("{address} {full}{hostname}"));
         }
     }
-    let (mut before, mut after, mut inside) = (String::new(), String::new(), false);
+    let (mut before, mut after, mut inside) = (Vec::new(), Vec::new(), false);
     let mut seen = false;
-    for line in old.lines() {
+    let text = old.strip_suffix(b"\n").unwrap_or(old);
+    for line in text.split(|byte| *byte == b'\n').filter(|_| !text.is_empty()) {
         match line {
-            HOSTS_BEGIN => (inside, seen) = (true, true),
-            HOSTS_END if inside => inside = false,
-            _ if inside => {}
+            _ if line == HOSTS_BEGIN.as_bytes() => (inside, seen) = (true, true),
+            _ if inside => inside = line != HOSTS_END.as_bytes(),
             other => {
                 let part = if seen { &mut after } else { &mut before };
-                part.push_str(other);
-                part.push('\n');
+                part.extend_from_slice(other);
+                part.push(b'\n');
             }
         }
     }
-    format!("{before}{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n{after}", block.join("\n"))
+    let ours = format!("{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n", block.join("\n"));
+    [before, ours.into_bytes(), after].concat()
 }
 
 /// Useless without an interface beside it.
@@ -124,10 +125,20 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
+/// The file that a symbolic link leads to, also when it is not there yet but its directory is: /etc/resolv.conf may lead to a
+/// file in /run or /tmp, and these are empty at boot.
+fn behind(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let target = fs::read_link(path).ok().and_then(|link| Some(path.parent()?.join(link)));
+        let found = target.and_then(|t| Some(t.parent()?.canonicalize().ok()?.join(t.file_name()?)));
+        found.unwrap_or_else(|| path.to_path_buf())
+    })
+}
+
 /// As [`write_atomically`], into the file that a symbolic link leads to. A file that is a mount point cannot be replaced
 /// and is overwritten in its place.
 pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let real = behind(path);
     match write_atomically(&real, content) {
         Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&errno)) => fs::write(&real, content),
         result => result,
@@ -151,11 +162,11 @@ mod tests {
         let b = entry(&[("if", "eth1"), ("dns", "8.8.8.8 9.9.9.9"), ("search", "example.org lan"), ("domain", "x")]);
         let none = entry(&[("if", "eth2"), ("dns_prio", "9")]);
         assert_eq!(
-            resolv_conf(&[&a, &b, &none], "").unwrap(),
+            resolv_conf(&[&a, &b, &none], b"").unwrap(),
             format!("{HEADER}search lan example.org\nnameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver 9.9.9.9\n")
         );
         let vpn = entry(&[("if", "tun0"), ("dns", "10.0.0.53"), ("dns_prio", "5")]);
-        assert_eq!(resolv_conf(&[&a, &vpn], "").unwrap(), format!("{HEADER}nameserver 10.0.0.53\n"));
+        assert_eq!(resolv_conf(&[&a, &vpn], b"").unwrap(), format!("{HEADER}nameserver 10.0.0.53\n"));
     }
 
     #[test]
@@ -164,16 +175,16 @@ mod tests {
         let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
         let bad = entry(&[("if", "eth0"), ("health", "down")]);
         assert_eq!(
-            resolv_conf(&[&a, &b, &bad], "").unwrap(),
+            resolv_conf(&[&a, &b, &bad], b"").unwrap(),
             format!("{HEADER}nameserver 2.2.2.2\nnameserver 1.1.1.1\n")
         );
     }
 
     #[test]
     fn without_servers_a_foreign_file_stays_and_ours_is_emptied() {
-        assert_eq!(resolv_conf(&[], "nameserver 192.0.2.1\n"), None);
-        assert_eq!(resolv_conf(&[], &format!("{HEADER}nameserver 1.1.1.1\n")).as_deref(), Some(HEADER));
-        assert_eq!(dnsmasq_servers(&[], "server=192.0.2.1\n"), None);
+        assert_eq!(resolv_conf(&[], b"nameserver 192.0.2.1\n"), None);
+        assert_eq!(resolv_conf(&[], format!("{HEADER}nameserver 1.1.1.1\n").as_bytes()).as_deref(), Some(HEADER));
+        assert_eq!(dnsmasq_servers(&[], b"server=192.0.2.1\n"), None);
     }
 
     #[test]
@@ -181,7 +192,7 @@ mod tests {
         let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1"), ("dnsmasq", "server=/corp/10.0.0.1 no-resolv")]);
         let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
         assert_eq!(
-            dnsmasq_servers(&[&a, &b], "").unwrap(),
+            dnsmasq_servers(&[&a, &b], b"").unwrap(),
             format!("{HEADER}server=/corp/10.0.0.1\nno-resolv\nserver=2.2.2.2\n")
         );
     }
@@ -190,18 +201,21 @@ mod tests {
     fn hosts_keeps_the_administrators_lines_and_is_stable() {
         let a = entry(&[("if", "eth0"), ("ipmask", "10.0.0.5/24"), ("domain", "lan")]);
         let lo = entry(&[("if", "lo"), ("ipmask", "127.0.0.1/8")]);
-        let once = hosts(&[&lo, &a], "box", "10.9.9.9 printer\n");
+        // A comment in Latin-1, which is no UTF-8.
+        let printer = b"10.9.9.9 printer # im B\xfcro\n";
+        let once = hosts(&[&lo, &a], "box", printer);
         assert_eq!(
-            once,
+            once.strip_prefix(printer).unwrap(),
             format!(
-                "10.9.9.9 printer\n{HOSTS_BEGIN}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n\
+                "{HOSTS_BEGIN}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n\
                  10.0.0.5 box.lan box\n{HOSTS_END}\n"
             )
+            .as_bytes()
         );
-        let more = format!("{once}10.8.8.8 scanner\n");
+        let more = [&once, &b"10.8.8.8 scanner\n"[..]].concat();
         let twice = hosts(&[], "box", &more);
-        assert!(twice.starts_with("10.9.9.9 printer\n") && twice.ends_with("10.8.8.8 scanner\n"), "{twice}");
-        assert!(!twice.contains("10.0.0.5"));
+        assert!(twice.starts_with(printer) && twice.ends_with(b"10.8.8.8 scanner\n"), "{}", twice.escape_ascii());
+        assert!(!twice.windows(8).any(|w| w == b"10.0.0.5"));
         assert_eq!(hosts(&[], "box", &twice), twice);
     }
 
@@ -215,6 +229,15 @@ mod tests {
         assert!(dir.join("link").symlink_metadata().unwrap().is_symlink());
         assert_eq!(fs::read(dir.join("real")).unwrap(), b"new");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        // What it leads to is not there yet, as after a boot; where not even its directory is, the file takes its place.
+        for (target, stays) in [("run/resolv.conf", true), ("no/such/directory", false)] {
+            fs::create_dir_all(dir.join("run")).unwrap();
+            let link = dir.join(target.replace('/', "-"));
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            write_through(&link, b"new").unwrap();
+            assert_eq!(link.symlink_metadata().unwrap().is_symlink(), stays, "{target}");
+            assert_eq!(fs::read(&link).unwrap(), b"new");
+        }
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -49,7 +49,12 @@ impl Input {
         let kind = if is_static { "static." } else { "dynamic." };
         let mut name = OsString::from(kind);
         name.push(path.file_name().unwrap_or_default());
-        let read = ipconf::read_bytes(dir, path).map_err(|e| format!("{}: {}", path.display(), text(&e)));
+        let read = ipconf::read_bytes(dir, path);
+        // Withdrawn since the directory was listed: as if it had been gone then. A link that leads nowhere is still there.
+        if read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) && path.symlink_metadata().is_err() {
+            return;
+        }
+        let read = read.map_err(|e| format!("{}: {}", path.display(), text(&e)));
         let understood = read.and_then(|bytes| Ok((self.understand(path, &bytes, is_static)?, bytes)));
         match understood {
             Ok((entries, bytes)) => {
@@ -132,4 +137,25 @@ pub fn hostname() -> String {
     let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::ffi::OsStr::from_bytes(bytes.trim_ascii()).to_string_lossy().into_owned();
     Some(name).filter(|n| crate::etc::is_hostname(n)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_withdrawn_while_the_directory_is_read_is_no_error_and_not_kept() {
+        let dir = std::env::temp_dir().join(format!("fw-input-{}", std::process::id()));
+        let good = dir.join(".good");
+        fs::create_dir_all(&good).unwrap();
+        fs::write(good.join("dynamic.link_eth0.ipconf"), "let cfg=cfg+1\nif[$cfg]=eth0\nhealth[$cfg]=down\n").unwrap();
+        let path = dir.join("link_eth0.ipconf");
+        let mut input = Input::default();
+        input.file(&dir, &path, false, &good);
+        assert!(input.entries.is_empty() && input.errors.is_empty() && input.kept.is_empty(), "{:?}", input.errors);
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        input.file(&dir, &path, false, &good);
+        assert_eq!((input.entries.len(), input.errors.len(), input.kept.len()), (1, 1, 1));
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

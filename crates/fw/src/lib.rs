@@ -6,7 +6,7 @@
 //! Here: the command line. run.rs has the order of things; conf.rs, plan.rs, nft.rs and etc.rs decide.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use netd::ipconf::{self, Record};
 use supervise::control::{ControlError, error_text};
@@ -44,6 +44,10 @@ const OPTIONS: &[Opt] = &[
     Opt { key: '\u{3}', long: "config", arg: Arg::Required },
     Opt { key: '\u{4}', long: "etc", arg: Arg::Required },
 ];
+
+/// Where the administrator's records and policy are unless something else is said.
+const STATIC: &str = "./conf";
+const CONFIG: &str = "./fw.conf";
 
 /// Keys that `publish` takes; man 5 ipconf explains them. A seed's reader ignores those it does not know.
 pub const KEYS: &[&str] = &[
@@ -89,8 +93,8 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let words: Vec<&str> = operands.iter().filter_map(|o| o.to_str()).collect();
     let done = match words.as_slice() {
         _ if words.len() != operands.len() => None,
-        ["apply"] => Some(run::apply(&paths)),
-        ["plan"] => Some(run::plan(&paths)),
+        ["apply"] => Some(at_home(&paths).and_then(|()| run::apply(&paths))),
+        ["plan"] => Some(at_home(&paths).and_then(|()| run::plan(&paths))),
         ["publish", name, fields @ ..] if !fields.is_empty() => Some(publish(&paths, name, fields)),
         ["withdraw", name] => Some(withdraw(&paths, name)),
         _ => None,
@@ -108,15 +112,27 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     }
 }
 
+/// Called by hand in any other directory than the service's, without a word about where things are, it would find no records and no
+/// policy of the administrator, and take away what they ask for.
+fn at_home(paths: &Paths) -> Result<(), String> {
+    let defaults = (paths.static_dir.as_path(), paths.config.as_path()) == (Path::new(STATIC), Path::new(CONFIG));
+    match defaults && !paths.static_dir.exists() && !paths.config.exists() {
+        true => {
+            Err(format!("neither {STATIC} nor {CONFIG} is here: change to the directory of the service, or name them"))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Options may stand before and after the subcommand.
 fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>), String> {
     let from = |variable: &str, default: &str| {
         std::env::var_os(variable).filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(default), PathBuf::from)
     };
     let mut paths = Paths {
-        static_dir: from("FW_STATIC", "./conf"),
+        static_dir: from("FW_STATIC", STATIC),
         dynamic: from("FW_DYNAMIC", "/run/service/fw"),
-        config: from("FW_CONFIG", "./fw.conf"),
+        config: from("FW_CONFIG", CONFIG),
         etc: from("FW_ETC", "/etc"),
     };
     let mut operands = Vec::new();

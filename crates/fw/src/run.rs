@@ -112,7 +112,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
         lines.push(format!("{sign} nft table inet {}", nft::TABLE));
     }
     lines.extend(
-        etc_files(paths, &s.records)
+        etc_files(paths, &s.records, &mut report)
             .into_iter()
             .map(|f| format!("{} file {}", if f.path.exists() { '~' } else { '+' }, f.path.display())),
     );
@@ -284,34 +284,48 @@ fn remember(s: &Situation, plan: &Plan) -> Memory {
 /// A file whose content has to change.
 struct EtcFile {
     path: PathBuf,
-    content: String,
+    content: Vec<u8>,
     service: Option<&'static str>,
 }
 
-fn etc_files(paths: &Paths, records: &[Entry]) -> Vec<EtcFile> {
+fn etc_files(paths: &Paths, records: &[Entry], report: &mut Report) -> Vec<EtcFile> {
     let records: Vec<&Entry> = records.iter().collect();
     let mut out = Vec::new();
-    let mut file = |name: &str, service, render: &dyn Fn(&str) -> Option<String>| {
+    let mut file = |name: &str, service, render: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
         let path = paths.etc.join(name);
-        let old = fs::read_to_string(&path).unwrap_or_default();
+        let old = match fs::read(&path) {
+            Ok(old) => old,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // What cannot be read may hold lines of the administrator.
+            Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
+        };
         out.extend(render(&old).filter(|new| *new != old).map(|content| EtcFile { path, content, service }));
     };
     let hostname = input::hostname();
-    file("resolv.conf", None, &|old| etc::resolv_conf(&records, old));
+    file("resolv.conf", None, &|old| etc::resolv_conf(&records, old).map(String::into_bytes));
     file("hosts", None, &|old| Some(etc::hosts(&records, &hostname, old)));
-    file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| etc::dnsmasq_servers(&records, old));
+    file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| etc::dnsmasq_servers(&records, old).map(String::into_bytes));
     out
 }
 
 fn write_files(paths: &Paths, s: &Situation, report: &mut Report) {
-    for file in etc_files(paths, &s.records) {
-        let written = etc::write_through(&file.path, file.content.as_bytes());
+    // FW_ETC may be in /run, which is empty at boot. That it cannot be made is seen when something is written.
+    let _ = fs::create_dir_all(&paths.etc);
+    for file in etc_files(paths, &s.records, report) {
+        let written = etc::write_through(&file.path, &file.content);
         if written.is_ok()
             && let Some(service) = file.service
         {
             // dnsmasq reads its servers-file again on HUP. Most machines have no such service.
             let _ = ServiceDir::resolve(service.as_ref()).send(&[Command::Hangup]);
         }
-        report.check(&file.path, written);
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => report.error(&format!(
+                "unable to write {}: {}: make it a link to a file in /run, or name another directory in FW_ETC",
+                file.path.display(),
+                error_text(&e)
+            )),
+            other => report.check(&file.path, other),
+        }
     }
 }

@@ -142,6 +142,8 @@ struct Daemon {
     watched: Option<Ipv4Addr>,
     /// The last send failed, and that was logged.
     mute: bool,
+    /// The remembered address could not be written, and that was logged.
+    forgets: bool,
     /// A send failed in this step.
     unsent: bool,
     /// The exit code, and when to stop waiting for the script.
@@ -183,6 +185,7 @@ impl Daemon {
             state: options.state,
             watched: None,
             mute: false,
+            forgets: false,
             unsent: false,
             ending: None,
             log,
@@ -412,12 +415,16 @@ impl Daemon {
     }
 
     /// Written when it changes, which is rare: it may be on flash.
-    fn remember(&self, ip: Ipv4Addr) {
+    fn remember(&mut self, ip: Ipv4Addr) {
         let Some(dir) = &self.state else { return };
         let name = state_name(&self.name);
-        if let Err(e) = ipconf::publish(dir, &name, &[notice::remember(&self.context, ip)]) {
+        let written = ipconf::publish(dir, &name, &[notice::remember(&self.context, ip)]);
+        if let Err(e) = &written
+            && !self.forgets
+        {
             self.log.info(format_args!("{}/{name}.ipconf: {e}", dir.display()));
         }
+        self.forgets = written.is_err();
     }
 }
 
