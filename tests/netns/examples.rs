@@ -361,6 +361,57 @@ fn tftpd_gives_its_files_and_takes_none() {
     });
 }
 
+/// A machine of the LAN gets an address and asks for a name, by a server that fw learns of only later.
+#[test]
+fn dnsmasq_gives_the_lan_addresses_and_the_names_of_the_uplinks_servers() {
+    isolated(&[&RUNIT[..], &["dnsmasq", "busybox"]].concat(), |lab| {
+        let (home, host) = (lab.net("home"), lab.net("host"));
+        let _cable = lab.cable((&home, "lan0"), (&host, "eth0"));
+        home.address("lan0", "192.168.7.1/24");
+        home.ip(&["link", "set", "lo", "up"]);
+        // Stands for the uplink's server: it knows one name.
+        let upstream = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--no-hosts"];
+        let upstream = [&upstream[..], &["--port=5353", "--listen-address=127.0.0.2", "--bind-interfaces"]].concat();
+        let _upstream = home.spawn(&[&upstream[..], &["--address=/name.test/192.0.2.77"]].concat());
+        lab.cover("/var/lib/misc");
+        let handler = lab.dir().join("handler");
+        script(&handler, "[ \"$1\" != bound ] || echo \"$ip $router $dns\" >/run/lease\n");
+        under_both(lab, &home, |house| {
+            let etc = house.path("etc");
+            fs::create_dir(&etc).unwrap();
+            house.copy("dnsmasq", "dnsmasq");
+            house.knob("dnsmasq", "DNSMASQ_IF", "lan0");
+            house.knob("dnsmasq", "DNSMASQ_RANGE", "192.168.7.20,192.168.7.20,1h");
+            house.knob("dnsmasq", "DNSMASQ_USER", somebody("nobody"));
+            house.knob("dnsmasq", "DNSMASQ_ARGS", if alone() { "--no-daemon --no-ping" } else { "--no-ping" });
+            house.knob("dnsmasq", "FW_ETC", etc.to_str().unwrap());
+            house.start();
+            let leases = || {
+                let _ = fs::remove_file("/run/lease");
+                let argv =
+                    ["busybox", "udhcpc", "-q", "-n", "-t3", "-T1", "-i", "eth0", "-s", handler.to_str().unwrap()];
+                host.try_run(&argv).status.success()
+                    && fs::read_to_string("/run/lease").unwrap() == "192.168.7.20 192.168.7.1 192.168.7.1\n"
+            };
+            killed_stopped_and_started(house, "dnsmasq", leases);
+            assert!(fs::read_to_string("/var/lib/misc/dnsmasq.leases").unwrap().contains("192.168.7.20"));
+
+            host.ip(&["address", "replace", "192.168.7.20/24", "dev", "eth0"]);
+            let knows = || {
+                let said = host.try_run(&["busybox", "nslookup", "name.test", "192.168.7.1"]).stdout;
+                String::from_utf8_lossy(&said).contains("192.0.2.77")
+            };
+            assert!(!knows(), "before there is a server to be asked");
+            // As fw does it.
+            fs::write(etc.join("dnsmasq_servers.conf"), "server=127.0.0.2#5353\n").unwrap();
+            house.sv(&["hup", "dnsmasq"]);
+            wait_until("the name", SOON, knows);
+            wait_until("the log", SOON, || house.log("dnsmasq").contains("DHCPACK(lan0) 192.168.7.20"));
+            host.ip(&["address", "flush", "dev", "eth0"]);
+        });
+    });
+}
+
 /// Who a process is.
 fn user_of(pid: i32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -441,6 +492,7 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
             ("ftpd", "ftpd: neither busybox's tcpsvd and ftpd nor vsftpd here"),
             ("tftpd", "tftpd: neither busybox's udpsvd and tftpd nor dnsmasq here"),
             ("ntpd", "ntpd: neither busybox's ntpd nor chronyd here"),
+            ("dnsmasq", "dnsmasq: no dnsmasq here"),
             ("httpd-empty", "httpd: no directory /nonexistent"),
             ("ftpd-empty", "ftpd: no directory /nonexistent"),
             ("ftpd-nobody", "ftpd: no user nobody-at-all"),
