@@ -23,6 +23,10 @@ const SERVICES: usize = 200;
 /// All suites throttle a service that has not run this long.
 const GRACE: Duration = Duration::from_millis(1100);
 
+/// Before each measured kill: s6 waits for a second before it starts again, and a machine that has idled for that long is slower for
+/// whoever comes next than for the one after.
+const REST: Duration = Duration::from_millis(300);
+
 /// How often and how long.
 struct Effort {
     rounds: usize,
@@ -171,6 +175,7 @@ impl Running<'_> {
         let key = self.tree.key(name);
         let pid = self.pids.get(&key).copied();
         let pid = pid.ok_or_else(|| io::Error::other(format!("{key} has not started")))?;
+        std::thread::sleep(REST);
         let start = Instant::now();
         kill(Pid::from_raw(pid), Signal::SIGKILL)?;
         self.seen.killed_ms.extend(starts.next(&key).map(|next| ms(next.at.saturating_duration_since(start))));
