@@ -346,8 +346,8 @@ impl Logger {
     fn release(&mut self) {
         self.release_at = None;
         let mut buffer = vec![0; self.buffer.len()];
-        for (to, from) in buffer.iter_mut().zip(self.buffer.iter().take(self.rest)) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (buffer.get_mut(..self.rest), self.buffer.get(..self.rest)) {
+            to.copy_from_slice(from);
         }
         self.buffer = buffer;
         self.output.dirs.iter_mut().for_each(LogDir::release);

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -35,18 +35,23 @@ pub fn start() {
     // SAFETY: installs no handler of ours.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     #[cfg(target_env = "gnu")]
-    // SAFETY: they take integers; no other thread allocates meanwhile, as there is none yet.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_TOP_PAD, LARGE / 4);
-        libc::malloc_trim(0);
-    }
+    keep_little_memory();
 }
 
 /// mallopt(3): an allocation of this size is a mapping of its own, whose pages are there when they are touched and gone when it is
 /// given back. glibc's own measures, a heap of 128 KiB from which that is taken first, are for larger machines.
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 16 * 1024;
+
+#[cfg(target_env = "gnu")]
+fn keep_little_memory() {
+    for (which, bytes) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TOP_PAD, LARGE / 4)] {
+        // SAFETY: mallopt(3) takes two integers; no other thread allocates meanwhile, as there is none yet.
+        unsafe { libc::mallopt(which, bytes) };
+    }
+    // SAFETY: malloc_trim(3) gives back only what nobody owns.
+    unsafe { libc::malloc_trim(0) };
+}
 
 /// The write end of the signal pipe; -1 before there is one. It stays open for the life of the process.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -149,14 +154,21 @@ pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>) -> Errno {
 /// Stack of a child that shares our memory: only what it touches is ever there, and that only until it has executed.
 const CHILD_STACK: usize = 128 * 1024;
 
-/// Runs `child` in a new process that shares our memory and our table of descriptors, while we stand still until it has executed
-/// a program or ended with the code that `child` returned. What it closes and opens is ours until it calls [`own_descriptors`].
-/// No signal is handled by it: all are blocked, see [`clean_signals`]. The process id.
+/// Whether the child of [`vfork`] shares our table of descriptors.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Runs `child` in a new process that shares our memory, while we stand still until it has executed a program or ended with the
+/// code that `child` returned. What it opens and closes is ours, too, until it calls [`own_descriptors`]. No signal is handled by
+/// it: all are blocked, see [`clean_signals`]. The process id.
 pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
     // Not malloc(3)'s memory: what is given back to that stays ours.
     let mut stack = Mapping::anonymous(CHILD_STACK)?;
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK | CloneFlags::CLONE_FILES;
+    let mut flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // Asked for a range with nothing in it, of a table that is ours alone: only whether the kernel does it (5.9), and lets us.
+    let shared = leave_table(RawFd::MAX).is_ok();
+    SHARED.store(shared, Ordering::Relaxed);
+    flags.set(CloneFlags::CLONE_FILES, shared);
     // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our memory to itself; its stack lives
     // until after the call.
     let pid = unsafe { nix::sched::clone(Box::new(child), stack.bytes(), flags, Some(libc::SIGCHLD)) };
@@ -165,11 +177,17 @@ pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
 }
 
 /// For a child of [`vfork`]: a table of its own, with the descriptors below `end`. To copy hundreds of others, only for execve(2)
-/// to close them, costs more than all the rest; a kernel without the call (before 5.9) does that.
+/// to close them, costs more than all the rest; where that cannot be avoided, it has been done already.
 pub(crate) fn own_descriptors(end: RawFd) -> nix::Result<()> {
-    // SAFETY: close_range(2) takes three integers, and closes in the new table only, which nobody has owned anything of.
+    if SHARED.load(Ordering::Relaxed) { leave_table(end) } else { Ok(()) }
+}
+
+/// A table of our own where it was shared, without the descriptors from `end` on.
+fn leave_table(end: RawFd) -> nix::Result<()> {
+    // SAFETY: close_range(2) takes three integers. What it leaves out of the new table nobody has owned there; called on a table that
+    // is not shared it would close: there only with an `end` beyond all descriptors.
     let result = unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
-    Errno::result(result).map(drop).or_else(|_| nix::sched::unshare(CloneFlags::CLONE_FILES))
+    Errno::result(result).map(drop)
 }
 
 /// For a child before it executes: no signal blocked, and SIGPIPE, which std ignores, as it was.
