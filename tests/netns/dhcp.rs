@@ -290,6 +290,7 @@ fn the_record_says_what_fw_needs_and_goes_when_the_client_ends() {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         assert_eq!(field("boot_id").as_deref(), boot_id.get(..8));
         assert!(client.log().contains(&format!("lease of {ip} obtained from 192.0.2.1, lease time 3600")));
+        client.wait_log("cannot notify fw", SOON);
         assert_eq!(
             client.log().matches("cannot notify fw").count(),
             1,

@@ -85,6 +85,7 @@ fn shutdown_is_ok_although_runsvdir_starts_another() {
         world.wait_stat("a", "run");
         assert_eq!(world.sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
         world.wait_stat("a", "run");
+        world.wait_lines("a/starts", 2);
         // A killed one is replaced at once.
         let runsv = runsv_of(world, "a");
         crate::subject::signal(runsv, Signal::SIGKILL);
