@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use testkit::vm::{AGENT, APPLETS, CARD, FIREWALL, Image, Kit, Machine, Wire};
+use testkit::vm::{AGENT, APPLETS, CARD, FIREWALL, Image, Kit, Machine, SERVICES, Wire};
 use testkit::{Lab, poll_for};
 
 use crate::table::{OURS, OURS_ONE, Row, median};
@@ -29,14 +29,6 @@ ip addr add $ip/$mask dev $interface
 ip route add default via $router dev $interface
 ";
 
-/// Services of the whole suite: the directory in services/, and its name.
-const SERVICES: [(&str, &str); 5] = [
-    ("fw", "fw"),
-    ("dhcp_if", "dhcp_eth0"),
-    ("ifplugd_if", "ifplugd_eth0"),
-    ("zcip_if", "zcip_eth0"),
-    ("dhcp_if_pinger", "dhcp_eth0_pinger"),
-];
 /// When these are there all is running that will run.
 const RECORDS: &str =
     "cd /run/service/fw && ls dhcp_eth0.ipconf link_eth0.ipconf zcip_eth0.ipconf health_eth0.ipconf | wc -l";
@@ -106,7 +98,7 @@ pub(crate) fn bench(lab: &Lab, netsv: &str, quick: bool) -> io::Result<Vec<Row>>
     let delay = |boot: &Boot| boot.route - boot.card;
     let mut rows = vec![
         row("VM: network card seen -> default route, ms", &as_meant, delay)
-            .note(format!("target 0.5x; median of {BOOTS}; ours: whole suite, runs before the card")),
+            .note(format!("median of {BOOTS}; ours: whole suite, runs before the card")),
         row("VM: kernel's start -> default route, ms", &as_meant, |boot| boot.route),
         row("VM: memory used, all running, kB", &as_meant, |boot| boot.used_kb)
             .note("MemAvailable's change; with the drivers"),

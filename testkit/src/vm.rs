@@ -33,6 +33,14 @@ pub const AGENT: &str = "(stty raw -echo; echo '0 =END='; while read -r line; do
                          </dev/ttyS1 >/dev/ttyS1 2>&1 &";
 /// For `device_add`: the card, whose name for `set_link` and `device_del` is `card` from the start.
 pub const CARD_DEVICE: &str = "virtio-net-pci,netdev=n0,mac=02:00:00:00:07:01,romfile=";
+/// Services of the whole suite for that card: the directory in services/, and its name.
+pub const SERVICES: [(&str, &str); 5] = [
+    ("fw", "fw"),
+    ("dhcp_if", "dhcp_eth0"),
+    ("ifplugd_if", "ifplugd_eth0"),
+    ("zcip_if", "zcip_eth0"),
+    ("dhcp_if_pinger", "dhcp_eth0_pinger"),
+];
 /// Modules of a virtio network card.
 pub const CARD: [&str; 2] = ["virtio_pci", "virtio_net"];
 /// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them. The first one is asked

@@ -1,16 +1,9 @@
 //! A cable: its lease, a pull, a card that is taken out, killed processes, the power-off.
 
-use testkit::vm::{CARD_DEVICE, Kit};
+use testkit::vm::{CARD_DEVICE, Kit, SERVICES};
 
 use crate::guest::{Guest, image, wait_outside, with_kit};
 
-const SERVICES: [(&str, &str); 5] = [
-    ("fw", "fw"),
-    ("dhcp_if", "dhcp_eth0"),
-    ("ifplugd_if", "ifplugd_eth0"),
-    ("zcip_if", "zcip_eth0"),
-    ("dhcp_if_pinger", "dhcp_eth0_pinger"),
-];
 /// Those that go on running.
 const DAEMONS: [&str; 4] = ["dhcp_eth0", "ifplugd_eth0", "zcip_eth0", "dhcp_eth0_pinger"];
 

@@ -269,7 +269,12 @@ impl ServiceDir {
     /// `name` as it is when it starts with `/` or `.` or ends with `/`; otherwise below `$SVDIR`
     /// (default [`DEFAULT_SVDIR`]).
     pub fn resolve(name: &OsStr) -> ServiceDir {
-        if is_path(name) { ServiceDir::at(Path::new(name)) } else { ServiceDir::at(&services().join(name)) }
+        ServiceDir::resolve_in(&services(), name)
+    }
+
+    /// The same for one of many, where `services` is looked up once for all.
+    pub(crate) fn resolve_in(services: &Path, name: &OsStr) -> ServiceDir {
+        if is_path(name) { ServiceDir::at(Path::new(name)) } else { ServiceDir::at(&services.join(name)) }
     }
 
     /// The service directory at `path`, whatever `SVDIR` says.

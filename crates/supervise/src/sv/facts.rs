@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, ServiceDir, Status, Tai64n, is_path, services};
+use crate::control::{ControlError, ServiceDir, Status, Tai64n, services};
 use crate::instance::{self, Instance, Ready};
 use crate::sys;
 
@@ -63,15 +63,12 @@ pub(super) struct Reader {
 impl Reader {
     /// `within`: the services directory is the working directory, and the name is relative to it.
     pub(super) fn report(&self, name: &OsStr, within: bool) -> Report {
-        let path = match is_path(name) {
-            true => PathBuf::from(name),
-            false => self.services.get_or_init(services).join(name),
-        };
+        let dir = ServiceDir::resolve_in(self.services.get_or_init(services), name);
         // A shorter way to each of ten files.
-        let near = ServiceDir::at(if within { Path::new(name) } else { &path });
+        let near = if within { ServiceDir::at(Path::new(name)) } else { dir.clone() };
         let log = near.path().join("log");
         let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
-        Report { name: name.to_owned(), path, main: self.facts(&near), log }
+        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(&near), log }
     }
 
     /// An error when no runsv runs there, or it cannot be known.
