@@ -169,6 +169,29 @@ fn outside_nothing_is_open_but_what_fw_conf_says() {
 }
 
 #[test]
+fn link_local_addresses_are_not_forwarded() {
+    isolated(&["nft", "ping"], |lab| {
+        let w = World::leased(lab);
+        // Everything else would let them through: there are routes in both directions, and the firewall would masquerade.
+        w.lan.address("port", "169.254.7.7/16");
+        w.home.address("lan0", "169.254.1.1/16");
+        w.isp[0].address("cust", "169.254.9.9/16");
+        w.home.ip(&["route", "add", "169.254.9.9/32", "dev", "eth0", "scope", "link"]);
+        w.lan.ip(&["route", "add", "169.254.9.9/32", "via", "192.168.5.1"]);
+        let reaches = |source: &str, target: &str| {
+            w.lan.try_run(&["ping", "-n", "-c", "1", "-W", "1", "-I", source, target]).status.success()
+        };
+        for (source, target) in [("169.254.7.7", "198.51.100.1"), ("192.168.5.2", "169.254.9.9")] {
+            assert!(!reaches(source, target), "{source} to {target}");
+        }
+        w.home.run(&["nft", "flush", "chain", "inet", "netsv", "forward"]);
+        for (source, target) in [("169.254.7.7", "198.51.100.1"), ("192.168.5.2", "169.254.9.9")] {
+            assert!(reaches(source, target), "{source} to {target}");
+        }
+    });
+}
+
+#[test]
 fn a_lost_lease_opens_nothing() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);

@@ -87,6 +87,8 @@ fn input(out: &mut String, external: &[String], policy: &Policy) {
 
 fn forward(out: &mut String, external: &[String], policy: &Policy) {
     let mut hook = vec!["type filter hook forward priority filter; policy accept;".to_owned()];
+    // RFC 3927 7: no router forwards them, whatever its routes say. (IPv6's the kernel itself keeps on their link.)
+    hook.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     if policy.forward {
         let rules: Vec<String> = ANSWERS.iter().chain(&["drop"]).map(ToString::to_string).collect();
         chain(out, "external_forward", &rules);
