@@ -147,17 +147,19 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     let opened = open_kernel(&s);
     wall.settle(&mut firewall, &mut report);
     let (mut kernel, have) = opened?;
-    let plan = plan::plan(&s.want, &have, &s.memory);
+    let mut plan = plan::plan(&s.want, &have, &s.memory);
     plan.notes.iter().for_each(|n| report.note(n));
     say_missing(&plan, &s.memory, &s, &report);
+    if wall.is_missing && plan.withhold_forwarding() {
+        report.note("forwarding is not switched on without the firewall");
+    }
+    let after = remember(&s, &plan);
+    let meanwhile = after.beside(&s.memory);
+    keep(paths, &s.memory, &meanwhile, &mut report);
     change(&mut kernel, &have, &plan, &mut report);
     wall.end(&mut firewall, &mut report);
     write_files(paths, &s, &mut report);
-    let memory = remember(&s, &plan);
-    if memory != s.memory {
-        let written = etc::write_atomically(&memory_file(paths), memory.render().as_bytes());
-        report.check(&memory_file(paths), written);
-    }
+    keep(paths, &meanwhile, &after, &mut report);
     report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
     wall.reap();
     Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
@@ -178,6 +180,8 @@ struct Wall {
     last: Option<String>,
     running: Option<Running>,
     endings: Vec<Ending>,
+    /// It is wanted and could not be loaded.
+    is_missing: bool,
 }
 
 impl Wall {
@@ -193,7 +197,7 @@ impl Wall {
             Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
             None => None,
         };
-        Wall { first, last, running, endings: Vec::new() }
+        Wall { first, last, running, endings: Vec::new(), is_missing: false }
     }
 
     fn settle(&mut self, firewall: &mut Firewall, report: &mut Report) {
@@ -220,7 +224,10 @@ impl Wall {
                     report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
                 }
             }
-            Err(text) => report.error(&text),
+            Err(text) => {
+                self.is_missing = true;
+                report.error(&text);
+            }
         }
     }
 
@@ -263,6 +270,13 @@ fn say_missing(plan: &Plan, memory: &Memory, s: &Situation, report: &Report) {
     for name in plan.missing.iter().filter(|n| !memory.missing.contains(n)) {
         let origin = s.records.iter().find(|e| e.interface == **name).map_or("", |e| e.origin.as_str());
         report.note(&format!("{origin}: no interface {name} yet: the next run looks again"));
+    }
+}
+
+fn keep(paths: &Paths, old: &Memory, new: &Memory, report: &mut Report) {
+    if new != old {
+        let written = etc::write_atomically(&memory_file(paths), new.render().as_bytes());
+        report.check(&memory_file(paths), written);
     }
 }
 
