@@ -133,6 +133,11 @@ fn fw_path(lab: &Lab) -> String {
     lab.dir().join("bin/fw").to_str().unwrap().to_owned()
 }
 
+fn program(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
 pub(crate) fn list(value: &Value) -> Vec<&Value> {
     value.as_array().into_iter().flatten().collect()
 }
@@ -282,9 +287,7 @@ fn a_run_that_is_killed_after_it_lowered_an_mtu_does_not_forget_the_old_one() {
         // The firewall has one interface less in the end, and the nft that is to say so does not come back.
         w.record("conf/second_lan", "if=eth1 ipmask=192.168.6.1/24");
         w.remove("dyn/dhcp_eth1.ipconf");
-        let nft = lab.make_dir("only").join("nft");
-        fs::write(&nft, "#!/bin/sh\nexec sleep 50\n").unwrap();
-        fs::set_permissions(&nft, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        program(&lab.make_dir("only").join("nft"), "exec sleep 50");
         let fw =
             w.home.spawn_command("fw", w.command(&["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)], "apply"));
         wait_until("a run that waits for nft", SOON, || {
@@ -379,6 +382,20 @@ fn without_nft_addresses_and_routes_are_applied_and_the_error_says_what_to_insta
         w.apply();
         assert!(w.nft().contains("table inet netsv"), "the next run tries again");
         assert_eq!(forwards(), "1\n");
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_the_commit_and_not_the_end_of_nft() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        program(&lab.make_dir("only").join("nft"), "/usr/sbin/nft \"$@\"; exec sleep 50");
+        let fw = ["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)];
+        let _fw = w.home.spawn_command("fw", w.command(&fw, "apply"));
+        wait_until("a default route", SOON, || w.home.default_routes().len() == 1);
+        assert!(w.nft().contains("table inet netsv"));
+        assert!(!testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty(), "nft has not ended");
     });
 }
 
@@ -529,9 +546,7 @@ fn a_run_that_is_killed_half_way_is_run_again() {
         let w = World::new(lab);
         w.lease(0, 3600);
         let bin = lab.make_dir("only");
-        let script = "#!/bin/sh\n[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"\n";
-        fs::write(bin.join("nft"), script).unwrap();
-        fs::set_permissions(bin.join("nft"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        program(&bin.join("nft"), "[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"");
         fs::write("/run/lab/block", "").unwrap();
         let (_runsv, _run) = service(&w, lab);
         let fw = || testkit::pids_where(|argv| argv == ["fw", "apply"]);

@@ -102,7 +102,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let plan = plan::plan(&s.want, &have, &s.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
     let text = nft::render(&s.want.external, &s.policy);
-    let mut firewall = Firewall::open(&paths.dynamic);
+    let firewall = Firewall::open(&paths.dynamic);
     if firewall.difference(text.as_deref()).is_some() {
         let sign = match (&text, firewall.is_there()) {
             (None, _) => '-',
@@ -143,7 +143,7 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     let mut report = Report::default();
     let s = situation(paths, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic);
-    let mut wall = Wall::begin(&mut firewall, &s);
+    let mut wall = Wall::begin(&firewall, &s);
     let opened = open_kernel(&s);
     wall.settle(&mut firewall, &mut report);
     let (mut kernel, have) = opened?;
@@ -186,7 +186,7 @@ struct Wall {
 
 impl Wall {
     /// Starts nft, which then works while the kernel's state is read.
-    fn begin(firewall: &mut Firewall, s: &Situation) -> Wall {
+    fn begin(firewall: &Firewall, s: &Situation) -> Wall {
         let last = nft::render(&s.want.external, &s.policy);
         let mut both = s.want.external.clone();
         both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
@@ -201,8 +201,8 @@ impl Wall {
     }
 
     fn settle(&mut self, firewall: &mut Firewall, report: &mut Report) {
-        if let (Some(running), Some(text)) = (self.running.take(), self.first.clone()) {
-            self.finish(running, &text, firewall, report);
+        if let Some(running) = self.running.take() {
+            self.finish(running, self.first.clone().as_deref(), firewall, report);
         }
     }
 
@@ -211,16 +211,16 @@ impl Wall {
             return;
         }
         if let Some(text) = firewall.difference(self.last.as_deref()) {
-            self.finish(firewall::start(&text), &text, firewall, report);
+            self.finish(firewall::start(&text), self.last.clone().as_deref(), firewall, report);
         }
     }
 
-    fn finish(&mut self, running: Running, text: &str, firewall: &mut Firewall, report: &mut Report) {
+    fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
         let (ending, result) = running.committed();
         self.endings.push(ending);
         match result {
             Ok(()) => {
-                if let Err(e) = firewall.remember(text) {
+                if let Err(e) = firewall.remember(table) {
                     report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
                 }
             }
