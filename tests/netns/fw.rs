@@ -343,6 +343,28 @@ fn a_malformed_file_is_named_its_last_good_content_stays_and_all_else_counts() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_read_takes_no_address_away() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        // No failing disk is at hand; to root, this is the nearest.
+        let away = w.dir.join("away");
+        fs::rename(w.dir.join("conf"), &away).unwrap();
+        w.write("conf", "");
+        for _ in 0..2 {
+            let (code, text) = w.fw("apply");
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains("conf: not a directory: its last good content is kept\n"), "{text}");
+            assert_eq!(w.home.addresses("lan0"), ["192.168.5.1/24"]);
+        }
+        w.remove("conf");
+        fs::rename(&away, w.dir.join("conf")).unwrap();
+        w.remove("conf/lan.ipconf");
+        w.apply();
+        assert_eq!(w.home.addresses("lan0"), [] as [&str; 0], "withdrawn by the administrator");
+    });
+}
+
+#[test]
 fn in_a_directory_without_conf_and_policy_it_takes_nothing_away() {
     isolated(&[], |lab| {
         let w = World::new(lab);
