@@ -93,13 +93,10 @@ impl Input {
 
     /// The same for all files of a directory that cannot be read: a failing disk takes nobody's address away.
     fn all_last_good(&mut self, dir: &Path, is_static: bool, good_dir: &Path) {
-        let Ok(files) = fs::read_dir(good_dir) else { return };
-        let mut names: Vec<OsString> = files.filter_map(|f| f.ok().map(|f| f.file_name())).collect();
-        names.sort();
-        for name in names {
+        for copy in ipconf::list(good_dir).unwrap_or_default() {
+            let name = copy.file_name().unwrap_or_default();
             if let Some(own) = name.as_bytes().strip_prefix(kind(is_static).as_bytes()) {
-                let path = dir.join(OsStr::from_bytes(own));
-                self.last_good(&path, name, is_static, good_dir);
+                self.last_good(&dir.join(OsStr::from_bytes(own)), name.to_owned(), is_static, good_dir);
             }
         }
     }
