@@ -380,6 +380,11 @@ impl World {
         self.processes().iter().filter(|(_, l)| l == line).count()
     }
 
+    /// A shell that has just been started is not yet what it will execute.
+    pub(crate) fn wait_count(&self, line: &str, count: usize) {
+        self.wait(&format!("{count} processes {line}"), || self.count(line) == count);
+    }
+
     fn picture(&self) -> String {
         self.processes().iter().map(|(pid, line)| format!("{pid} {line}\n")).collect()
     }
