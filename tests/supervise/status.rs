@@ -208,9 +208,12 @@ fn a_one_shot_that_has_ended_is_done_or_failed_and_not_just_down() {
                     record.contains("state=down") && record.contains(exit)
                 });
             }
-            let results = status_json(world, &["good", "bad", "put-down"]);
-            let results: Vec<&Value> = results.iter().map(|service| &service["result"]).collect();
-            assert_eq!(results, [&"done".into(), &"failed".into(), &Value::Null]);
+            // The record comes before the status, and a new runsv is not there at once.
+            world.wait("the results", || {
+                let results = status_json(world, &["good", "bad", "put-down"]);
+                let results: Vec<&Value> = results.iter().map(|service| &service["result"]).collect();
+                results == [&"done".into(), &"failed".into(), &Value::Null]
+            });
             let table = on_a_terminal(&mut world.command("sv", &["status", "good", "bad", "put-down"]));
             for state in ["\x1b[32mdone\x1b[0m", "\x1b[31mfailed\x1b[0m", "\x1b[33mdown\x1b[0m"] {
                 assert!(table.contains(state), "{table}");
