@@ -1,8 +1,7 @@
-//! What every daemon does the same way: its log lines, telling fw, its pidfile, going to the background, signals.
+//! What every daemon does the same way: its log lines, its pidfile, going to the background, signals.
 //!
 //! Log lines go to stderr without time stamps (svlogd adds them), as `udhcpc: eth0: text`.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use nix::sys::signal::Signal;
-use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::io::unix::AsyncFd;
 
 use crate::packet::watch;
@@ -61,11 +59,6 @@ impl Log {
             self.info(text);
         }
     }
-}
-
-/// Tells a one-shot service (fw) that its input changed: one `u`, AFTER the file is in its place.
-pub fn notify(service: &OsStr) -> Result<(), ControlError> {
-    ServiceDir::resolve(service).send(&[Command::Up])
 }
 
 /// A pidfile that is removed when this is dropped; the default has none.
