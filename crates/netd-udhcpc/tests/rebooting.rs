@@ -137,6 +137,19 @@ fn a_loose_plug_is_no_storm() {
 }
 
 #[test]
+fn a_carrier_that_comes_and_goes_before_anybody_could_answer_costs_nothing() {
+    let mut b = at_home();
+    b.event(Event::Carrier);
+    assert_eq!(b.event(Event::CarrierLost), NONE);
+    assert!(b.actions.contains(&Action::Watch(Watch::Nothing)));
+    b.now += secs(60);
+    assert_eq!(b.event(Event::Timer), NONE);
+    assert_eq!(b.client.address(), Some(ADDRESS));
+    assert_eq!(b.event(Event::Carrier), ["question", "Request"], "asked for anew");
+    assert_eq!(b.usual(ACK), ["renew"]);
+}
+
+#[test]
 fn whoever_was_away_looks_again_whether_the_address_is_taken() {
     let mut b = bound(checked(Timing::FAST), SERVER, Ipv4Addr::UNSPECIFIED);
     assert_eq!(b.event(Event::Carrier), ["question", "probe", "Request"]);

@@ -76,7 +76,7 @@ impl Client {
                 self.state = State::Rebooting { x, lease, claim: Claim::Roamed { known: false } };
                 if self.config.acd.is_some_and(|timing| timing.defend) {
                     // RFC 5227 section 2.1: whoever was away probes again.
-                    self.probe(now, lease.ip, out);
+                    self.probe_again(now, lease.ip, out);
                 }
                 if let Some((router, mac)) = lease.router {
                     // RFC 4436 section 2.1.1: a question to the one station that only this network has.
@@ -92,6 +92,14 @@ impl Client {
             | State::Checking { .. }
             | State::Rebooting { claim: Claim::Remembered, .. }
             | State::Released => self.hurry(now),
+        }
+    }
+
+    /// The carrier went again before anybody could confirm the address: it is as good as it was before. When the carrier is
+    /// back, it is asked for anew.
+    pub(super) fn carrier_lost(&mut self) {
+        if let State::Rebooting { lease, claim: Claim::Roamed { .. }, .. } = &self.state {
+            self.state = State::Bound { lease: *lease, renew_at: lease.times.map(|t| t.t1) };
         }
     }
 
