@@ -70,6 +70,28 @@ fn on_another_network_the_address_goes_at_once_or_soon() {
 }
 
 #[test]
+fn whoever_is_carried_from_network_to_network_finds_each_as_quickly_as_the_first() {
+    for knows_us in [true, false] {
+        let mut b = at_home();
+        for _ in 0..8 {
+            let plugged = b.now;
+            b.event(Event::Carrier);
+            if knows_us {
+                b.usual(NAK);
+            } else {
+                b.wait_for("deconfig");
+            }
+            assert_eq!(b.said.last().map(String::as_str), Some("Discover"));
+            assert!(b.now - plugged <= Duration::from_millis(2500), "{:?}", b.now - plugged);
+            b.usual(OFFER);
+            assert_eq!(b.usual(ACK), ["bound"]);
+            b.now += secs(5);
+            b.event(Event::CarrierLost);
+        }
+    }
+}
+
+#[test]
 fn a_dead_server_costs_nothing_while_the_router_is_the_one_of_before() {
     let mut b = at_home();
     b.event(Event::Carrier);

@@ -10,6 +10,7 @@ use netd::arp::{Arp, Operation};
 use super::{Action, Change, Client, Destination, Exchange, Lease, State, Times};
 use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
+use crate::schedule::Restarts;
 
 /// Requests that a server may leave unanswered when another network is more likely than a lost packet: with the waits between
 /// them two seconds or so.
@@ -71,6 +72,10 @@ impl Client {
                     // RFC 7844 section 3.3: on another network the address, or who its router was, would tell where we were.
                     out.push(Action::Tell(Change::Deconfig));
                     return self.lost(now);
+                }
+                if !matches!(self.state, State::Rebooting { .. }) {
+                    // A server has confirmed us since: to be carried from network to network is no storm.
+                    self.restarts = Restarts::default();
                 }
                 let x = Exchange { next: self.spaced(now), ..self.exchange(now) };
                 self.state = State::Rebooting { x, lease, claim: Claim::Roamed { known: false } };
