@@ -182,7 +182,7 @@ impl Client {
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Nudge => self.hurry(now),
             Event::Carrier => self.carrier(now, &mut out),
-            Event::CarrierLost => self.carrier_lost(),
+            Event::CarrierLost => self.carrier_lost(now),
             Event::Unsent => self.unsent(now),
             Event::Arp(arp) => {
                 self.router_answers(&arp, &mut out);

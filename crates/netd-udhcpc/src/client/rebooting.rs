@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netd::arp::{Arp, Operation};
 
-use super::{Action, Change, Client, Destination, Exchange, Lease, State, Times};
+use super::{Action, Change, Client, Destination, Exchange, Lease, MIN_RENEWAL, State, Times};
 use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 use crate::schedule::Restarts;
@@ -102,9 +102,11 @@ impl Client {
 
     /// The carrier went again before anybody could confirm the address: it is as good as it was before. When the carrier is
     /// back, it is asked for anew.
-    pub(super) fn carrier_lost(&mut self) {
+    pub(super) fn carrier_lost(&mut self, now: Duration) {
         if let State::Rebooting { lease, claim: Claim::Roamed { .. }, .. } = &self.state {
-            self.state = State::Bound { lease: *lease, renew_at: lease.times.map(|t| t.t1) };
+            // Not at once when T1 is over: there is no link now.
+            let renew_at = lease.times.map(|t| t.t1.max(now + MIN_RENEWAL));
+            self.state = State::Bound { lease: *lease, renew_at };
         }
     }
 
