@@ -265,7 +265,7 @@ impl Daemon<'_> {
     }
 
     fn arp_filter(&self) -> Vec<packet::Instruction> {
-        self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::filter)
+        self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::replies_of)
     }
 
     fn look_at_lease(&mut self) {
