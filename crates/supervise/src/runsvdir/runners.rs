@@ -94,6 +94,7 @@ impl Runners {
         if self.sessions {
             sys::new_session(&mut process);
         }
+        sys::keep_sigpipe(&mut process);
         process.spawn().map(|child| child.id())
     }
 
