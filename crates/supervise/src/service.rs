@@ -609,5 +609,4 @@ impl Service {
 }
 
 #[cfg(test)]
-#[path = "service_tests.rs"]
 mod tests;
