@@ -596,10 +596,6 @@ fn bad_configuration_is_named_and_the_rest_counts() {
         let output = log.run(subject, &["-b", "0"], "a\n");
         assert_eq!(text(&output.stderr), "svlogd: warning: unable to scan ip address: 1.2\n");
         assert_eq!(log.current(), "ok: a\n");
-        // runit passes over a last line without a newline.
-        let log = Log::new("pok: ");
-        log.run(subject, &[], "a\n");
-        assert_eq!(log.current(), if subject.ours { "ok: a\n" } else { "a\n" });
         let log = Log::new("");
         fs::create_dir(log.file("config")).unwrap();
         let output = log.run(subject, &[], "a\n");
