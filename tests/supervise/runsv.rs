@@ -363,6 +363,19 @@ fn children_get_clean_signals_and_no_descriptors_but_three() {
 }
 
 #[test]
+fn a_signal_that_is_ignored_stays_so() {
+    // As systemd starts what it starts.
+    each_way(|world| {
+        world.script("a/run", "grep SigIgn /proc/self/status >sig; exec sleep 1000");
+        let program = world.dir.join("bin/runsvdir").display().to_string();
+        let words = ["env".into(), "--ignore-signal=PIPE".into(), program];
+        let _all = world.start_by(&words, if world.subject.is_hosted() { &["-1", "."] } else { &["."] });
+        world.wait_lines("a/sig", 1);
+        assert!(world.read("a/sig").ends_with("1000\n"), "{}", world.read("a/sig"));
+    });
+}
+
+#[test]
 fn supervise_may_be_a_link_to_a_directory_that_is_not_there_yet() {
     each_way(|world| {
         world.script("a/run", SLEEPER);

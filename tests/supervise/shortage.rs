@@ -2,11 +2,14 @@
 //! itself when there is enough again.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{World, ours, signal};
+use crate::subject::{World, hosted, ours, signal};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
@@ -119,6 +122,29 @@ fn without_processes_it_waits_for_some() {
         world.wait_pid("a", pid);
         assert_eq!(world.errors().matches("unable to fork, pausing").count(), 1, "{}", world.errors());
         idle_since(runsv.pid(), used);
+    });
+}
+
+#[test]
+fn a_directory_that_may_not_be_entered_costs_its_service_nothing_but_time() {
+    hosted(|world| {
+        world.script("a/run", SLEEPER);
+        let start = somebody(world).into_iter().chain([world.dir.join("bin/runsvdir").display().to_string()]);
+        let all = world.start_by(&start.collect::<Vec<_>>(), &["-1", "."]);
+        world.wait_stat("a", "run");
+        let (pid, used) = (world.pid("a"), ticks(all.pid()));
+        let mut control = fs::OpenOptions::new().write(true).open(world.at("a/supervise/control")).unwrap();
+        let allow = |mode| fs::set_permissions(world.at("a"), fs::Permissions::from_mode(mode)).unwrap();
+        allow(0);
+        control.write_all(b"h").unwrap();
+        let said = "unable to change to directory: access denied";
+        world.wait("the complaint", || world.errors().contains(said));
+        signal(pid, Signal::SIGKILL);
+        world.wait("its end", || !Path::new(&format!("/proc/{pid}")).exists());
+        allow(0o755);
+        world.wait_pid("a", pid);
+        assert_eq!(world.errors().matches(said).count(), 1, "{}", world.errors());
+        idle_since(all.pid(), used);
     });
 }
 

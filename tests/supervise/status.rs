@@ -77,6 +77,8 @@ fn without_a_service_it_reports_on_all_of_them() {
         for wrong in ["up", "restart", "check", "--json up a", "--json restart a", "--json"] {
             assert_eq!(world.sv(wrong).0, 100, "{wrong}");
         }
+        let usage = "usage: sv [-v] [-w sec] command service ...\n\n";
+        assert_eq!(world.sv("--json up a").1, format!("sv: --json is for status only\n{usage}"));
         let missing = world.command("sv", &["status"]).env("SVDIR", world.at("none")).output().unwrap();
         let said = format!("sv: fatal: unable to read {}: file does not exist\n", world.at("none").display());
         assert_eq!((missing.status.code(), String::from_utf8(missing.stderr).unwrap()), (Some(100), said));

@@ -8,7 +8,6 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -145,13 +144,11 @@ impl World {
     }
 
     fn new(subject: Subject) -> World {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // In a world of its own our process id is everybody's.
-        let pid = std::env::var(testkit::OUTER_PID).unwrap_or_else(|_| std::process::id().to_string());
-        let dir = std::env::temp_dir().join(format!("netsv-supervise-{pid}-{count}"));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(dir.join("s")).unwrap();
+        // Not by our process id: in a namespace of its own another suite has the same.
+        let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let dir = std::env::temp_dir().join(format!("netsv-supervise-{}", &unique[..8]));
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(dir.join("s")).unwrap();
         fs::create_dir_all(dir.join("bin")).unwrap();
         let dir = dir.canonicalize().unwrap();
         for (name, tools) in [

@@ -1,7 +1,7 @@
 //! sv: words, texts, exit codes, and that "ok" is true.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::subject::{both, ours, with_each_others_sv, without_numbers};
 
@@ -142,6 +142,35 @@ fn check_decides_when_it_is_up() {
         let _runsv = world.runsv("a");
         assert_eq!(world.sv("start a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
         assert!(world.lines("a/asked").len() >= 3);
+    });
+}
+
+#[test]
+fn a_check_that_cannot_be_executed_is_told_and_does_not_count() {
+    with_each_others_sv(|world| {
+        world.script("a/run", SLEEPER);
+        world.script("a/check", "exit 1");
+        let _runsv = world.runsv("a");
+        world.wait_stat("a", "run");
+        assert_eq!(world.sv("-w0 check a"), (1, "timeout: run: a: (pid P) Ts\n".into()));
+        fs::set_permissions(world.at("a/check"), fs::Permissions::from_mode(0o644)).unwrap();
+        let up = "ok: run: a: (pid P) Ts\nwarning: unable to run a/check: access denied\n";
+        assert_eq!(world.sv("start a"), (0, up.into()));
+        fs::remove_file(world.at("a/check")).unwrap();
+        symlink("check", world.at("a/check")).unwrap();
+        assert_eq!(world.sv("-w1 start a").0, 1);
+    });
+}
+
+#[test]
+fn any_number_of_seconds_is_a_time() {
+    both(|world| {
+        world.script("a/run", SLEEPER);
+        let _runsv = world.runsv("a");
+        world.wait_stat("a", "run");
+        for secs in ["18446744073709551615", "0x", "9999999999"] {
+            assert_eq!(world.sv(&format!("-w {secs} start a")), (0, "ok: run: a: (pid P) Ts\n".into()), "{secs}");
+        }
     });
 }
 

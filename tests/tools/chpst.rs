@@ -117,6 +117,8 @@ fn wrong_use_is_exit_100() {
             ("chpst -o 5x true", "usage: "),
             ("chpst -o = true", "usage: "),
             ("setuidgid daemon", "usage: setuidgid account child\n"),
+            ("chpst -l a -L b true", "usage: "),
+            ("chpst -L a -L b true", "usage: "),
             ("envuidgid daemon", "usage: envuidgid account child\n"),
             ("envdir ld", "usage: envdir dir child\n"),
             ("pgrphack", "usage: pgrphack child\n"),
@@ -142,6 +144,23 @@ fn environment_from_a_directory() {
             assert_eq!(got, (Some(0), "a b|gone||x\ny|/none|".into(), String::new()));
             // The program itself is looked for in the old PATH.
             assert_eq!(place.run(&format!("{name} ld true")).status.code(), Some(0));
+        }
+    });
+    both("chpst", |subject| {
+        // Neither a fifo nor a link that leads nowhere has a value.
+        for name in ["chpst -e", "envdir"] {
+            for variable in ["GONE", "PIPE"] {
+                let place = Place::new(subject);
+                let file = place.scratch.path().join("sub/inner");
+                fs::remove_dir(&file).unwrap();
+                let file = file.with_file_name(variable);
+                match variable {
+                    "GONE" => symlink("nowhere", file).unwrap(),
+                    _ => nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                }
+                let mut command = place.command(&format!("{name} sub sh -c echo~${{{variable}-unset}}"));
+                assert_eq!(text(&run(command.env("PIPE", "x"), "").stdout), "unset\n", "{name} {variable}");
+            }
         }
     });
     check(&[
@@ -273,6 +292,25 @@ fn the_program_gets_default_signals_and_only_the_lock_as_a_descriptor() {
         let without = descriptors(Command::new("ls").arg("/proc/self/fd").output().unwrap());
         assert_eq!(descriptors(place.run("chpst ls /proc/self/fd")), without);
         assert_eq!(descriptors(place.run("chpst -l lock ls /proc/self/fd")), without + 1);
+    });
+}
+
+#[test]
+fn a_signal_that_is_ignored_stays_so() {
+    both("chpst", |subject| {
+        let place = Place::new(subject);
+        let program = place.names.join("chpst");
+        for signal in ["PIPE", "HUP"] {
+            let ignoring = || {
+                let mut command = Command::new("env");
+                command.arg(format!("--ignore-signal={signal}"));
+                command
+            };
+            let look = ["grep", "SigIgn", "/proc/self/status"];
+            let without = ignoring().args(look).output().unwrap().stdout;
+            let with = ignoring().arg(&program).args(look).output().unwrap().stdout;
+            assert_eq!(text(&with), text(&without), "{signal}");
+        }
     });
 }
 

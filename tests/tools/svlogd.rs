@@ -592,8 +592,8 @@ fn wrong_use_is_exit_111() {
 #[test]
 fn bad_configuration_is_named_and_the_rest_counts() {
     both("svlogd", |subject| {
-        let log = Log::new("u1.2\npok: \n");
-        let output = log.run(subject, &[], "a\n");
+        let log = Log::new("u1.2\npok: \np\n!\nt18446744073709551615\n");
+        let output = log.run(subject, &["-b", "0"], "a\n");
         assert_eq!(text(&output.stderr), "svlogd: warning: unable to scan ip address: 1.2\n");
         assert_eq!(log.current(), "ok: a\n");
         let log = Log::new("");

@@ -309,6 +309,8 @@ fn chpst(args: impl Iterator<Item = OsString>) -> Result<Plan, String> {
             '/' => plan.root = Some(value),
             'C' => plan.cwd = Some(value),
             'n' => plan.nice = Some(increment(&value).ok_or_else(|| full(USAGE))?),
+            // There is one lock: a second would take the place of the first, which nobody held then.
+            'l' | 'L' if plan.lock.is_some() => return Err(full(USAGE)),
             'l' => plan.lock = Some(Lock { path: value, wait: true, silent: false }),
             'L' => plan.lock = Some(Lock { path: value, wait: false, silent: false }),
             letter => add_limits(&mut plan, letter, limit(&value).ok_or_else(|| full(USAGE))?),

@@ -45,6 +45,15 @@ struct Supervised {
     dir: Option<OwnedFd>,
     main: Unit,
     log: Option<Box<Unit>>,
+    /// While its directory may not be entered: what has happened meanwhile.
+    barred: Option<Missed>,
+}
+
+/// What a service is told as soon as its directory may be entered again.
+#[derive(Default)]
+struct Missed {
+    ends: Vec<(u32, Exit)>,
+    terminate: bool,
 }
 
 impl Host {
@@ -110,16 +119,21 @@ impl Host {
 
     /// A child has ended; false when it is none of these services'.
     pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) -> bool {
-        let has = |s: &Supervised| s.main.is_child(pid) || s.log.as_ref().is_some_and(|log| log.is_child(pid));
-        let Some(slot) = self.services.iter().position(|s| s.as_deref().is_some_and(has)) else { return false };
-        let unit = self.enter(slot).and_then(|service| service.units().find(|unit| unit.is_child(pid)));
-        unit.map(|unit| unit.reaped(pid, exit)).is_some()
+        let Some(slot) = self.services.iter().position(|s| s.as_deref().is_some_and(|s| s.has(pid))) else {
+            return false;
+        };
+        match self.enter(slot) {
+            Some(service) => service.reaped(pid, exit),
+            None => self.later(slot, |missed| missed.ends.push((pid, exit))),
+        }
+        true
     }
 
     /// The supervisor of this service is to end.
     pub(crate) fn terminate(&mut self, slot: Slot) {
-        if let Some(service) = self.enter(slot) {
-            service.main.handle(Event::Terminate);
+        match self.enter(slot) {
+            Some(service) => service.main.handle(Event::Terminate),
+            None => self.later(slot, |missed| missed.terminate = true),
         }
     }
 
@@ -161,14 +175,22 @@ impl Host {
         if let Some(dir) = &service.dir
             && let Err(e) = fchdir(dir)
         {
-            service.main.warn(&format!("unable to change to directory: {}", error_text(&e.into())));
+            service.bar(&e.into());
             if let Some(at) = self.due.get_mut(slot) {
                 *at = Some(sys::now() + ENTER_AGAIN);
             }
             return None;
         }
         self.touched.push(slot);
+        service.unbar();
         Some(service)
+    }
+
+    /// It could not be entered just now.
+    fn later(&mut self, slot: Slot, note: impl FnOnce(&mut Missed)) {
+        if let Some(missed) = self.services.get_mut(slot).and_then(|s| s.as_deref_mut()?.barred.as_mut()) {
+            note(missed);
+        }
     }
 }
 
@@ -192,7 +214,7 @@ impl Supervised {
         if let Some(log) = log.as_deref_mut() {
             wire(&mut main, log)?;
         }
-        let mut service = Supervised { dir, main, log };
+        let mut service = Supervised { dir, main, log, barred: None };
         service.units().for_each(Unit::wired);
         Ok(service)
     }
@@ -200,6 +222,40 @@ impl Supervised {
     fn units(&mut self) -> impl Iterator<Item = &mut Unit> {
         // The log first: it shall be there when the service speaks.
         self.log.as_deref_mut().into_iter().chain([&mut self.main])
+    }
+
+    /// Whether this child is its own. One that has ended may have given its number to another's.
+    fn has(&self, pid: u32) -> bool {
+        let ended = self.barred.iter().flat_map(|missed| &missed.ends).any(|(ended, _)| *ended == pid);
+        !ended && (self.main.is_child(pid) || self.log.as_ref().is_some_and(|log| log.is_child(pid)))
+    }
+
+    fn reaped(&mut self, pid: u32, exit: Exit) {
+        if let Some(unit) = self.units().find(|unit| unit.is_child(pid)) {
+            unit.reaped(pid, exit);
+        }
+    }
+
+    /// Its directory may not be entered. It is said once, and what comes on its descriptors stays there: it would be told of
+    /// again and again.
+    fn bar(&mut self, e: &io::Error) {
+        if self.barred.is_none() {
+            self.main.warn(&format!("unable to change to directory: {}", error_text(e)));
+            self.units().for_each(|unit| unit.deafen());
+            self.barred = Some(Missed::default());
+        }
+    }
+
+    /// Its directory has been entered: before anything else it hears what it has missed.
+    fn unbar(&mut self) {
+        let Some(missed) = self.barred.take() else { return };
+        self.units().for_each(Unit::listen_to_all);
+        for (pid, exit) in missed.ends {
+            self.reaped(pid, exit);
+        }
+        if missed.terminate {
+            self.main.handle(Event::Terminate);
+        }
     }
 
     /// When the service has exited for good its end of the pipe is closed; the log ends by end of file, never by a signal.

@@ -623,5 +623,4 @@ impl Service {
 }
 
 #[cfg(test)]
-#[path = "service_tests.rs"]
 mod tests;

@@ -118,6 +118,9 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     }
     let Some(order) = order(&word.to_string_lossy(), verbose) else { return usage(lsb.as_deref()) };
     let reports = order.goal == Goal::Report;
+    if !reports && json {
+        say::error(format_args!("sv: --json is for status only\n"));
+    }
     if !reports && (json || names.is_empty()) {
         return usage(lsb.as_deref());
     }
@@ -140,10 +143,11 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     if lsb.is_some() { run.lsb_code } else { u8::try_from(run.failed.min(MAX_FAILED)).unwrap_or(99) }
 }
 
-/// As strtol(3) reads it: what is no number is 0.
+/// Its leading digits: what is no number is 0, and what is too large is for ever.
 fn leading_number(text: &str) -> u64 {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    let digits = text.get(..end).unwrap_or_default();
+    digits.parse().unwrap_or(if digits.is_empty() { 0 } else { u64::MAX })
 }
 
 /// How a report is shown.
@@ -303,7 +307,7 @@ impl Run {
 
     fn wait_for(&mut self, mut targets: Vec<Target>, order: &Order, wait: Duration) {
         let mut watch = Watch::new();
-        let end = sys::now() + wait;
+        let end = sys::now().saturating_add(wait);
         loop {
             let now = sys::now();
             let late = now >= end;
@@ -319,7 +323,7 @@ impl Run {
     /// Whether to go on waiting for this one.
     fn look(&mut self, target: &mut Target, order: &Order, late: bool) -> bool {
         let name = target.name.clone();
-        match target.look(&self.reader, &mut self.out) {
+        match target.look(&self.reader) {
             Look::Reached(facts) => {
                 put(&mut self.out, &[b"ok: "]);
                 text::state(&mut self.out, name.as_bytes(), &facts);
@@ -400,7 +404,9 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_runit_reads_them() {
-        for (text, expected) in [("7", 7), ("12x", 12), ("x", 0), ("", 0), ("-3", 0)] {
+        for (text, expected) in
+            [("7", 7), ("12x", 12), ("x", 0), ("", 0), ("-3", 0), ("18446744073709551616", u64::MAX)]
+        {
             assert_eq!(leading_number(text), expected, "{text}");
         }
     }

@@ -112,7 +112,7 @@ fn parse(argv: Vec<OsString>) -> Result<Options, String> {
             },
             'R' => also = Some(value),
             'l' => len = Some(count(&value)).filter(|n| *n > 0).unwrap_or(DEFAULT_LEN),
-            'b' => buffer = count(&value),
+            'b' => buffer = Some(count(&value)).filter(|n| *n > 0).unwrap_or(DEFAULT_BUFFER),
             _ => return Err(format!("{USAGE}\n")),
         }
     }
@@ -279,7 +279,10 @@ impl Logger {
         let input = if self.collect.waits() { Input::Ends(stdin) } else { Input::Readable(stdin) };
         let own = [self.collect.deadline(), self.release_at].into_iter().flatten();
         let deadline = output.dirs.iter().filter_map(LogDir::deadline).chain(own).min();
-        output.context.signals.wait(input, deadline.map(|at| at.saturating_sub(crate::sys::now())))
+        let timeout = deadline.map(|at| at.saturating_sub(crate::sys::now()));
+        // What came while a directory made the service wait has been taken from the descriptor, and wakes nobody again.
+        let timeout = if output.context.signals.pending.any() { Some(Duration::ZERO) } else { timeout };
+        output.context.signals.wait(input, timeout)
     }
 
     /// Reads what is there and has it written; false at the end of the input.

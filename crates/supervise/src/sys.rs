@@ -31,10 +31,15 @@ pub fn start() {
         unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
     }
     // SAFETY: installs no handler of ours.
-    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    let before = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    PIPE_IGNORED.store(cfg!(target_env = "gnu") && matches!(before, Ok(SigHandler::SigIgn)), Ordering::Relaxed);
     #[cfg(target_env = "gnu")]
     keep_little_memory();
 }
+
+/// Whether SIGPIPE was ignored when we were started, as systemd has it for what it starts. With another C library it was std's
+/// own start that did it: nobody knows what was before.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// mallopt(3): an allocation of this size is a mapping of its own, whose pages are there when they are touched and gone when it is
 /// given back. glibc's own measures, a heap of 128 KiB from which that is taken first, are for larger machines.
@@ -87,7 +92,7 @@ pub(crate) fn now() -> Duration {
 
 /// How long poll(2) may wait for a deadline. Rounded up: a wait that ends too early would only be followed by another.
 pub(crate) fn timeout(deadline: Option<Duration>) -> PollTimeout {
-    let wait = deadline.map(|at| at.saturating_sub(now()) + Duration::from_nanos(999_999));
+    let wait = deadline.map(|at| at.saturating_sub(now()).saturating_add(Duration::from_nanos(999_999)));
     wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
 }
 
@@ -183,7 +188,7 @@ fn leave_table(end: RawFd) -> nix::Result<()> {
 
 /// For a child before it executes: no signal blocked, and SIGPIPE, which std ignores, as it was.
 pub(crate) fn clean_signals() -> nix::Result<()> {
-    default_sigpipe();
+    restore_sigpipe();
     SigSet::empty().thread_set_mask()
 }
 
@@ -225,11 +230,17 @@ pub(crate) fn nice(increment: i32) -> nix::Result<()> {
     if value == -1 && Errno::last_raw() != 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// Gives SIGPIPE its default action back before an exec: std ignores it in every Rust program, and an ignored
-/// signal stays ignored in the program that follows.
-pub(crate) fn default_sigpipe() {
-    // SAFETY: installs no handler of ours, only the default action.
-    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+/// Gives SIGPIPE the action back before an exec that it had when we were started: an ignored signal stays ignored in the
+/// program that follows.
+pub(crate) fn restore_sigpipe() {
+    if !pipe_ignored() {
+        // SAFETY: installs no handler of ours, only the default action.
+        let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    }
+}
+
+pub(crate) fn pipe_ignored() -> bool {
+    PIPE_IGNORED.load(Ordering::Relaxed)
 }
 
 /// Bytes that wait in a pipe: FIONREAD, pipe(7).

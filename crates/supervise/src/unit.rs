@@ -264,6 +264,19 @@ impl Unit {
         }
     }
 
+    /// Hears nothing from its descriptors, until [`Unit::listen_to_all`].
+    pub(crate) fn deafen(&self) {
+        self.shared.forget(&self.files.control());
+        self.adopted.iter().for_each(|pidfd| self.shared.forget(pidfd));
+        self.notification.iter().for_each(|pipe| self.shared.forget(pipe));
+    }
+
+    pub(crate) fn listen_to_all(&mut self) {
+        self.listen();
+        self.watch_notification();
+        self.adopted.iter().for_each(|pidfd| self.shared.watch(pidfd, self.token, Source::Adopted));
+    }
+
     /// Reads what is in the control fifo and obeys it, byte by byte, in order.
     fn read_control(&mut self) {
         let mut buffer = [0; 256];

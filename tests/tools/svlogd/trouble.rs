@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::{mkfifo, pipe2};
 
 use super::{Log, numbered};
-use crate::subject::{Running, Scratch, both, mode, ours, root_for, run, skip, text, unshare_mount};
+use crate::subject::{Running, Scratch, Subject, both, mode, ours, root_for, run, skip, text, unshare_mount};
 
 /// A shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB; `go` in its scratch directory is a fifo.
-fn on_small_disk(scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Running> {
+fn on_small_disk(subject: &Subject, scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Running> {
     let probe = unshare_mount("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
         skip("full disk: no mount namespace can be made here (unshare)");
@@ -27,7 +27,7 @@ fn on_small_disk(scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Runn
         "set -e; mount -t tmpfs -o size=64k tmpfs \"$PWD\"; cd \"$PWD\"; mkdir log; exec 3<&0 4<>\"$go\"; {script}"
     );
     let mut command = unshare_mount("sh");
-    command.args(["-c", &script]).current_dir(&disk).env("go", &go).env("svlogd", ours().path("svlogd"));
+    command.args(["-c", &script]).current_dir(&disk).env("go", &go).env("svlogd", subject.path("svlogd"));
     Some(Running::start_with(&mut command, stdin))
 }
 
@@ -42,7 +42,7 @@ fn killed_on_a_full_disk_it_loses_nothing() {
         "\"$svlogd\" log <&3 & until test -s log/current; do sleep 0.01; done; head -c 100000 /dev/zero >filler 2>/dev/null || :; echo full >&2; \
          {kill} {kill} read go <&4; rm filler; wait $!; cat log/@* log/current"
     );
-    let Some(mut running) = on_small_disk(&scratch, &script, from.try_clone().unwrap()) else { return };
+    let Some(mut running) = on_small_disk(&ours(), &scratch, &script, from.try_clone().unwrap()) else { return };
     let mut go = fs::OpenOptions::new().read(true).write(true).open(scratch.path().join("go")).unwrap();
     let input = numbered(200, 100);
     into.write_all(&input.as_bytes()[..1010]).unwrap();
@@ -124,4 +124,81 @@ fn what_is_in_the_way_is_named() {
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), want));
         assert_eq!((log.current().as_str(), mode(&log.file("current"))), ("a\n", 0o744));
     });
+}
+
+#[test]
+fn term_on_a_full_disk_ends_it_when_there_is_room_again() {
+    both("svlogd", |subject| {
+        let scratch = Scratch::new();
+        let (from, into) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let mut into = fs::File::from(into);
+        // It has been taken when it is no longer pending, proc(5); runit leaves it so until there is room.
+        let taken =
+            if subject.ours { "while grep -q 'ShdPnd:.*4000$' /proc/$!/status; do sleep 0.01; done;" } else { "" };
+        let script = format!(
+            "\"$svlogd\" log <&3 & until test -s log/current; do sleep 0.01; done; \
+                      head -c 100000 /dev/zero >filler 2>/dev/null || :; echo full >&2; read go <&4; kill $!; {taken} \
+                      rm filler; wait $!; cat log/current"
+        );
+        let Some(mut running) = on_small_disk(subject, &scratch, &script, from) else { return };
+        let input = numbered(101, 59);
+        let (first, rest) = input.split_at(60);
+        into.write_all(first.as_bytes()).unwrap();
+        assert_eq!(running.stderr_line(), "full");
+        into.write_all(rest.as_bytes()).unwrap();
+        assert_eq!(running.stderr_line(), "svlogd: pausing: unable to write to current: log: out of disk space");
+        fs::write(scratch.path().join("go"), "go\n").unwrap();
+        // Its input stays open, and nothing more comes.
+        let output = running.wait();
+        drop(into);
+        // runit has read the first 1024 bytes of it, and leaves the others in the pipe.
+        let written = text(&output.stdout);
+        assert!(written.len() >= 1020 && input.starts_with(&written) && written.ends_with('\n'), "{written}");
+        assert_eq!(output.status.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_current_that_somebody_removes_is_made_again() {
+    // Ours alone: runit waits for its file for ever, and the service with it.
+    for config in ["s100\n", "s100\n!cat\n"] {
+        let log = Log::new(config);
+        let mut running = Running::start(&mut log.command(&ours(), &["-l", "5"]));
+        running.write("a\n");
+        log.wait("the first line", |log| log.current() == "a\n");
+        fs::remove_file(log.file("current")).unwrap();
+        let input = numbered(40, 9);
+        running.write(&input);
+        let output = running.finish();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        // What was in the file when it was full is gone with it.
+        let all = log.all();
+        assert!(all.len() >= 300 && input.ends_with(&all), "{all}");
+    }
+}
+
+#[test]
+fn a_removed_directory_is_left_by_hup_and_by_term() {
+    // Ours alone, as above.
+    let removed = || {
+        let log = Log::new("s100\n");
+        let mut running = Running::start(&mut log.command(&ours(), &["-l", "5"]));
+        running.write("a\n");
+        log.wait("the first line", |log| log.current() == "a\n");
+        fs::remove_dir_all(log.dir()).unwrap();
+        running.write(numbered(10, 9));
+        let said = running.stderr_line();
+        assert_eq!(said, "svlogd: pausing: unable to create new current: log: file does not exist");
+        (log, running)
+    };
+    let (log, mut running) = removed();
+    fs::create_dir(log.dir()).unwrap();
+    running.signal(Signal::SIGHUP);
+    log.wait("the new directory", |log| log.file("current").exists());
+    running.write("b\n");
+    let output = running.finish();
+    assert_eq!((output.status.code(), text(&output.stderr), log.current()), (Some(0), String::new(), "b\n".into()));
+    let (_log, mut running) = removed();
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait().status.code(), Some(0));
 }

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::libc::O_NONBLOCK;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, chroot, close, execve, setgid, setgroups, setsid, setuid};
@@ -103,7 +106,7 @@ fn read_envdir(dir: &EnvDir, verbose: bool, environment: &mut Environment) -> Re
             continue;
         }
         let shown = format!("unable to read {}/{}", dir.path.to_string_lossy(), name.to_string_lossy());
-        match fs::read(std::path::Path::new(&dir.path).join(&name)) {
+        match read(&Path::new(&dir.path).join(&name)) {
             Ok(content) => match value(content) {
                 Some(value) => drop(environment.insert(name, value)),
                 None => drop(environment.remove(&name)),
@@ -117,6 +120,15 @@ fn read_envdir(dir: &EnvDir, verbose: bool, environment: &mut Environment) -> Re
         }
     }
     Ok(())
+}
+
+/// A link that leads nowhere is an empty file, and so is a fifo that nobody writes to.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    match fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(content),
+        opened => opened?.read_to_end(&mut content).map(|_| content),
+    }
 }
 
 /// The value in a file: its first line without blanks at the end, zero bytes as newlines. `None`: unset it.
@@ -262,7 +274,7 @@ impl Program {
 
     /// Comes back only when no candidate could be executed. A file without `#!` is not given to a shell.
     fn exec(&self) -> Stop {
-        sys::default_sigpipe();
+        sys::restore_sigpipe();
         let mut reason = Errno::ENOENT;
         for candidate in &self.candidates {
             match execve(candidate, &self.argv, &self.environment) {

@@ -16,10 +16,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::facts::{Facts, Reader};
-use super::text::{self, put};
+use super::text;
 use super::verb::Goal;
 use crate::control::{ControlError, ServiceDir, Status, error_text};
-use crate::sys;
+use crate::settings::is_shortage;
+use crate::{say, sys};
 
 /// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
 const NET: Duration = Duration::from_secs(1);
@@ -74,8 +75,7 @@ impl Target {
         std::mem::take(&mut self.due) || again
     }
 
-    /// `out`: for what is to be said besides.
-    pub(super) fn look(&mut self, reader: &Reader, out: &mut Vec<u8>) -> Look {
+    pub(super) fn look(&mut self, reader: &Reader) -> Look {
         if self.gone && self.goal == Goal::Gone {
             return Look::RunsvGone;
         }
@@ -93,11 +93,12 @@ impl Target {
             return Look::Reached(facts);
         }
         // What it says itself costs no process.
-        if text::not_ready(&facts) || !self.checked(out) { Look::NotYet } else { Look::Reached(facts) }
+        if text::not_ready(&facts) || !self.checked() { Look::NotYet } else { Look::Reached(facts) }
     }
 
     /// Whether ./check says yes, or is not there.
-    fn checked(&mut self, out: &mut Vec<u8>) -> bool {
+    fn checked(&mut self) -> bool {
+        let first = matches!(self.check, Check::Unasked);
         let pause = match &mut self.check {
             Check::Unasked => CHECK_FIRST,
             Check::Refused { at, .. } if sys::now() < *at => return false,
@@ -118,7 +119,9 @@ impl Target {
         match File::open(path.join("check")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return true,
             Err(e) => {
-                self.warn(out, "open", &e);
+                if first {
+                    self.warn("open", &e);
+                }
                 return self.refused(pause);
             }
             Ok(_) => {}
@@ -131,18 +134,25 @@ impl Target {
                 }
                 self.check = Check::Asked(child, pidfd, pause);
                 // Without a pidfd it has ended by now.
-                matches!(self.check, Check::Asked(_, None, _)) && self.checked(out)
+                matches!(self.check, Check::Asked(_, None, _)) && self.checked()
             }
-            Err(e) => {
-                self.warn(out, "run", &e);
+            Err(e) if is_shortage(&e) => {
+                if first {
+                    self.warn("fork for", &e);
+                }
                 self.refused(pause)
+            }
+            // As in runit: one that cannot be executed has nothing to say against it.
+            Err(e) => {
+                self.warn("run", &e);
+                true
             }
         }
     }
 
-    fn warn(&self, out: &mut Vec<u8>, tried: &str, error: &io::Error) {
-        let text = format!(": unable to {tried} ./check: {}\n", error_text(error));
-        put(out, &[b"warning: ", self.name.as_encoded_bytes(), text.as_bytes()]);
+    fn warn(&self, tried: &str, error: &io::Error) {
+        let text = error_text(error);
+        say::error(format_args!("warning: unable to {tried} {}/check: {text}\n", self.name.display()));
     }
 
     fn refused(&mut self, pause: Duration) -> bool {
@@ -218,7 +228,7 @@ impl Watch {
             }
         }
         set.extend(self.inotify.iter().map(|inotify| readable(inotify.as_fd())));
-        let wait = until.saturating_sub(sys::now()) + Duration::from_nanos(999_999);
+        let wait = until.saturating_sub(sys::now()).saturating_add(Duration::from_nanos(999_999));
         let _ = poll(&mut set, PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
         let happened = set.iter().map(|fd| fd.any().unwrap_or(false));
         let happened: Vec<(usize, bool)> =

@@ -95,7 +95,9 @@ impl Config {
                     let secs = number(value, &[(b'm', 60), (b'h', 3600)]);
                     config.age = (secs > 0).then(|| Duration::from_secs(secs));
                 }
-                b'!' => config.processor = (!value.is_empty()).then(|| value.to_vec()),
+                // With nothing behind it, it says nothing: what was said before stays.
+                b'!' | b'p' if value.is_empty() => {}
+                b'!' => config.processor = Some(value.to_vec()),
                 b'p' => config.prefix = value.to_vec(),
                 b'u' | b'U' => match remote(value) {
                     Ok(to) => config.remote = Some(Remote { to, only: *directive == b'U' }),

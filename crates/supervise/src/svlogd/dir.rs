@@ -26,7 +26,7 @@ use super::record::{Done, FileId, Progress, Start};
 use super::rotate::{
     Age, Growth, Processor, ProcessorAction, ProcessorEvent, Room, accepted, is_leftover, oldest, unused_stamp,
 };
-use super::wait::{Input, Signals};
+use super::wait::{Input, Pending, Signals};
 use crate::control::{Tai64n, error_text};
 use crate::sys::now;
 
@@ -144,18 +144,24 @@ impl Locked {
                 // Not closed by a svlogd: a crash. It may miss its end, so it gets a name of its own.
                 let to = format!("{}.u", new_stamp());
                 let rename = || fs::rename(CURRENT, &to);
-                retry_at_start(context, "unable to rename current", name, rename)?;
+                retry(context, "unable to rename current", name, |pending| pending.term, rename)?;
                 (true, true)
             }
             Ok(_) => (false, false),
             Err(e) if e.kind() == io::ErrorKind::NotFound => (true, false),
             Err(e) => return Err(("unable to stat current", e)),
         };
-        let (current, meta) = retry_at_start(context, "unable to open current", name, || {
-            let current = open_current()?;
-            let meta = current.metadata()?;
-            Ok((current, meta))
-        })?;
+        let (current, meta) = retry(
+            context,
+            "unable to open current",
+            name,
+            |pending| pending.term,
+            || {
+                let current = open_current()?;
+                let meta = current.metadata()?;
+                Ok((current, meta))
+            },
+        )?;
         context.info(&format!("{}: {name}/current", if fresh { "new" } else { "append" }));
         let now = now();
         let mut dir = LogDir {
@@ -291,18 +297,28 @@ impl LogDir {
         let stamp = new_stamp();
         let to = format!("{stamp}.{}", if self.config.processor.is_some() { 'u' } else { 's' });
         context.info(&format!("rename: {}/current {to} {}", self.at.name, self.growth.size()));
-        retry(context, "unable to rename current", &self.at.name, || fs::rename(CURRENT, &to));
+        let rename = || match fs::rename(CURRENT, &to) {
+            // Somebody has removed it: it would be missing for ever.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        };
+        let kept = retry(context, "unable to rename current", &self.at.name, |_| false, rename).unwrap_or(false);
         let open = || {
             let file = open_current()?;
             let id = file_id(&file.metadata()?);
             Ok((file, id))
         };
-        if let Some((file, id)) = retry(context, "unable to create new current", &self.at.name, open) {
+        // The directory may have been removed: TERM ends the wait, and HUP looks for another of the name. What comes meanwhile
+        // goes behind what is in the old file.
+        let told = |pending: Pending| pending.term || pending.hup;
+        let opened = retry(context, "unable to create new current", &self.at.name, told, open);
+        let complete = kept && opened.is_ok();
+        if let Ok((file, id)) = opened {
             (self.current, self.current_id) = (file, id);
         }
         self.growth = Growth::new(0, self.config.size, context.len);
         self.age = Age::new(now(), self.config.age);
-        if self.config.processor.is_some() {
+        if complete && self.config.processor.is_some() {
             self.start_processor(context, stamp);
         }
         self.prune(context, self.config.keep);
@@ -450,29 +466,20 @@ impl LogDir {
     }
 }
 
-/// Repeats an operation until it works, with a pause after each failure; complains once.
-fn retry<T>(context: &mut Context, what: &str, name: &str, mut operation: impl FnMut() -> io::Result<T>) -> Option<T> {
-    let mut complained = false;
-    loop {
-        match operation() {
-            Ok(value) => return Some(value),
-            Err(e) => pause(context, what, name, &e, &mut complained),
-        }
-    }
-}
-
-/// The same before there is a log: TERM ends it.
-fn retry_at_start<T>(
+/// Repeats an operation until it works, with a pause after each failure, or until a signal has come that makes it pointless;
+/// complains once.
+fn retry<T>(
     context: &mut Context,
     what: &'static str,
     name: &str,
+    pointless: fn(Pending) -> bool,
     mut operation: impl FnMut() -> io::Result<T>,
 ) -> Result<T, Trouble> {
     let mut complained = false;
     loop {
         match operation() {
             Ok(value) => return Ok(value),
-            Err(e) if context.signals.pending.term => return Err((what, e)),
+            Err(e) if pointless(context.signals.pending) => return Err((what, e)),
             Err(e) => pause(context, what, name, &e, &mut complained),
         }
     }

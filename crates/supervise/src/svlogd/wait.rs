@@ -14,6 +14,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 
+/// No wait is longer: `t` in a configuration may be any number, and ppoll(2) refuses what is no time.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// Signals that came and were not dealt with yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
@@ -21,6 +24,12 @@ pub(super) struct Pending {
     pub(super) hup: bool,
     pub(super) alrm: bool,
     pub(super) chld: bool,
+}
+
+impl Pending {
+    pub(super) fn any(self) -> bool {
+        self.term || self.hup || self.alrm || self.chld
+    }
 }
 
 /// What to wait for besides signals and time.
@@ -74,7 +83,7 @@ impl Signals {
             Input::Readable(fd) => (Some(fd), PollFlags::POLLIN),
         };
         // ppoll(2), because milliseconds are too coarse for what collect.rs waits for.
-        let timeout = timeout.map(TimeSpec::from_duration);
+        let timeout = timeout.map(|timeout| TimeSpec::from_duration(timeout.min(LONGEST)));
         let (signalled, came) = match fd {
             Some(fd) => {
                 let mut fds = [signals, PollFd::new(fd, events)];
