@@ -24,6 +24,13 @@ pub(crate) fn with_kit<F: FnOnce(&Lab)>(test: F) {
     isolated_for(LIMIT, possible(&["dnsmasq", "nft"]).and(kit), test);
 }
 
+/// The same for a test that needs the far end of the cable for itself.
+pub(crate) fn with_cable<F: FnOnce(&Lab)>(test: F) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kit = Kit::find().map(drop);
+    isolated_for(LIMIT, possible(&["nft"]).and(kit).and(Wire::possible()), test);
+}
+
 /// A machine and the far end of its cable.
 pub(crate) struct Guest {
     pub(crate) machine: Machine,
@@ -44,7 +51,12 @@ pub(crate) fn image(kit: &Kit, services: &[(&str, &str)]) -> Image {
 
 impl Guest {
     /// Boots it. `more` is run by its init after the drivers are there, before the services.
-    pub(crate) fn boot(lab: &Lab, kit: &Kit, mut image: Image, more: &str) -> Guest {
+    pub(crate) fn boot(lab: &Lab, kit: &Kit, image: Image, more: &str) -> Guest {
+        Guest::boot_at(lab, kit, Wire::build(lab), image, more, &[])
+    }
+
+    /// The same at the end of this wire, in a qemu with these options.
+    pub(crate) fn boot_at(lab: &Lab, kit: &Kit, wire: Wire, mut image: Image, more: &str, qemu: &[&str]) -> Guest {
         let init = format!(
             "#!/bin/sh
 export PATH={APPLETS}:/bin:/sbin:/usr/bin SVDIR=/var/service UDHCPC={APPLETS}/udhcpc
@@ -60,8 +72,7 @@ poweroff -f
 "
         );
         image.script("/init", &init);
-        let wire = Wire::build(lab);
-        let machine = Machine::boot(lab, kit, &wire, image, MEGABYTES).expect("boot");
+        let machine = Machine::boot(lab, kit, &wire, image, MEGABYTES, qemu).expect("boot");
         Guest { machine, _wire: wire }
     }
 
@@ -125,6 +136,12 @@ poweroff -f
         let links = self.json(&format!("-4 address show dev {interface} scope global"));
         let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
         infos.filter_map(|info| info["local"].as_str()).map(str::to_owned).next()
+    }
+
+    /// What is left of the kernel's time for it, in seconds; `u32::MAX`: for ever.
+    pub(crate) fn lifetime(&mut self, interface: &str) -> u64 {
+        let links = self.json(&format!("-4 address show dev {interface} scope global"));
+        links[0]["addr_info"][0]["valid_life_time"].as_u64().unwrap_or(0)
     }
 
     /// Its index, when it is there.
