@@ -126,14 +126,21 @@ impl Wire {
 
 impl Machine {
     /// Boots the image over the wire; returns when the guest's shell answers. `more` are options for qemu.
-    pub fn boot(lab: &Lab, kit: &Kit, wire: &Wire, image: Image, megabytes: u32, more: &[&str]) -> io::Result<Machine> {
+    pub fn boot(
+        lab: &Lab,
+        kit: &Kit,
+        wire: &Wire,
+        image: Image,
+        megabytes: u32,
+        more: &[String],
+    ) -> io::Result<Machine> {
         let files = ["image", "console.log", "shell", "monitor"].map(|name| lab.dir().join(name));
         let [path, console, shell, monitor] = &files;
         image.write(path);
         // Of the machine before.
         [shell, monitor].into_iter().for_each(|socket| drop(std::fs::remove_file(socket)));
         let mut argv = argv(kit, wire, megabytes, &files);
-        argv.extend(more.iter().map(|word| (*word).to_owned()));
+        argv.extend_from_slice(more);
         let mut command = wire.net.command(&argv);
         command.env("LD_LIBRARY_PATH", kit.libraries());
         let mut qemu = wire.net.spawn_command("qemu", command);

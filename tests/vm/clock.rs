@@ -39,7 +39,8 @@ fn a_clock_that_jumps_from_1970_and_back_disturbs_nothing() {
             ..Config::for_router(Ipv4Addr::new(192, 0, 2, 1))
         };
         let server = Dhcpd::start(wire.net(), "tap0", server).unwrap();
-        let mut guest = Guest::boot_at(lab, &kit, wire, image, "", &["-rtc", "base=1970-01-01T00:02:00"]);
+        let mut guest =
+            Guest::boot_at(lab, &kit, wire, image, "", &["-rtc", "base=1970-01-01T00:02:00"].map(str::to_owned));
         assert_eq!(guest.run("date -u +%Y"), "1970\n");
         guest.wait("a default route", |guest| guest.good_uplinks() == ["eth0"]);
         guest.wait("lease and link-local address", |guest| addresses(guest).lines().count() == 2);
@@ -88,7 +89,7 @@ fn unmoved(guest: &mut Guest, known: &str) {
     assert!(!events.contains("Deleted"), "{events}");
     assert_eq!(guest.good_uplinks(), ["eth0"]);
     assert_eq!(guest.logged("dhcp_eth0_pinger", "uplink is bad"), 0);
-    let plan = guest.run("cd /var/service/fw && fw plan");
+    let plan = guest.run("(cd /var/service/fw && fw plan)");
     // After a renewal the address has more time.
     assert!(plan.lines().all(|line| line.starts_with("~ address 192.0.2.100/24 dev eth0 valid_lft ")), "{plan}");
     assert!(guest.lifetime("eth0") <= u64::from(LEASE_SECS));
@@ -124,8 +125,8 @@ fn killed(guest: &mut Guest, server: &Dhcpd) {
 
 /// Lines have the time of day; the files of a log are in the order they were written in.
 fn stamped(guest: &mut Guest) {
-    guest.wait("three files", |guest| guest.run("ls /var/log/service/unsteady/@*").lines().count() >= 3);
-    let log = guest.run("cd /var/log/service/unsteady && cat @* current");
+    guest.wait("three files", |guest| guest.run("ls -1 /var/log/service/unsteady/@*").lines().count() >= 3);
+    let log = guest.run("(cd /var/log/service/unsteady && cat @* current)");
     let years: Vec<_> = log.lines().filter_map(|line| line.get(..5)).collect();
     let mut changes = years.clone();
     changes.dedup();

@@ -34,7 +34,7 @@ pub(crate) fn with_cable<F: FnOnce(&Lab)>(test: F) {
 /// A machine and the far end of its cable.
 pub(crate) struct Guest {
     pub(crate) machine: Machine,
-    _wire: Wire,
+    wire: Wire,
 }
 
 /// The image of a machine with these services, made of services/; the caller adds to it.
@@ -56,7 +56,7 @@ impl Guest {
     }
 
     /// The same at the end of this wire, in a qemu with these options.
-    pub(crate) fn boot_at(lab: &Lab, kit: &Kit, wire: Wire, mut image: Image, more: &str, qemu: &[&str]) -> Guest {
+    pub(crate) fn boot_at(lab: &Lab, kit: &Kit, wire: Wire, mut image: Image, more: &str, qemu: &[String]) -> Guest {
         let init = format!(
             "#!/bin/sh
 export PATH={APPLETS}:/bin:/sbin:/usr/bin SVDIR=/var/service UDHCPC={APPLETS}/udhcpc
@@ -73,7 +73,7 @@ poweroff -f
         );
         image.script("/init", &init);
         let machine = Machine::boot(lab, kit, &wire, image, MEGABYTES, qemu).expect("boot");
-        Guest { machine, _wire: wire }
+        Guest { machine, wire }
     }
 
     /// Runs a line in the guest.
@@ -179,6 +179,11 @@ poweroff -f
     /// How often a service's log has the text.
     pub(crate) fn logged(&mut self, service: &str, text: &str) -> usize {
         self.run(&format!("grep -cF '{text}' /var/log/service/{service}/current")).trim().parse().unwrap_or(0)
+    }
+
+    /// The power is cut; what is left is the cable.
+    pub(crate) fn cut(self) -> Wire {
+        self.wire
     }
 
     /// The signal of man/runsvdir.8 ends all services, and then the machine.

@@ -8,5 +8,6 @@
 
 mod clock;
 mod guest;
+mod power;
 mod wifi;
 mod wired;

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use netd::disk;
 use supervise::control::{Command, ServiceDir, error_text};
 
 use crate::conf;
@@ -155,7 +156,7 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     write_files(paths, &s, &mut report);
     let memory = remember(&s, &plan);
     if memory != s.memory {
-        let written = etc::write_atomically(&memory_file(paths), memory.render().as_bytes());
+        let written = disk::replace(&memory_file(paths), memory.render().as_bytes());
         report.check(&memory_file(paths), written);
     }
     report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
