@@ -12,7 +12,7 @@ use testkit::vm::{Kit, SERVICES, Wire};
 use crate::guest::{Guest, image, with_cable};
 
 /// With the one after the first lease; the machine's own is one more.
-const CUTS: u8 = 5;
+const CUTS: u8 = 3;
 /// Numbers its lines: some fifty a second, so that a log of 3000 bytes is rotated about once a second.
 const TALKER: &str = "#!/bin/sh
 n=0
