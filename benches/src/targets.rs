@@ -50,7 +50,8 @@ const TARGETS: [Target; 41] = [
     // The least that tells the truth of each service, opening ok and status and looking for log and down, is 0.75 x runit in C. Tried:
     // relative paths, one write, the record as a link's text (in); a compiler that favours speed, io in another thread (no gain).
     at_most(STATUS, OURS, 1.0 / 1.6, RUNIT),
-    // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and closes (in); a runsv that is forked and not
+    // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and closes, a runsv that
+    // is started without a copy of runsvdir (in); a runsv that is forked and not
     // executed is 0.86 x runit, but cannot be called runsv in ps without CAP_SYS_RESOURCE.
     at_most(UP, OURS, 0.7, RUNIT),
     at_most(UP, OURS_ONE, 0.3, RUNIT),

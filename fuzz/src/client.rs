@@ -154,6 +154,7 @@ impl World<'_> {
                 0 => Event::Stop,
                 1 => Event::Gone,
                 2 => Event::Mac(OTHER),
+                3 => Event::CarrierLost,
                 _ => self.asked(Event::Unsent),
             },
         };

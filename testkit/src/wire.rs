@@ -47,6 +47,8 @@ pub struct Plan {
     pub delay: Duration,
     /// A delay of up to this much more, for each frame anew: frames overtake each other.
     pub jitter: Duration,
+    /// What comes to the first station comes in this VLAN: with a tag of IEEE 802.1Q.
+    pub vlan: Option<u16>,
 }
 
 /// What happened so far.
@@ -199,7 +201,8 @@ impl Carrier<'_> {
             let due = Instant::now() + plan.delay + self.dice.up_to(plan.jitter);
             for to in (0..ports).filter(|to| *to != from) {
                 self.number += 1;
-                self.in_flight.push(Reverse((due, self.number, to, frame.clone())));
+                let vlan = plan.vlan.filter(|_| to == 0);
+                self.in_flight.push(Reverse((due, self.number, to, tagged(frame.clone(), vlan))));
             }
         }
     }
@@ -216,6 +219,15 @@ impl Carrier<'_> {
             self.youngest[to] = self.youngest[to].max(number);
         }
     }
+}
+
+/// With a tag behind the two Ethernet addresses.
+fn tagged(mut frame: Vec<u8>, vlan: Option<u16>) -> Vec<u8> {
+    if let (Some(vlan), true) = (vlan, frame.len() >= 12) {
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(12..12, [0x81, 0x00, high, low]);
+    }
+    frame
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

@@ -170,11 +170,27 @@ fn a_service_whose_supervisor_comes_later_is_told_all_the_same() {
         let fw = Fw::new(lab);
         let client = client(&w, &fw, &[]);
         wait_record();
-        client.wait_log("cannot notify", SOON);
+        // Nobody listens for five seconds.
+        client.wait_log("cannot notify", 3 * SOON);
         let _runsv = fw.supervise(&w.home);
         let before = fw.runs();
         client.signal(Signal::SIGUSR2);
         fw.wait_more(before);
+    });
+}
+
+#[test]
+fn a_supervisor_that_is_a_moment_late_hears_it_and_nobody_complains() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let fw = Fw::new(lab);
+        // It runs only when it is told to.
+        fs::write(fw.dir.join("down"), "").unwrap();
+        let client = client(&w, &fw, &[]);
+        wait_record();
+        let _runsv = w.home.spawn(&["runsv", fw.dir.to_str().unwrap()]);
+        fw.wait_more(0);
+        assert!(!client.log().contains("cannot notify"), "{}", client.log());
     });
 }
 

@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use testkit::{Cable, Lab, Net, Value, isolated, wait_until};
 
 use crate::ours;
@@ -92,14 +93,18 @@ impl World {
         fs::read_to_string(self.dir.join("etc").join(name)).unwrap_or_default()
     }
 
-    /// Runs the words after `before` (as `setpriv ...`) in the appliance.
-    fn fw_with(&self, before: &[&str], word: &str) -> Output {
-        let argv = [before, &["fw", word]].concat();
-        let mut command = self.home.command(&argv);
+    fn command(&self, fw: &[&str], word: &str) -> Command {
+        let mut command = self.home.command(&[fw, &[word]].concat());
         for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
             command.env(format!("FW_{variable}"), self.dir.join(sub));
         }
-        command.env("SVDIR", "/nonexistent").output().unwrap()
+        command.env("SVDIR", "/nonexistent");
+        command
+    }
+
+    /// Runs the words after `before` (as `setpriv ...`) in the appliance.
+    fn fw_with(&self, before: &[&str], word: &str) -> Output {
+        self.command(&[before, &["fw"]].concat(), word).output().unwrap()
     }
 
     pub(crate) fn fw(&self, word: &str) -> (i32, String) {
@@ -121,6 +126,16 @@ impl World {
     pub(crate) fn flows(&self) -> String {
         self.home.run(&["conntrack", "-L", "-p", "icmp"])
     }
+}
+
+/// Where `fw` is, for a PATH without it.
+fn fw_path(lab: &Lab) -> String {
+    lab.dir().join("bin/fw").to_str().unwrap().to_owned()
+}
+
+fn program(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 pub(crate) fn list(value: &Value) -> Vec<&Value> {
@@ -236,6 +251,52 @@ fn a_foreign_route_in_our_place_keeps_it() {
         assert_eq!(defaults[0], ("eth0".into(), "203.0.113.1".into(), 100));
         assert_eq!(defaults[1], ("eth0".into(), "10.0.0.1".into(), 101));
         assert_eq!(w.fw("plan").0, 0);
+
+        // A route that leads nowhere holds its place, too: the switch of somebody's VPN.
+        w.home.ip(&["route", "replace", "blackhole", "default", "metric", "100"]);
+        w.remove("dyn/dhcp_eth0.ipconf");
+        w.apply();
+        w.lease(0, 3600);
+        let (code, text) = w.fw("apply");
+        assert_eq!((code, text.matches("101 used").count()), (0, 1), "{text}");
+        assert!(w.home.default_routes().contains(&("eth0".into(), "10.0.0.1".into(), 101)));
+        assert_eq!(w.fw("plan").0, 0);
+    });
+}
+
+#[test]
+fn under_any_umask_everybody_may_read_the_name_servers() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        let output = w.fw_with(&["sh", "-c", "umask 077; exec \"$@\"", "sh"], "apply");
+        assert!(output.status.success(), "{output:?}");
+        for name in ["resolv.conf", "hosts", "dnsmasq_servers.conf"] {
+            let path = w.dir.join("etc").join(name);
+            assert_eq!(w.home.run(&["stat", "-c", "%a", path.to_str().unwrap()]), "644\n", "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_run_that_is_killed_after_it_lowered_an_mtu_does_not_forget_the_old_one() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        let mtu = || w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["mtu"].as_u64().unwrap();
+        w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1 mtu=1400");
+        // The firewall has one interface less in the end, and the nft that is to say so does not come back.
+        w.record("conf/second_lan", "if=eth1 ipmask=192.168.6.1/24");
+        w.remove("dyn/dhcp_eth1.ipconf");
+        program(&lab.make_dir("only").join("nft"), "exec sleep 50");
+        let fw =
+            w.home.spawn_command("fw", w.command(&["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)], "apply"));
+        wait_until("a run that waits for nft", SOON, || {
+            mtu() == 1400 && !testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty()
+        });
+        fw.signal(Signal::SIGKILL);
+        w.lease(0, 3600);
+        w.apply();
+        assert_eq!(mtu(), 1500);
     });
 }
 
@@ -282,6 +343,28 @@ fn a_malformed_file_is_named_its_last_good_content_stays_and_all_else_counts() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_read_takes_no_address_away() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        // No failing disk is at hand; to root, this is the nearest.
+        let away = w.dir.join("away");
+        fs::rename(w.dir.join("conf"), &away).unwrap();
+        w.write("conf", "");
+        for _ in 0..2 {
+            let (code, text) = w.fw("apply");
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains("conf: not a directory: its last good content is kept\n"), "{text}");
+            assert_eq!(w.home.addresses("lan0"), ["192.168.5.1/24"]);
+        }
+        w.remove("conf");
+        fs::rename(&away, w.dir.join("conf")).unwrap();
+        w.remove("conf/lan.ipconf");
+        w.apply();
+        assert_eq!(w.home.addresses("lan0"), [] as [&str; 0], "withdrawn by the administrator");
+    });
+}
+
+#[test]
 fn in_a_directory_without_conf_and_policy_it_takes_nothing_away() {
     isolated(&[], |lab| {
         let w = World::new(lab);
@@ -310,18 +393,31 @@ fn without_nft_addresses_and_routes_are_applied_and_the_error_says_what_to_insta
     isolated(&["nft"], |lab| {
         let w = World::new(lab);
         w.lease(0, 3600);
-        let fw = lab.dir().join("bin/fw");
-        let mut command = w.home.command(&["env", "PATH=/nonexistent", fw.to_str().unwrap(), "apply"]);
-        for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
-            command.env(format!("FW_{variable}"), w.dir.join(sub));
-        }
-        let output = command.output().unwrap();
+        let output = w.command(&["env", "PATH=/nonexistent", &fw_path(lab)], "apply").output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains("install nftables"), "{text}");
         assert_eq!(w.home.default_routes().len(), 1);
+        let forwards = || w.home.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]);
+        assert_eq!(forwards(), "0\n", "an open door to the LAN");
+        assert!(text.contains("forwarding is not switched on without the firewall"), "{text}");
         w.apply();
         assert!(w.nft().contains("table inet netsv"), "the next run tries again");
+        assert_eq!(forwards(), "1\n");
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_the_commit_and_not_the_end_of_nft() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        program(&lab.make_dir("only").join("nft"), "/usr/sbin/nft \"$@\"; exec sleep 50");
+        let fw = ["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)];
+        let _fw = w.home.spawn_command("fw", w.command(&fw, "apply"));
+        wait_until("a default route", SOON, || w.home.default_routes().len() == 1);
+        assert!(w.nft().contains("table inet netsv"));
+        assert!(!testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty(), "nft has not ended");
     });
 }
 
@@ -472,9 +568,7 @@ fn a_run_that_is_killed_half_way_is_run_again() {
         let w = World::new(lab);
         w.lease(0, 3600);
         let bin = lab.make_dir("only");
-        let script = "#!/bin/sh\n[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"\n";
-        fs::write(bin.join("nft"), script).unwrap();
-        fs::set_permissions(bin.join("nft"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        program(&bin.join("nft"), "[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"");
         fs::write("/run/lab/block", "").unwrap();
         let (_runsv, _run) = service(&w, lab);
         let fw = || testkit::pids_where(|argv| argv == ["fw", "apply"]);

@@ -169,6 +169,29 @@ fn outside_nothing_is_open_but_what_fw_conf_says() {
 }
 
 #[test]
+fn link_local_addresses_are_not_forwarded() {
+    isolated(&["nft", "ping"], |lab| {
+        let w = World::leased(lab);
+        // Everything else would let them through: there are routes in both directions, and the firewall would masquerade.
+        w.lan.address("port", "169.254.7.7/16");
+        w.home.address("lan0", "169.254.1.1/16");
+        w.isp[0].address("cust", "169.254.9.9/16");
+        w.home.ip(&["route", "add", "169.254.9.9/32", "dev", "eth0", "scope", "link"]);
+        w.lan.ip(&["route", "add", "169.254.9.9/32", "via", "192.168.5.1"]);
+        let reaches = |source: &str, target: &str| {
+            w.lan.try_run(&["ping", "-n", "-c", "1", "-W", "1", "-I", source, target]).status.success()
+        };
+        for (source, target) in [("169.254.7.7", "198.51.100.1"), ("192.168.5.2", "169.254.9.9")] {
+            assert!(!reaches(source, target), "{source} to {target}");
+        }
+        w.home.run(&["nft", "flush", "chain", "inet", "netsv", "forward"]);
+        for (source, target) in [("169.254.7.7", "198.51.100.1"), ("192.168.5.2", "169.254.9.9")] {
+            assert!(reaches(source, target), "{source} to {target}");
+        }
+    });
+}
+
+#[test]
 fn a_lost_lease_opens_nothing() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);
@@ -205,7 +228,8 @@ fn the_golden_tables_are_accepted_by_the_kernel_and_have_no_sets() {
             home.run(&["nft", "-c", "-f", &path]);
             assert_eq!(home.run(&["nft", "list", "ruleset"]), "", "a dry run");
             home.run(&["nft", "-f", &path]);
-            home.run(&["nft", "-f", &path]);
+            // The one replaces what is there, the other is for where nothing is.
+            assert_eq!(home.try_run(&["nft", "-f", &path]).status.success(), name == "two_uplinks");
             let listed: Value = home.run(&["nft", "-j", "list", "ruleset"]).parse().unwrap();
             let count = |kind: &str| list(&listed["nftables"]).iter().filter(|o| o.get(kind).is_some()).count();
             assert!(count("table") == 1 && count("chain") >= 4 && count("set") == 0, "{listed}");

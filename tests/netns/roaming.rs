@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use testkit::dhcpd::{Config, Dhcpd, MessageType};
-use testkit::{Lab, isolated, wait_until};
+use testkit::{Lab, holds_for, isolated, wait_until};
 
 use crate::dhcp::{ROUTER, SOON, World, field, native, wait_ip, world};
 use crate::dnsmasq_argv;
@@ -81,6 +81,44 @@ fn while_the_router_is_the_one_of_before_a_dead_server_costs_nothing() {
         w.cable.plug();
         client.wait_log("may be of another network", SOON);
         wait_until("no record", SOON, || field("ip").is_none());
+    });
+}
+
+#[test]
+fn a_cable_that_is_plugged_in_for_a_moment_costs_no_address() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        pull(&w);
+        // Nobody answers in the moment: neither a server nor the router of before.
+        drop(server);
+        w.isp.ip(&["link", "set", "lan", "address", "02:00:00:00:77:77"]);
+        w.cable.plug();
+        client.wait_log("broadcasting select for 192.0.2.100, leased before", SOON);
+        w.cable.pull();
+        holds_for("the record stays", Duration::from_secs(4), || field("ip").as_deref() == Some("192.0.2.100"));
+        assert!(!client.log().contains("may be of another network"), "{}", client.log());
+        // In peace it is asked for anew.
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        w.cable.plug();
+        wait_until("a request", SOON, || requested(&server) == [Some(Ipv4Addr::new(192, 0, 2, 100))]);
+    });
+}
+
+#[test]
+fn a_card_with_another_mac_asks_with_it_at_once() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let _client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        for change in [&["down"][..], &["address", "02:00:00:00:aa:bb"], &["up"]] {
+            w.home.ip(&[&["link", "set", "eth0"], change].concat());
+        }
+        wait_until("a request", SOON, || requested(&server).len() >= 2);
+        assert_eq!(server.seen()[2].message.chaddr(), [2, 0, 0, 0, 0xaa, 0xbb]);
     });
 }
 

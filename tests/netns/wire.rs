@@ -6,7 +6,7 @@ use testkit::timeline::Timeline;
 use testkit::wire::{Plan, Wire};
 use testkit::{Lab, Signal, isolated, poll_for, wait_until};
 
-use crate::dhcp::{SOON, names, script};
+use crate::dhcp::{SOON, both, exit_code, names, script};
 use crate::{dnsmasq_argv, ours};
 
 /// Renewals that are waited for on each wire.
@@ -86,7 +86,31 @@ fn over_a_wire_that_repeats_and_reorders() {
 fn over_a_wire_that_does_all_of_it() {
     isolated(&["dnsmasq"], |lab| {
         let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(300));
-        let plan = Plan { seed: 7, loss_percent: 20, repeat_percent: 30, delay, jitter };
+        let plan = Plan { seed: 7, loss_percent: 20, repeat_percent: 30, delay, jitter, vlan: None };
         lives_on(lab, plan, &["--acd", "fast"]);
+    });
+}
+
+#[test]
+fn what_comes_in_another_vlan_is_for_others() {
+    isolated(&["dnsmasq", "udhcpc"], |lab| {
+        ours(lab);
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        let plan = Plan { vlan: Some(9), ..Plan::default() };
+        let wire = Wire::between(lab, &[(&home, "eth0"), (&isp, "lan")], plan).unwrap();
+        isp.address("lan", "192.0.2.1/24");
+        let server = isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.99,255.255.255.0,1h"]));
+        server.wait_log("DHCP, IP range", SOON);
+        // The kernel hands it over, marked as another station's: the original takes it for its own.
+        for (client, (code, last)) in both(lab).iter().zip([(0, "bound"), (1, "leasefail")]) {
+            let (script, out) = script(lab, last);
+            let argv = [client, "-f", "-q", "-n", "-t", "1", "-T", "2", "-i", "eth0", "-s", &script];
+            assert_eq!(exit_code(&home, &argv), code, "{client}");
+            assert_eq!(names(&out), ["deconfig", last], "{client}");
+        }
+        // VLAN 0 is a priority without a VLAN.
+        wire.set_plan(Plan { vlan: Some(0), ..Plan::default() });
+        let (script, _) = script(lab, "priority");
+        assert_eq!(exit_code(&home, &["udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", &script]), 0);
     });
 }

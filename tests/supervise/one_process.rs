@@ -57,7 +57,7 @@ fn a_directory_that_is_removed_and_made_again_is_another_service() {
             fs::remove_dir_all(world.at("a")).unwrap();
             world.script("a/run", SLEEPER);
             world.wait_pid("a", pid);
-            world.wait("the old process to end", || world.count("sleep 1000") == 1);
+            world.wait_count("sleep 1000", 1);
         }
     });
 }
@@ -102,7 +102,7 @@ fn killed_and_started_again_it_takes_over_every_service() {
             world.wait("all to be taken over", || names.iter().all(|name| world.is_supervised(name)));
             assert_eq!(pids(), before);
         }
-        assert_eq!(world.count("sleep 1000"), 20);
+        world.wait_count("sleep 1000", 20);
         // The pipes are the old ones.
         world.control("s3", "t");
         world.wait_lines("s3/log/out", 2);

@@ -82,7 +82,7 @@ fn shutdown_is_ok_although_runsvdir_starts_another() {
     ours(|world| {
         world.script("a/run", SLEEPER);
         let _runsvdir = world.start("runsvdir", &["."]);
-        world.wait_stat("a", "run");
+        world.wait_lines("a/starts", 1);
         assert_eq!(world.sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
         world.wait_stat("a", "run");
         world.wait_lines("a/starts", 2);

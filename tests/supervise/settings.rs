@@ -144,7 +144,8 @@ fn the_instance_of_a_killed_runsv_is_ended_where_no_takeover_is_wanted() {
         runsv.kill();
         let _again = world.runsv("a");
         world.wait_pid("a", pid);
-        assert_eq!((world.lines("a/args"), world.count("sleep 1000")), (vec!["-1 0".to_owned()], 1));
+        assert_eq!(world.lines("a/args"), ["-1 0"]);
+        world.wait_count("sleep 1000", 1);
         assert!(world.errors().contains(&format!("ending ./run (pid {pid})")), "{}", world.errors());
     });
 }
@@ -225,19 +226,19 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         let runsv = world.runsv("a");
         world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
-        world.wait("the orphan's child", || world.count("sleep 1000") == 1);
+        world.wait_count("sleep 1000", 1);
         // Restarted, it keeps what it has left, as ever: only down is the end.
         let pid = world.pid("a");
         world.control("a", "t");
         world.wait_pid("a", pid);
         world.wait_lines("a/starts", 2);
-        world.wait("another orphan's child", || world.count("sleep 1000") == 2);
+        world.wait_count("sleep 1000", 2);
         // A killed runsv does not change that.
         runsv.kill();
         let _again = world.runsv("a");
         world.control("a", "d");
         world.wait_stat("a", "down");
-        world.wait("no orphan", || world.count("sleep 1000") == 0);
+        world.wait_count("sleep 1000", 0);
         let group = format!("runsv.a.{:x}", std::os::unix::fs::MetadataExt::ino(&fs::metadata(world.at("a")).unwrap()));
         let procs = mount.join(&group).join("cgroup.procs");
         let left = || fs::read_to_string(&procs).is_ok_and(|pids| !pids.is_empty());

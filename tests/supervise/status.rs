@@ -193,6 +193,44 @@ fn on_a_terminal_it_is_a_table_and_on_a_pipe_what_it_was() {
 }
 
 #[test]
+fn a_one_shot_that_has_ended_is_done_or_failed_and_not_just_down() {
+    ours(|world| {
+        world.script("good/run", "sv o .");
+        world.script("bad/run", "sv o .; exit 3");
+        world.script("put-down/run", SLEEPER);
+        let runsvs = ["good", "bad", "put-down"].map(|name| world.runsv(name));
+        world.wait_lines("put-down/starts", 1);
+        world.control("put-down", "d");
+        let look = || {
+            for (name, exit) in [("good", "exit=0,0"), ("bad", "exit=3,0"), ("put-down", "exit=-1,15")] {
+                world.wait("its end", || {
+                    let record = world.record(name);
+                    record.contains("state=down") && record.contains(exit)
+                });
+            }
+            // The record comes before the status, and a new runsv is not there at once.
+            world.wait("the results", || {
+                let results = status_json(world, &["good", "bad", "put-down"]);
+                let results: Vec<&Value> = results.iter().map(|service| &service["result"]).collect();
+                results == [&"done".into(), &"failed".into(), &Value::Null]
+            });
+            let table = on_a_terminal(&mut world.command("sv", &["status", "good", "bad", "put-down"]));
+            for state in ["\x1b[32mdone\x1b[0m", "\x1b[31mfailed\x1b[0m", "\x1b[33mdown\x1b[0m"] {
+                assert!(table.contains(state), "{table}");
+            }
+            // What a script reads is runit's.
+            let plain = ["good", "bad", "put-down"].map(|name| format!("down: {name}: Ts, normally up\n"));
+            assert_eq!(world.sv("status good bad put-down"), (0, plain.concat()));
+        };
+        look();
+        // And so it is after a runsv that was killed.
+        runsvs.into_iter().for_each(crate::subject::Daemon::kill);
+        let _again = ["good", "bad", "put-down"].map(|name| world.runsv(name));
+        look();
+    });
+}
+
+#[test]
 fn what_to_do_is_said_to_a_person_and_after_all_services() {
     ours(|world| {
         world.script("a/run", SLEEPER);
@@ -450,7 +488,8 @@ fn a_read_only_service_directory_has_its_supervise_in_run() {
         assert_eq!(sv("status a").0, 1);
         let _again = start();
         world.wait("the log again", || sv("status a") == both("run: a: (pid P) Ts"));
-        assert_eq!((pid(), world.count("sleep 1000")), (second, 1));
+        assert_eq!(pid(), second);
+        world.wait_count("sleep 1000", 1);
         assert_eq!(sv("-v down a"), (0, "ok: down: a: Ts, normally up\n".into()));
         assert_eq!(sv("check a"), (0, "ok: down: a: Ts, normally up\n".into()));
         assert_eq!(sv("status").1, "down: a: Ts, normally up; run: log: (pid P) Ts\n");

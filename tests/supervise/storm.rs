@@ -278,7 +278,7 @@ fn a_supervisor_killed_in_the_middle_of_a_start_leaves_no_second_instance() {
             world.wait("the lock to be free", || lock_is_free(world, "a"));
             supervisor = world.runsv("a");
             world.wait_pid("a", old);
-            world.wait("one instance", || world.count("sleep 1000") == 1);
+            world.wait_count("sleep 1000", 1);
         }
         assert!(!world.at("a/double").exists());
     });

@@ -147,7 +147,9 @@ impl World {
     fn new(subject: Subject) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("netsv-supervise-{}-{count}", std::process::id()));
+        // In a world of its own our process id is everybody's.
+        let pid = std::env::var(testkit::OUTER_PID).unwrap_or_else(|_| std::process::id().to_string());
+        let dir = std::env::temp_dir().join(format!("netsv-supervise-{pid}-{count}"));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("s")).unwrap();
         fs::create_dir_all(dir.join("bin")).unwrap();
@@ -378,6 +380,11 @@ impl World {
     /// How many processes have this command line.
     pub(crate) fn count(&self, line: &str) -> usize {
         self.processes().iter().filter(|(_, l)| l == line).count()
+    }
+
+    /// A shell that has just been started is not yet what it will execute.
+    pub(crate) fn wait_count(&self, line: &str, count: usize) {
+        self.wait(&format!("{count} processes {line}"), || self.count(line) == count);
     }
 
     fn picture(&self) -> String {

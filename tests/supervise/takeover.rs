@@ -21,12 +21,14 @@ fn a_runsv_after_a_killed_one_takes_over_the_daemon() {
         let _again = world.runsv("a");
         world.control("a", "Zc");
         world.wait_stat("a", "run");
-        assert_eq!((world.pid("a"), world.count("sleep 1000")), (pid, 1));
+        assert_eq!(world.pid("a"), pid);
+        world.wait_count("sleep 1000", 1);
         assert_eq!(world.status("a")[..12], status[..12], "it runs since it was started");
         // It is obeyed and watched like a child.
         world.control("a", "t");
         let new = world.wait_pid("a", pid);
-        assert_eq!((world.count("sleep 1000"), world.lines("a/args")), (1, vec!["-1 0".to_owned()]));
+        assert_eq!(world.lines("a/args"), ["-1 0"]);
+        world.wait_count("sleep 1000", 1);
         // And the next is a child again.
         signal(new, Signal::SIGKILL);
         world.wait_lines("a/args", 2);
@@ -81,7 +83,7 @@ fn a_daemon_that_ended_while_nobody_watched_gets_its_finish_and_is_started_again
         let pid = world.pid("a");
         runsv.kill();
         signal(pid, Signal::SIGKILL);
-        world.wait("it to be gone", || world.count("sleep 1000") == 0);
+        world.wait_count("sleep 1000", 0);
         let _again = world.runsv("a");
         world.wait_pid("a", pid);
         assert_eq!(world.lines("a/args"), ["-1 0"]);
@@ -121,7 +123,8 @@ fn a_status_that_cannot_be_read_hides_no_living_daemon() {
         world.write("a/supervise/status", "");
         let _again = world.runsv("a");
         world.wait_stat("a", "run");
-        assert_eq!((world.pid("a"), world.count("sleep 1000")), (pid, 1));
+        assert_eq!(world.pid("a"), pid);
+        world.wait_count("sleep 1000", 1);
     });
 }
 
@@ -210,7 +213,8 @@ fn a_runsvdir_after_a_killed_one_leaves_the_runsvs_alone_and_quiet_and_replaces_
         // The old one ends: the new one takes over, and the daemon never noticed.
         signal(old_a, Signal::SIGKILL);
         world.wait("a new runsv a", || runsv_of("a") != old_a && runsv_of("a") != 0 && world.is_supervised("a"));
-        assert_eq!((world.pid("a"), world.count("sleep 1000")), (daemon, 2));
+        assert_eq!(world.pid("a"), daemon);
+        world.wait_count("sleep 1000", 2);
         // A removed directory ends a runsv that is not our child, too.
         fs::rename(world.at("b"), world.dir.join("elsewhere")).unwrap();
         world.wait("the old runsv b to end", || runsv_of("b") == 0);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::memory::Memory;
 use crate::model::{
-    METRIC_V6_DEFAULT, Prefix, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantLink, WantRoute, bits,
+    FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, Prefix, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantLink,
+    WantRoute, bits,
 };
 use crate::policy::Policy;
 use crate::record::{Entry, Hop};
@@ -294,10 +295,10 @@ fn sysctls(
     let mut out = Vec::new();
     let mut set = |path: String, value: &str| out.push(Sysctl { path, value: value.to_owned() });
     if policy.forward {
-        set("net/ipv4/ip_forward".into(), "1");
+        set(FORWARD_V4.into(), "1");
         // Only with an IPv6 uplink of ours: a forwarding kernel ignores router advertisements.
         if routes.iter().any(|r| r.destination.ip.is_ipv6() && r.destination.is_default()) {
-            set("net/ipv6/conf/all/forwarding".into(), "1");
+            set(FORWARD_V6.into(), "1");
         }
     }
     let mut names: Vec<&str> =

@@ -214,6 +214,7 @@ mod tests {
             source: None,
             tos: 0,
             protocol: 0,
+            unicast: true,
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Rendering is pure; `write_through` is the only IO. Called by run.rs.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use netd::disk;
@@ -15,6 +16,8 @@ use crate::record::Entry;
 const HEADER: &str = "# Made by fw from *.ipconf records: edits are lost\n";
 const HOSTS_BEGIN: &str = "# fw begin: made from *.ipconf records, edits inside are lost";
 const HOSTS_END: &str = "# fw end";
+/// Name service is for every user.
+const READABLE: u32 = 0o644;
 /// EBUSY and EXDEV: the file is a mount point (containers, `ip netns exec`), nothing can be renamed over it.
 const BUSY: [i32; 2] = [16, 18];
 
@@ -86,9 +89,14 @@ pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     let (mut before, mut after, mut inside) = (Vec::new(), Vec::new(), false);
     let mut seen = false;
     let text = old.strip_suffix(b"\n").unwrap_or(old);
-    for line in text.split(|byte| *byte == b'\n').filter(|_| !text.is_empty()) {
+    let lines = || text.split(|byte| *byte == b'\n').filter(|_| !text.is_empty());
+    let ends = lines().filter(|line| *line == HOSTS_END.as_bytes()).count();
+    let mut ended = 0;
+    for line in lines() {
+        ended += usize::from(line == HOSTS_END.as_bytes());
         match line {
-            _ if line == HOSTS_BEGIN.as_bytes() => (inside, seen) = (true, true),
+            // Without an end, which somebody has deleted, all that follows may be his.
+            _ if line == HOSTS_BEGIN.as_bytes() => (inside, seen) = (ended < ends, true),
             _ if inside => inside = line != HOSTS_END.as_bytes(),
             other => {
                 let part = if seen { &mut after } else { &mut before };
@@ -121,11 +129,13 @@ fn behind(path: &Path) -> PathBuf {
     })
 }
 
-/// As [`disk::replace`], for the file that a symbolic link leads to. A file that is a mount point cannot be replaced
+/// As [`disk::replace`], for the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever
+/// might read the one of before. A file that is a mount point cannot be replaced
 /// and is overwritten in its place.
 pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let real = behind(path);
-    match disk::replace(&real, content) {
+    let mode = fs::metadata(&real).map_or_else(|_| Permissions::from_mode(READABLE), |m| m.permissions());
+    match disk::replace(&real, content, Some(mode)) {
         Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&errno)) => fs::write(&real, content),
         result => result,
     }
@@ -203,6 +213,29 @@ mod tests {
         assert!(twice.starts_with(printer) && twice.ends_with(b"10.8.8.8 scanner\n"), "{}", twice.escape_ascii());
         assert!(!twice.windows(8).any(|w| w == b"10.0.0.5"));
         assert_eq!(hosts(&[], "box", &twice), twice);
+    }
+
+    #[test]
+    fn a_block_of_hosts_whose_end_was_deleted_costs_no_line() {
+        let old = format!("{HOSTS_BEGIN}\n127.0.0.1 localhost\n10.9.9.9 printer\n");
+        let new = String::from_utf8(hosts(&[], "box", old.as_bytes())).unwrap();
+        assert!(new.starts_with(HOSTS_BEGIN) && new.ends_with("\n10.9.9.9 printer\n"), "{new}");
+        assert_eq!(hosts(&[], "box", new.as_bytes()), new.as_bytes());
+    }
+
+    #[test]
+    fn everybody_may_read_what_is_new_and_whoever_might_read_what_is_old() {
+        let dir = std::env::temp_dir().join(format!("fw-mode-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let mode = |name: &str| fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o7777;
+        // As under the umask 077 of some inits.
+        fs::write(dir.join("private"), "").unwrap();
+        fs::set_permissions(dir.join("private"), Permissions::from_mode(0o600)).unwrap();
+        for name in ["new", "private"] {
+            write_through(&dir.join(name), b"x").unwrap();
+        }
+        assert_eq!((mode("new"), mode("private")), (0o644, 0o600));
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

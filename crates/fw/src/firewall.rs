@@ -28,17 +28,20 @@ const TABLE_NAME: u16 = 1;
 const ENOENT: i32 = 2;
 /// NFNLGRP_NFTABLES.
 const GROUP: u32 = 7;
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, _DELTABLE.
+const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
 /// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
 const NEWGEN: u16 = 0x0a0f;
-/// Big-endian process id of who committed.
-const NFTA_GEN_PROC_PID: u16 = 2;
 /// An nft that says nothing for so long is killed: everything else waits for it.
 const PATIENCE_MS: u16 = 10_000;
 
 /// Our table as it was left and as it is.
 pub struct Firewall {
     cache: PathBuf,
+    /// The table that the last run left, if it is as it was left.
     loaded: Option<String>,
+    /// A table of our name is there, whoever changed it last; `None`: not to be known.
+    is_there: Option<bool>,
     netlink: Option<Netlink>,
 }
 
@@ -54,9 +57,10 @@ impl Firewall {
     pub fn open(dynamic: &Path) -> Firewall {
         let cache = dynamic.join(".nft");
         let mut netlink = Netlink::open(NETFILTER).ok();
+        let now = netlink.as_mut().map(fingerprint);
         let loaded = fs::read_to_string(&cache).ok().and_then(|content| {
             let (mark, text) = content.split_once('\n')?;
-            let same = match netlink.as_mut().map(fingerprint) {
+            let same = match &now {
                 Some(Ok(now)) => mark == format!("{now:016x}"),
                 // `plan` without privilege: believe the memory.
                 Some(Err(e)) => e.raw_os_error() == Some(crate::kernel::EPERM),
@@ -64,30 +68,32 @@ impl Firewall {
             };
             same.then(|| text.to_owned())
         });
-        Firewall { cache, loaded, netlink }
+        let is_there = now.and_then(Result::ok).map(|mark| mark != Fnv::new().0);
+        Firewall { cache, loaded, is_there, netlink }
     }
 
-    /// The text that has to be loaded so that the kernel has `wanted`; `None`: it has it.
-    pub fn difference(&mut self, wanted: Option<&str>) -> Option<String> {
+    /// The transaction by which the kernel gets the table that is wanted, or none; `None`: it is so.
+    pub fn difference(&self, wanted: Option<&str>) -> Option<String> {
         match wanted {
-            Some(text) if self.loaded.as_deref() == Some(text) => None,
-            Some(text) => Some(text.to_owned()),
+            Some(table) if self.loaded.as_deref() == Some(table) => None,
+            Some(table) => Some(nft::transaction(table, self.is_there != Some(false))),
             // A table of our name, from an earlier run or from a boot whose directory is gone.
             None => self.is_there().then(nft::removal),
         }
     }
 
     /// Whether the kernel has a table of our name, whoever changed it last.
-    pub fn is_there(&mut self) -> bool {
-        let empty = Fnv::new().0;
-        self.netlink.as_mut().and_then(|n| fingerprint(n).ok()).is_some_and(|mark| mark != empty)
+    pub fn is_there(&self) -> bool {
+        self.is_there == Some(true)
     }
 
-    /// Remembers what was loaded, after nft has ended well.
-    pub fn remember(&mut self, text: &str) -> io::Result<()> {
+    /// Remembers which table was loaded, or none, after nft has ended well.
+    pub fn remember(&mut self, table: Option<&str>) -> io::Result<()> {
+        self.is_there = Some(table.is_some());
+        let text = table.unwrap_or_default();
         self.loaded = Some(text.to_owned());
         match self.netlink.as_mut().map(fingerprint) {
-            Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes()),
+            Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes(), None),
             // Not readable: the next run loads it again.
             Some(Err(_)) | None => Ok(()),
         }
@@ -163,10 +169,10 @@ fn not_started(error: &io::Error) -> String {
     }
 }
 
-/// Waits for the commit of this child or its last word, whichever comes first. In a process namespace the kernel's
-/// number for the child is another one: then its end is the sign.
+/// Waits for a commit that is about our table, or the child's last word, whichever comes first. Whose commit it was is not asked: the
+/// kernel names the process by a number that is another one inside a container, and nobody else makes this table while we hold the lock.
 fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
-    let pid = child.id();
+    let mut ours = false;
     loop {
         let Some(stderr) = &child.stderr else { return false };
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
@@ -179,10 +185,12 @@ fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
             Err(_) => return false,
         }
         let [_, last_word] = fds;
-        let committed = events.pending().iter().any(|(kind, payload)| {
-            let committer =
-                payload.get(4..).and_then(|a| netlink::attribute(a, NFTA_GEN_PROC_PID)).and_then(|v| v.first_chunk());
-            *kind == NEWGEN && committer.is_some_and(|c| u32::from_be_bytes(*c) == pid)
+        let committed = events.pending().iter().any(|(kind, payload)| match *kind {
+            NEWGEN => std::mem::take(&mut ours),
+            kind => {
+                ours |= TABLE_EVENTS.contains(&kind) && is_of_our_table(payload);
+                false
+            }
         });
         if committed || last_word.any() != Some(false) {
             return committed;
@@ -205,6 +213,12 @@ impl Fnv {
     }
 }
 
+/// Whether a table, chain, rule or set is, or is of, our table.
+fn is_of_our_table(payload: &[u8]) -> bool {
+    let name = payload.get(4..).and_then(|attributes| netlink::attribute(attributes, TABLE_NAME));
+    payload.first() == Some(&FAMILY) && name.and_then(|n| n.strip_suffix(b"\0")) == Some(nft::TABLE.as_bytes())
+}
+
 /// A number that changes when our table changes. Attributes only: the header carries the ruleset's generation.
 fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
     let mut name = nft::TABLE.as_bytes().to_vec();
@@ -217,11 +231,9 @@ fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
             Err(e) if e.raw_os_error() == Some(ENOENT) => Vec::new(),
             Err(e) => return Err(e),
         };
-        for attributes in objects.iter().filter_map(|(_, payload)| payload.get(4..)) {
-            if netlink::attribute(attributes, TABLE_NAME) == Some(name.as_slice()) {
-                hash.add(attributes);
-            }
-        }
+        objects.iter().filter(|(_, payload)| is_of_our_table(payload)).for_each(|(_, payload)| {
+            hash.add(payload.get(4..).unwrap_or_default());
+        });
     }
     Ok(hash.0)
 }

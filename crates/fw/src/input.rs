@@ -3,7 +3,7 @@
 //! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
 //! a copy of every good file is kept in `.good` of the dynamic directory. Called by run.rs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -31,13 +31,23 @@ pub struct Input {
 /// Reads both directories.
 pub fn read(static_dir: &Path, dynamic: &Path) -> Input {
     let mut input = Input::default();
+    let good = dynamic.join(".good");
     for (dir, is_static) in [(static_dir, true), (dynamic, false)] {
         match ipconf::list(dir) {
-            Ok(paths) => paths.iter().for_each(|path| input.file(dir, path, is_static, &dynamic.join(".good"))),
-            Err(e) => input.errors.push(format!("unable to read {}: {}", dir.display(), text(&e))),
+            Ok(paths) => paths.iter().for_each(|path| input.file(dir, path, is_static, &good)),
+            Err(e) => {
+                let what = format!("unable to read {}: {}: its last good content is kept", dir.display(), text(&e));
+                input.errors.push(what);
+                input.all_last_good(dir, is_static, &good);
+            }
         }
     }
     input
+}
+
+/// How names begin in `.good`.
+fn kind(is_static: bool) -> &'static str {
+    if is_static { "static." } else { "dynamic." }
 }
 
 fn text(error: &io::Error) -> String {
@@ -46,8 +56,7 @@ fn text(error: &io::Error) -> String {
 
 impl Input {
     fn file(&mut self, dir: &Path, path: &Path, is_static: bool, good_dir: &Path) {
-        let kind = if is_static { "static." } else { "dynamic." };
-        let mut name = OsString::from(kind);
+        let mut name = OsString::from(kind(is_static));
         name.push(path.file_name().unwrap_or_default());
         let read = ipconf::read_bytes(dir, path);
         // Withdrawn since the directory was listed: as if it had been gone then. A link that leads nowhere is still there.
@@ -62,13 +71,32 @@ impl Input {
                 self.good.push((name, bytes));
             }
             Err(error) => {
-                let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
-                // Its complaints about single words were made when it was new.
-                let last = last.ok().and_then(|bytes| Input::default().understand(path, &bytes, is_static).ok());
-                let fate = if last.is_some() { "its last good content is kept" } else { "file skipped" };
+                let fate = match self.last_good(path, name, is_static, good_dir) {
+                    true => "its last good content is kept",
+                    false => "file skipped",
+                };
                 self.errors.push(format!("{error}: {fate}"));
-                self.entries.extend(last.unwrap_or_default());
-                self.kept.push(name);
+            }
+        }
+    }
+
+    /// Takes what a file said when it was good, if it ever was.
+    fn last_good(&mut self, path: &Path, name: OsString, is_static: bool, good_dir: &Path) -> bool {
+        let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
+        // Its complaints about single words were made when it was new.
+        let last = last.ok().and_then(|bytes| Input::default().understand(path, &bytes, is_static).ok());
+        let is_known = last.is_some();
+        self.entries.extend(last.unwrap_or_default());
+        self.kept.push(name);
+        is_known
+    }
+
+    /// The same for all files of a directory that cannot be read: a failing disk takes nobody's address away.
+    fn all_last_good(&mut self, dir: &Path, is_static: bool, good_dir: &Path) {
+        for copy in ipconf::list(good_dir).unwrap_or_default() {
+            let name = copy.file_name().unwrap_or_default();
+            if let Some(own) = name.as_bytes().strip_prefix(kind(is_static).as_bytes()) {
+                self.last_good(&dir.join(OsStr::from_bytes(own)), name.to_owned(), is_static, good_dir);
             }
         }
     }
@@ -110,7 +138,7 @@ impl Input {
             let path: PathBuf = dir.join(name);
             let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64);
             if !(there && fs::read(&path).is_ok_and(|old| old == *bytes)) {
-                disk::replace(&path, bytes)?;
+                disk::replace(&path, bytes, None)?;
             }
         }
         Ok(())
@@ -135,7 +163,7 @@ pub fn read_policy(config: &Path) -> (Policy, Vec<String>) {
 /// The name of this host, when hosts can carry it.
 pub fn hostname() -> String {
     let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = std::ffi::OsStr::from_bytes(bytes.trim_ascii()).to_string_lossy().into_owned();
+    let name = OsStr::from_bytes(bytes.trim_ascii()).to_string_lossy().into_owned();
     Some(name).filter(|n| crate::etc::is_hostname(n)).unwrap_or_default()
 }
 

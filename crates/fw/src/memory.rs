@@ -45,6 +45,16 @@ impl Memory {
         memory
     }
 
+    /// What is to be remembered while the kernel is changed: a run that is killed half way must leave no MTU and no address of ours that
+    /// the next one takes for somebody else's, be it one of before or one of after, and no uplink that it takes for a LAN.
+    pub fn beside(&self, before: &Memory) -> Memory {
+        let mut both = self.clone();
+        both.uplinks.extend(before.uplinks.iter().filter(|u| !self.uplinks.contains(u)).cloned());
+        both.mtus.extend(before.mtus.iter().filter(|m| !self.mtus.contains(m)).cloned());
+        both.addresses.extend(before.addresses.iter().filter(|a| !self.addresses.contains(a)).cloned());
+        both
+    }
+
     fn take(&mut self, kind: &str, name: &str, rest: &[&str]) {
         let interface = name.to_owned();
         match (kind, rest) {
@@ -75,6 +85,24 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn while_the_kernel_is_changed_both_sides_are_remembered() {
+        let mtu = |ours| SavedMtu { interface: "eth0".into(), original: 1500, ours };
+        let address = |text| ("eth0".to_owned(), Prefix::parse(text).unwrap());
+        let memory = |uplink: &str, ours, text| Memory {
+            uplinks: vec![uplink.into()],
+            mtus: vec![mtu(ours)],
+            addresses: vec![address(text)],
+            ..Memory::default()
+        };
+        let (before, after) = (memory("eth1", 1400, "10.0.0.1/24"), memory("eth0", 1300, "10.0.0.2/24"));
+        let both = after.beside(&before);
+        assert_eq!(both.uplinks, ["eth0", "eth1"]);
+        assert_eq!(both.mtus, [mtu(1300), mtu(1400)]);
+        assert_eq!(both.addresses, [address("10.0.0.2/24"), address("10.0.0.1/24")]);
+        assert_eq!(after.beside(&after), after);
+    }
 
     #[test]
     fn what_is_rendered_reads_back_and_damage_is_skipped() {

@@ -20,6 +20,11 @@ pub const TABLE_LOCAL: u32 = 255;
 /// What the kernel makes of a missing metric of an IPv6 route (IP6_RT_PRIO_USER of net/ip6_route.h).
 pub const METRIC_V6_DEFAULT: u32 = 1024;
 
+/// The switch below /proc/sys that makes a router of this machine.
+pub const FORWARD_V4: &str = "net/ipv4/ip_forward";
+/// The same for IPv6.
+pub const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+
 /// rt_scope_t of linux/rtnetlink.h; the kernel ignores it for IPv6 routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -285,7 +290,7 @@ pub struct Address {
     pub protocol: u8,
 }
 
-/// A route as it is. Only unicast routes outside the kernel's local table are in a snapshot.
+/// A route as it is. Routes of the kernel's local table are in no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Kernel's number of the interface; 0 when the route has several.
@@ -310,6 +315,8 @@ pub struct Route {
     pub tos: u8,
     /// Who made it.
     pub protocol: u8,
+    /// It leads somewhere: no blackhole, unreachable, prohibit, throw ... of somebody else, which only holds its place.
+    pub unicast: bool,
 }
 
 /// What the kernel has.
@@ -319,7 +326,7 @@ pub struct Have {
     pub links: Vec<Link>,
     /// Every address.
     pub addresses: Vec<Address>,
-    /// Every unicast route outside the local table.
+    /// Every route outside the local table.
     pub routes: Vec<Route>,
     /// The switches that the `Want` names, as far as they could be read.
     pub sysctls: Vec<Sysctl>,

@@ -1,7 +1,7 @@
 //! What the firewall should be, as the text of one nft transaction.
 //!
-//! Pure. One table, `inet netsv`, which is ours alone: the transaction makes it (so that the deletion cannot fail),
-//! deletes it and makes it anew, all or nothing. Every word comes from an allow-list. firewall.rs loads it.
+//! Pure. One table, `inet netsv`, which is ours alone: the transaction makes it, or deletes it and makes it anew, all or nothing.
+//! Every word comes from an allow-list. firewall.rs loads it.
 //!
 //! There is no set in it, not even an anonymous one: a packet that is on its way through the old table when the kernel
 //! turns to the new one still sees the old rules, but no element of the old sets any more. With `ct state vmap` one in
@@ -18,13 +18,22 @@ pub fn removal() -> String {
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
-/// The transaction, or `None` when no interface is outside (or fw.conf wants no firewall): no table then.
+/// The transaction that puts `table` in place. Where there is none to be deleted the kernel need not wait until nobody looks at
+/// the deleted one any more: 5 ms instead of 20.
+pub fn transaction(table: &str, is_there: bool) -> String {
+    match is_there {
+        true => removal() + table,
+        // Should one appear meanwhile, this fails and does not join the two.
+        false => format!("create table inet {TABLE}\n{table}"),
+    }
+}
+
+/// The table, or `None` when no interface is outside (or fw.conf wants no firewall).
 pub fn render(external: &[String], policy: &Policy) -> Option<String> {
     if external.is_empty() || !policy.firewall {
         return None;
     }
-    let mut out = removal();
-    out += &format!("table inet {TABLE} {{\n");
+    let mut out = format!("table inet {TABLE} {{\n");
     input(&mut out, external, policy);
     forward(&mut out, external, policy);
     masquerade(&mut out, external, &policy.masquerade);
@@ -87,6 +96,8 @@ fn input(out: &mut String, external: &[String], policy: &Policy) {
 
 fn forward(out: &mut String, external: &[String], policy: &Policy) {
     let mut hook = vec!["type filter hook forward priority filter; policy accept;".to_owned()];
+    // RFC 3927 7: no router forwards them, whatever its routes say. (IPv6's the kernel itself keeps on their link.)
+    hook.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     if policy.forward {
         let rules: Vec<String> = ANSWERS.iter().chain(&["drop"]).map(ToString::to_string).collect();
         chain(out, "external_forward", &rules);
@@ -134,7 +145,7 @@ mod tests {
     fn the_whole_table() {
         let policy = Policy { open_tcp: vec![(22, 22), (8000, 9000)], ..Policy::default() };
         let text = render(&["eth0".into(), "wlan0".into()], &policy).unwrap();
-        assert_eq!(text, include_str!("../tests/golden/two_uplinks.nft"));
+        assert_eq!(transaction(&text, true), include_str!("../tests/golden/two_uplinks.nft"));
     }
 
     #[test]
@@ -146,6 +157,7 @@ mod tests {
             masquerade: Masquerade::Only(networks.to_vec()),
             ..Policy::default()
         };
-        assert_eq!(render(&["eth0.5".into()], &policy).unwrap(), include_str!("../tests/golden/closed.nft"));
+        let text = render(&["eth0.5".into()], &policy).unwrap();
+        assert_eq!(transaction(&text, false), include_str!("../tests/golden/closed.nft"));
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::memory::{Memory, SavedMtu};
 use crate::model::{
-    Address, Have, Link, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Prefix, Route, Scope, Sysctl,
-    TABLE_MAIN, Want, WantAddress, WantRoute,
+    Address, FORWARD_V4, FORWARD_V6, Have, Link, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Prefix,
+    Route, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantRoute,
 };
 
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at different moments.
@@ -123,6 +123,16 @@ pub struct Plan {
     pub mtus: Vec<SavedMtu>,
     /// Things that an administrator should know.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Leaves out what would let packets through this machine: without the firewall everybody outside could reach all that is behind
+    /// it. Whether there was any.
+    pub fn withhold_forwarding(&mut self) -> bool {
+        let before = self.changes.len();
+        self.changes.retain(|c| !matches!(c, Change::Sysctl(s) if [FORWARD_V4, FORWARD_V6].contains(&s.path.as_str())));
+        self.changes.len() != before
+    }
 }
 
 /// Compares. Applying the result to `have` gives `want`, and planning again gives nothing.
@@ -247,7 +257,7 @@ fn may_reset_address(a: &Address, have: &Have) -> bool {
 
 /// Not the kernel's own (RTPROT_REDIRECT is 1), and in the main table only.
 fn may_reset_route(r: &Route) -> bool {
-    r.table == TABLE_MAIN && !matches!(r.protocol, 1 | PROTOCOL_KERNEL | PROTOCOL_RA)
+    r.unicast && r.table == TABLE_MAIN && !matches!(r.protocol, 1 | PROTOCOL_KERNEL | PROTOCOL_RA)
 }
 
 /// What the kernel tells routes apart by.
@@ -260,10 +270,11 @@ fn is_same(a: &Route, b: &Route) -> bool {
     key(a) == key(b)
         && scope
         && (a.index, a.gateway, a.onlink, a.source, a.protocol) == (b.index, b.gateway, b.onlink, b.source, b.protocol)
+        && a.unicast == b.unicast
 }
 
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
-    let removable = |r: &Route| r.protocol == PROTOCOL || (want.reset && may_reset_route(r));
+    let removable = |r: &Route| (r.protocol == PROTOCOL && r.unicast) || (want.reset && may_reset_route(r));
     let wanted = resolve_routes(want, have, &removable, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     for route in &wanted {
@@ -315,6 +326,7 @@ fn resolve_routes(want: &Want, have: &Have, removable: &dyn Fn(&Route) -> bool, 
             source: wanted.source,
             tos: 0,
             protocol: PROTOCOL,
+            unicast: true,
         };
         let asked = route.metric;
         let foreign = |r: &Route| have.routes.iter().any(|h| key(h) == key(r) && !removable(h));

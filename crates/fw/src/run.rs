@@ -103,7 +103,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let plan = plan::plan(&s.want, &have, &s.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
     let text = nft::render(&s.want.external, &s.policy);
-    let mut firewall = Firewall::open(&paths.dynamic);
+    let firewall = Firewall::open(&paths.dynamic);
     if firewall.difference(text.as_deref()).is_some() {
         let sign = match (&text, firewall.is_there()) {
             (None, _) => '-',
@@ -144,21 +144,23 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     let mut report = Report::default();
     let s = situation(paths, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic);
-    let mut wall = Wall::begin(&mut firewall, &s);
+    let mut wall = Wall::begin(&firewall, &s);
     let opened = open_kernel(&s);
     wall.settle(&mut firewall, &mut report);
     let (mut kernel, have) = opened?;
-    let plan = plan::plan(&s.want, &have, &s.memory);
+    let mut plan = plan::plan(&s.want, &have, &s.memory);
     plan.notes.iter().for_each(|n| report.note(n));
     say_missing(&plan, &s.memory, &s, &report);
+    if wall.is_missing && plan.withhold_forwarding() {
+        report.note("forwarding is not switched on without the firewall");
+    }
+    let after = remember(&s, &plan);
+    let meanwhile = after.beside(&s.memory);
+    keep(paths, &s.memory, &meanwhile, &mut report);
     change(&mut kernel, &have, &plan, &mut report);
     wall.end(&mut firewall, &mut report);
     write_files(paths, &s, &mut report);
-    let memory = remember(&s, &plan);
-    if memory != s.memory {
-        let written = disk::replace(&memory_file(paths), memory.render().as_bytes());
-        report.check(&memory_file(paths), written);
-    }
+    keep(paths, &meanwhile, &after, &mut report);
     report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
     wall.reap();
     Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
@@ -179,11 +181,13 @@ struct Wall {
     last: Option<String>,
     running: Option<Running>,
     endings: Vec<Ending>,
+    /// It is wanted and could not be loaded.
+    is_missing: bool,
 }
 
 impl Wall {
     /// Starts nft, which then works while the kernel's state is read.
-    fn begin(firewall: &mut Firewall, s: &Situation) -> Wall {
+    fn begin(firewall: &Firewall, s: &Situation) -> Wall {
         let last = nft::render(&s.want.external, &s.policy);
         let mut both = s.want.external.clone();
         both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
@@ -194,12 +198,12 @@ impl Wall {
             Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
             None => None,
         };
-        Wall { first, last, running, endings: Vec::new() }
+        Wall { first, last, running, endings: Vec::new(), is_missing: false }
     }
 
     fn settle(&mut self, firewall: &mut Firewall, report: &mut Report) {
-        if let (Some(running), Some(text)) = (self.running.take(), self.first.clone()) {
-            self.finish(running, &text, firewall, report);
+        if let Some(running) = self.running.take() {
+            self.finish(running, self.first.clone().as_deref(), firewall, report);
         }
     }
 
@@ -208,20 +212,23 @@ impl Wall {
             return;
         }
         if let Some(text) = firewall.difference(self.last.as_deref()) {
-            self.finish(firewall::start(&text), &text, firewall, report);
+            self.finish(firewall::start(&text), self.last.clone().as_deref(), firewall, report);
         }
     }
 
-    fn finish(&mut self, running: Running, text: &str, firewall: &mut Firewall, report: &mut Report) {
+    fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
         let (ending, result) = running.committed();
         self.endings.push(ending);
         match result {
             Ok(()) => {
-                if let Err(e) = firewall.remember(text) {
+                if let Err(e) = firewall.remember(table) {
                     report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
                 }
             }
-            Err(text) => report.error(&text),
+            Err(text) => {
+                self.is_missing = true;
+                report.error(&text);
+            }
         }
     }
 
@@ -264,6 +271,13 @@ fn say_missing(plan: &Plan, memory: &Memory, s: &Situation, report: &Report) {
     for name in plan.missing.iter().filter(|n| !memory.missing.contains(n)) {
         let origin = s.records.iter().find(|e| e.interface == **name).map_or("", |e| e.origin.as_str());
         report.note(&format!("{origin}: no interface {name} yet: the next run looks again"));
+    }
+}
+
+fn keep(paths: &Paths, old: &Memory, new: &Memory, report: &mut Report) {
+    if new != old {
+        let written = disk::replace(&memory_file(paths), new.render().as_bytes(), None);
+        report.check(&memory_file(paths), written);
     }
 }
 

@@ -128,7 +128,7 @@ fn address_message(kind: u16, flags: u16, address: &Address) -> Message {
 }
 
 /// `struct rtmsg`: family, destination length, source length, tos, table, protocol, scope, type: u8 each; flags u32
-/// at 8. `None` for what is no unicast route, is the kernel's local table or a cached entry.
+/// at 8. `None` for the kernel's local table and for a cached entry.
 pub fn decode_route(payload: &[u8]) -> Option<Route> {
     let [family, len, _, tos, table, protocol, scope, kind, ..] = *payload else { return None };
     let flags = u32_at(payload, 8)?;
@@ -145,6 +145,7 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
         source: None,
         tos,
         protocol,
+        unicast: kind == RTN_UNICAST,
     };
     for (kind, value) in attributes(payload.get(12..)?) {
         match kind {
@@ -159,7 +160,7 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
             _ => {}
         }
     }
-    (kind == RTN_UNICAST && flags & RTM_F_CLONED == 0 && route.table != TABLE_LOCAL).then_some(route)
+    (flags & RTM_F_CLONED == 0 && route.table != TABLE_LOCAL).then_some(route)
 }
 
 /// RTM_NEWROUTE with the given extra flags.

@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use netd::daemon::{Log, notify};
+use netd::daemon::Log;
 use netd::ipconf::{self, Record};
+use netd::notify::Notifier;
 use netd::peers::Peers;
 use supervise::control::{Command, ControlError, RunState, ServiceDir, Want};
 
@@ -16,11 +17,10 @@ use supervise::control::{Command, ControlError, RunState, ServiceDir, Want};
 const PREFIXES: [&str; 2] = ["dhcp_", "zcip_"];
 
 /// One interface's services.
-#[derive(Debug)]
 pub(crate) struct Services {
     iface: String,
     dir: PathBuf,
-    fw: OsString,
+    fw: Notifier,
     /// fw was told of this process's knowledge at least once.
     told: bool,
     /// What went wrong last, by whom.
@@ -39,6 +39,7 @@ pub(crate) fn names(iface: &str) -> impl Iterator<Item = String> {
 impl Services {
     /// Nothing is touched yet.
     pub(crate) fn new(iface: &str, dir: PathBuf, fw: OsString, peers: Option<Peers>) -> Services {
+        let fw = Notifier::new(fw);
         Services { iface: iface.to_owned(), dir, fw, told: false, complaints: Vec::new(), peers, out_of_reach: None }
     }
 
@@ -74,9 +75,7 @@ impl Services {
         // The first time always: a predecessor may have been killed between writing the record and telling fw.
         if changed || !self.told {
             self.told = true;
-            let failed = notify(&self.fw).err();
-            let text = failed.map(|e| format!("unable to notify {}: {e}", self.fw.display()));
-            self.complain("notify", text, log);
+            self.fw.tell(log);
         }
     }
 

@@ -11,11 +11,12 @@ use std::path::Path;
 use netd::arp::{self, Arp, ETHERTYPE_ARP};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, USUAL, notify};
+use netd::daemon::{Log, Signal, Signals, USUAL};
 use netd::directory::DirectoryWatch;
 use netd::handler::{Handler, Notice, RecordChange};
 use netd::ipconf::{self, ReadError, Record};
 use netd::link::{LinkWatch, Transition};
+use netd::notify::notify;
 use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::rng::Rng;
@@ -264,7 +265,7 @@ impl Daemon<'_> {
     }
 
     fn arp_filter(&self) -> Vec<packet::Instruction> {
-        self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::filter)
+        self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::replies_of)
     }
 
     fn look_at_lease(&mut self) {

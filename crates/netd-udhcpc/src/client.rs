@@ -182,12 +182,13 @@ impl Client {
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Nudge => self.hurry(now),
             Event::Carrier => self.carrier(now, &mut out),
+            Event::CarrierLost => self.carrier_lost(now),
             Event::Unsent => self.unsent(now),
             Event::Arp(arp) => {
                 self.router_answers(&arp, &mut out);
                 self.watch(now, acd::Event::Arp(arp), &mut out);
             }
-            Event::Mac(mac) => self.config.mac = mac,
+            Event::Mac(mac) => self.mac(mac),
             Event::Renew => self.renew_now(now, &mut out),
             Event::Release => self.release(now, &mut out),
             Event::Stop => {
@@ -276,6 +277,8 @@ impl Client {
         out.push(if self.announced { Action::Debug(text) } else { Action::Log(text) });
         self.announced = true;
         x.sent += 1;
+        // RFC 4039: what is acknowledged counts from here, not from the begin of a search of hours.
+        x.began = now;
         let waited = now.saturating_sub(self.search_began);
         x.next = now + self.config.schedule.discover_wait(x.sent, waited, &mut self.rng);
         let message = Outgoing {

@@ -83,7 +83,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
     let mut signals = Signals::new(&USUAL)?;
     let Some(interface) = find_interface(&options, &mut signals, log).await? else { return Ok(0) };
     let mut timer = Timer::new()?;
-    pidfile.write().map_err(context("can't write pidfile"))?;
+    write_pidfile(&pidfile, log);
     let sockets = Sockets::open(options.device(), interface)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
     let cage = options.cage.then(|| needs(&options));
@@ -188,8 +188,8 @@ struct Daemon<'a> {
     to_background: bool,
     /// The first lease, until it is known whether the record has to name another process after going to the background.
     first_lease: Option<Change>,
-    /// The exit code, and when to stop waiting for scripts.
-    ending: Option<(u8, Duration)>,
+    /// The exit code, and when to stop waiting for scripts: after -q and -n whoever called us waits for what they do.
+    ending: Option<(u8, Option<Duration>)>,
 }
 
 impl<'a> Daemon<'a> {
@@ -247,7 +247,7 @@ impl<'a> Daemon<'a> {
 
     fn deadline(&self) -> Option<Duration> {
         match self.ending {
-            Some((_, at)) => Some(at),
+            Some((_, at)) => at,
             None => self.client.deadline(),
         }
     }
@@ -270,7 +270,7 @@ impl<'a> Daemon<'a> {
             self.handler.background().map_err(context("can't send the script runner to the background"))?;
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
-            self.pidfile.write().map_err(context("can't write pidfile"))?;
+            write_pidfile(&self.pidfile, self.log);
             if let (Handler::Ipconf(_), Some(change)) = (&self.handler, self.first_lease.take()) {
                 self.tell(&change);
             }
@@ -280,7 +280,8 @@ impl<'a> Daemon<'a> {
             // Whoever supervises us starts both again; without scripts a lease would end without anybody being told.
             return Err(io::Error::other("the script runner was killed"));
         }
-        Ok(self.ending.filter(|(_, at)| idle || *at <= clock::now()).map(|(code, _)| code))
+        let is_over = |at: Option<Duration>| idle || at.is_some_and(|at| at <= clock::now());
+        Ok(self.ending.filter(|(_, at)| is_over(*at)).map(|(code, _)| code))
     }
 
     /// Turns what ended a wait into an event.
@@ -289,7 +290,7 @@ impl<'a> Daemon<'a> {
             if let Woken::Signal(signal) = woken
                 && ends(signal)
             {
-                self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
+                self.ending = self.ending.map(|(code, _)| (code, Some(Duration::ZERO)));
             }
             return Ok(());
         }
@@ -297,7 +298,7 @@ impl<'a> Daemon<'a> {
             Woken::Signal(Signal::SIGUSR1) => self.step(Event::Renew),
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
-            Woken::Signal(_) => self.step(Event::Stop),
+            Woken::Signal(_) => self.end(Event::Stop),
             Woken::Heard(Heard::Reply(reply, from)) => self.step(Event::Reply(reply, from)),
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
             Woken::Heard(Heard::Other(text)) => self.log.debug(text),
@@ -310,13 +311,24 @@ impl<'a> Daemon<'a> {
                 self.step(Event::Timer);
             }
             // What was sent on a dead link was lost: the next message goes out at once.
-            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => self.step(Event::Carrier),
-            Woken::Link(Transition::Down) => self.dead = true,
+            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => {
+                // Whoever gave it another MAC did it while it was down.
+                self.refresh()?;
+                self.step(Event::Carrier);
+            }
+            Woken::Link(Transition::Down) => {
+                self.dead = true;
+                self.step(Event::CarrierLost);
+            }
             Woken::Link(Transition::Renamed { to }) => {
                 self.log.info(format_args!("the interface is called {to} now"));
                 self.refresh()?;
             }
-            Woken::Link(Transition::Gone) => self.refresh()?,
+            Woken::Link(Transition::Gone) => {
+                // When another one has its name already, that one's carrier is new to us.
+                self.dead = true;
+                self.refresh()?;
+            }
             Woken::Link(
                 Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
@@ -331,9 +343,15 @@ impl<'a> Daemon<'a> {
         match self.sockets.refresh(self.log)? {
             Found::Same => {}
             Found::Mac(mac) => self.step(Event::Mac(mac)),
-            Found::Gone => self.step(Event::Gone),
+            Found::Gone => self.end(Event::Gone),
         }
         Ok(())
+    }
+
+    /// A step that ends us: no script may keep us for ever.
+    fn end(&mut self, event: Event) {
+        self.step(event);
+        self.ending = self.ending.map(|(code, _)| (code, Some(clock::now() + LAST_SCRIPT)));
     }
 
     fn step(&mut self, event: Event) {
@@ -361,7 +379,7 @@ impl<'a> Daemon<'a> {
             Action::Log(text) => self.log.info(text),
             Action::Debug(text) => self.log.debug(text),
             Action::Background => self.to_background = true,
-            Action::Exit(code) => self.ending = Some((code, clock::now() + LAST_SCRIPT)),
+            Action::Exit(code) => self.ending = Some((code, None)),
         }
         if let Some(state) = &mut self.state {
             state.settle(fate, self.log);
@@ -393,6 +411,13 @@ impl<'a> Daemon<'a> {
                 self.unsent = true;
             }
         }
+    }
+}
+
+/// As for the original, a pidfile that cannot be written is no reason to have no address.
+fn write_pidfile(pidfile: &Pidfile, log: &Log) {
+    if let Err(e) = pidfile.write() {
+        log.info(format_args!("no pidfile: {e}"));
     }
 }
 

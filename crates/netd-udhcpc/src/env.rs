@@ -43,9 +43,10 @@ pub fn full(interface: &str, reply: &Reply) -> Env {
         match options::by_code(code) {
             Some(known) => {
                 add(known.name, format(known.shape, data));
-                if code == SUBNET && data.len() == 4 {
-                    let ones: u32 = data.iter().map(|b| b.count_ones()).sum();
-                    add("mask", ones.to_string().into());
+                if code == SUBNET
+                    && let Some(mask) = reply.fixed::<4>(SUBNET)
+                {
+                    add("mask", u32::from_be_bytes(mask).count_ones().to_string().into());
                 }
             }
             // Without a value it is no variable.

@@ -68,6 +68,8 @@ pub enum Event {
     Nudge,
     /// The carrier was away and is back.
     Carrier,
+    /// The carrier is away.
+    CarrierLost,
     /// USR1.
     Renew,
     /// USR2.

@@ -85,19 +85,25 @@ impl Terms {
         Ok(Terms { ip: reply.yiaddr, server_id, lease_secs, assumed: given.is_none(), t1, t2 })
     }
 
+    /// A server that was asked by its name and leaves it out of the answer has answered all the same (RFC 2131 table 3 wants it there).
+    pub fn by(self, asked: Ipv4Addr) -> Terms {
+        if self.server_id.is_unspecified() { Terms { server_id: asked, ..self } } else { self }
+    }
+
     /// How long the address is ours; `None`: for ever.
     pub fn duration(&self) -> Option<Duration> {
         (self.lease_secs != INFINITE).then(|| Duration::from_secs(self.lease_secs.into()))
     }
 
-    /// T1 and T2 (RFC 2131 section 4.4.5: the server's when 0 < T1 < T2 < lease, else 0.5 and 0.875 of the lease).
+    /// T1 and T2 (RFC 2131 section 4.4.5): the server's, each when it is there and within the lease, else 0.5 and 0.875 of the lease;
+    /// both are assumed when they are not in their order.
     pub fn t1_t2(&self) -> Option<(Duration, Duration)> {
         let lease = self.duration()?;
-        let secs = |s: u32| Duration::from_secs(s.into());
-        match (self.t1, self.t2) {
-            (Some(t1), Some(t2)) if t1 > 0 && t1 < t2 && secs(t2) < lease => Some((secs(t1), secs(t2))),
-            _ => Some((lease / 2, lease * 7 / 8)),
-        }
+        let usual = (lease / 2, lease * 7 / 8);
+        let given =
+            |secs: Option<u32>| secs.map(|s| Duration::from_secs(s.into())).filter(|t| !t.is_zero() && *t < lease);
+        let (t1, t2) = (given(self.t1).unwrap_or(usual.0), given(self.t2).unwrap_or(usual.1));
+        Some(if t1 < t2 { (t1, t2) } else { usual })
     }
 }
 

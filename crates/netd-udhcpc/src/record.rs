@@ -127,5 +127,7 @@ pub fn resume(record: &Record, interface: &str, boot_id: &str, now: Duration) ->
     let ip: Ipv4Addr = record.get("ip")?.parse().ok()?;
     let server_id = record.get("serverid").and_then(|s| s.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED);
     let ours = record.get("if") == Some(interface) && !boot_id.is_empty() && record.get("boot_id") == Some(boot_id);
-    (ours && end > now && is_host(ip)).then_some(Resume { ip, server_id, end })
+    // RFC 2131 section 3.3: the longest lease there is.
+    let possible = end > now && end - now <= Duration::from_secs(u32::MAX.into());
+    (ours && possible && is_host(ip)).then_some(Resume { ip, server_id, end })
 }

@@ -76,15 +76,16 @@ impl Sockets {
         let mut arp_buffer = [0; arp::LEN];
         tokio::select! {
             biased;
-            received = self.dhcp.recv(&mut self.buffer) => match received {
-                Ok(received) => self.decode(received),
-                Err(e) => Heard::Failed(e),
-            },
+            // Before an ACK: after a stall, an objection that waits must be heard before the address is found free.
             received = recv_if_open(self.arp.as_ref(), &mut arp_buffer) => match received {
                 // Padding makes it longer than the buffer, and is not looked at.
                 Ok(received) => Arp::decode(arp_buffer.get(..received.len).unwrap_or_default())
                     .map_or_else(|| Heard::Other("dropping a malformed ARP message".into()), Heard::Arp),
                 Err(e) => Heard::Other(format!("receiving ARP: {e}")),
+            },
+            received = self.dhcp.recv(&mut self.buffer) => match received {
+                Ok(received) => self.decode(received),
+                Err(e) => Heard::Failed(e),
             },
         }
     }

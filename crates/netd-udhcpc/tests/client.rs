@@ -139,21 +139,62 @@ fn a_request_says_what_rfc_2131_table_5_asks() {
 
 #[test]
 fn t1_and_t2_come_from_the_server_when_they_can_be_true() {
-    let t1_of = |t1: u32, t2: u32| {
+    let t1_of = |t1: Option<u32>, t2: Option<u32>| {
         let mut b = Bench::in_state("Requesting");
-        b.hear(Wire::usual(ACK, b.xid()).opt(58, &t1.to_be_bytes()).opt(59, &t2.to_be_bytes()));
+        let given = [(58, t1), (59, t2)].into_iter().filter_map(|(code, secs)| Some((code, secs?.to_be_bytes())));
+        let ack = given.fold(Wire::usual(ACK, b.xid()), |ack, (code, secs)| ack.opt(code, &secs));
+        b.hear(ack);
         let t1 = b.client.deadline().unwrap() - b.now;
         b.wait_for("Request");
         (t1, b.now - secs(1000))
     };
     // T1 is up to a 32nd early; T2 is on the second.
-    for (given, t1, t2) in
-        [((600, 1200), 600, 1200), ((1200, 600), 1800, 3150), ((0, 5), 1800, 3150), ((10, 3600), 1800, 3150)]
-    {
+    for (given, t1, t2) in [
+        ((Some(600), Some(1200)), 600, 1200),
+        ((Some(1200), Some(600)), 1800, 3150),
+        ((Some(0), Some(5)), 1800, 3150),
+        ((Some(u32::MAX), Some(u32::MAX)), 1800, 3150),
+        // The one does not spoil the other.
+        ((Some(10), Some(3600)), 10, 3150),
+        ((Some(10), None), 10, 3150),
+        ((None, Some(2000)), 1800, 2000),
+        ((Some(3300), None), 1800, 3150),
+    ] {
         let (got1, got2) = t1_of(given.0, given.1);
         assert!(got1 <= secs(t1) && got1 >= secs(t1) * 31 / 32, "{given:?}: {got1:?}");
         assert_eq!(got2, secs(t2), "{given:?}");
     }
+}
+
+#[test]
+fn an_answer_without_a_server_id_is_of_the_server_that_was_asked() {
+    let nameless = |b: &Bench| {
+        Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(51, &600u32.to_be_bytes()).opt(1, &[255, 255, 255, 0])
+    };
+    for (state, want) in [("Requesting", "bound"), ("Renewing", "renew")] {
+        let mut b = Bench::in_state(state);
+        let ack = nameless(&b);
+        assert_eq!(b.hear(ack), [want], "{state}");
+        // It is asked again.
+        b.wait_for("Request to server");
+    }
+}
+
+#[test]
+fn what_was_ours_is_asked_for_again_when_it_is_lost_but_not_when_it_was_refused() {
+    let mut b = Bench::in_state("Bound");
+    b.wait_for("deconfig");
+    assert_eq!(b.said, ["deconfig", "Discover"]);
+    assert_eq!(b.last.clone().unwrap().requested, Some(ADDRESS));
+    let mut b = Bench::in_state("Renewing");
+    assert_eq!(b.usual(NAK), ["nak", "deconfig", "Discover"]);
+    assert_eq!(b.last.clone().unwrap().requested, None);
+    // RFC 7844 section 3.3.
+    let mut b = Bench::started(Config { anonymous: true, ..Config::default() });
+    b.usual(OFFER);
+    b.usual(ACK);
+    b.wait_for("deconfig");
+    assert_eq!(b.last.clone().unwrap().requested, None);
 }
 
 #[test]
@@ -506,10 +547,12 @@ fn an_address_is_used_only_after_nobody_spoke_against_it() {
 fn probes_go_out_beside_the_request_and_a_late_ack_waits_for_nothing() {
     let mut b = Bench::started(checked(Timing::FAST));
     b.usual(OFFER);
-    for _ in 0..3 {
-        b.wait();
+    for _ in 0..2 {
+        assert_eq!(b.wait(), ["probe"]);
     }
-    assert_eq!(b.usual(ACK), ["bound"]);
+    // Found free, but not ours to announce before it is granted.
+    assert_eq!(b.wait(), [""; 0]);
+    assert_eq!(b.usual(ACK), ["bound", "announce"]);
 }
 
 #[test]
@@ -616,6 +659,15 @@ fn a_server_may_answer_with_the_lease_when_it_was_told_so() {
     assert_eq!(b.usual(ACK), [""; 0]);
     let nobody = Wire::new(b.xid(), ADDRESS).opt(53, &[ACK]).opt(51, &3600u32.to_be_bytes()).opt(80, &[]);
     assert_eq!(b.hear(nobody), [""; 0]);
+    // A server that appears after hours gives a whole lease, and is not asked for another at once.
+    let mut late = Bench::started(rapid());
+    while late.now < secs(1000 + 2 * 3600) {
+        late.wait();
+    }
+    assert_eq!(late.hear(ack(&late)), ["bound"]);
+    let asked = late.now;
+    late.wait_for("Request to server");
+    assert!(late.now - asked > secs(1700), "{:?}", late.now - asked);
     // An offer is as good as ever.
     assert_eq!(b.usual(OFFER), ["Request"]);
     assert!(!b.last.as_ref().unwrap().rapid_commit);

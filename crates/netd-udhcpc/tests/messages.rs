@@ -308,4 +308,22 @@ fn busyboxs_quirks_with_short_and_odd_values() {
     assert_eq!(var(&empty, "domain"), None, "an empty option is no variable");
     let long_mask = Wire::new(1, ADDRESS).opt(53, &[OFFER]).opt(1, &[255; 8]).reply();
     assert_eq!(var(&long_mask, "mask"), None);
+    // Said twice it is meant once; its length is the first one's, as the original has it.
+    let twice = Wire::new(1, ADDRESS).opt(53, &[OFFER]).opt(1, &[255, 255, 255, 0]).opt(1, &[255, 255, 0, 0]).reply();
+    assert_eq!(var(&twice, "mask").as_deref(), Some("24"));
+}
+
+#[test]
+fn what_a_sloppy_server_or_router_makes_of_a_message_is_read_all_the_same() {
+    // Four bytes of IP options: no operation, no operation, no operation, end (RFC 791).
+    let mut frame = incoming(b"payload");
+    frame.splice(20..20, [1, 1, 1, 0]);
+    (frame[0], frame[3]) = (0x46, frame[3] + 4);
+    let sum = ipv4::checksum(&Ipv4Packet::new(&frame).unwrap());
+    frame[10..12].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(frame::parse(&frame, true).map(|d| d.payload), Ok(&b"payload"[..]));
+
+    // Options go on in the file field, and no END says that those before it are over.
+    let overload = Wire::new(1, ADDRESS).opt(53, &[OFFER]).opt(52, &[1]).at(108, &[12, 2, b'h', b'i', 255]);
+    assert_eq!(decode(&overload.bytes, MAC).unwrap().option(12), Some(&b"hi"[..]));
 }

@@ -70,6 +70,28 @@ fn on_another_network_the_address_goes_at_once_or_soon() {
 }
 
 #[test]
+fn whoever_is_carried_from_network_to_network_finds_each_as_quickly_as_the_first() {
+    for knows_us in [true, false] {
+        let mut b = at_home();
+        for _ in 0..8 {
+            let plugged = b.now;
+            b.event(Event::Carrier);
+            if knows_us {
+                b.usual(NAK);
+            } else {
+                b.wait_for("deconfig");
+            }
+            assert_eq!(b.said.last().map(String::as_str), Some("Discover"));
+            assert!(b.now - plugged <= Duration::from_millis(2500), "{:?}", b.now - plugged);
+            b.usual(OFFER);
+            assert_eq!(b.usual(ACK), ["bound"]);
+            b.now += secs(5);
+            b.event(Event::CarrierLost);
+        }
+    }
+}
+
+#[test]
 fn a_dead_server_costs_nothing_while_the_router_is_the_one_of_before() {
     let mut b = at_home();
     b.event(Event::Carrier);
@@ -122,17 +144,38 @@ fn the_router_is_asked_only_where_the_lease_tells_its_card() {
 
 #[test]
 fn a_loose_plug_is_no_storm() {
-    let mut b = at_home();
-    let begun = b.now;
-    let mut sent = 0;
-    for _ in 0..200 {
-        b.now += Duration::from_millis(50);
-        sent += b.event(Event::Carrier).iter().filter(|word| *word == "Request").count();
+    // Also when a renewal is due.
+    for age in [100, 2000] {
+        let mut b = at_home();
+        b.now = secs(1000 + age);
+        let begun = b.now;
+        let mut sent = 0;
+        for _ in 0..100 {
+            b.now += Duration::from_millis(50);
+            sent += b.event(Event::Carrier).iter().filter(|word| *word == "Request").count();
+            b.now += Duration::from_millis(50);
+            let lost = b.event(Event::CarrierLost);
+            assert!(!lost.iter().any(|word| word.starts_with("Request")), "{lost:?}");
+        }
+        let elapsed = usize::try_from((b.now - begun).as_secs()).unwrap();
+        assert!(sent <= elapsed + 1, "{sent} in {elapsed} s");
+        assert_eq!(b.client.address(), Some(ADDRESS));
+        b.now += secs(1);
+        assert_eq!(b.event(Event::Carrier), ["question", "Request"]);
+        assert_eq!(b.usual(ACK), ["renew"]);
     }
-    let elapsed = usize::try_from((b.now - begun).as_secs()).unwrap();
-    assert!(sent <= elapsed + 1, "{sent} in {elapsed} s");
+}
+
+#[test]
+fn a_carrier_that_comes_and_goes_before_anybody_could_answer_costs_nothing() {
+    let mut b = at_home();
+    b.event(Event::Carrier);
+    assert_eq!(b.event(Event::CarrierLost), NONE);
+    assert!(b.actions.contains(&Action::Watch(Watch::Nothing)));
+    b.now += secs(60);
+    assert_eq!(b.event(Event::Timer), NONE);
     assert_eq!(b.client.address(), Some(ADDRESS));
-    b.wait();
+    assert_eq!(b.event(Event::Carrier), ["question", "Request"], "asked for anew");
     assert_eq!(b.usual(ACK), ["renew"]);
 }
 

@@ -93,7 +93,7 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
         } else if let Err(e) = daemon.turn(&mut sources).await {
             // Whatever it was, nobody must go on with an address that nobody defends.
             daemon.log.info(e);
-            daemon.step(Event::Stop(EXIT_FAILURE));
+            daemon.stop(EXIT_FAILURE);
         }
     }
 }
@@ -146,8 +146,8 @@ struct Daemon {
     forgets: bool,
     /// A send failed in this step.
     unsent: bool,
-    /// The exit code, and when to stop waiting for the script.
-    ending: Option<(u8, Duration)>,
+    /// The exit code, and when to stop waiting for the script: after -q whoever called us waits for what it does.
+    ending: Option<(u8, Option<Duration>)>,
 }
 
 impl Daemon {
@@ -235,7 +235,7 @@ impl Daemon {
                 },
             };
             if let Some(code) = code {
-                self.step(Event::Stop(code));
+                self.stop(code);
                 return Ok(());
             }
         }
@@ -255,7 +255,8 @@ impl Daemon {
 
     fn ended(&self) -> Option<u8> {
         let idle = self.script.as_ref().is_none_or(Handler::is_idle);
-        self.ending.filter(|(_, at)| idle || *at <= clock::now()).map(|(code, _)| code)
+        let is_over = |at: Option<Duration>| idle || at.is_some_and(|at| at <= clock::now());
+        self.ending.filter(|(_, at)| is_over(*at)).map(|(code, _)| code)
     }
 
     /// Waits for one thing, and deals with it.
@@ -278,7 +279,7 @@ impl Daemon {
             // TERM, and INT.
             Woken::Signal(_) => {
                 self.log.info("received SIGTERM");
-                self.step(Event::Stop(0));
+                self.stop(0);
             }
             Woken::Packet(Ok(received)) => {
                 // Padding makes it longer than the buffer, and is not looked at.
@@ -302,11 +303,11 @@ impl Daemon {
 
     /// The end: only the script is still waited for, and not for ever.
     async fn linger(&mut self, sources: &mut Sources) -> io::Result<()> {
-        sources.timer.set(self.ending.map(|(_, at)| at))?;
+        sources.timer.set(self.ending.and_then(|(_, at)| at))?;
         tokio::select! {
             biased;
             () = terminated(&mut sources.signals) => {
-                self.ending = self.ending.map(|(code, _)| (code, Duration::ZERO));
+                self.ending = self.ending.map(|(code, _)| (code, Some(Duration::ZERO)));
             }
             done = sources.timer.expired() => done?,
             ended = finished(self.script.as_mut(), &self.log) => drop(self.script_ended(ended)),
@@ -359,6 +360,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// Ends; no script may keep us for ever.
+    fn stop(&mut self, code: u8) {
+        self.step(Event::Stop(code));
+        self.ending = self.ending.map(|(code, _)| (code, Some(clock::now() + LAST_SCRIPT)));
+    }
+
     fn step(&mut self, event: Event) {
         for action in self.machine.step(clock::now(), event) {
             self.perform(action);
@@ -379,7 +386,7 @@ impl Daemon {
             Action::Remember(ip) => self.remember(ip),
             Action::Log(text) => self.log.info(text),
             Action::Debug(text) => self.log.debug(text),
-            Action::Exit(code) => self.ending = Some((code, clock::now() + LAST_SCRIPT)),
+            Action::Exit(code) => self.ending = Some((code, None)),
         }
     }
 

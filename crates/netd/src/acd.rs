@@ -94,6 +94,8 @@ pub enum Event {
     Timer,
     /// This was on the wire.
     Arp(Arp),
+    /// Its owner may use the address from now on, if nobody speaks against it: see [`Acd::ahead`].
+    Granted,
 }
 
 /// What is to be done, in this order.
@@ -113,6 +115,8 @@ pub enum Action {
 enum State {
     /// `sent` probes are out; at `next` the next one goes, or the wait is over.
     Probing { sent: u32, next: Duration },
+    /// Nobody spoke against it, but it is not its owner's yet: nothing is announced.
+    Free,
     /// In use; `sent` announcements are out, and at `next` another one is due.
     Announcing { sent: u32, next: Duration },
     /// In use.
@@ -128,6 +132,8 @@ pub struct Acd {
     ip: Ipv4Addr,
     timing: Timing,
     state: State,
+    /// It was granted to its owner.
+    granted: bool,
     /// When it was last defended.
     defended: Option<Duration>,
 }
@@ -136,17 +142,27 @@ impl Acd {
     /// Begins with probes for `ip`; the first one is due at [`Acd::deadline`].
     pub fn probe(now: Duration, mac: [u8; 6], ip: Ipv4Addr, timing: Timing, rng: &mut Rng) -> Acd {
         let next = now + rng.between(Duration::ZERO, timing.probe_wait);
-        Acd { mac, ip, timing, state: State::Probing { sent: 0, next }, defended: None }
+        Acd { mac, ip, timing, state: State::Probing { sent: 0, next }, granted: true, defended: None }
+    }
+
+    /// Begins with probes for an address that is not ours yet: it is neither used nor announced before [`Event::Granted`].
+    pub fn ahead(now: Duration, mac: [u8; 6], ip: Ipv4Addr, timing: Timing, rng: &mut Rng) -> Acd {
+        Acd { granted: false, ..Acd::probe(now, mac, ip, timing, rng) }
     }
 
     /// Only watches over `ip`, which is in use already.
     pub fn in_use(mac: [u8; 6], ip: Ipv4Addr, timing: Timing) -> Acd {
-        Acd { mac, ip, timing, state: State::Watching, defended: None }
+        Acd { mac, ip, timing, state: State::Watching, granted: true, defended: None }
     }
 
     /// The address.
     pub fn ip(&self) -> Ipv4Addr {
         self.ip
+    }
+
+    /// The interface has another Ethernet address now.
+    pub fn set_mac(&mut self, mac: [u8; 6]) {
+        self.mac = mac;
     }
 
     /// Whether the address may be used.
@@ -157,7 +173,7 @@ impl Acd {
     /// Whether anybody has to listen to ARP for it, now or later.
     pub fn listens(&self) -> bool {
         match self.state {
-            State::Probing { .. } => true,
+            State::Probing { .. } | State::Free => true,
             State::Announcing { .. } | State::Watching => self.timing.defend,
             State::Lost => false,
         }
@@ -167,27 +183,30 @@ impl Acd {
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
             State::Probing { next, .. } | State::Announcing { next, .. } => Some(next),
-            State::Watching | State::Lost => None,
+            State::Free | State::Watching | State::Lost => None,
         }
     }
 
     /// What happened at `now` -> what to do.
     pub fn step(&mut self, now: Duration, event: Event, rng: &mut Rng) -> Vec<Action> {
         let mut out = Vec::new();
-        if let Event::Arp(arp) = event {
-            self.heard(now, &arp, &mut out);
+        match event {
+            Event::Arp(arp) => self.heard(now, &arp, &mut out),
+            Event::Granted => self.granted = true,
+            Event::Timer => {}
         }
         match self.state {
             State::Probing { sent, next } if now >= next => self.probing(now, sent, rng, &mut out),
+            State::Free if self.granted => self.begin(now, &mut out),
             State::Announcing { sent, next } if now >= next => self.announcing(now, sent, &mut out),
-            State::Probing { .. } | State::Announcing { .. } | State::Watching | State::Lost => {}
+            State::Probing { .. } | State::Free | State::Announcing { .. } | State::Watching | State::Lost => {}
         }
         out
     }
 
     fn heard(&mut self, now: Duration, arp: &Arp, out: &mut Vec<Action>) {
         match self.state {
-            State::Probing { .. } if arp.conflicts_while_probing(self.mac, self.ip) => {
+            State::Probing { .. } | State::Free if arp.conflicts_while_probing(self.mac, self.ip) => {
                 self.state = State::Lost;
                 out.push(Action::Conflict(arp.sender_mac));
             }
@@ -196,7 +215,7 @@ impl Acd {
             {
                 self.defend(now, arp.sender_mac, out);
             }
-            State::Probing { .. } | State::Announcing { .. } | State::Watching | State::Lost => {}
+            State::Probing { .. } | State::Free | State::Announcing { .. } | State::Watching | State::Lost => {}
         }
     }
 
@@ -222,6 +241,10 @@ impl Acd {
             self.state = State::Probing { sent: sent + 1, next: now + wait };
             return;
         }
+        if self.granted { self.begin(now, out) } else { self.state = State::Free }
+    }
+
+    fn begin(&mut self, now: Duration, out: &mut Vec<Action>) {
         out.push(Action::Usable);
         self.announcing(now, 0, out);
     }
@@ -304,6 +327,30 @@ mod tests {
         let done = run(&mut one, &mut rng);
         assert_eq!(done, [(T0, Action::Send(Arp::probe(MAC, IP))), (T0 + secs(2), Action::Usable)]);
         assert!(!one.listens() && one.step(T0 + secs(3), used_by(OTHER), &mut rng).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_granted_is_neither_used_nor_announced() {
+        let mut rng = Rng::seeded(1);
+        let ahead = |rng: &mut Rng| {
+            let mut acd = Acd::ahead(T0, MAC, IP, Timing::FAST, rng);
+            let probe = Action::Send(Arp::probe(MAC, IP));
+            let done: Vec<Action> = run(&mut acd, rng).into_iter().map(|(_, action)| action).collect();
+            assert_eq!((done, acd.is_usable(), acd.listens()), (vec![probe; 3], false, true));
+            acd
+        };
+        let mut acd = ahead(&mut rng);
+        let begun = [Action::Usable, Action::Send(Arp::announcement(MAC, IP))];
+        assert_eq!(acd.step(T0 + secs(2), Event::Granted, &mut rng), begun);
+        assert!(acd.is_usable());
+        // Somebody else took it meanwhile.
+        let mut acd = ahead(&mut rng);
+        assert_eq!(acd.step(T0 + secs(2), used_by(OTHER), &mut rng), [Action::Conflict(OTHER)]);
+        assert_eq!(acd.step(T0 + secs(3), Event::Granted, &mut rng), []);
+        // Granted in time.
+        let mut acd = Acd::ahead(T0, MAC, IP, Timing::FAST, &mut rng);
+        acd.step(T0, Event::Granted, &mut rng);
+        assert!(run(&mut acd, &mut rng).iter().any(|(_, action)| *action == Action::Usable));
     }
 
     #[test]

@@ -115,6 +115,21 @@ pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
     filter_with(ip, ip)
 }
 
+/// Lets only the replies of `ip` through: it may ask for every host of a network, which is nobody's business here.
+pub fn replies_of(ip: Ipv4Addr) -> Vec<Instruction> {
+    let give = |k| Instruction { code: 0x06, jt: 0, jf: 0, k };
+    let equal = |k, jf| Instruction { code: 0x15, jt: 0, jf, k };
+    vec![
+        // The operation, then the sender's address.
+        Instruction { code: 0x28, jt: 0, jf: 0, k: 6 },
+        equal(2, 3),
+        Instruction { code: 0x20, jt: 0, jf: 0, k: 14 },
+        equal(ip.into(), 1),
+        give(u32::MAX),
+        give(0),
+    ]
+}
+
 /// The same, and what the owner of `also` says.
 pub fn filter_with(ip: Ipv4Addr, also: Ipv4Addr) -> Vec<Instruction> {
     let load_word = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
@@ -215,6 +230,16 @@ mod tests {
                 bad[at] ^= 0x10;
                 assert!(!passes(&filter(IP), &bad), "byte {at}");
             }
+        }
+    }
+
+    #[test]
+    fn the_filter_for_replies_passes_what_its_station_answers_and_not_what_it_asks() {
+        let reply = |ip| Arp { operation: Operation::Reply, ..Arp::announcement(OTHER, ip) };
+        for (arp, pass) in
+            [(reply(IP), true), (reply(Ipv4Addr::new(10, 0, 0, 9)), false), (Arp::announcement(OTHER, IP), false)]
+        {
+            assert_eq!(passes(&replies_of(IP), &arp.encode()), pass, "{arp:?}");
         }
     }
 

@@ -1,8 +1,7 @@
-//! What every daemon does the same way: its log lines, telling fw, its pidfile, going to the background, signals.
+//! What every daemon does the same way: its log lines, its pidfile, going to the background, signals.
 //!
 //! Log lines go to stderr without time stamps (svlogd adds them), as `udhcpc: eth0: text`.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use nix::sys::signal::Signal;
-use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::io::unix::AsyncFd;
 
 use crate::packet::watch;
@@ -23,7 +21,8 @@ pub struct Log {
     prefix: String,
     /// Number of `-v` given.
     pub verbosity: u8,
-    syslog: Option<Arc<UnixDatagram>>,
+    /// A socket, and whom it writes to.
+    syslog: Option<(Arc<UnixDatagram>, &'static str)>,
 }
 
 /// syslog(3): facility daemon (3), priority info (6).
@@ -36,12 +35,15 @@ impl Log {
         Log { prefix, verbosity, syslog: None }
     }
 
-    /// The same lines to /dev/log as well.
-    pub fn with_syslog(mut self) -> io::Result<Log> {
+    /// The same lines to /dev/log as well, whenever somebody reads there: a syslogd may begin later, and another one come after it.
+    pub fn with_syslog(self) -> io::Result<Log> {
+        self.with_syslog_at("/dev/log")
+    }
+
+    fn with_syslog_at(mut self, path: &'static str) -> io::Result<Log> {
         let socket = UnixDatagram::unbound()?;
-        socket.connect("/dev/log")?;
         socket.set_nonblocking(true)?;
-        self.syslog = Some(Arc::new(socket));
+        self.syslog = Some((Arc::new(socket), path));
         Ok(self)
     }
 
@@ -50,8 +52,8 @@ impl Log {
         // Not eprintln: a log that went away is no reason to panic.
         let line = format!("{}{text}\n", self.prefix);
         let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
-        if let Some(syslog) = &self.syslog {
-            let _ = syslog.send(format!("<{SYSLOG_PRIORITY}>{}", line.trim_end()).as_bytes());
+        if let Some((syslog, path)) = &self.syslog {
+            let _ = syslog.send_to(format!("<{SYSLOG_PRIORITY}>{}", line.trim_end()).as_bytes(), path);
         }
     }
 
@@ -61,11 +63,6 @@ impl Log {
             self.info(text);
         }
     }
-}
-
-/// Tells a one-shot service (fw) that its input changed: one `u`, AFTER the file is in its place.
-pub fn notify(service: &OsStr) -> Result<(), ControlError> {
-    ServiceDir::resolve(service).send(&[Command::Up])
 }
 
 /// A pidfile that is removed when this is dropped; the default has none.
@@ -143,6 +140,21 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_syslogd_may_come_later_and_go() {
+        let path = std::env::temp_dir().join(format!("syslog-test-{}", std::process::id()));
+        let log = Log::new("udhcpc", Some("eth0"), 0).with_syslog_at(path.to_str().unwrap().to_owned().leak()).unwrap();
+        log.info("lost");
+        for words in ["the first", "the one after it"] {
+            let syslogd = UnixDatagram::bind(&path).unwrap();
+            log.info(words);
+            let mut line = [0; 100];
+            let len = syslogd.recv(&mut line).unwrap();
+            assert_eq!(String::from_utf8_lossy(&line[..len]), format!("<30>udhcpc: eth0: {words}"));
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Called by ipconf.rs and by fw for what it writes into /etc.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `.NAME.tmp` beside `path` and renames it.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes `.NAME.tmp` beside `path` and renames it; with this `mode` whatever the umask says.
+pub fn replace(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Result<()> {
     let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut tmp = OsString::from(".");
     tmp.push(name);
@@ -18,6 +18,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     // so to a new name, ubifs to any). It costs nothing in /run.
     let written = File::create(&tmp).and_then(|mut file| {
         file.write_all(content)?;
+        mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
         file.sync_all()
     });
     written.and_then(|()| fs::rename(&tmp, path)).inspect_err(|_| {

@@ -12,8 +12,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Display, Path, PathBuf};
 
-use crate::daemon::{Log, notify};
+use crate::daemon::Log;
 use crate::ipconf::{self, Record};
+use crate::notify::Notifier;
 use crate::runner::{Outcome, Program, Runner};
 
 /// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
@@ -74,9 +75,9 @@ impl Handler {
         Ok(Handler::Script(Script { runner: runner.watched()?, running: None, queue: VecDeque::new(), lost: false }))
     }
 
-    /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`.
+    /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`. To be used inside a tokio runtime.
     pub fn ipconf(dir: PathBuf, name: String, notify: OsString) -> Handler {
-        Handler::Ipconf(Ipconf { dir, name, notify, silent: false })
+        Handler::Ipconf(Ipconf { dir, name, fw: Notifier::new(notify) })
     }
 
     /// Acts on a notice, or queues it.
@@ -215,9 +216,7 @@ impl Script {
 pub struct Ipconf {
     dir: PathBuf,
     name: String,
-    notify: OsString,
-    /// The service could not be told, and that was logged.
-    silent: bool,
+    fw: Notifier,
 }
 
 impl Ipconf {
@@ -228,21 +227,9 @@ impl Ipconf {
             RecordChange::Withdraw => ipconf::withdraw(&self.dir, &self.name),
         };
         match done {
-            Ok(true) => self.tell(log),
+            Ok(true) => self.fw.tell(log),
             Ok(false) => {}
             Err(e) => log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name)),
-        }
-    }
-
-    /// The file is in its place: one `u`. Without a supervisor the lease is still good, so this is said once.
-    fn tell(&mut self, log: &Log) {
-        match notify(&self.notify) {
-            Ok(()) => self.silent = false,
-            Err(e) if !self.silent => {
-                self.silent = true;
-                log.info(format_args!("published, but cannot notify {}: {e}", Path::new(&self.notify).display()));
-            }
-            Err(_) => {}
         }
     }
 }

@@ -117,6 +117,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Record>, ParseError> {
 }
 
 fn parse_line(line: &[u8], number: usize, records: &mut Vec<Record>) -> Result<(), ParseErrorKind> {
+    // Edited on another system.
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = std::str::from_utf8(line).map_err(|_| ParseErrorKind::BadByte)?;
     if line.chars().any(|c| c.is_control() && c != '\t') {
         return Err(ParseErrorKind::BadByte);
@@ -238,7 +240,7 @@ pub fn publish(dir: &Path, name: &str, records: &[Record]) -> io::Result<bool> {
         return Ok(false);
     }
     fs::create_dir_all(dir)?;
-    disk::replace(&path, text.as_bytes())?;
+    disk::replace(&path, text.as_bytes(), None)?;
     Ok(true)
 }
 
@@ -329,6 +331,13 @@ mod tests {
         assert_eq!(records[0].get("gw"), Some(""));
         assert_eq!(records[0].get("net"), None);
         assert_eq!(records[1].get("if"), Some("lo"));
+    }
+
+    #[test]
+    fn lines_may_end_as_on_other_systems() {
+        let records = parse(b"let cfg=cfg+1\r\nif[$cfg]=eth0\r\ngw[$cfg]=\r\n\r\n").unwrap();
+        assert_eq!((records[0].get("if"), records[0].get("gw")), (Some("eth0"), Some("")));
+        assert_eq!(parse(b"let cfg=cfg+1\nif[$cfg]=et\rh0\n").unwrap_err().kind, ParseErrorKind::BadByte);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod handler;
 pub mod ipconf;
 pub mod link;
 pub mod netlink;
+pub mod notify;
 pub mod packet;
 pub mod peers;
 pub mod reach;

@@ -19,6 +19,12 @@ use crate::link;
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
+/// linux/filter.h: what the kernel knows of a frame beside its bytes. The interface that it is for now ...
+const AD_IFINDEX: u32 = 0xffff_f008;
+/// ... and whom it is for.
+const AD_PKTTYPE: u32 = 0xffff_f004;
+/// linux/if_packet.h: another station's, or of a VLAN that nobody here is in.
+const PACKET_OTHERHOST: u32 = 3;
 /// Ethernet's broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -80,7 +86,7 @@ impl PacketSocket {
         // A protocol of 0 receives nothing: no frame slips in before the filter is there.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket::socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
-        attach_filter(&fd, filter)?;
+        attach_filter(&fd, &on_link(index, filter))?;
         set_auxdata(&fd)?;
         bind(&fd, &link_address(index, ethertype, BROADCAST))?;
         Ok(PacketSocket { fd: watch(fd)?, ethertype, index })
@@ -88,7 +94,7 @@ impl PacketSocket {
 
     /// Replaces the filter in one step.
     pub fn set_filter(&self, filter: &[Instruction]) -> io::Result<()> {
-        attach_filter(self.fd.get_ref(), filter)
+        attach_filter(self.fd.get_ref(), &on_link(self.index, filter))
     }
 
     /// Index of the interface it is bound to.
@@ -165,6 +171,16 @@ fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {
         sll_halen: 6,
         sll_addr: [a, b, c, d, e, f, 0, 0],
     }
+}
+
+/// What is for this station on this interface meets `filter`. A packet socket is given also the frames of VLANs on its interface, with and
+/// without a device for them: other networks, in which other hosts may have our addresses.
+fn on_link(index: u32, filter: &[Instruction]) -> Vec<Instruction> {
+    let load = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
+    let equal = |k, jt, jf| Instruction { code: 0x15, jt, jf, k };
+    let drop = Instruction { code: 0x06, jt: 0, jf: 0, k: 0 };
+    let own = [load(AD_IFINDEX), equal(index, 0, 2), load(AD_PKTTYPE), equal(PACKET_OTHERHOST, 0, 1), drop];
+    [&own, filter].concat()
 }
 
 fn attach_filter(fd: &OwnedFd, filter: &[Instruction]) -> io::Result<()> {

@@ -6,7 +6,7 @@
 //! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
 //! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
 //! that it is ready (`no`: it was asked to, and has not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
-//! ./finish had last. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
+//! ./finish had last; `once`, 1 when that run was the only one that was wanted and ended by itself. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -64,6 +64,8 @@ pub(crate) struct Instance {
     pub(crate) deaths: u64,
     /// Exit code or -1, and signal number, as ./finish was told them last.
     pub(crate) exit: Option<(i32, u8)>,
+    /// That run was the only one that was wanted, and ended by itself.
+    pub(crate) once: bool,
 }
 
 impl Instance {
@@ -91,7 +93,8 @@ impl Instance {
             Ready::Awaited => text.push_str(" ready=no"),
             Ready::Since(at) => text.push_str(&format!(" ready={}", millis(at))),
         }
-        let numbers = [("pipe", self.pipe), ("since", millis(self.since)), ("deaths", self.deaths)];
+        let numbers =
+            [("pipe", self.pipe), ("since", millis(self.since)), ("deaths", self.deaths), ("once", self.once.into())];
         for (key, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
             text.push_str(&format!(" {key}={number}"));
         }
@@ -114,6 +117,7 @@ impl Instance {
             ready: Ready::Unasked,
             deaths: 0,
             exit: None,
+            once: false,
         };
         for word in text.split(' ') {
             let (key, value) = word.split_once('=')?;
@@ -139,6 +143,7 @@ impl Instance {
                 "start" => record.starttime = value.parse().ok()?,
                 "pipe" => record.pipe = value.parse().ok()?,
                 "since" => record.since = Duration::from_millis(value.parse().ok()?),
+                "once" => record.once = value == "1",
                 "deaths" => record.deaths = value.parse().ok()?,
                 "exit" => {
                     let (code, status) = value.split_once(',')?;
@@ -217,13 +222,17 @@ mod tests {
             ready: Ready::Unasked,
             deaths: 3,
             exit: Some((-1, 9)),
+            once: true,
         }
     }
 
     #[test]
     fn a_record_reads_back() {
         let one = record();
-        assert_eq!(one.render(), "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 exit=-1,9 pid=7 start=99");
+        assert_eq!(
+            one.render(),
+            "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 once=1 exit=-1,9 pid=7 start=99"
+        );
         assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
         for ready in [Ready::Awaited, Ready::Since(Duration::from_millis(1300))] {
             let one = Instance { ready, exit: None, ..one.clone() };
@@ -233,7 +242,16 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_passed_over_and_what_is_wrong_is_not() {
-        let down = Instance { state: RunState::Down, pid: 0, starttime: 0, pipe: 0, deaths: 0, exit: None, ..record() };
+        let down = Instance {
+            state: RunState::Down,
+            pid: 0,
+            starttime: 0,
+            pipe: 0,
+            deaths: 0,
+            exit: None,
+            once: false,
+            ..record()
+        };
         assert_eq!(Instance::parse("new=1 state=down want=u boot=b/1 since=1234"), Some(down));
         for text in [
             "state=up want=u boot=b",

@@ -27,11 +27,17 @@ struct Life {
     started: Duration,
     /// A signal was sent to it, or `u` came while it ran: its end is not a crash, and what is wanted is done at once.
     asked: bool,
+    /// A signal was sent to it.
+    signalled: bool,
     /// It could be executed at all.
     executed: bool,
 }
 
 impl Life {
+    fn new(started: Duration, executed: bool) -> Life {
+        Life { started, asked: false, signalled: false, executed }
+    }
+
     fn end(self, now: Duration) -> End {
         match (self.asked, self.executed) {
             (true, _) => End::Asked,
@@ -106,6 +112,7 @@ pub struct Service {
     ready: bool,
     deaths: u64,
     last_exit: Option<Exit>,
+    once: bool,
 }
 
 impl Service {
@@ -131,20 +138,21 @@ impl Service {
             ready: false,
             deaths: 0,
             last_exit: None,
+            once: false,
         }
     }
 
     /// Continues what a killed runsv left behind.
     pub fn adopt(role: Role, want: Want, paused: bool, got_term: bool, found: Found) -> Service {
         let mut service = Service::new(role, want);
-        let life = |started| Life { started, asked: got_term, executed: true };
+        let life = |started| Life { started, asked: got_term, signalled: got_term, executed: true };
         let exit = Exit::Unknown;
         service.state = match found {
             Found::Run { pid, started } => State::Running { pid, life: life(started), kill_at: None },
             Found::Finish { pid, started } => State::Finish { pid, life: life(started), kill_at: None },
             // It ended some time ago: no wait is due.
             Found::RunEnded => {
-                let life = Life { started: Duration::ZERO, asked: true, executed: true };
+                let life = Life { started: Duration::ZERO, asked: true, signalled: got_term, executed: true };
                 State::Ended { exit, life, retry_at: None }
             }
             Found::Nothing => return service,
@@ -157,6 +165,12 @@ impl Service {
     pub fn with_history(mut self, deaths: u64, ready: bool, settings: Settings) -> Service {
         (self.deaths, self.settings) = (deaths, settings);
         self.ready = ready && matches!(self.state, State::Running { .. });
+        self
+    }
+
+    /// Continues what a killed runsv knew of the end of a run that none has followed.
+    pub fn with_last(mut self, exit: Option<Exit>, once: bool) -> Service {
+        (self.last_exit, self.once) = (exit, once);
         self
     }
 
@@ -198,8 +212,7 @@ impl Service {
     fn started(&mut self, now: Duration, pid: u32, out: &mut Vec<Action>) {
         match self.state {
             State::Starting => {
-                self.state =
-                    State::Running { pid, life: Life { started: now, asked: false, executed: true }, kill_at: None };
+                self.state = State::Running { pid, life: Life::new(now, true), kill_at: None };
                 out.push(Action::Stamp);
             }
             State::Finishing { life, .. } => {
@@ -223,7 +236,7 @@ impl Service {
             State::Starting => {
                 (self.paused, self.got_term) = (false, false);
                 out.push(Action::Stamp);
-                self.run_ended(now, Exit::Code(111), Life { started: now, asked: false, executed: false }, out);
+                self.run_ended(now, Exit::Code(111), Life::new(now, false), out);
             }
             State::Finishing { life, .. } => self.go_down(now, life, out),
             State::Down { .. }
@@ -285,6 +298,7 @@ impl Service {
         (self.got_term, self.ready) = (false, false);
         self.last_exit = Some(exit);
         self.deaths += u64::from(!life.asked && self.goal == Goal::Up);
+        self.once = !life.signalled && self.goal == Goal::Down;
         if let Some(script) = &mut self.script {
             script.late = true;
         }
@@ -580,7 +594,7 @@ impl Service {
     fn touch_running(&mut self) -> bool {
         match &mut self.state {
             State::Running { life, .. } => {
-                life.asked = true;
+                (life.asked, life.signalled) = (true, true);
                 true
             }
             State::Down { .. }

@@ -306,6 +306,18 @@ fn any_number_of_u_during_a_one_shot_run_gives_exactly_one_more_at_once() {
 }
 
 #[test]
+fn only_what_was_to_run_once_and_was_not_told_to_end_has_ended_as_such() {
+    for (letters, once) in
+        [("o", true), ("uo", true), ("", false), ("d", false), ("od", false), ("ot", false), ("oh", false)]
+    {
+        let mut shell = Shell::new(Want::Up);
+        letters.chars().for_each(|c| drop(shell.tell(command(c))));
+        shell.tell(ENDED);
+        assert_eq!(shell.service.once(), once, "{letters}");
+    }
+}
+
+#[test]
 fn a_u_during_finish_is_not_lost() {
     let mut shell = Shell::new(Want::Down);
     shell.finish = true;

@@ -3,10 +3,11 @@
 //!
 //! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): nothing is copied.
 //! So it holds supervise/lock until it has written the record; whoever takes over from a supervisor that was killed right here gets
-//! the lock only when the record is there. What it is not: what is started and with what (unit/start.rs, which calls this).
+//! the lock only when the record is there. What it is not: what is started and with what (unit/start.rs
+//! and runsvdir/runners.rs, which call this).
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -55,18 +56,21 @@ pub(crate) struct Started {
     pub(crate) starttime: u64,
 }
 
-fn c_string(bytes: &[u8]) -> io::Result<CString> {
-    CString::new(bytes).map_err(|_| io::Error::from(Errno::EINVAL))
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| io::Error::from(Errno::EINVAL))
 }
 
 impl<'a> Plan<'a> {
-    /// `program` with `args`, in `dir`, below which it is looked for.
-    pub(crate) fn new(program: &str, args: &[String], dir: &Path) -> io::Result<Plan<'a>> {
-        let words = std::iter::once(program).chain(args.iter().map(String::as_str));
+    /// The file `program`, called `words`, in `dir`, below which it is looked for.
+    pub(crate) fn new<'w>(
+        program: &Path,
+        words: impl IntoIterator<Item = &'w OsStr>,
+        dir: &Path,
+    ) -> io::Result<Plan<'a>> {
         Ok(Plan {
-            program: c_string(program.as_bytes())?,
-            args: words.map(|word| c_string(word.as_bytes())).collect::<io::Result<_>>()?,
-            dir: c_string(dir.as_os_str().as_bytes())?,
+            program: c_string(program.as_os_str())?,
+            args: words.into_iter().map(c_string).collect::<io::Result<_>>()?,
+            dir: c_string(dir.as_os_str())?,
             stdin: None,
             stdout: None,
             pass: None,
@@ -79,8 +83,8 @@ impl<'a> Plan<'a> {
 
     /// Before it executes, the child replaces the record `path` by `text` and what only it knows, see [`instance::own_words`].
     pub(crate) fn record(&mut self, path: &Path, text: String) -> io::Result<()> {
-        let new = [path.as_os_str().as_bytes(), b".new"].concat();
-        self.record = Some(Record { new: c_string(&new)?, path: c_string(path.as_os_str().as_bytes())?, text });
+        let new = [path.as_os_str(), OsStr::new(".new")].into_iter().collect::<OsString>();
+        self.record = Some(Record { new: c_string(&new)?, path: c_string(path.as_os_str())?, text });
         Ok(())
     }
 

@@ -7,8 +7,6 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -117,13 +115,6 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Re
 pub(crate) fn close_leaked_on_exec() {
     // SAFETY: close_range(2) takes three integers; CLOSE_RANGE_CLOEXEC closes nothing now, so no owner is robbed.
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-}
-
-/// The child will be the leader of a new session: setsid(2) between fork and exec.
-pub(crate) fn new_session(command: &mut Command) {
-    let setsid = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
-    // SAFETY: setsid(2) is async-signal-safe; the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(setsid) };
 }
 
 /// The null-terminated array that execve(2) takes. It points into the strings it was made of.

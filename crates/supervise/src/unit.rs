@@ -386,6 +386,7 @@ impl Unit {
             ready: if state == RunState::Run { self.ready } else { Ready::Unasked },
             deaths: self.service.deaths(),
             exit: self.service.last_exit().map(Exit::finish_args),
+            once: self.service.once(),
         }
     }
 

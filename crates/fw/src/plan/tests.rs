@@ -54,6 +54,7 @@ fn foreign_route(destination: &str, index: u32, metric: u32) -> Route {
         source: None,
         tos: 0,
         protocol: 3,
+        unicast: true,
     }
 }
 
@@ -255,6 +256,20 @@ fn an_address_that_somebody_else_made_counts_and_stays_his() {
     have.routes.push(Route { protocol: PROTOCOL_KERNEL, ..foreign_route("192.168.5.0/24", 4, 0) });
     assert_eq!(run(&want("static if=lan0 ipmask=192.168.5.1/24"), &mut have), [] as [&str; 0]);
     assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
+}
+
+#[test]
+fn a_blackhole_of_somebody_else_holds_its_place() {
+    let mut have = machine();
+    have.routes.push(Route { unicast: false, index: 0, ..foreign_route("0/0", 0, 100) });
+    let want = want("if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1");
+    let plan = plan(&want, &have, &Memory::default());
+    let shown: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert!(shown.iter().any(|c| c == "+ route default via 10.0.0.1 dev eth0 metric 101 src 10.0.0.5"), "{shown:?}");
+    assert_eq!(plan.notes.len(), 1);
+    have.routes.iter_mut().for_each(|r| r.protocol = PROTOCOL);
+    let reset = Want { reset: true, ..Want::default() };
+    assert_eq!(super::plan(&reset, &have, &Memory::default()).changes, [], "not ours to remove");
 }
 
 #[test]

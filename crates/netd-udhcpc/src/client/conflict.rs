@@ -13,8 +13,15 @@ use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 
 impl Client {
-    /// Begins to look whether somebody has `ip`, if that is asked for.
+    /// Begins to look whether somebody has `ip`, if that is asked for. Nothing is announced before a server has granted it.
     pub(super) fn probe(&mut self, now: Duration, ip: Ipv4Addr, out: &mut Vec<Action>) {
+        let Some(timing) = self.config.acd else { return };
+        self.acd = Some(Acd::ahead(now, self.config.mac, ip, timing, &mut self.rng));
+        out.push(Action::Watch(Watch::Address(ip)));
+    }
+
+    /// The same for an address that is in use.
+    pub(super) fn probe_again(&mut self, now: Duration, ip: Ipv4Addr, out: &mut Vec<Action>) {
         let Some(timing) = self.config.acd else { return };
         self.acd = Some(Acd::probe(now, self.config.mac, ip, timing, &mut self.rng));
         out.push(Action::Watch(Watch::Address(ip)));
@@ -32,10 +39,20 @@ impl Client {
     pub(super) fn check(&mut self, now: Duration, lease: Lease, grant: Box<Grant>, out: &mut Vec<Action>) {
         match &self.acd {
             None => self.take_lease(now, lease, grant, false, out),
-            Some(acd) if acd.is_usable() => self.take_lease(now, lease, grant, false, out),
             // A conflict was seen before the ACK came.
             Some(acd) if !acd.listens() => self.decline(now, lease, out),
-            Some(_) => self.state = State::Checking { lease, grant },
+            Some(_) => {
+                self.state = State::Checking { lease, grant };
+                self.watch(now, acd::Event::Granted, out);
+            }
+        }
+    }
+
+    /// Another Ethernet address: what it has said is ours no more.
+    pub(super) fn mac(&mut self, mac: [u8; 6]) {
+        self.config.mac = mac;
+        if let Some(acd) = &mut self.acd {
+            acd.set_mac(mac);
         }
     }
 

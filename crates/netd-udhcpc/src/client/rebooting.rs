@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use netd::arp::{Arp, Operation};
 
-use super::{Action, Change, Client, Destination, Exchange, Lease, State, Times};
+use super::{Action, Change, Client, Destination, Exchange, Lease, MIN_RENEWAL, State, Times};
 use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
+use crate::schedule::Restarts;
 
 /// Requests that a server may leave unanswered when another network is more likely than a lost packet: with the waits between
 /// them two seconds or so.
@@ -72,11 +73,15 @@ impl Client {
                     out.push(Action::Tell(Change::Deconfig));
                     return self.lost(now);
                 }
+                if !matches!(self.state, State::Rebooting { .. }) {
+                    // A server has confirmed us since: to be carried from network to network is no storm.
+                    self.restarts = Restarts::default();
+                }
                 let x = Exchange { next: self.spaced(now), ..self.exchange(now) };
                 self.state = State::Rebooting { x, lease, claim: Claim::Roamed { known: false } };
                 if self.config.acd.is_some_and(|timing| timing.defend) {
                     // RFC 5227 section 2.1: whoever was away probes again.
-                    self.probe(now, lease.ip, out);
+                    self.probe_again(now, lease.ip, out);
                 }
                 if let Some((router, mac)) = lease.router {
                     // RFC 4436 section 2.1.1: a question to the one station that only this network has.
@@ -92,6 +97,16 @@ impl Client {
             | State::Checking { .. }
             | State::Rebooting { claim: Claim::Remembered, .. }
             | State::Released => self.hurry(now),
+        }
+    }
+
+    /// The carrier went again before anybody could confirm the address: it is as good as it was before. When the carrier is
+    /// back, it is asked for anew.
+    pub(super) fn carrier_lost(&mut self, now: Duration) {
+        if let State::Rebooting { lease, claim: Claim::Roamed { .. }, .. } = &self.state {
+            // Not at once when T1 is over: there is no link now.
+            let renew_at = lease.times.map(|t| t.t1.max(now + MIN_RENEWAL));
+            self.state = State::Bound { lease: *lease, renew_at };
         }
     }
 

@@ -124,7 +124,7 @@ impl Client {
         mac: [u8; 6],
         out: &mut Vec<Action>,
     ) {
-        match Terms::judge(&reply) {
+        match Terms::judge(&reply).map(|terms| terms.by(asked.server_id)) {
             Ok(terms) if terms.server_id != asked.server_id => {
                 self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
             }
@@ -150,7 +150,7 @@ impl Client {
         let renewing = matches!(self.state, State::Renewing { .. });
         // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
         let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
-        match Terms::judge(&reply) {
+        match Terms::judge(&reply).map(|terms| if renewing { terms.by(lease.server_id) } else { terms }) {
             Ok(terms) if renewing && terms.server_id != lease.server_id => {
                 self.complain(format!("ignoring ack from {}, not asked", terms.server_id), out);
             }
@@ -229,6 +229,10 @@ impl Client {
             (t.t1 - early).max(now + MIN_RENEWAL)
         });
         self.state = State::Bound { lease, renew_at };
+        if !self.config.anonymous {
+            // When it is lost, a server that has forgotten it may still give it to us (RFC 2131 section 4.4.1).
+            self.config.requested = Some(lease.ip);
+        }
         self.silent.clear();
         self.conflicts = 0;
         self.config.exit_on_failure = false;

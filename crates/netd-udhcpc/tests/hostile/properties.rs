@@ -196,6 +196,12 @@ fn d05_a_spoiled_record_is_never_believed_too_much() {
         }
     }
     assert!(parsed > 3_000 && resumed > 1_000, "{parsed} {resumed}");
+    // No lease is longer than 2^32 s, and no end may be out of the reach of arithmetic.
+    let record = ipconf::parse(good.as_bytes()).unwrap().remove(0);
+    for (end, want) in [(10 + u64::from(u32::MAX), true), (11 + u64::from(u32::MAX), false), (u64::MAX, false)] {
+        let found = resume(&record.clone().with("lease_end_boottime", end.to_string()), "eth0", "12345678", now);
+        assert_eq!(found.is_some(), want, "{end}");
+    }
 }
 
 /// The machine fed with replies of all kinds at any time: it never speaks control bytes, and never faster than it may.

@@ -2,20 +2,18 @@
 //!
 //! What it is: starting and stopping one of either kind, by a number: its process id or its place in the set. What it is not:
 //! which (scan.rs) or when (runsvdir.rs, which calls this).
-#![expect(clippy::disallowed_methods, reason = "starts runsv")]
 
 use std::collections::HashSet;
+use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command as Process;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::control::error_text;
 use crate::files::Fatal;
@@ -23,7 +21,10 @@ use crate::host::Host;
 use crate::scan::Event;
 use crate::service::Exit;
 use crate::shared::Shared;
-use crate::sys;
+use crate::spawn::Plan;
+
+/// execvp(3): where PATH is not set.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 pub(super) struct Runners {
     /// `-P`, where it is done here.
@@ -77,24 +78,15 @@ impl Runners {
         Ok(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
+    /// The first in PATH, as execvp(3) looks for it; else ours, by the file that we were executed from.
     fn spawn(&self, dir: &Path, name: &OsStr) -> io::Result<u32> {
-        match self.spawn_as(Process::new("runsv"), dir, name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // None in PATH: ours, by the file that we were executed from.
-                let mut own = Process::new("/proc/self/exe");
-                own.arg0("runsv");
-                self.spawn_as(own, dir, name)
-            }
-            other => other,
-        }
-    }
-
-    fn spawn_as(&self, mut process: Process, dir: &Path, name: &OsStr) -> io::Result<u32> {
-        process.arg(name).current_dir(dir);
-        if self.sessions {
-            sys::new_session(&mut process);
-        }
-        process.spawn().map(|child| child.id())
+        let path = env::var_os("PATH").unwrap_or(DEFAULT_PATH.into());
+        let mut found = env::split_paths(&path).map(|at| at.join("runsv"));
+        let found = found.find(|file| is_program(&dir.join(file)));
+        let program = found.unwrap_or("/proc/self/exe".into());
+        let mut plan = Plan::new(&program, [OsStr::new("runsv"), name], dir)?;
+        plan.session = self.sessions;
+        plan.spawn().map(|started| started.pid)
     }
 
     /// As if TERM was sent to its runsv.
@@ -145,4 +137,8 @@ impl Runners {
             host.tick(now);
         }
     }
+}
+
+fn is_program(file: &Path) -> bool {
+    file.is_file() && access(file, AccessFlags::X_OK).is_ok()
 }

@@ -47,6 +47,11 @@ impl Service {
         self.last_exit
     }
 
+    /// That was the one run that had been asked for, and nobody had told it to end.
+    pub fn once(&self) -> bool {
+        self.once
+    }
+
     /// It is to end for good, or has.
     pub fn leaving(&self) -> bool {
         self.goal == Goal::Exit || self.done()

@@ -64,6 +64,15 @@ impl Exit {
             Exit::Unknown => (-1, 0),
         }
     }
+
+    /// The other way round.
+    pub fn from_finish_args((code, status): (i32, u8)) -> Exit {
+        match (u8::try_from(code), status) {
+            (Ok(code), _) => Exit::Code(code),
+            (Err(_), 0) => Exit::Unknown,
+            (Err(_), status) => Exit::Signal { signal: status & 0x7f, core: status & 0x80 != 0 },
+        }
+    }
 }
 
 /// What happened.

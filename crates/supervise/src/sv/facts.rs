@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, ServiceDir, Status, Tai64n, services};
+use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n, Want, services};
 use crate::instance::{self, Instance, Ready};
 use crate::sys;
 
@@ -39,6 +39,17 @@ pub(super) struct Recorded {
     pub(super) deaths: u64,
     /// As ./finish was told: exit code or -1, and the low byte of the wait status.
     pub(super) exit: Option<(i32, u8)>,
+    /// That run was the only one that was wanted, and ended by itself.
+    pub(super) once: bool,
+}
+
+impl Facts {
+    /// Whether a one-shot service has done what it is for; `None` while it runs, or when somebody has put it down.
+    pub(super) fn is_done(&self) -> Option<bool> {
+        let last = self.recorded.as_ref().filter(|last| last.once)?;
+        let rests = (self.status.state, self.status.want) == (RunState::Down, Want::Down);
+        rests.then_some(last.exit == Some((0, 0)))
+    }
 }
 
 /// A service and its log.
@@ -91,7 +102,7 @@ impl Reader {
             Some(Instance { ready: Ready::Awaited, .. }) => Some(false),
             Some(Instance { ready: Ready::Unasked, .. }) | None => None,
         };
-        let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit });
+        let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit, once: record.once });
         Ok(Facts { status, age_secs, normally_up: !is_there(&dir.path().join("down")), ready, recorded })
     }
 

@@ -52,6 +52,7 @@ fn object(out: &mut String, name: &OsStr, path: &Path, found: &Result<Facts, Con
         ("ready", or_null(facts.and_then(|f| f.ready))),
         ("deaths", or_null(recorded.map(|r| r.deaths))),
         ("exit", or_null(exit)),
+        ("result", or_null(facts.and_then(Facts::is_done).map(|done| if done { "\"done\"" } else { "\"failed\"" }))),
         ("error", or_null(found.as_ref().err().map(|e| string(&e.to_string())))),
         ("log", or_null(log)),
     ];
@@ -70,7 +71,7 @@ mod tests {
     fn each_key_is_there_and_what_is_unknown_is_null() {
         let gone = ControlError::NotRunning(io::Error::from_raw_os_error(nix::errno::Errno::ENXIO as i32));
         let mut a = facts();
-        (a.ready, a.recorded) = (Some(true), Some(Recorded { deaths: 2, exit: Some((-1, 9)) }));
+        (a.ready, a.recorded) = (Some(true), Some(Recorded { deaths: 2, exit: Some((-1, 9)), once: false }));
         let reports = [
             Report { name: "a".into(), path: "/s/a".into(), main: Ok(a), log: Some(Ok(facts())) },
             Report { name: "b".into(), path: "/s/b".into(), main: Err(gone), log: None },
@@ -79,13 +80,13 @@ mod tests {
             "[\n",
             r#"{"name":"a","path":"/s/a","supervised":true,"state":"run","pid":7,"wanted":"up","normally":"up","#,
             r#""paused":false,"got_term":false,"seconds":61,"ready":true,"deaths":2,"exit":{"code":null,"signal":9},"#,
-            r#""error":null,"log":{"name":"log","path":"/s/a/log","supervised":true,"state":"run","pid":7,"wanted":"up","#,
+            r#""result":null,"error":null,"log":{"name":"log","path":"/s/a/log","supervised":true,"state":"run","pid":7,"wanted":"up","#,
             r#""normally":"up","paused":false,"got_term":false,"seconds":61,"ready":null,"deaths":null,"exit":null,"#,
-            r#""error":null,"log":null}},"#,
+            r#""result":null,"error":null,"log":null}},"#,
             "\n",
             r#"{"name":"b","path":"/s/b","supervised":false,"state":null,"pid":null,"wanted":null,"normally":null,"#,
             r#""paused":null,"got_term":null,"seconds":null,"ready":null,"deaths":null,"exit":null,"#,
-            r#""error":"runsv not running","log":null}"#,
+            r#""result":null,"error":"runsv not running","log":null}"#,
             "\n]\n"
         );
         assert_eq!(array(&reports), expected);

@@ -1,7 +1,7 @@
 //! `sv status` for people, on a terminal: a row for each service, in columns, coloured by how it is. PURE. What is the same
 //! for all, and nothing, takes no column.
 
-use super::facts::{Facts, Report};
+use super::facts::{Facts, Recorded, Report};
 use super::text;
 use crate::control::{RunState, Want};
 
@@ -88,21 +88,41 @@ fn row(report: &Report) -> Row {
     };
     // It has its own column here.
     let notes: Vec<&str> = text::notes(facts).filter(|note| *note != "not ready").collect();
+    let (state, notes) = match facts.is_done() {
+        // A one-shot is down between its runs: as it should be.
+        Some(true) => ("done", String::new()),
+        Some(false) => ("failed", facts.recorded.as_ref().map(end).unwrap_or_default()),
+        None => (text::word(facts.status.state), notes.join(", ")),
+    };
     [
         name,
-        Cell { text: text::word(facts.status.state).into(), colour: Some(colour(facts)) },
+        Cell { text: state.into(), colour: Some(colour(facts)) },
         cell(facts.status.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         cell(span(facts.age_secs)),
         ready,
         cell(facts.recorded.as_ref().map(|r| r.deaths).filter(|n| *n > 0).map(|n| n.to_string()).unwrap_or_default()),
         log,
-        cell(notes.join(", ")),
+        cell(notes),
     ]
+}
+
+/// How the last run ended.
+fn end(recorded: &Recorded) -> String {
+    match recorded.exit {
+        Some((code, _)) if code >= 0 => format!("exit {code}"),
+        Some((_, status)) if status != 0 => format!("signal {}", status & 0x7f),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// Green: as it should be. Yellow: on its way, or held by somebody. Red: wanted and not there.
 fn colour(facts: &Facts) -> &'static str {
     let status = &facts.status;
+    match facts.is_done() {
+        Some(true) => return GREEN,
+        Some(false) => return RED,
+        None => {}
+    }
     match (status.state, status.want) {
         (RunState::Run, Want::Up) if !status.paused && !status.got_term && !text::not_ready(facts) => GREEN,
         (RunState::Run | RunState::Finish, _) => YELLOW,
@@ -132,7 +152,6 @@ fn printable(name: &str) -> String {
 mod tests {
     use std::io;
 
-    use super::super::facts::Recorded;
     use super::super::text::tests::facts;
     use super::*;
     use crate::control::ControlError;
@@ -141,7 +160,7 @@ mod tests {
     fn columns_are_aligned_and_empty_ones_left_out() {
         let mut long = facts();
         (long.status.pid, long.age_secs) = (Some(12345), 90_000);
-        long.recorded = Some(Recorded { deaths: 0, exit: None });
+        long.recorded = Some(Recorded { deaths: 0, exit: None, once: false });
         let mut down = facts();
         (down.status.state, down.status.pid) = (RunState::Down, None);
         let gone = ControlError::NotRunning(io::Error::from_raw_os_error(nix::errno::Errno::ENXIO as i32));
@@ -175,9 +194,24 @@ z           fail                          runsv not running
     #[test]
     fn readiness_and_deaths_have_columns_when_there_are_some() {
         let mut a = facts();
-        (a.ready, a.recorded) = (Some(false), Some(Recorded { deaths: 3, exit: None }));
+        (a.ready, a.recorded) = (Some(false), Some(Recorded { deaths: 3, exit: None, once: false }));
         let text = render(&[Report { name: "a".into(), path: "/".into(), main: Ok(a), log: None }], false);
         assert_eq!(text, "SERVICE  STATE  PID  TIME  READY  DEATHS\na        run      7  1m1s  no          3\n");
+    }
+
+    #[test]
+    fn a_one_shot_that_has_ended_is_done_or_failed_and_not_just_down() {
+        let one = |once, exit| {
+            let mut a = facts();
+            (a.status.state, a.status.pid, a.status.want) = (RunState::Down, None, Want::Down);
+            a.recorded = Some(Recorded { deaths: 0, exit: Some(exit), once });
+            let text = render(&[Report { name: "a".into(), path: "/".into(), main: Ok(a), log: None }], true);
+            text.lines().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(one(true, (0, 0)), "a        \x1b[32mdone\x1b[0m   1m1s");
+        assert_eq!(one(true, (1, 0)), "a        \x1b[31mfailed\x1b[0m  1m1s  exit 1");
+        assert_eq!(one(true, (-1, 0x89)), "a        \x1b[31mfailed\x1b[0m  1m1s  signal 9");
+        assert_eq!(one(false, (0, 0)), "a        \x1b[33mdown\x1b[0m   1m1s  normally up");
     }
 
     #[test]

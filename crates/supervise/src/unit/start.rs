@@ -1,9 +1,11 @@
 //! A unit's children: ./run, ./finish and the control scripts, with what the settings want them to have.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::{io, iter};
 
 use super::Unit;
 use crate::cgroup::Cgroup;
@@ -84,7 +86,8 @@ impl Unit {
     }
 
     fn plan(&self, program: &str, args: &[String]) -> io::Result<Plan<'_>> {
-        let mut plan = Plan::new(program, args, self.dir)?;
+        let words = iter::once(program).chain(args.iter().map(String::as_str));
+        let mut plan = Plan::new(Path::new(program), words.map(OsStr::new), self.dir)?;
         plan.stdin = self.wiring.stdin.as_ref().map(AsFd::as_fd);
         plan.stdout = self.wiring.stdout.as_ref().map(AsFd::as_fd);
         plan.session = self.shared.sessions();

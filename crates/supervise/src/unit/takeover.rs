@@ -10,7 +10,7 @@ use super::Unit;
 use crate::cgroup::Cgroup;
 use crate::control::{Command, RunState, Status};
 use crate::instance::{self, Instance, Ready};
-use crate::service::{Event, Found, Role, Service};
+use crate::service::{Event, Exit, Found, Role, Service};
 use crate::shared::Source;
 use crate::{readiness, sys};
 
@@ -47,6 +47,10 @@ impl Unit {
         let service = Service::adopt(role, left.want, paused, got_term, found);
         let is_ready = matches!(left.ready, Ready::Since(_));
         let service = service.with_history(left.deaths, is_ready, self.extras.settings);
+        let service = match found {
+            Found::Nothing => service.with_last(left.exit.map(Exit::from_finish_args), left.once),
+            Found::Run { .. } | Found::Finish { .. } | Found::RunEnded => service,
+        };
         self.ready = left.ready;
         self.left = Some(left).filter(|_| self.adopted.is_some());
         Some(service)

@@ -1,0 +1,112 @@
+//! The DHCP client and what is odd around it: slow scripts, read-only directories, servers that leave something out. What the original
+//! puts up with, ours does, too.
+
+use std::fs;
+use std::time::Duration;
+
+use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
+use testkit::{Signal, holds_for, isolated, wait_until};
+
+use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, script, world};
+
+#[test]
+fn with_q_a_script_that_takes_its_time_is_waited_for() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let slow = |name: &str| {
+            let (path, out) = script(lab, name);
+            let text = fs::read_to_string(&path).unwrap();
+            let wait = format!("while [ $1 = bound ] && [ ! -e {}/go ]; do sleep 0.1; done\n", lab.dir().display());
+            fs::write(&path, text + &wait).unwrap();
+            (path, out)
+        };
+        let start = |client: &String, name: &str| {
+            let (path, out) = slow(name);
+            let client = w.home.spawn(&[client, "-i", "eth0", "-s", &path, "-f", "-q"]);
+            wait_until("a lease", SOON, || names(&out).last().is_some_and(|event| event == "bound"));
+            client
+        };
+        let [original, ours] = both(lab);
+        let mut clients = [start(&original, "original"), start(&ours, "ours")];
+        // Longer than a script is waited for after TERM.
+        holds_for("nobody leaves before the script has ended", Duration::from_secs(11), || {
+            clients.iter_mut().all(|client| client.wait(Duration::ZERO).is_none())
+        });
+        fs::write(lab.dir().join("go"), "").unwrap();
+        for client in &mut clients {
+            assert_eq!(client.wait(SOON).and_then(|status| status.code()), Some(0), "{}", client.log());
+        }
+    });
+}
+
+#[test]
+fn a_pidfile_that_cannot_be_written_costs_no_lease() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        for (client, name) in both(lab).iter().zip(["original", "ours"]) {
+            let (script, out) = script(lab, name);
+            let argv = [client, "-i", "eth0", "-s", &script, "-f", "-q", "-n", "-p", "/run/no/such/directory/pid"];
+            assert_eq!(exit_code(&w.home, &argv), 0, "{name}");
+            assert_eq!(names(&out), ["deconfig", "bound"], "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_enough() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let address = config.first;
+        let sloppy = move |message: &Message| {
+            let kind = match message.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let mut bytes = grant(&config, message, kind, address).to_vec().unwrap();
+            let end = bytes.iter().rposition(|byte| *byte == 255).unwrap();
+            bytes.splice(end..end, [1, 4, 255, 255, 255, 0]);
+            if kind == MessageType::Ack {
+                // Option 54: padding in its place.
+                let at = bytes.windows(2).position(|pair| pair == [54, 4]).unwrap();
+                bytes[at..at + 6].fill(0);
+            }
+            vec![bytes]
+        };
+        let mode = Mode::Custom(Custom(Box::new(sloppy)));
+        let _server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+        let mut seen = Vec::new();
+        for (client, name) in both(lab).iter().zip(["original", "ours"]) {
+            let (script, out) = script(lab, name);
+            let argv = ["env", "-i", client, "-i", "eth0", "-s", &script, "-f", "-q", "-n", "-t", "2", "-T", "1"];
+            assert_eq!(exit_code(&w.home, &argv), 0, "{name}");
+            seen.push(events(&out));
+        }
+        assert!(seen[0][1].contains(&"mask=24".to_owned()), "{:?}", seen[0]);
+        assert_eq!(seen[0], seen[1]);
+    });
+}
+
+#[test]
+fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        for (client, name) in both(lab).iter().zip(["original", "ours"]) {
+            let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+            let (script, out) = script(lab, name);
+            let client = w.home.spawn(&[client, "-i", "eth0", "-s", &script, "-f"]);
+            let last = |want: &str| wait_until(want, SOON, || names(&out).last().is_some_and(|event| event == want));
+            last("bound");
+            client.signal(Signal::SIGUSR2);
+            last("deconfig");
+            client.signal(Signal::SIGUSR1);
+            last("bound");
+            let discovers = server.seen().into_iter().filter(|seen| seen.kind == Some(MessageType::Discover));
+            let asked: Vec<_> = discovers.map(|seen| requested(&seen.message)).collect();
+            assert_eq!(asked, [None, Some(Config::for_router(ROUTER).first)], "{name}");
+            client.stop();
+        }
+    });
+}
