@@ -163,7 +163,7 @@ while :; do sleep 1000; done
 }
 
 fn one_boot(lab: &Lab, kit: &Kit, wire: &Wire, netsv: &str, subject: &Subject) -> io::Result<Boot> {
-    let mut machine = Machine::boot(lab, kit, wire, image(kit, netsv, subject), MEGABYTES)?;
+    let mut machine = Machine::boot(lab, kit, wire, image(kit, netsv, subject), MEGABYTES, &[])?;
     let leased = poll_for(LIMIT, || {
         std::thread::sleep(SETTLE);
         let events = machine.run("cat /run/monitor");

@@ -55,6 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Wire {
     net: Net,
+    tap: bool,
     server: Option<Proc>,
 }
 
@@ -70,14 +71,12 @@ pub struct Machine {
 impl Wire {
     /// 192.0.2.1 is the server, the router, and who answers pings; leases are 192.0.2.100 to 192.0.2.150.
     pub fn build(lab: &Lab) -> Wire {
-        let net = lab.net("wire");
-        if !net.try_run(&["ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]).status.success() {
+        let mut wire = Wire::without_server(lab);
+        if !wire.tap {
             eprintln!("vm: no tap device: qemu's own network and DHCP server");
-            return Wire { net, server: None };
+            return wire;
         }
-        net.address("tap0", "192.0.2.1/24");
-        net.ip(&["link", "set", "tap0", "up"]);
-        let server = net.spawn(&[
+        let server = wire.net.spawn(&[
             "dnsmasq",
             "--no-daemon",
             "--conf-file=/dev/null",
@@ -92,26 +91,56 @@ impl Wire {
             "--dhcp-option=3,192.0.2.1",
         ]);
         server.wait_log("DHCP, IP range", Duration::from_secs(20));
-        Wire { net, server: Some(server) }
+        wire.server = Some(server);
+        wire
+    }
+
+    /// The same for a server of the caller's, on tap0 in [`Wire::net`].
+    pub fn without_server(lab: &Lab) -> Wire {
+        let net = lab.net("wire");
+        let tap = net.try_run(&["ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]).status.success();
+        if tap {
+            net.address("tap0", "192.0.2.1/24");
+            net.ip(&["link", "set", "tap0", "up"]);
+        }
+        Wire { net, tap, server: None }
+    }
+
+    /// Whether there can be a tap device (tun.c: not in a network namespace of somebody who is not root).
+    pub fn possible() -> Result<(), String> {
+        if nix::unistd::geteuid().is_root() { Ok(()) } else { Err("a tap device needs root".to_owned()) }
+    }
+
+    /// The namespace at the far end.
+    pub fn net(&self) -> &Net {
+        &self.net
     }
 
     fn netdev(&self) -> &'static str {
-        match self.server {
-            Some(_) => "tap,id=n0,ifname=tap0,script=no,downscript=no",
-            None => "user,id=n0",
+        match self.tap {
+            true => "tap,id=n0,ifname=tap0,script=no,downscript=no",
+            false => "user,id=n0",
         }
     }
 }
 
 impl Machine {
-    /// Boots the image over the wire; returns when the guest's shell answers.
-    pub fn boot(lab: &Lab, kit: &Kit, wire: &Wire, image: Image, megabytes: u32) -> io::Result<Machine> {
+    /// Boots the image over the wire; returns when the guest's shell answers. `more` are options for qemu.
+    pub fn boot(
+        lab: &Lab,
+        kit: &Kit,
+        wire: &Wire,
+        image: Image,
+        megabytes: u32,
+        more: &[String],
+    ) -> io::Result<Machine> {
         let files = ["image", "console.log", "shell", "monitor"].map(|name| lab.dir().join(name));
         let [path, console, shell, monitor] = &files;
         image.write(path);
         // Of the machine before.
         [shell, monitor].into_iter().for_each(|socket| drop(std::fs::remove_file(socket)));
-        let argv = argv(kit, wire, megabytes, &files);
+        let mut argv = argv(kit, wire, megabytes, &files);
+        argv.extend_from_slice(more);
         let mut command = wire.net.command(&argv);
         command.env("LD_LIBRARY_PATH", kit.libraries());
         let mut qemu = wire.net.spawn_command("qemu", command);

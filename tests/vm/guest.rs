@@ -24,10 +24,17 @@ pub(crate) fn with_kit<F: FnOnce(&Lab)>(test: F) {
     isolated_for(LIMIT, possible(&["dnsmasq", "nft"]).and(kit), test);
 }
 
+/// The same for a test that needs the far end of the cable for itself.
+pub(crate) fn with_cable<F: FnOnce(&Lab)>(test: F) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kit = Kit::find().map(drop);
+    isolated_for(LIMIT, possible(&["nft"]).and(kit).and(Wire::possible()), test);
+}
+
 /// A machine and the far end of its cable.
 pub(crate) struct Guest {
     pub(crate) machine: Machine,
-    _wire: Wire,
+    wire: Wire,
 }
 
 /// The image of a machine with these services, made of services/; the caller adds to it.
@@ -44,7 +51,12 @@ pub(crate) fn image(kit: &Kit, services: &[(&str, &str)]) -> Image {
 
 impl Guest {
     /// Boots it. `more` is run by its init after the drivers are there, before the services.
-    pub(crate) fn boot(lab: &Lab, kit: &Kit, mut image: Image, more: &str) -> Guest {
+    pub(crate) fn boot(lab: &Lab, kit: &Kit, image: Image, more: &str) -> Guest {
+        Guest::boot_at(lab, kit, Wire::build(lab), image, more, &[])
+    }
+
+    /// The same at the end of this wire, in a qemu with these options.
+    pub(crate) fn boot_at(lab: &Lab, kit: &Kit, wire: Wire, mut image: Image, more: &str, qemu: &[String]) -> Guest {
         let init = format!(
             "#!/bin/sh
 export PATH={APPLETS}:/bin:/sbin:/usr/bin SVDIR=/var/service UDHCPC={APPLETS}/udhcpc
@@ -60,9 +72,8 @@ poweroff -f
 "
         );
         image.script("/init", &init);
-        let wire = Wire::build(lab);
-        let machine = Machine::boot(lab, kit, &wire, image, MEGABYTES).expect("boot");
-        Guest { machine, _wire: wire }
+        let machine = Machine::boot(lab, kit, &wire, image, MEGABYTES, qemu).expect("boot");
+        Guest { machine, wire }
     }
 
     /// Runs a line in the guest.
@@ -127,6 +138,12 @@ poweroff -f
         infos.filter_map(|info| info["local"].as_str()).map(str::to_owned).next()
     }
 
+    /// What is left of the kernel's time for it, in seconds; `u32::MAX`: for ever.
+    pub(crate) fn lifetime(&mut self, interface: &str) -> u64 {
+        let links = self.json(&format!("-4 address show dev {interface} scope global"));
+        links[0]["addr_info"][0]["valid_life_time"].as_u64().unwrap_or(0)
+    }
+
     /// Its index, when it is there.
     pub(crate) fn ifindex(&mut self, interface: &str) -> Option<u64> {
         self.json(&format!("link show dev {interface}"))[0]["ifindex"].as_u64()
@@ -162,6 +179,11 @@ poweroff -f
     /// How often a service's log has the text.
     pub(crate) fn logged(&mut self, service: &str, text: &str) -> usize {
         self.run(&format!("grep -cF '{text}' /var/log/service/{service}/current")).trim().parse().unwrap_or(0)
+    }
+
+    /// The power is cut; what is left is the cable.
+    pub(crate) fn cut(self) -> Wire {
+        self.wire
     }
 
     /// The signal of man/runsvdir.8 ends all services, and then the machine.

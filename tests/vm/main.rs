@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
+mod clock;
 mod guest;
+mod power;
 mod wifi;
 mod wired;

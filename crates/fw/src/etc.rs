@@ -1,13 +1,14 @@
 //! resolv.conf, hosts and dnsmasq_servers.conf: rendered from the records, written atomically and only when they change.
 //!
-//! Rendering is pure; `write_atomically` and `write_through` are the only IO. Called by run.rs.
+//! Rendering is pure; `write_through` is the only IO. Called by run.rs.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, Permissions};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use netd::disk;
 
 use crate::record::Entry;
 
@@ -118,27 +119,6 @@ pub fn is_hostname(name: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
-/// Writes `.NAME.tmp` beside `path` and renames it.
-pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_with(path, content, None)
-}
-
-fn write_with(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Result<()> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let mut tmp_name = b".".to_vec();
-    tmp_name.extend_from_slice(name.as_bytes());
-    tmp_name.extend_from_slice(b".tmp");
-    let tmp = dir.join(std::ffi::OsStr::from_bytes(&tmp_name));
-    let mut file = File::create(&tmp)?;
-    file.write_all(content)?;
-    mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
-    fs::rename(&tmp, path).inspect_err(|_| {
-        let _ = fs::remove_file(&tmp);
-    })
-}
-
 /// The file that a symbolic link leads to, also when it is not there yet but its directory is: /etc/resolv.conf may lead to a
 /// file in /run or /tmp, and these are empty at boot.
 fn behind(path: &Path) -> PathBuf {
@@ -149,13 +129,13 @@ fn behind(path: &Path) -> PathBuf {
     })
 }
 
-/// As [`write_atomically`], into the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever
+/// As [`disk::replace`], for the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever
 /// might read the one of before. A file that is a mount point cannot be replaced
 /// and is overwritten in its place.
 pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let real = behind(path);
     let mode = fs::metadata(&real).map_or_else(|_| Permissions::from_mode(READABLE), |m| m.permissions());
-    match write_with(&real, content, Some(mode)) {
+    match disk::replace(&real, content, Some(mode)) {
         Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&errno)) => fs::write(&real, content),
         result => result,
     }

@@ -11,11 +11,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use netd::disk;
 use netd::netlink::{self, Message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::etc::write_atomically;
 use crate::nft;
 use crate::socket::{NETFILTER, Netlink};
 
@@ -93,7 +93,7 @@ impl Firewall {
         let text = table.unwrap_or_default();
         self.loaded = Some(text.to_owned());
         match self.netlink.as_mut().map(fingerprint) {
-            Some(Ok(mark)) => write_atomically(&self.cache, format!("{mark:016x}\n{text}").as_bytes()),
+            Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes(), None),
             // Not readable: the next run loads it again.
             Some(Err(_)) | None => Ok(()),
         }

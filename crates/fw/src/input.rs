@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use netd::disk;
 use netd::ipconf::{self, Record};
 
-use crate::etc::write_atomically;
 use crate::policy::{self, Policy};
 use crate::record::{self, Entry};
 
@@ -138,7 +138,7 @@ impl Input {
             let path: PathBuf = dir.join(name);
             let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64);
             if !(there && fs::read(&path).is_ok_and(|old| old == *bytes)) {
-                write_atomically(&path, bytes)?;
+                disk::replace(&path, bytes, None)?;
             }
         }
         Ok(())

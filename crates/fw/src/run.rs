@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use netd::disk;
 use supervise::control::{Command, ServiceDir, error_text};
 
 use crate::conf;
@@ -275,7 +276,7 @@ fn say_missing(plan: &Plan, memory: &Memory, s: &Situation, report: &Report) {
 
 fn keep(paths: &Paths, old: &Memory, new: &Memory, report: &mut Report) {
     if new != old {
-        let written = etc::write_atomically(&memory_file(paths), new.render().as_bytes());
+        let written = disk::replace(&memory_file(paths), new.render().as_bytes(), None);
         report.check(&memory_file(paths), written);
     }
 }

@@ -28,7 +28,7 @@ use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
 use crate::show;
 use crate::sockets::{Found, Heard, Sockets};
-use crate::state::State;
+use crate::state::{Fate, State};
 use crate::vet::Vetter;
 
 /// udhcpc's exit code for everything that goes wrong.
@@ -366,9 +366,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn perform(&mut self, action: Action) {
-        if let Some(state) = &mut self.state {
-            state.note(&action, self.log);
-        }
+        let fate = self.state.as_ref().map_or(Fate::Keep, |state| state.fate(&action));
         match action {
             Action::Send(message, to) => self.send(&message, to),
             Action::SendArp(arp) => self.sockets.send_arp(&arp, self.log),
@@ -382,6 +380,9 @@ impl<'a> Daemon<'a> {
             Action::Debug(text) => self.log.debug(text),
             Action::Background => self.to_background = true,
             Action::Exit(code) => self.ending = Some((code, None)),
+        }
+        if let Some(state) = &mut self.state {
+            state.settle(fate, self.log);
         }
     }
 

@@ -26,9 +26,9 @@ pub(crate) struct State {
 
 /// What becomes of the file.
 #[derive(Debug, PartialEq, Eq)]
-enum Fate<'a> {
+pub(crate) enum Fate {
     Keep,
-    Write(&'a Grant),
+    Write(Record),
     Remove,
 }
 
@@ -57,11 +57,35 @@ impl State {
         record.with("ip", grant.ip.to_string()).with("serverid", grant.server_id.to_string())
     }
 
-    /// Takes note of what the machine does.
-    pub(crate) fn note(&mut self, action: &Action, log: &Log) {
-        let done = match fate(action) {
+    /// What an action of the machine means for it.
+    pub(crate) fn fate(&self, action: &Action) -> Fate {
+        match action {
+            Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => Fate::Write(self.record(grant)),
+            // An address that was given back or refused is not to be asked for again; one that has expired may be.
+            Action::Tell(Change::Nak(_)) => Fate::Remove,
+            Action::Send(message, _) => match message.kind {
+                MessageType::Release | MessageType::Decline => Fate::Remove,
+                MessageType::Discover
+                | MessageType::Offer
+                | MessageType::Request
+                | MessageType::Ack
+                | MessageType::Nak => Fate::Keep,
+            },
+            Action::Tell(Change::Deconfig | Change::LeaseFail | Change::Stop)
+            | Action::SendArp(_)
+            | Action::Watch(_)
+            | Action::Log(_)
+            | Action::Debug(_)
+            | Action::Background
+            | Action::Exit(_) => Fate::Keep,
+        }
+    }
+
+    /// Does it: behind the action, because a slow disk takes its time.
+    pub(crate) fn settle(&mut self, fate: Fate, log: &Log) {
+        let done = match fate {
             Fate::Keep => return,
-            Fate::Write(grant) => ipconf::publish(&self.dir, &self.name, &[self.record(grant)]),
+            Fate::Write(record) => ipconf::publish(&self.dir, &self.name, &[record]),
             Fate::Remove => ipconf::withdraw(&self.dir, &self.name),
         };
         if let Err(e) = &done
@@ -70,27 +94,6 @@ impl State {
             log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name));
         }
         self.failed = done.is_err();
-    }
-}
-
-/// An address that was given back or refused is not to be asked for again; one that has expired may be.
-fn fate(action: &Action) -> Fate<'_> {
-    match action {
-        Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => Fate::Write(grant),
-        Action::Tell(Change::Nak(_)) => Fate::Remove,
-        Action::Send(message, _) => match message.kind {
-            MessageType::Release | MessageType::Decline => Fate::Remove,
-            MessageType::Discover | MessageType::Offer | MessageType::Request | MessageType::Ack | MessageType::Nak => {
-                Fate::Keep
-            }
-        },
-        Action::Tell(Change::Deconfig | Change::LeaseFail | Change::Stop)
-        | Action::SendArp(_)
-        | Action::Watch(_)
-        | Action::Log(_)
-        | Action::Debug(_)
-        | Action::Background
-        | Action::Exit(_) => Fate::Keep,
     }
 }
 

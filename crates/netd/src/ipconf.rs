@@ -6,11 +6,13 @@
 //! Called by the clients and ifplugd (publish, withdraw) and by fw (read). Which fields mean what: fw's conf.rs.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::disk;
 
 /// A larger file is refused, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
@@ -238,9 +240,7 @@ pub fn publish(dir: &Path, name: &str, records: &[Record]) -> io::Result<bool> {
         return Ok(false);
     }
     fs::create_dir_all(dir)?;
-    let tmp = dir.join(format!(".{name}.ipconf.tmp"));
-    File::create(&tmp)?.write_all(text.as_bytes())?;
-    fs::rename(&tmp, &path)?;
+    disk::replace(&path, text.as_bytes(), None)?;
     Ok(true)
 }
 

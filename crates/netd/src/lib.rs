@@ -10,6 +10,7 @@ pub mod cage;
 pub mod clock;
 pub mod daemon;
 pub mod directory;
+pub mod disk;
 pub mod given;
 pub mod handler;
 pub mod ipconf;
