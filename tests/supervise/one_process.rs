@@ -33,11 +33,12 @@ fn directories_come_go_and_change_their_names() {
         assert_eq!((world.pid("b"), world.lines("zz-same/starts").len()), (pid, 1));
         world.control("b", "t");
         world.wait_pid("b", pid);
+        world.wait_lines("b/starts", 2);
         // One that comes in the place of another is another.
         world.script("../two/run", SLEEPER);
         fs::rename(world.at("b"), world.dir.join("gone")).unwrap();
         fs::rename(world.dir.join("two"), world.at("b")).unwrap();
-        world.wait_stat("b", "run");
+        world.wait_lines("b/starts", 1);
         world.wait("the old one to end", || !world.is_supervised("../gone"));
         assert_eq!((world.lines("b/starts").len(), world.lines("../gone/starts").len()), (1, 2));
         assert!(!world.at(".hidden/supervise").exists());
