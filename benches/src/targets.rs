@@ -48,7 +48,8 @@ const TARGETS: [Target; 41] = [
     at_most(RESTART, OURS, 10.0, Of::One),
     at_most(RESTART, OURS_ONE, 10.0, Of::One),
     // The least that tells the truth of each service, opening ok and status and looking for log and down, is 0.75 x runit in C. Tried:
-    // relative paths, one write, the record as a link's text (in); a compiler that favours speed, io in another thread (no gain).
+    // relative paths, one write, the record as a link's text, half the instructions (in); a compiler that favours speed, two threads (no
+    // gain on a machine that does something else, too).
     at_most(STATUS, OURS, 1.0 / 1.6, RUNIT),
     // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and closes, a runsv that
     // is started without a copy of runsvdir (in); a runsv that is forked and not

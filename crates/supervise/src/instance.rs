@@ -10,12 +10,13 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::control::{RunState, Want};
+use crate::control::{RunState, Want, below};
 
 /// A record has some 150 bytes; what would be longer is not written.
 pub(crate) const LONGEST: usize = 1024;
@@ -33,10 +34,10 @@ pub(crate) enum Ready {
 }
 
 impl Ready {
-    fn parse(text: &str) -> Option<Ready> {
+    fn parse(text: &[u8]) -> Option<Ready> {
         match text {
-            "no" => Some(Ready::Awaited),
-            millis => millis.parse().ok().map(|millis| Ready::Since(Duration::from_millis(millis))),
+            b"no" => Some(Ready::Awaited),
+            millis => number(millis).map(|millis| Ready::Since(Duration::from_millis(millis))),
         }
     }
 }
@@ -104,7 +105,7 @@ impl Instance {
         text
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Instance> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Instance> {
         let (mut state, mut want, mut boot) = (None, None, None);
         let mut record = Instance {
             state: RunState::Down,
@@ -119,40 +120,41 @@ impl Instance {
             exit: None,
             once: false,
         };
-        for word in text.split(' ') {
-            let (key, value) = word.split_once('=')?;
+        for word in text.split(|byte| *byte == b' ') {
+            let equals = word.iter().position(|byte| *byte == b'=')?;
+            let (key, value) = (word.get(..equals)?, word.get(equals + 1..)?);
             match key {
-                "state" => {
+                b"state" => {
                     state = Some(match value {
-                        "down" => RunState::Down,
-                        "run" => RunState::Run,
-                        "finish" => RunState::Finish,
+                        b"down" => RunState::Down,
+                        b"run" => RunState::Run,
+                        b"finish" => RunState::Finish,
                         _ => return None,
                     });
                 }
-                "want" => {
+                b"want" => {
                     want = Some(match value {
-                        "u" => Want::Up,
-                        "d" => Want::Down,
+                        b"u" => Want::Up,
+                        b"d" => Want::Down,
                         _ => return None,
                     });
                 }
-                "boot" => boot = Some(value),
-                "ready" => record.ready = Ready::parse(value)?,
-                "pid" => record.pid = value.parse().ok()?,
-                "start" => record.starttime = value.parse().ok()?,
-                "pipe" => record.pipe = value.parse().ok()?,
-                "since" => record.since = Duration::from_millis(value.parse().ok()?),
-                "once" => record.once = value == "1",
-                "deaths" => record.deaths = value.parse().ok()?,
-                "exit" => {
-                    let (code, status) = value.split_once(',')?;
+                b"boot" => boot = Some(value),
+                b"ready" => record.ready = Ready::parse(value)?,
+                b"pid" => record.pid = number(value)?.try_into().ok()?,
+                b"start" => record.starttime = number(value)?,
+                b"pipe" => record.pipe = number(value)?,
+                b"since" => record.since = Duration::from_millis(number(value)?),
+                b"once" => record.once = value == b"1",
+                b"deaths" => record.deaths = number(value)?,
+                b"exit" => {
+                    let (code, status) = str::from_utf8(value).ok()?.split_once(',')?;
                     record.exit = Some((code.parse().ok()?, status.parse().ok()?));
                 }
                 _ => {}
             }
         }
-        Some(Instance { state: state?, want: want?, boot: boot?.to_owned(), ..record })
+        Some(Instance { state: state?, want: want?, boot: String::from_utf8(boot?.to_owned()).ok()?, ..record })
     }
 
     /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew.
@@ -166,6 +168,16 @@ impl Instance {
         let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
         Duration::from_millis(self.starttime.saturating_mul(1000) / hz.max(1))
     }
+}
+
+/// Decimal digits, as in all of its words that are numbers.
+fn number(digits: &[u8]) -> Option<u64> {
+    let (first, rest) = digits.split_first()?;
+    rest.iter().try_fold(digit(*first)?, |number, byte| number.checked_mul(10)?.checked_add(digit(*byte)?))
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
 /// The end of a record: what only the process itself knows, before anybody else knows of it. Allocates nothing of its own.
@@ -197,8 +209,8 @@ pub(crate) fn boot() -> String {
 /// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a record is); `None` when there
 /// is none: runsv ended in order, never ran, or is not ours.
 pub(crate) fn read<'a>(supervise: &Path, boot: impl FnOnce() -> &'a str) -> Option<Instance> {
-    let link = fs::read_link(supervise.join("instance")).ok()?;
-    let record = Instance::parse(link.to_str()?)?;
+    let link = fs::read_link(below(supervise, "instance")).ok()?;
+    let record = Instance::parse(link.as_os_str().as_bytes())?;
     (record.boot == boot()).then_some(record)
 }
 
@@ -233,10 +245,10 @@ mod tests {
             one.render(),
             "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 once=1 exit=-1,9 pid=7 start=99"
         );
-        assert_eq!(Instance::parse(&one.render()), Some(one.clone()));
+        assert_eq!(Instance::parse(one.render().as_bytes()), Some(one.clone()));
         for ready in [Ready::Awaited, Ready::Since(Duration::from_millis(1300))] {
             let one = Instance { ready, exit: None, ..one.clone() };
-            assert_eq!(Instance::parse(&one.render()), Some(one));
+            assert_eq!(Instance::parse(one.render().as_bytes()), Some(one));
         }
     }
 
@@ -252,7 +264,7 @@ mod tests {
             once: false,
             ..record()
         };
-        assert_eq!(Instance::parse("new=1 state=down want=u boot=b/1 since=1234"), Some(down));
+        assert_eq!(Instance::parse(b"new=1 state=down want=u boot=b/1 since=1234"), Some(down));
         for text in [
             "state=up want=u boot=b",
             "boot=b",
@@ -265,7 +277,7 @@ mod tests {
             "state=run want=u boot=b ",
             "",
         ] {
-            assert_eq!(Instance::parse(text), None, "{text:?}");
+            assert_eq!(Instance::parse(text.as_bytes()), None, "{text:?}");
         }
     }
 

@@ -317,7 +317,7 @@ impl Scanner {
         self.go_home();
         // The runsv of a runsvdir that was killed lives on, and holds the lock: another would only complain, again and
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
-        let other = ServiceDir::at(&self.dir.join(name));
+        let other = ServiceDir::at(self.dir.join(name));
         let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
         if let Some(control) = other.open_control().ok().filter(is_fifo) {
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));

@@ -10,12 +10,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n, Want, services};
+use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n, Want, below};
 use crate::instance::{self, Instance, Ready};
 use crate::sys;
 
@@ -53,10 +53,9 @@ impl Facts {
 }
 
 /// A service and its log.
-pub(super) struct Report {
+pub(super) struct Report<'a> {
     /// As on the command line.
-    pub(super) name: OsString,
-    pub(super) path: PathBuf,
+    pub(super) name: &'a OsStr,
     pub(super) main: Result<Facts, ControlError>,
     /// `None` when there is no directory `log`.
     pub(super) log: Option<Result<Facts, ControlError>>,
@@ -65,21 +64,17 @@ pub(super) struct Report {
 /// Reads them.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// The directory that names are relative to; looked up once.
-    services: OnceCell<PathBuf>,
     /// This boot; read once, and not at all where no record is.
     boot: OnceCell<String>,
 }
 
 impl Reader {
-    /// `within`: the services directory is the working directory, and the name is relative to it.
-    pub(super) fn report(&self, name: &OsStr, within: bool) -> Report {
-        let dir = ServiceDir::resolve_in(self.services.get_or_init(services), name);
-        // A shorter way to each of ten files.
-        let near = if within { ServiceDir::at(Path::new(name)) } else { dir.clone() };
-        let log = near.path().join("log");
-        let log = log.is_dir().then(|| self.facts(&ServiceDir::at(&log)));
-        Report { name: name.to_owned(), path: dir.path().to_owned(), main: self.facts(&near), log }
+    /// `services`: the directory that the name is relative to, empty when that is the working directory.
+    pub(super) fn report<'a>(&self, services: &Path, name: &'a OsStr) -> Report<'a> {
+        let dir = ServiceDir::resolve_in(services, name);
+        let log = below(dir.path(), "log");
+        let log = log.is_dir().then(|| self.facts(&ServiceDir::at(log)));
+        Report { name, main: self.facts(&dir), log }
     }
 
     /// An error when no runsv runs there, or it cannot be known.
@@ -103,7 +98,7 @@ impl Reader {
             Some(Instance { ready: Ready::Unasked, .. }) | None => None,
         };
         let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit, once: record.once });
-        Ok(Facts { status, age_secs, normally_up: !is_there(&dir.path().join("down")), ready, recorded })
+        Ok(Facts { status, age_secs, normally_up: !is_there(&below(dir.path(), "down")), ready, recorded })
     }
 
     /// The record of this boot.

@@ -5,20 +5,21 @@ use std::path::Path;
 
 use super::facts::{Facts, Report};
 use super::text;
-use crate::control::{ControlError, Want};
+use crate::control::{ControlError, ServiceDir, Want, below};
 use crate::json::{self, or_null, string};
 
-/// An array of one object for each service, and a line feed.
-pub(super) fn array(reports: &[Report]) -> String {
+/// An array of one object for each service, and a line feed. `services`: the directory that names are relative to.
+pub(super) fn array(reports: &[Report], services: &Path) -> String {
     let mut out = String::from("[");
     for (index, report) in reports.iter().enumerate() {
         out.push_str(if index == 0 { "\n" } else { ",\n" });
+        let dir = ServiceDir::resolve_in(services, report.name);
         let log = report.log.as_ref().map(|log| {
             let mut text = String::new();
-            object(&mut text, OsStr::new("log"), &report.path.join("log"), log, None);
+            object(&mut text, OsStr::new("log"), &below(dir.path(), "log"), log, None);
             text
         });
-        object(&mut out, &report.name, &report.path, &report.main, log.as_deref());
+        object(&mut out, report.name, dir.path(), &report.main, log.as_deref());
     }
     out.push_str(if reports.is_empty() { "]\n" } else { "\n]\n" });
     out
@@ -73,8 +74,8 @@ mod tests {
         let mut a = facts();
         (a.ready, a.recorded) = (Some(true), Some(Recorded { deaths: 2, exit: Some((-1, 9)), once: false }));
         let reports = [
-            Report { name: "a".into(), path: "/s/a".into(), main: Ok(a), log: Some(Ok(facts())) },
-            Report { name: "b".into(), path: "/s/b".into(), main: Err(gone), log: None },
+            Report { name: "a".as_ref(), main: Ok(a), log: Some(Ok(facts())) },
+            Report { name: "b".as_ref(), main: Err(gone), log: None },
         ];
         let expected = concat!(
             "[\n",
@@ -89,8 +90,8 @@ mod tests {
             r#""result":null,"error":"runsv not running","log":null}"#,
             "\n]\n"
         );
-        assert_eq!(array(&reports), expected);
-        assert_eq!(array(&[]), "[]\n");
+        assert_eq!(array(&reports, Path::new("/s")), expected);
+        assert_eq!(array(&[], Path::new("/s")), "[]\n");
     }
 
     #[test]
@@ -99,7 +100,7 @@ mod tests {
         let section = page.split_once(".Ss Output of --json").map(|(_, rest)| rest).unwrap();
         let section = section.split_once(".Sh ").unwrap().0;
         let listed = section.lines().filter_map(|line| line.strip_prefix(".It Cm ")).flat_map(|line| line.split(" , "));
-        let text = array(&[Report { name: "a".into(), path: "/".into(), main: Ok(facts()), log: None }]);
+        let text = array(&[Report { name: "a".as_ref(), main: Ok(facts()), log: None }], Path::new("/"));
         let keys = text.split('"').filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
         let keys: Vec<&str> = keys.filter(|word| !["a", "run", "up", "down"].contains(word)).collect();
         assert_eq!(listed.collect::<Vec<_>>(), keys);

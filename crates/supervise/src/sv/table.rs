@@ -164,7 +164,7 @@ mod tests {
         let mut down = facts();
         (down.status.state, down.status.pid) = (RunState::Down, None);
         let gone = ControlError::NotRunning(io::Error::from_raw_os_error(nix::errno::Errno::ENXIO as i32));
-        let report = |name: &str, main, log| Report { name: name.into(), path: "/".into(), main, log };
+        let report = |name: &'static str, main, log| Report { name: name.as_ref(), main, log };
         let reports = [
             report("a", Ok(facts()), None),
             report("longer", Ok(long), Some(Ok(facts()))),
@@ -195,7 +195,7 @@ z           fail                          runsv not running
     fn readiness_and_deaths_have_columns_when_there_are_some() {
         let mut a = facts();
         (a.ready, a.recorded) = (Some(false), Some(Recorded { deaths: 3, exit: None, once: false }));
-        let text = render(&[Report { name: "a".into(), path: "/".into(), main: Ok(a), log: None }], false);
+        let text = render(&[Report { name: "a".as_ref(), main: Ok(a), log: None }], false);
         assert_eq!(text, "SERVICE  STATE  PID  TIME  READY  DEATHS\na        run      7  1m1s  no          3\n");
     }
 
@@ -205,7 +205,7 @@ z           fail                          runsv not running
             let mut a = facts();
             (a.status.state, a.status.pid, a.status.want) = (RunState::Down, None, Want::Down);
             a.recorded = Some(Recorded { deaths: 0, exit: Some(exit), once });
-            let text = render(&[Report { name: "a".into(), path: "/".into(), main: Ok(a), log: None }], true);
+            let text = render(&[Report { name: "a".as_ref(), main: Ok(a), log: None }], true);
             text.lines().nth(1).unwrap().to_owned()
         };
         assert_eq!(one(true, (0, 0)), "a        \x1b[32mdone\x1b[0m   1m1s");

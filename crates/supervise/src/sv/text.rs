@@ -1,6 +1,7 @@
 //! The lines of sv, to the letter as runit prints them, for scripts. PURE. A terminal gets table.rs, a program json.rs.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -13,9 +14,10 @@ pub(super) fn state(out: &mut Vec<u8>, name: &[u8], facts: &Facts) {
     let status = &facts.status;
     put(out, &[word(status.state).as_bytes(), b": ", name, b": "]);
     if status.state != RunState::Down {
-        put(out, &[format!("(pid {}) ", status.pid.unwrap_or(0)).as_bytes()]);
+        // Into memory it does not fail, here and below.
+        let _ = write!(out, "(pid {}) ", status.pid.unwrap_or(0));
     }
-    put(out, &[format!("{}s", facts.age_secs).as_bytes()]);
+    let _ = write!(out, "{}s", facts.age_secs);
     notes(facts).for_each(|note| put(out, &[b", ", note.as_bytes()]));
 }
 
@@ -53,7 +55,7 @@ pub(super) fn word(state: RunState) -> &'static str {
 pub(super) fn report(out: &mut Vec<u8>, report: &Report) {
     let name = report.name.as_bytes();
     match &report.main {
-        Err(e) => return error(out, &report.name, e),
+        Err(e) => return error(out, report.name, e),
         Ok(facts) => state(out, name, facts),
     }
     match &report.log {
