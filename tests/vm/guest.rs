@@ -141,7 +141,9 @@ poweroff -f
     /// What is left of the kernel's time for it, in seconds; `u32::MAX`: for ever.
     pub(crate) fn lifetime(&mut self, interface: &str) -> u64 {
         let links = self.json(&format!("-4 address show dev {interface} scope global"));
-        links[0]["addr_info"][0]["valid_life_time"].as_u64().unwrap_or(0)
+        // ip leaves an empty object for an address of another scope.
+        let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
+        infos.filter_map(|info| info["valid_life_time"].as_u64()).next().unwrap_or(0)
     }
 
     /// Its index, when it is there.

@@ -9,5 +9,6 @@
 mod clock;
 mod guest;
 mod power;
+mod suspend;
 mod wifi;
 mod wired;
