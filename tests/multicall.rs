@@ -146,7 +146,8 @@ fn links_made_inside_an_image_lead_to_its_own_binary_wherever_it_is() {
     let (scratch, image) = (scratch("image"), "image/usr/lib/netsv");
     fs::create_dir_all(scratch.join("image/usr/bin")).unwrap();
     let binary = scratch.join("image/usr/bin/netsv");
-    fs::copy(NETSV, &binary).unwrap();
+    // By another process: a child of another test would hold it open for writing for a moment, and execve(2) says ETXTBSY.
+    assert!(Command::new("cp").arg(NETSV).arg(&binary).status().unwrap().success());
     let made = Command::new(&binary).arg("--install").arg(image).current_dir(&scratch).status().unwrap();
     assert_eq!(made.code(), Some(0));
     fs::rename(scratch.join("image"), scratch.join("root")).unwrap();
