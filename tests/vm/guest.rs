@@ -133,17 +133,20 @@ poweroff -f
 
     /// Its global IPv4 address.
     pub(crate) fn address(&mut self, interface: &str) -> Option<String> {
-        let links = self.json(&format!("-4 address show dev {interface} scope global"));
-        let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
-        infos.filter_map(|info| info["local"].as_str()).map(str::to_owned).next()
+        Some(self.global(interface)?["local"].as_str()?.to_owned())
     }
 
     /// What is left of the kernel's time for it, in seconds; `u32::MAX`: for ever.
     pub(crate) fn lifetime(&mut self, interface: &str) -> u64 {
+        self.global(interface).and_then(|info| info["valid_life_time"].as_u64()).unwrap_or(0)
+    }
+
+    /// All that ip says of that address.
+    fn global(&mut self, interface: &str) -> Option<Value> {
         let links = self.json(&format!("-4 address show dev {interface} scope global"));
+        let mut infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
         // ip leaves an empty object for an address of another scope.
-        let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
-        infos.filter_map(|info| info["valid_life_time"].as_u64()).next().unwrap_or(0)
+        infos.find(|info| info["local"].is_string()).cloned()
     }
 
     /// Its index, when it is there.
