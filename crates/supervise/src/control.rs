@@ -311,7 +311,7 @@ impl ServiceDir {
     /// Makes its supervise directory, as runsv does, where there is none: then [`Self::places`] need not be wider. Where that
     /// cannot be, runsv will say so.
     pub fn prepare(&self) {
-        let _ = DirBuilder::new().mode(0o700).create(below(&self.path, "supervise"));
+        let _ = DirBuilder::new().mode(0o700).create(self.path.join("supervise"));
     }
 
     /// Where its fifos are, or may come to be: for a process that must name beforehand what it is going to open. While no
@@ -409,7 +409,8 @@ pub(crate) fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
     Ok(Path::new(base.as_deref().unwrap_or(OsStr::new(DEFAULT_RUN))).join(name))
 }
 
-/// `dir`/`name`, in one allocation: `sv status` makes a thousand.
+/// `dir`/`name` to be opened, in one allocation: `sv status` makes a thousand. Where it is shown, [`Path::join`] minds a `/` at the
+/// end of `dir`.
 pub(crate) fn below(dir: &Path, name: &str) -> PathBuf {
     let mut path = OsString::with_capacity(dir.as_os_str().len() + 1 + name.len());
     path.push(dir);

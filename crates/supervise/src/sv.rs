@@ -9,7 +9,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -228,9 +228,9 @@ impl Run {
     fn report(&mut self, names: Vec<OsString>, style: Style) {
         // From within, as runit does it, when nothing is relative to where we are: a shorter way to each of ten files.
         let within = names.iter().all(|name| !name.is_empty() && !is_path(name));
-        let within = within && env::set_current_dir(services()).is_ok();
-        let near = if within { PathBuf::new() } else { services() };
-        let reports: Vec<Report> = names.iter().map(|name| self.reader.report(&near, name)).collect();
+        let services = services();
+        let near = if within && env::set_current_dir(&services).is_ok() { Path::new("") } else { &services };
+        let reports: Vec<Report> = names.iter().map(|name| self.reader.report(near, name)).collect();
         for report in &reports {
             match &report.main {
                 Err(e) => {
@@ -242,15 +242,15 @@ impl Run {
                 Ok(_) => {}
             }
         }
-        self.show(&reports, style);
+        self.show(&reports, style, &services);
         self.flush();
     }
 
-    fn show(&mut self, reports: &[Report], style: Style) {
+    fn show(&mut self, reports: &[Report], style: Style, services: &Path) {
         match style {
             Style::Lines => reports.iter().for_each(|report| text::report(&mut self.out, report)),
             Style::Table { colours } => self.out.extend(table::render(reports, colours).into_bytes()),
-            Style::Json => self.out.extend(json::array(reports, &services()).into_bytes()),
+            Style::Json => self.out.extend(json::array(reports, services).into_bytes()),
         }
     }
 

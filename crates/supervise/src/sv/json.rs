@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::facts::{Facts, Report};
 use super::text;
-use crate::control::{ControlError, ServiceDir, Want, below};
+use crate::control::{ControlError, ServiceDir, Want};
 use crate::json::{self, or_null, string};
 
 /// An array of one object for each service, and a line feed. `services`: the directory that names are relative to.
@@ -16,7 +16,7 @@ pub(super) fn array(reports: &[Report], services: &Path) -> String {
         let dir = ServiceDir::resolve_in(services, report.name);
         let log = report.log.as_ref().map(|log| {
             let mut text = String::new();
-            object(&mut text, OsStr::new("log"), &below(dir.path(), "log"), log, None);
+            object(&mut text, OsStr::new("log"), &dir.path().join("log"), log, None);
             text
         });
         object(&mut out, report.name, dir.path(), &report.main, log.as_deref());
@@ -92,6 +92,13 @@ mod tests {
         );
         assert_eq!(array(&reports, Path::new("/s")), expected);
         assert_eq!(array(&[], Path::new("/s")), "[]\n");
+    }
+
+    #[test]
+    fn a_slash_behind_a_name_is_not_doubled() {
+        let report = Report { name: "./a/".as_ref(), main: Ok(facts()), log: Some(Ok(facts())) };
+        let text = array(&[report], Path::new("/s"));
+        assert!(text.contains(r#""path":"./a/","#) && text.contains(r#""path":"./a/log","#), "{text}");
     }
 
     #[test]
