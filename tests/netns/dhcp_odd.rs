@@ -89,6 +89,39 @@ fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_
     });
 }
 
+/// Two clients with one Ethernet address, as containers with ipvlan have it: each has its own identifier.
+#[test]
+fn what_is_said_to_another_client_identifier_is_for_another_client() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let [theirs, ours] = [150, 100].map(|host| std::net::Ipv4Addr::new(192, 0, 2, host));
+        let answer = move |message: &Message| {
+            let kind = match message.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let own = [&[1], message.chaddr()].concat();
+            let to = |id: &[u8], address| {
+                let mut bytes = grant(&config, message, kind, address).to_vec().unwrap();
+                let end = bytes.iter().rposition(|byte| *byte == 255).unwrap();
+                bytes.splice(end..end, [&[61, u8::try_from(id.len()).unwrap()], id].concat());
+                bytes
+            };
+            // Whoever believed the first asks for its address, and gets it.
+            let believed = requested(message) == Some(theirs);
+            vec![to(b"\xffanother", theirs), to(&own, if believed { theirs } else { ours })]
+        };
+        let mode = Mode::Custom(Custom(Box::new(answer)));
+        let _server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+        for (client, want) in both(lab).iter().zip([theirs, ours]) {
+            let (script, out) = script(lab, &want.to_string());
+            assert_eq!(exit_code(&w.home, &[client, "-i", "eth0", "-s", &script, "-f", "-q", "-n"]), 0, "{client}");
+            assert!(events(&out)[1].contains(&format!("ip={want}")), "{client}: {:?}", events(&out));
+        }
+    });
+}
+
 #[test]
 fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
     isolated(&["udhcpc"], |lab| {

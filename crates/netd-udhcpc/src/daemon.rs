@@ -299,7 +299,13 @@ impl<'a> Daemon<'a> {
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
             Woken::Signal(_) => self.end(Event::Stop),
-            Woken::Heard(Heard::Reply(reply, from)) => self.step(Event::Reply(reply, from)),
+            Woken::Heard(Heard::Reply(reply, from)) => {
+                if self.template.is_answered_by(&reply, self.sockets.interface().mac) {
+                    self.step(Event::Reply(reply, from));
+                } else {
+                    self.log.debug("dropping a message with another client identifier");
+                }
+            }
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
             Woken::Heard(Heard::Other(text)) => self.log.debug(text),
             Woken::Heard(Heard::Failed(e)) => {

@@ -253,6 +253,23 @@ pub struct Template {
     pub anonymous: bool,
 }
 
+impl Template {
+    /// Option 61 of all our messages; `None`: none is sent.
+    fn client_id(&self, mac: [u8; 6]) -> Option<Vec<u8>> {
+        let given = self.extra.iter().find(|(code, _)| *code == CLIENT_ID).map(|(_, id)| id.clone());
+        given.or_else(|| self.default_client_id.then(|| [&[HTYPE_ETHERNET], mac.as_slice()].concat()))
+    }
+
+    /// RFC 6842 section 3: a server that returns a client identifier returns ours (once or twice), else it is for another client,
+    /// which may well have our Ethernet address.
+    pub fn is_answered_by(&self, reply: &Reply, mac: [u8; 6]) -> bool {
+        match (self.client_id(mac), reply.option(CLIENT_ID)) {
+            (Some(ours), Some(theirs)) => theirs.chunks(ours.len().max(1)).all(|id| id == ours),
+            (None, _) | (_, None) => true,
+        }
+    }
+}
+
 /// A message to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -308,10 +325,8 @@ impl Outgoing {
             }
             out.push((PARAMETERS, template.parameters.clone()));
         }
-        let mut extra: Vec<(u8, Vec<u8>)> = template.extra.clone();
-        if template.default_client_id {
-            extra.push((CLIENT_ID, [&[HTYPE_ETHERNET], mac.as_slice()].concat()));
-        }
+        let mut extra: Vec<(u8, Vec<u8>)> = template.extra.iter().filter(|(c, _)| *c != CLIENT_ID).cloned().collect();
+        extra.extend(template.client_id(mac).map(|id| (CLIENT_ID, id)));
         if self.rapid_commit {
             extra.push((RAPID_COMMIT, Vec::new()));
         }

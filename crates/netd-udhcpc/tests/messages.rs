@@ -78,6 +78,28 @@ fn a_release_names_server_and_client_and_asks_for_nothing() {
 }
 
 #[test]
+fn a_message_with_another_client_identifier_is_for_another_client() {
+    let ours = [&[1], &MAC[..]].concat();
+    let default = Template { default_client_id: true, ..Template::default() };
+    let duid = Template { extra: vec![(61, b"\xff1234".to_vec())], ..Template::default() };
+    for (template, theirs, taken) in [
+        (&default, None, true),
+        (&default, Some(ours.clone()), true),
+        // Twice is the same (as servers say it with other options), and RFC 3396 has joined the two.
+        (&default, Some(ours.repeat(2)), true),
+        (&default, Some(ours[..6].to_vec()), false),
+        (&default, Some(b"\xff1234".to_vec()), false),
+        (&duid, Some(b"\xff1234".to_vec()), true),
+        (&duid, Some(ours.clone()), false),
+        (&Template::default(), Some(ours.clone()), true),
+    ] {
+        let wire = Wire::usual(OFFER, 1);
+        let reply = theirs.iter().fold(wire, |wire, id| wire.opt(61, id)).reply();
+        assert_eq!(template.is_answered_by(&reply, MAC), taken, "{template:?} {theirs:?}");
+    }
+}
+
+#[test]
 fn dhcproto_reads_what_we_write() {
     let bytes = request().encode(MAC, &template());
     let message = v4::Message::decode(&mut Decoder::new(&bytes)).unwrap();
