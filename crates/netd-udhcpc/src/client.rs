@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// The address that may be used now; for tests.
+    /// The address that may be used now.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.lease().map(|l| l.ip)
     }

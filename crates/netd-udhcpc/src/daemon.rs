@@ -9,6 +9,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use netd::addresses::addresses;
+use netd::arp::Arp;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background};
@@ -306,6 +308,9 @@ impl<'a> Daemon<'a> {
                     self.log.debug("dropping a message with another client identifier");
                 }
             }
+            Woken::Heard(Heard::Arp(arp)) if self.is_our_own(&arp) => {
+                self.log.debug("ARP of another interface of ours")
+            }
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
             Woken::Heard(Heard::Other(text)) => self.log.debug(text),
             Woken::Heard(Heard::Failed(e)) => {
@@ -343,6 +348,12 @@ impl<'a> Daemon<'a> {
             Woken::Handler => {}
         }
         Ok(())
+    }
+
+    /// On one link the kernel answers on each interface for the addresses of all, and asks with any of them (arp_ignore, arp_announce in
+    /// ip-sysctl): for an address in use that is no conflict, RFC 5227 section 2.4.
+    fn is_our_own(&self, arp: &Arp) -> bool {
+        self.client.address().is_some() && addresses().is_ok_and(|own| own.macs.contains(&arp.sender_mac))
     }
 
     fn refresh(&mut self) -> io::Result<()> {
