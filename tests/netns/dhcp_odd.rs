@@ -122,6 +122,31 @@ fn what_is_said_to_another_client_identifier_is_for_another_client() {
     });
 }
 
+/// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge that does not know us).
+#[test]
+fn where_only_broadcasts_arrive_they_are_asked_for() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let answer = move |message: &Message| {
+            let kind = match message.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let arrives = message.flags().broadcast();
+            arrives.then(|| grant(&config, message, kind, config.first).to_vec().unwrap()).into_iter().collect()
+        };
+        let mode = Mode::Custom(Custom(Box::new(answer)));
+        let _server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+        let once = ["-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"];
+        let [original, ours] = both(lab);
+        assert_eq!(exit_code(&w.home, &[&[original.as_str()], &once[..], &["-T", "1"]].concat()), 1);
+        for client in [[ours.as_str()].as_slice(), &[&original, "-B"], &[&ours, "-B", "-T", "1"]] {
+            assert_eq!(exit_code(&w.home, &[client, &once[..]].concat()), 0, "{client:?}");
+        }
+    });
+}
+
 #[test]
 fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
     isolated(&["udhcpc"], |lab| {

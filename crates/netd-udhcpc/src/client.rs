@@ -56,10 +56,12 @@ impl Lease {
     }
 }
 
-/// An offer that we may take.
+/// An offer that we may take, and how it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offer {
     terms: Terms,
+    secs: u16,
+    broadcast: bool,
 }
 
 /// One transaction on the wire.
@@ -284,6 +286,7 @@ impl Client {
         let message = Outgoing {
             requested: self.config.requested,
             rapid_commit: self.config.rapid_commit,
+            broadcast: self.config.schedule.wants_broadcast(x.sent),
             ..self.message(MessageType::Discover, x, now)
         };
         self.send(now, message, Destination::Broadcast, out);
@@ -325,6 +328,9 @@ impl Client {
         let message = Outgoing {
             requested: Some(offer.terms.ip),
             server_id: Some(offer.terms.server_id),
+            // RFC 2131 section 3.1, 3: as in the DISCOVER, so that relays take the same way.
+            secs: offer.secs,
+            broadcast: offer.broadcast,
             ..self.message(MessageType::Request, x, now)
         };
         self.send(now, message, Destination::Broadcast, out);
@@ -518,11 +524,12 @@ impl Client {
         Outgoing {
             kind,
             xid: x.xid,
-            secs: u16::try_from(now.saturating_sub(since).as_secs()).unwrap_or(u16::MAX),
+            secs: secs(since, now),
             ciaddr: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server_id: None,
             rapid_commit: false,
+            broadcast: false,
         }
     }
 
@@ -530,6 +537,11 @@ impl Client {
         self.last_sent = Some(now);
         out.push(Action::Send(message, to));
     }
+}
+
+/// As the messages have it.
+fn secs(since: Duration, now: Duration) -> u16 {
+    u16::try_from(now.saturating_sub(since).as_secs()).unwrap_or(u16::MAX)
 }
 
 fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {

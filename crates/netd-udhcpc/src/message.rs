@@ -287,6 +287,8 @@ pub struct Outgoing {
     pub server_id: Option<Ipv4Addr>,
     /// Option 80.
     pub rapid_commit: bool,
+    /// The answer is to be broadcast, also without `-B`.
+    pub broadcast: bool,
 }
 
 impl Outgoing {
@@ -296,7 +298,8 @@ impl Outgoing {
         out.extend([BOOTREQUEST, HTYPE_ETHERNET, HLEN_ETHERNET, 0]);
         out.extend(self.xid.to_be_bytes());
         out.extend(self.secs.to_be_bytes());
-        let broadcast = template.broadcast && self.ciaddr.is_unspecified();
+        // RFC 2131 table 5: a farewell has no flags.
+        let broadcast = (self.broadcast || template.broadcast) && self.ciaddr.is_unspecified() && !self.is_farewell();
         out.extend(if broadcast { BROADCAST_FLAG } else { 0 }.to_be_bytes());
         out.extend(self.ciaddr.octets());
         out.extend([0; 12]); // yiaddr, siaddr, giaddr
@@ -313,9 +316,14 @@ impl Outgoing {
         out
     }
 
+    /// A message that is not answered.
+    fn is_farewell(&self) -> bool {
+        matches!(self.kind, MessageType::Release | MessageType::Decline)
+    }
+
     /// All options in their order.
     fn options(&self, mac: [u8; 6], template: &Template) -> Vec<(u8, Vec<u8>)> {
-        let farewell = matches!(self.kind, MessageType::Release | MessageType::Decline);
+        let farewell = self.is_farewell();
         let mut out = vec![(MESSAGE_TYPE, vec![self.kind.code()])];
         out.extend(self.requested.map(|ip| (REQUESTED_IP, ip.octets().to_vec())));
         out.extend(self.server_id.map(|ip| (SERVER_ID, ip.octets().to_vec())));

@@ -138,6 +138,31 @@ fn a_request_says_what_rfc_2131_table_5_asks() {
 }
 
 #[test]
+fn a_request_has_the_seconds_and_the_flag_of_its_discover() {
+    for sent in 1..=6 {
+        let mut b = Bench::started(Config::default());
+        (1..sent).for_each(|_| drop(b.wait()));
+        let discover = b.last.clone().unwrap();
+        // Every other one from the third on: where nothing comes by unicast, or nothing by broadcast.
+        assert_eq!(discover.broadcast, sent == 3 || sent == 5, "{sent}");
+        b.now += secs(1);
+        b.usual(OFFER);
+        for _ in 0..3 {
+            let request = b.last.clone().unwrap();
+            assert_eq!((request.secs, request.broadcast), (discover.secs, discover.broadcast), "{sent}");
+            b.wait();
+        }
+    }
+    // With udhcpc's timing it is udhcpc's flag.
+    let schedule = Schedule::from_options(Some(9), None, None);
+    let mut b = Bench::started(Config { schedule, ..Config::default() });
+    for _ in 0..8 {
+        b.wait();
+        assert!(!b.last.as_ref().unwrap().broadcast);
+    }
+}
+
+#[test]
 fn t1_and_t2_come_from_the_server_when_they_can_be_true() {
     let t1_of = |t1: Option<u32>, t2: Option<u32>| {
         let mut b = Bench::in_state("Requesting");
@@ -585,6 +610,7 @@ fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
         },
     );
     assert_eq!(options[240..258], [53, 1, 4, 50, 4, 10, 9, 0, 133, 54, 4, 10, 9, 0, 1, 61, 7, 1]);
+    assert_eq!(options[8..12], [0; 4], "neither seconds nor flags");
     // With udhcpc's timing its wait is kept.
     let schedule = Schedule::from_options(None, None, Some(secs(20)));
     let mut b = Bench::started(Config { schedule, ..checked(Timing::one_probe(secs(2))) });

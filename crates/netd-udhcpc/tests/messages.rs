@@ -38,6 +38,7 @@ fn request() -> Outgoing {
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
         rapid_commit: false,
+        broadcast: false,
     }
 }
 

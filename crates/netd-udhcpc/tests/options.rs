@@ -83,6 +83,7 @@ fn discover(template: &Template) -> Vec<u8> {
         requested: None,
         server_id: None,
         rapid_commit: false,
+        broadcast: false,
     }
     .encode(MAC, template)
 }
@@ -102,6 +103,7 @@ fn an_anonymous_client_sends_four_options_by_their_numbers() {
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
         rapid_commit: false,
+        broadcast: false,
     };
     let bytes = request.encode(MAC, &options.template);
     let message = v4::Message::decode(&mut Decoder::new(&bytes)).unwrap();

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
+use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times, secs};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
 use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
@@ -75,12 +75,13 @@ impl Client {
         if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
             return self.leave_to_ipv6(now, secs, out);
         }
-        match Terms::judge(reply) {
-            Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
+        let (secs, broadcast) = (secs(self.search_began, x.began), self.config.schedule.wants_broadcast(x.sent));
+        match Terms::judge(reply).map(|terms| Offer { terms, secs, broadcast }) {
+            Ok(offer) if self.silent.contains(&offer.terms.server_id) || offer.terms.server_id.is_unspecified() => {
                 // A server that answers but never confirms, or one that does not say who it is.
-                self.state = State::Selecting { x, second_best: Some(Offer { terms }) };
+                self.state = State::Selecting { x, second_best: Some(offer) };
             }
-            Ok(terms) => self.request(now, x.xid, Offer { terms }, out),
+            Ok(offer) => self.request(now, x.xid, offer, out),
             Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
         }
     }
