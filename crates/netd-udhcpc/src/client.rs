@@ -185,7 +185,8 @@ impl Client {
             Event::Nudge => self.hurry(now),
             Event::Carrier => self.carrier(now, &mut out),
             Event::CarrierLost => self.carrier_lost(now),
-            Event::Unsent => self.unsent(now),
+            // The next message need not keep its distance from one that never left.
+            Event::Unsent => self.last_sent = None,
             Event::Arp(arp) => {
                 self.router_answers(&arp, &mut out);
                 self.watch(now, acd::Event::Arp(arp), &mut out);
@@ -438,23 +439,6 @@ impl Client {
             }
             State::Renewing { x, .. } | State::Rebinding { x, .. } => x.next = at.min(x.next),
             State::Checking { .. } | State::Bound { .. } | State::Released => {}
-        }
-    }
-
-    /// Nobody heard us, so no server was silent: a search stays as eager as in its first minute, and the next message need
-    /// not keep its distance from one that never left.
-    fn unsent(&mut self, now: Duration) {
-        self.last_sent = None;
-        match &self.state {
-            State::Selecting { .. } => self.search_began = now,
-            State::Init { .. }
-            | State::Requesting { .. }
-            | State::Checking { .. }
-            | State::Rebooting { .. }
-            | State::Bound { .. }
-            | State::Renewing { .. }
-            | State::Rebinding { .. }
-            | State::Released => {}
         }
     }
 

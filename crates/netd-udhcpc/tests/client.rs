@@ -99,10 +99,24 @@ fn a_message_that_could_not_be_sent_counts_as_no_silence() {
         assert_eq!(b.event(Event::Unsent), none, "{state}");
         assert_eq!(b.client.deadline(), deadline, "{state}");
     }
-    // An interface that is down for an hour and comes up: seen within 2 s.
+}
+
+#[test]
+fn a_dead_link_is_asked_rarely_and_at_once_when_it_lives() {
     let mut b = Bench::started(Config::default());
-    while b.now < secs(4600) {
+    let mut sent = 0;
+    while b.now < secs(1000 + 8 * 3600) {
         b.event(Event::Unsent);
+        sent += b.wait().iter().filter(|word| *word == "Discover").count();
+    }
+    assert!((600..700).contains(&sent), "once a minute and not every second: {sent} in 8 hours");
+    b.event(Event::Unsent);
+    assert!(b.client.deadline().unwrap() > b.now + secs(50));
+    b.now += secs(30);
+    assert_eq!(b.event(Event::Carrier), ["Discover"]);
+    assert_eq!(b.last.as_ref().unwrap().secs, 0);
+    // And eager again: a switch takes its time until it lets anything through.
+    for _ in 0..20 {
         let before = b.now;
         b.wait();
         assert!(b.now - before < secs(2));
