@@ -24,7 +24,7 @@ use netd::runner::Runner;
 use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
-use crate::message::{Outgoing, Template};
+use crate::message::{Outgoing, Template, max_message};
 use crate::notice::notice;
 use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
@@ -411,6 +411,9 @@ impl<'a> Daemon<'a> {
     }
 
     fn send(&mut self, message: &Outgoing, to: Destination) {
+        if let Handler::Ipconf(_) = &self.handler {
+            self.template.max_message = max_message(self.sockets.interface().mtu);
+        }
         let payload = message.encode(self.sockets.interface().mac, &self.template);
         let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {

@@ -23,7 +23,9 @@ const HTYPE_ETHERNET: u8 = 1;
 const HLEN_ETHERNET: u8 = 6;
 const BROADCAST_FLAG: u16 = 0x8000;
 /// What udhcpc says that it can take (RFC 2132 section 9.10), the smallest value allowed.
-const MAX_MESSAGE: u16 = 576;
+const MIN_MAX_MESSAGE: u16 = 576;
+/// What fits into a frame of Ethernet behind the headers of IP and UDP.
+const MAX_MAX_MESSAGE: u16 = 1472;
 
 /// Option 53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +251,8 @@ pub struct Template {
     pub default_client_id: bool,
     /// `-B`.
     pub broadcast: bool,
+    /// Option 57 in bytes; 576 at least, as udhcpc has it.
+    pub max_message: u16,
     /// `--anonymous`: nothing but what the exchange needs, in an order that says nothing.
     pub anonymous: bool,
 }
@@ -329,7 +333,7 @@ impl Outgoing {
         out.extend(self.server_id.map(|ip| (SERVER_ID, ip.octets().to_vec())));
         if !farewell {
             if !template.anonymous {
-                out.push((MAX_SIZE, MAX_MESSAGE.to_be_bytes().to_vec()));
+                out.push((MAX_SIZE, template.max_message.max(MIN_MAX_MESSAGE).to_be_bytes().to_vec()));
             }
             out.push((PARAMETERS, template.parameters.clone()));
         }
@@ -349,6 +353,11 @@ impl Outgoing {
         out.retain(|(code, data)| !data.is_empty() || *code == RAPID_COMMIT);
         out
     }
+}
+
+/// The longest message that comes in one packet of an interface with this MTU: pieces of one are not put together again.
+pub fn max_message(mtu: u32) -> u16 {
+    u16::try_from(mtu.saturating_sub(28)).unwrap_or(u16::MAX).clamp(MIN_MAX_MESSAGE, MAX_MAX_MESSAGE)
 }
 
 /// Option 81 as udhcpc writes it: S set, ASCII encoding (deprecated by RFC 4702 section 2.3.1, understood by all).

@@ -9,7 +9,7 @@ use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire, var};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder, v4};
 use netd::rng::Rng;
 use netd_udhcpc::frame::{self, FrameError};
-use netd_udhcpc::message::{MessageType, Outgoing, Template, decode, fqdn};
+use netd_udhcpc::message::{MessageType, Outgoing, Template, decode, fqdn, max_message};
 use pnet_packet::ipv4::{self, Ipv4Packet};
 use pnet_packet::udp::{self, UdpPacket};
 
@@ -69,6 +69,15 @@ fn a_small_message_is_padded_and_the_broadcast_flag_needs_an_empty_ciaddr() {
     );
     let renewing = Outgoing { ciaddr: ADDRESS, ..request() }.encode(MAC, &plain);
     assert_eq!((&renewing[10..12], &renewing[12..16]), (&[0, 0][..], &ADDRESS.octets()[..]));
+}
+
+#[test]
+fn a_message_is_as_long_as_a_packet_of_the_interface() {
+    for (mtu, want) in [(0, 576), (576, 576), (700, 672), (1500, 1472), (9000, 1472), (u32::MAX, 1472)] {
+        assert_eq!(max_message(mtu), want, "{mtu}");
+    }
+    let template = Template { max_message: max_message(1500), ..Template::default() };
+    assert_eq!(request().encode(MAC, &template)[255..259], [57, 2, 5, 0xc0]);
 }
 
 #[test]
