@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// SELECTING, RFC 8925 section 3.2: no address is asked for, and the next search begins after the wait or with the carrier.
+    /// SELECTING, REBOOTING, RFC 8925 section 3.2: no address is used, and the next search begins after the wait or with the carrier.
     fn leave_to_ipv6(&mut self, now: Duration, secs: u32, out: &mut Vec<Action>) {
         let wait = Duration::from_secs(secs.into()).clamp(MIN_V6ONLY_WAIT, MAX_V6ONLY_WAIT);
         out.push(Action::Log(format!("IPv6 is enough here: no lease, asking again in {} s", wait.as_secs())));
@@ -149,6 +149,14 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let renewing = matches!(self.state, State::Renewing { .. });
+        if let State::Rebooting { .. } = self.state
+            && let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only)
+        {
+            if self.lease().is_some() {
+                out.push(Action::Tell(Change::Deconfig));
+            }
+            return self.leave_to_ipv6(now, secs, out);
+        }
         // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
         let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
         match Terms::judge(&reply).map(|terms| if renewing { terms.by(lease.server_id) } else { terms }) {
