@@ -122,6 +122,21 @@ fn what_is_said_to_another_client_identifier_is_for_another_client() {
     });
 }
 
+#[test]
+fn a_server_may_answer_from_a_port_of_its_own() {
+    isolated(&["udhcpc", "nft"], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let table =
+            "table ip odd { chain out { type filter hook output priority 0; udp sport 67 udp sport set 1067; }; }";
+        w.isp.run(&["nft", table]);
+        for client in &both(lab) {
+            let argv = [client, "-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n", "-t", "2", "-T", "1"];
+            assert_eq!(exit_code(&w.home, &argv), 0, "{client}");
+        }
+    });
+}
+
 /// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge that does not know us).
 #[test]
 fn where_only_broadcasts_arrive_they_are_asked_for() {
