@@ -324,6 +324,8 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (66, b"a/b/c", "tftp", "bad"),
         (121, &[33, 1, 2, 3, 4, 5, 1, 2, 3, 4], "staticroutes", ""),
         (121, &[8, 10, 1, 2, 3, 4, 24, 1], "staticroutes", "10.0.0.0/8 1.2.3.4"),
+        // Not its quirk: RFC 3442 lets bits beyond the prefix not count, and the kernel refuses them.
+        (121, &[20, 10, 1, 0xff, 1, 2, 3, 4], "staticroutes", "10.1.240.0/20 1.2.3.4"),
         (119, b"\x05abc", "search", ""),
         (119, b"\x03abc", "search", "abc"),
         (119, b"\xc0\x00", "search", ""),
