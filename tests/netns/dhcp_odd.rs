@@ -7,7 +7,8 @@ use std::time::Duration;
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
 use testkit::{Signal, holds_for, isolated, wait_until};
 
-use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, script, world};
+use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, native, script, wait_ip, world};
+use crate::dnsmasq_argv;
 
 #[test]
 fn with_q_a_script_that_takes_its_time_is_waited_for() {
@@ -181,5 +182,43 @@ fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
             assert_eq!(asked, [None, Some(Config::for_router(ROUTER).first)], "{name}");
             client.stop();
         }
+    });
+}
+
+/// The server is in a network of its own behind a relay: what is renewed by unicast goes by the relay's card, also where no route leads there.
+#[test]
+fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let far = lab.net("far");
+        lab.cable((&w.isp, "north"), (&far, "eth0"));
+        w.isp.address("north", "10.0.0.1/24");
+        far.address("eth0", "10.0.0.2/24");
+        far.ip(&["route", "add", "192.0.2.0/24", "via", "10.0.0.1"]);
+        w.isp.sysctl("net/ipv4/ip_forward", "1");
+        let server = far.spawn(&dnsmasq_argv("eth0", &["--dhcp-range=192.0.2.10,192.0.2.10,255.255.255.0,1h"]));
+        server.wait_log("DHCP, IP range", SOON);
+        let relay = w.isp.spawn(&dnsmasq_argv("lan", &["--dhcp-relay=192.0.2.1,10.0.0.2"]));
+        relay.wait_log("DHCP relay from 192.0.2.1 to 10.0.0.2", SOON);
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.10");
+        w.home.address("eth0", "192.0.2.10/24");
+        w.home.ip(&["route", "add", "default", "via", "192.0.2.1"]);
+        let renewed = |count| {
+            wait_until("a renewal", SOON, || server.log().matches("DHCPACK").count() == count);
+            wait_until("it is heard", SOON, || client.log().matches("lease of 192.0.2.10").count() == count);
+        };
+        let asked = |count| {
+            client.signal(Signal::SIGUSR1);
+            wait_until("a request", SOON, || client.log().matches("sending renew").count() == count);
+        };
+        asked(1);
+        renewed(2);
+        // The first one gets lost in the kernel's questions for 10.0.0.2.
+        w.home.ip(&["route", "del", "default"]);
+        asked(2);
+        asked(3);
+        renewed(3);
+        assert!(!client.log().contains("broadcasting renew"), "{}", client.log());
     });
 }

@@ -381,7 +381,8 @@ impl Client {
     }
 
     fn send_renewing(&mut self, now: Duration, lease: Lease, t2: Option<Duration>, out: &mut Vec<Action>) {
-        let mut x = self.exchange(now);
+        let before = if let State::Renewing { x, .. } = &self.state { x.sent } else { 0 };
+        let mut x = Exchange { sent: before + 1, ..self.exchange(now) };
         let whole = lease.times.map_or(Duration::MAX, |t| t.end.saturating_sub(t.t1) * 2);
         x.next = match t2 {
             Some(t2) => now + schedule::renewal_wait(t2 - now, whole, &mut self.rng),
@@ -389,7 +390,10 @@ impl Client {
         };
         out.push(Action::Log(format!("sending renew to server {}", lease.server_id)));
         let message = Outgoing { ciaddr: lease.ip, ..self.message(MessageType::Request, x, now) };
-        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac };
+        // Where the kernel knows no way there it asks by ARP for a server that is behind a relay, and does not say so: the next one goes by
+        // whoever handed us the lease.
+        let routed = x.sent % 2 == 1 || lease.mac == [0; 6];
+        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed };
         let to = if lease.server_id.is_unspecified() { Destination::Broadcast } else { to };
         self.send(now, message, to, out);
         self.state = State::Renewing { lease, x };
@@ -486,7 +490,8 @@ impl Client {
             secs: 0,
             ..self.message(MessageType::Release, x, now)
         };
-        self.send(now, message, Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac }, out);
+        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed: true };
+        self.send(now, message, to, out);
     }
 
     fn finish(&mut self, now: Duration, out: &mut Vec<Action>) {
