@@ -62,8 +62,8 @@ struct World<'a> {
 /// A story.
 pub fn client(data: &[u8]) {
     let mut story = Story(data);
-    let flags = story.byte();
-    let acd = match story.byte() % 4 {
+    let (flags, more) = (story.byte(), story.byte());
+    let acd = match more % 4 {
         0 => None,
         1 => Some(Timing::FAST),
         2 => Some(Timing::RFC5227),
@@ -82,6 +82,10 @@ pub fn client(data: &[u8]) {
         release: flags & 4 != 0,
         exit_on_failure: flags & 8 != 0,
         quit: flags & 16 != 0,
+        remembered: (more & 4 != 0).then_some(Ipv4Addr::new(10, 9, 0, 134)),
+        ipv6_only: more & 8 != 0,
+        anonymous: more & 16 != 0,
+        background_on_failure: more & 32 != 0,
         requested: (flags & 32 != 0).then_some(Ipv4Addr::new(10, 9, 0, 77)),
         schedule: if flags & 64 != 0 {
             Schedule::from_options(Some(2), Some(secs(1)), None)
@@ -217,13 +221,7 @@ impl World<'_> {
             Action::Send(message, _) => {
                 self.xid = message.xid;
                 self.sent.push_back(self.now);
-                let template = Template {
-                    parameters: vec![1, 3],
-                    extra: vec![],
-                    default_client_id: true,
-                    broadcast: false,
-                    anonymous: false,
-                };
+                let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
                 let len = message.encode(MAC, &template).len();
                 assert!((300..=576).contains(&len), "a message of {len} bytes");
             }

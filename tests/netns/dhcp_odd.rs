@@ -7,7 +7,8 @@ use std::time::Duration;
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
 use testkit::{Signal, holds_for, isolated, wait_until};
 
-use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, script, world};
+use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, native, script, wait_ip, world};
+use crate::dnsmasq_argv;
 
 #[test]
 fn with_q_a_script_that_takes_its_time_is_waited_for() {
@@ -89,6 +90,79 @@ fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_
     });
 }
 
+/// Two clients with one Ethernet address, as containers with ipvlan have it: each has its own identifier.
+#[test]
+fn what_is_said_to_another_client_identifier_is_for_another_client() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let [theirs, ours] = [150, 100].map(|host| std::net::Ipv4Addr::new(192, 0, 2, host));
+        let answer = move |message: &Message| {
+            let kind = match message.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let own = [&[1], message.chaddr()].concat();
+            let to = |id: &[u8], address| {
+                let mut bytes = grant(&config, message, kind, address).to_vec().unwrap();
+                let end = bytes.iter().rposition(|byte| *byte == 255).unwrap();
+                bytes.splice(end..end, [&[61, u8::try_from(id.len()).unwrap()], id].concat());
+                bytes
+            };
+            // Whoever believed the first asks for its address, and gets it.
+            let believed = requested(message) == Some(theirs);
+            vec![to(b"\xffanother", theirs), to(&own, if believed { theirs } else { ours })]
+        };
+        let mode = Mode::Custom(Custom(Box::new(answer)));
+        let _server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+        for (client, want) in both(lab).iter().zip([theirs, ours]) {
+            let (script, out) = script(lab, &want.to_string());
+            assert_eq!(exit_code(&w.home, &[client, "-i", "eth0", "-s", &script, "-f", "-q", "-n"]), 0, "{client}");
+            assert!(events(&out)[1].contains(&format!("ip={want}")), "{client}: {:?}", events(&out));
+        }
+    });
+}
+
+#[test]
+fn a_server_may_answer_from_a_port_of_its_own() {
+    isolated(&["udhcpc", "nft"], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let table =
+            "table ip odd { chain out { type filter hook output priority 0; udp sport 67 udp sport set 1067; }; }";
+        w.isp.run(&["nft", table]);
+        for client in &both(lab) {
+            let argv = [client, "-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n", "-t", "2", "-T", "1"];
+            assert_eq!(exit_code(&w.home, &argv), 0, "{client}");
+        }
+    });
+}
+
+/// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge that does not know us).
+#[test]
+fn where_only_broadcasts_arrive_they_are_asked_for() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let answer = move |message: &Message| {
+            let kind = match message.opts().msg_type() {
+                Some(MessageType::Discover) => MessageType::Offer,
+                _ => MessageType::Ack,
+            };
+            let arrives = message.flags().broadcast();
+            arrives.then(|| grant(&config, message, kind, config.first).to_vec().unwrap()).into_iter().collect()
+        };
+        let mode = Mode::Custom(Custom(Box::new(answer)));
+        let _server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+        let once = ["-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"];
+        let [original, ours] = both(lab);
+        assert_eq!(exit_code(&w.home, &[&[original.as_str()], &once[..], &["-T", "1"]].concat()), 1);
+        for client in [[ours.as_str()].as_slice(), &[&original, "-B"], &[&ours, "-B", "-T", "1"]] {
+            assert_eq!(exit_code(&w.home, &[client, &once[..]].concat()), 0, "{client:?}");
+        }
+    });
+}
+
 #[test]
 fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
     isolated(&["udhcpc"], |lab| {
@@ -108,5 +182,43 @@ fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
             assert_eq!(asked, [None, Some(Config::for_router(ROUTER).first)], "{name}");
             client.stop();
         }
+    });
+}
+
+/// The server is in a network of its own behind a relay: what is renewed by unicast goes by the relay's card, also where no route leads there.
+#[test]
+fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let far = lab.net("far");
+        lab.cable((&w.isp, "north"), (&far, "eth0"));
+        w.isp.address("north", "10.0.0.1/24");
+        far.address("eth0", "10.0.0.2/24");
+        far.ip(&["route", "add", "192.0.2.0/24", "via", "10.0.0.1"]);
+        w.isp.sysctl("net/ipv4/ip_forward", "1");
+        let server = far.spawn(&dnsmasq_argv("eth0", &["--dhcp-range=192.0.2.10,192.0.2.10,255.255.255.0,1h"]));
+        server.wait_log("DHCP, IP range", SOON);
+        let relay = w.isp.spawn(&dnsmasq_argv("lan", &["--dhcp-relay=192.0.2.1,10.0.0.2"]));
+        relay.wait_log("DHCP relay from 192.0.2.1 to 10.0.0.2", SOON);
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.10");
+        w.home.address("eth0", "192.0.2.10/24");
+        w.home.ip(&["route", "add", "default", "via", "192.0.2.1"]);
+        let renewed = |count| {
+            wait_until("a renewal", SOON, || server.log().matches("DHCPACK").count() == count);
+            wait_until("it is heard", SOON, || client.log().matches("lease of 192.0.2.10").count() == count);
+        };
+        let asked = |count| {
+            client.signal(Signal::SIGUSR1);
+            wait_until("a request", SOON, || client.log().matches("sending renew").count() == count);
+        };
+        asked(1);
+        renewed(2);
+        // The first one gets lost in the kernel's questions for 10.0.0.2.
+        w.home.ip(&["route", "del", "default"]);
+        asked(2);
+        asked(3);
+        renewed(3);
+        assert!(!client.log().contains("broadcasting renew"), "{}", client.log());
     });
 }

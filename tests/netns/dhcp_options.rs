@@ -7,6 +7,7 @@ use testkit::dhcpd::{Config, Dhcpd, Encodable, Message, MessageType};
 use testkit::{Lab, Net, Signal, Value, isolated, wait_until};
 
 use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, script, wait_ip, world};
+use crate::dnsmasq_argv;
 
 /// A server that says more.
 fn serve(w: &World, options: &[(u8, &[u8])]) -> Dhcpd {
@@ -54,6 +55,39 @@ fn fw_installs_what_a_provider_sends_with_its_default_route() {
         let want = ["10.0.0.0/8 by 192.0.2.9", "213.75.112.0/21 by 192.0.2.9", "default by 192.0.2.7"];
         assert_eq!(routes(&w.home, "eth0"), want);
         assert!(!client.log().contains("not taking"), "{}", client.log());
+    });
+}
+
+/// More than the 576 bytes of old, but not more than a frame: a server that is not told so leaves out what does not fit.
+#[test]
+fn what_fits_into_a_frame_arrives() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let routes: Vec<String> = (1..=30).map(|n| format!("10.{n}.0.0/16,192.0.2.1")).collect();
+        let many = |net: &str| (1..=50).map(|n| format!("{net}.{n}")).collect::<Vec<_>>().join(",");
+        let names: Vec<String> = (10..30).map(|n| format!("dept{n}.example.org")).collect();
+        let options = [
+            format!("--dhcp-option=121,{},0.0.0.0/0,192.0.2.1", routes.join(",")),
+            format!("--dhcp-option=6,{}", many("198.51.100")),
+            format!("--dhcp-option=42,{}", many("203.0.113")),
+            format!("--dhcp-option=119,{}", names.join(",")),
+        ];
+        let mut argv = dnsmasq_argv("lan", &["--dhcp-range=192.0.2.100,192.0.2.100,1h"]);
+        argv.extend(options.iter().map(String::as_str));
+        let server = w.isp.spawn(&argv);
+        server.wait_log("DHCP, IP range", SOON);
+        let client = native(&w, &[]);
+        wait_ip("192.0.2.100");
+        assert_eq!(field("search"), Some(names.join(" ")), "{}", server.log());
+        assert_eq!(field("routes").map(|routes| routes.split(' ').count()), Some(62));
+        assert!(field("ntp").is_some() && field("dns").is_some());
+        assert!(client.stop().success());
+        // Where a frame is smaller, no piece of one is waited for.
+        for (net, interface) in [(&w.home, "eth0"), (&w.isp, "lan")] {
+            net.ip(&["link", "set", interface, "mtu", "700"]);
+        }
+        let _client = native(&w, &[]);
+        wait_ip("192.0.2.100");
     });
 }
 

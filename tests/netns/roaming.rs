@@ -7,8 +7,9 @@ use std::time::Duration;
 use testkit::dhcpd::{Config, Dhcpd, MessageType};
 use testkit::{Lab, holds_for, isolated, wait_until};
 
-use crate::dhcp::{ROUTER, SOON, World, field, native, wait_ip, world};
+use crate::dhcp::{ROUTER, SOON, World, field, names, native, script, wait_ip, world};
 use crate::dnsmasq_argv;
+use crate::servers::street;
 
 fn pull(w: &World) {
     w.cable.pull();
@@ -177,5 +178,41 @@ fn an_address_that_is_remembered_takes_one_round_trip_and_no_offer() {
         wait_until("the new address in the state", Duration::from_secs(5), || {
             fs::read_to_string(state).is_ok_and(|text| text.contains("192.0.2.50"))
         });
+    });
+}
+
+/// On one link the kernel answers on each of its interfaces for the addresses of all, and asks with any of them (arp_ignore, arp_announce).
+#[test]
+fn another_interface_on_the_same_link_costs_no_address() {
+    isolated(&["ping"], |lab| {
+        let (w, _neighbour) = street(lab);
+        let second = lab.cable((&w.home, "eth1"), (&w.isp, "port2"));
+        w.isp.ip(&["link", "set", "port2", "master", "lan"]);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let clients = ["eth0", "eth1"].map(|interface| {
+            let (script, out) = script(lab, interface);
+            let client = w.home.spawn(&["udhcpc", "-f", "-i", interface, "-s", &script, "--acd", "fast"]);
+            wait_until("a lease", SOON, || names(&out) == ["deconfig", "bound"]);
+            (client, out)
+        });
+        // All questions leave by the first route, with either address, and are heard on the other interface.
+        for interface in ["eth0", "eth1"] {
+            w.home.sysctl(&format!("net/ipv4/neigh/{interface}/mcast_solicit"), "1");
+        }
+        for (nobody, source) in [(201, 100), (202, 101), (203, 100), (204, 101)] {
+            let [nobody, source] = [nobody, source].map(|host| format!("192.0.2.{host}"));
+            w.home.try_run(&["ping", "-n", "-c1", "-W1", "-I", &source, &nobody]);
+        }
+        // Whoever was away probes again, and is answered by the other interface.
+        second.pull();
+        wait_until("no carrier", SOON, || w.home.ip_json(&["link", "show", "eth1"])[0]["operstate"] == "DOWN");
+        second.plug();
+        wait_until("the lease is confirmed", SOON, || names(&clients[1].1) == ["deconfig", "bound", "renew"]);
+        // When the address was announced, it was not lost to the probes.
+        wait_until("a neighbour hears of it", SOON, || w.isp.pings("192.0.2.101"));
+        for (client, _) in &clients {
+            assert!(!client.log().contains("our address"), "{}", client.log());
+        }
+        assert_eq!([&clients[0].1, &clients[1].1].map(|out| names(out).len()), [2, 3]);
     });
 }

@@ -14,7 +14,10 @@ use supervise::getopt::Getopt;
 use crate::client::Config;
 use crate::duid::Duid;
 use crate::message::{Template, fqdn};
-use crate::options::{self, CLIENT_ID, DEFAULT_PARAMETERS, IPV6_ONLY_PREFERRED, Shape, VENDOR_CLASS};
+use crate::options::{
+    self, CLIENT_ID, DEFAULT_PARAMETERS, IPV6_ONLY_PREFERRED, MS_STATIC_ROUTES, STATIC_ROUTES, SUBNET, Shape,
+    VENDOR_CLASS,
+};
 use crate::routes::Policy;
 use crate::schedule::Schedule;
 use crate::show::Show;
@@ -291,7 +294,10 @@ impl Raw {
         if self.config.ipv6_only {
             parameters.push(IPV6_ONLY_PREFERRED);
         }
-        parameters.sort_unstable();
+        // udhcpc and RFC 7844 section 3.6 sort them by number; RFC 3442 wants its routes before the router, since a server leaves out what
+        // does not fit at the end.
+        let early = |code| native && !self.config.anonymous && matches!(code, STATIC_ROUTES | MS_STATIC_ROUTES);
+        parameters.sort_unstable_by_key(|code| (*code != SUBNET && !early(*code), *code));
         parameters.dedup();
         parameters
     }
@@ -328,6 +334,7 @@ impl Raw {
                 extra: self.extra,
                 default_client_id: !self.no_client_id && !own_client_id && self.duid.is_none(),
                 broadcast: self.broadcast,
+                max_message: 0,
                 anonymous: self.config.anonymous,
             },
             routes: self.routes,

@@ -56,10 +56,12 @@ impl Lease {
     }
 }
 
-/// An offer that we may take.
+/// An offer that we may take, and how it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offer {
     terms: Terms,
+    secs: u16,
+    broadcast: bool,
 }
 
 /// One transaction on the wire.
@@ -164,7 +166,7 @@ impl Client {
         }
     }
 
-    /// The address that may be used now; for tests.
+    /// The address that may be used now.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.lease().map(|l| l.ip)
     }
@@ -183,7 +185,8 @@ impl Client {
             Event::Nudge => self.hurry(now),
             Event::Carrier => self.carrier(now, &mut out),
             Event::CarrierLost => self.carrier_lost(now),
-            Event::Unsent => self.unsent(now),
+            // The next message need not keep its distance from one that never left.
+            Event::Unsent => self.last_sent = None,
             Event::Arp(arp) => {
                 self.router_answers(&arp, &mut out);
                 self.watch(now, acd::Event::Arp(arp), &mut out);
@@ -284,6 +287,7 @@ impl Client {
         let message = Outgoing {
             requested: self.config.requested,
             rapid_commit: self.config.rapid_commit,
+            broadcast: self.config.schedule.wants_broadcast(x.sent),
             ..self.message(MessageType::Discover, x, now)
         };
         self.send(now, message, Destination::Broadcast, out);
@@ -325,6 +329,9 @@ impl Client {
         let message = Outgoing {
             requested: Some(offer.terms.ip),
             server_id: Some(offer.terms.server_id),
+            // RFC 2131 section 3.1, 3: as in the DISCOVER, so that relays take the same way.
+            secs: offer.secs,
+            broadcast: offer.broadcast,
             ..self.message(MessageType::Request, x, now)
         };
         self.send(now, message, Destination::Broadcast, out);
@@ -374,7 +381,8 @@ impl Client {
     }
 
     fn send_renewing(&mut self, now: Duration, lease: Lease, t2: Option<Duration>, out: &mut Vec<Action>) {
-        let mut x = self.exchange(now);
+        let before = if let State::Renewing { x, .. } = &self.state { x.sent } else { 0 };
+        let mut x = Exchange { sent: before + 1, ..self.exchange(now) };
         let whole = lease.times.map_or(Duration::MAX, |t| t.end.saturating_sub(t.t1) * 2);
         x.next = match t2 {
             Some(t2) => now + schedule::renewal_wait(t2 - now, whole, &mut self.rng),
@@ -382,7 +390,10 @@ impl Client {
         };
         out.push(Action::Log(format!("sending renew to server {}", lease.server_id)));
         let message = Outgoing { ciaddr: lease.ip, ..self.message(MessageType::Request, x, now) };
-        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac };
+        // Where the kernel knows no way there it asks by ARP for a server that is behind a relay, and does not say so: the next one goes by
+        // whoever handed us the lease.
+        let routed = x.sent % 2 == 1 || lease.mac == [0; 6];
+        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed };
         let to = if lease.server_id.is_unspecified() { Destination::Broadcast } else { to };
         self.send(now, message, to, out);
         self.state = State::Renewing { lease, x };
@@ -435,23 +446,6 @@ impl Client {
         }
     }
 
-    /// Nobody heard us, so no server was silent: a search stays as eager as in its first minute, and the next message need
-    /// not keep its distance from one that never left.
-    fn unsent(&mut self, now: Duration) {
-        self.last_sent = None;
-        match &self.state {
-            State::Selecting { .. } => self.search_began = now,
-            State::Init { .. }
-            | State::Requesting { .. }
-            | State::Checking { .. }
-            | State::Rebooting { .. }
-            | State::Bound { .. }
-            | State::Renewing { .. }
-            | State::Rebinding { .. }
-            | State::Released => {}
-        }
-    }
-
     fn renew_now(&mut self, now: Duration, out: &mut Vec<Action>) {
         out.push(Action::Log("performing DHCP renew".into()));
         match &mut self.state {
@@ -496,7 +490,8 @@ impl Client {
             secs: 0,
             ..self.message(MessageType::Release, x, now)
         };
-        self.send(now, message, Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac }, out);
+        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed: true };
+        self.send(now, message, to, out);
     }
 
     fn finish(&mut self, now: Duration, out: &mut Vec<Action>) {
@@ -518,11 +513,12 @@ impl Client {
         Outgoing {
             kind,
             xid: x.xid,
-            secs: u16::try_from(now.saturating_sub(since).as_secs()).unwrap_or(u16::MAX),
+            secs: secs(since, now),
             ciaddr: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server_id: None,
             rapid_commit: false,
+            broadcast: false,
         }
     }
 
@@ -530,6 +526,11 @@ impl Client {
         self.last_sent = Some(now);
         out.push(Action::Send(message, to));
     }
+}
+
+/// As the messages have it.
+fn secs(since: Duration, now: Duration) -> u16 {
+    u16::try_from(now.saturating_sub(since).as_secs()).unwrap_or(u16::MAX)
 }
 
 fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {

@@ -9,6 +9,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use netd::addresses::addresses;
+use netd::arp::Arp;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background};
@@ -22,7 +24,7 @@ use netd::runner::Runner;
 use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
-use crate::message::{Outgoing, Template};
+use crate::message::{Outgoing, Template, max_message};
 use crate::notice::notice;
 use crate::options::CLIENT_ID;
 use crate::record::{self, Context};
@@ -299,7 +301,16 @@ impl<'a> Daemon<'a> {
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
             Woken::Signal(_) => self.end(Event::Stop),
-            Woken::Heard(Heard::Reply(reply, from)) => self.step(Event::Reply(reply, from)),
+            Woken::Heard(Heard::Reply(reply, from)) => {
+                if self.template.is_answered_by(&reply, self.sockets.interface().mac) {
+                    self.step(Event::Reply(reply, from));
+                } else {
+                    self.log.debug("dropping a message with another client identifier");
+                }
+            }
+            Woken::Heard(Heard::Arp(arp)) if self.is_our_own(&arp) => {
+                self.log.debug("ARP of another interface of ours")
+            }
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
             Woken::Heard(Heard::Other(text)) => self.log.debug(text),
             Woken::Heard(Heard::Failed(e)) => {
@@ -337,6 +348,12 @@ impl<'a> Daemon<'a> {
             Woken::Handler => {}
         }
         Ok(())
+    }
+
+    /// On one link the kernel answers on each interface for the addresses of all, and asks with any of them (arp_ignore, arp_announce in
+    /// ip-sysctl): for an address in use that is no conflict, RFC 5227 section 2.4.
+    fn is_our_own(&self, arp: &Arp) -> bool {
+        self.client.address().is_some() && addresses().is_ok_and(|own| own.macs.contains(&arp.sender_mac))
     }
 
     fn refresh(&mut self) -> io::Result<()> {
@@ -394,6 +411,9 @@ impl<'a> Daemon<'a> {
     }
 
     fn send(&mut self, message: &Outgoing, to: Destination) {
+        if let Handler::Ipconf(_) = &self.handler {
+            self.template.max_message = max_message(self.sockets.interface().mtu);
+        }
         let payload = message.encode(self.sockets.interface().mac, &self.template);
         let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {

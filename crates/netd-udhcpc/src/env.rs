@@ -138,7 +138,8 @@ fn host_text(data: &[u8]) -> Vec<u8> {
     b"bad".iter().copied().take(data.len().saturating_sub(1)).collect()
 }
 
-/// RFC 3442 routes: network, prefix length, router. Ends at the first one that cannot be; what was read stays.
+/// RFC 3442 routes: network, prefix length, router. Ends at the first one that cannot be; what was read stays. Bits of a network beyond
+/// its prefix do not count ("DHCP Client Behavior" there), and no kernel takes them.
 pub fn routes(mut data: &[u8]) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
     let mut found = Vec::new();
     while let Some((&len, rest)) = data.split_first() {
@@ -152,7 +153,8 @@ pub fn routes(mut data: &[u8]) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
         for (to, from) in octets.iter_mut().zip(net) {
             *to = *from;
         }
-        found.push((octets.into(), len, Ipv4Addr::from(*gw)));
+        let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+        found.push((Ipv4Addr::from(u32::from_be_bytes(octets) & mask), len, Ipv4Addr::from(*gw)));
         data = rest;
     }
     found

@@ -136,6 +136,8 @@ pub enum Destination {
         to: Ipv4Addr,
         /// Who handed us the lease on the link: the server or its relay.
         mac: [u8; 6],
+        /// By the kernel's routes, if it has any, and not by `mac`.
+        routed: bool,
     },
 }
 

@@ -25,7 +25,7 @@ pub enum FrameError {
     NotIpv4,
     /// A piece of a larger datagram.
     Fragment,
-    /// Not UDP from port 67 to port 68.
+    /// Not UDP to port 68.
     NotDhcp,
     /// The IP header's checksum is wrong.
     IpChecksum,
@@ -90,7 +90,8 @@ pub fn parse(captured: &[u8], checksum_ready: bool) -> Result<Datagram<'_>, Fram
         return Err(FrameError::IpChecksum);
     }
     let (udp_header, _) = udp.split_at_checked(UDP_HEADER).ok_or(FrameError::Short)?;
-    if be16(udp_header, 0) != SERVER_PORT || be16(udp_header, 2) != CLIENT_PORT {
+    // From any port: RFC 2131 section 4.1 says only where a message goes, and a relay may send from a port of its own.
+    if be16(udp_header, 2) != CLIENT_PORT {
         return Err(FrameError::NotDhcp);
     }
     let udp_len = be16(udp_header, 4);

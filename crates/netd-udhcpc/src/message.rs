@@ -23,7 +23,9 @@ const HTYPE_ETHERNET: u8 = 1;
 const HLEN_ETHERNET: u8 = 6;
 const BROADCAST_FLAG: u16 = 0x8000;
 /// What udhcpc says that it can take (RFC 2132 section 9.10), the smallest value allowed.
-const MAX_MESSAGE: u16 = 576;
+const MIN_MAX_MESSAGE: u16 = 576;
+/// What fits into a frame of Ethernet behind the headers of IP and UDP.
+const MAX_MAX_MESSAGE: u16 = 1472;
 
 /// Option 53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,8 +251,27 @@ pub struct Template {
     pub default_client_id: bool,
     /// `-B`.
     pub broadcast: bool,
+    /// Option 57 in bytes; 576 at least, as udhcpc has it.
+    pub max_message: u16,
     /// `--anonymous`: nothing but what the exchange needs, in an order that says nothing.
     pub anonymous: bool,
+}
+
+impl Template {
+    /// Option 61 of all our messages; `None`: none is sent.
+    fn client_id(&self, mac: [u8; 6]) -> Option<Vec<u8>> {
+        let given = self.extra.iter().find(|(code, _)| *code == CLIENT_ID).map(|(_, id)| id.clone());
+        given.or_else(|| self.default_client_id.then(|| [&[HTYPE_ETHERNET], mac.as_slice()].concat()))
+    }
+
+    /// RFC 6842 section 3: a server that returns a client identifier returns ours (once or twice), else it is for another client,
+    /// which may well have our Ethernet address.
+    pub fn is_answered_by(&self, reply: &Reply, mac: [u8; 6]) -> bool {
+        match (self.client_id(mac), reply.option(CLIENT_ID)) {
+            (Some(ours), Some(theirs)) => theirs.chunks(ours.len().max(1)).all(|id| id == ours),
+            (None, _) | (_, None) => true,
+        }
+    }
 }
 
 /// A message to a server.
@@ -270,6 +291,8 @@ pub struct Outgoing {
     pub server_id: Option<Ipv4Addr>,
     /// Option 80.
     pub rapid_commit: bool,
+    /// The answer is to be broadcast, also without `-B`.
+    pub broadcast: bool,
 }
 
 impl Outgoing {
@@ -279,7 +302,8 @@ impl Outgoing {
         out.extend([BOOTREQUEST, HTYPE_ETHERNET, HLEN_ETHERNET, 0]);
         out.extend(self.xid.to_be_bytes());
         out.extend(self.secs.to_be_bytes());
-        let broadcast = template.broadcast && self.ciaddr.is_unspecified();
+        // RFC 2131 table 5: a farewell has no flags.
+        let broadcast = (self.broadcast || template.broadcast) && self.ciaddr.is_unspecified() && !self.is_farewell();
         out.extend(if broadcast { BROADCAST_FLAG } else { 0 }.to_be_bytes());
         out.extend(self.ciaddr.octets());
         out.extend([0; 12]); // yiaddr, siaddr, giaddr
@@ -296,22 +320,25 @@ impl Outgoing {
         out
     }
 
+    /// A message that is not answered.
+    fn is_farewell(&self) -> bool {
+        matches!(self.kind, MessageType::Release | MessageType::Decline)
+    }
+
     /// All options in their order.
     fn options(&self, mac: [u8; 6], template: &Template) -> Vec<(u8, Vec<u8>)> {
-        let farewell = matches!(self.kind, MessageType::Release | MessageType::Decline);
+        let farewell = self.is_farewell();
         let mut out = vec![(MESSAGE_TYPE, vec![self.kind.code()])];
         out.extend(self.requested.map(|ip| (REQUESTED_IP, ip.octets().to_vec())));
         out.extend(self.server_id.map(|ip| (SERVER_ID, ip.octets().to_vec())));
         if !farewell {
             if !template.anonymous {
-                out.push((MAX_SIZE, MAX_MESSAGE.to_be_bytes().to_vec()));
+                out.push((MAX_SIZE, template.max_message.max(MIN_MAX_MESSAGE).to_be_bytes().to_vec()));
             }
             out.push((PARAMETERS, template.parameters.clone()));
         }
-        let mut extra: Vec<(u8, Vec<u8>)> = template.extra.clone();
-        if template.default_client_id {
-            extra.push((CLIENT_ID, [&[HTYPE_ETHERNET], mac.as_slice()].concat()));
-        }
+        let mut extra: Vec<(u8, Vec<u8>)> = template.extra.iter().filter(|(c, _)| *c != CLIENT_ID).cloned().collect();
+        extra.extend(template.client_id(mac).map(|id| (CLIENT_ID, id)));
         if self.rapid_commit {
             extra.push((RAPID_COMMIT, Vec::new()));
         }
@@ -326,6 +353,11 @@ impl Outgoing {
         out.retain(|(code, data)| !data.is_empty() || *code == RAPID_COMMIT);
         out
     }
+}
+
+/// The longest message that comes in one packet of an interface with this MTU: pieces of one are not put together again.
+pub fn max_message(mtu: u32) -> u16 {
+    u16::try_from(mtu.saturating_sub(28)).unwrap_or(u16::MAX).clamp(MIN_MAX_MESSAGE, MAX_MAX_MESSAGE)
 }
 
 /// Option 81 as udhcpc writes it: S set, ASCII encoding (deprecated by RFC 4702 section 2.3.1, understood by all).

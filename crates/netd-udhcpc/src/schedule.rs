@@ -96,6 +96,16 @@ impl Schedule {
         }
     }
 
+    /// Whether the answer to the `sent`th DISCOVER is to be broadcast: where nobody has answered two, some way for unicasts may be missing
+    /// (a server that would first ask by ARP for an address that we do not have yet). Every other one from then on, because
+    /// some ways for broadcasts are missing, too.
+    pub fn wants_broadcast(&self, sent: u32) -> bool {
+        match self {
+            Schedule::Fixed { .. } => false,
+            Schedule::Adaptive => sent > 2 && !sent.is_multiple_of(2),
+        }
+    }
+
     /// From a REQUEST to the next.
     pub fn request_wait(&self, rng: &mut Rng) -> Duration {
         match self {

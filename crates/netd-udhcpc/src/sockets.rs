@@ -149,12 +149,15 @@ impl Sockets {
     pub(crate) fn send(&mut self, payload: &[u8], from: Ipv4Addr, to: Destination, log: &Log) -> io::Result<()> {
         match to {
             Destination::Broadcast => self.dhcp.send(&frame::build(from, Ipv4Addr::BROADCAST, payload), BROADCAST),
-            Destination::Server { from, to, mac } => self.unicast(from, to, payload).or_else(|e| {
-                // Our address is not on the interface, or no route leads there: what handed us the lease is on the link.
+            Destination::Server { from, to, mac, routed: true } => self.unicast(from, to, payload).or_else(|e| {
+                // Our address is not on the interface: what handed us the lease is on the link.
                 log.debug(format_args!("unicast by UDP: {e}"));
                 let mac = if mac == [0; 6] { BROADCAST } else { mac };
                 self.dhcp.send(&frame::build(from, to, payload), mac)
             }),
+            Destination::Server { from, to, mac, routed: false } => {
+                self.dhcp.send(&frame::build(from, to, payload), mac)
+            }
         }
     }
 

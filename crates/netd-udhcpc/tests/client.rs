@@ -99,10 +99,24 @@ fn a_message_that_could_not_be_sent_counts_as_no_silence() {
         assert_eq!(b.event(Event::Unsent), none, "{state}");
         assert_eq!(b.client.deadline(), deadline, "{state}");
     }
-    // An interface that is down for an hour and comes up: seen within 2 s.
+}
+
+#[test]
+fn a_dead_link_is_asked_rarely_and_at_once_when_it_lives() {
     let mut b = Bench::started(Config::default());
-    while b.now < secs(4600) {
+    let mut sent = 0;
+    while b.now < secs(1000 + 8 * 3600) {
         b.event(Event::Unsent);
+        sent += b.wait().iter().filter(|word| *word == "Discover").count();
+    }
+    assert!((600..700).contains(&sent), "once a minute and not every second: {sent} in 8 hours");
+    b.event(Event::Unsent);
+    assert!(b.client.deadline().unwrap() > b.now + secs(50));
+    b.now += secs(30);
+    assert_eq!(b.event(Event::Carrier), ["Discover"]);
+    assert_eq!(b.last.as_ref().unwrap().secs, 0);
+    // And eager again: a switch takes its time until it lets anything through.
+    for _ in 0..20 {
         let before = b.now;
         b.wait();
         assert!(b.now - before < secs(2));
@@ -135,6 +149,31 @@ fn a_request_says_what_rfc_2131_table_5_asks() {
     }
     let m = Bench::in_state("Released").last.unwrap();
     assert_eq!((m.kind, m.requested, m.server_id, m.ciaddr), (MessageType::Release, None, Some(SERVER), ADDRESS));
+}
+
+#[test]
+fn a_request_has_the_seconds_and_the_flag_of_its_discover() {
+    for sent in 1..=6 {
+        let mut b = Bench::started(Config::default());
+        (1..sent).for_each(|_| drop(b.wait()));
+        let discover = b.last.clone().unwrap();
+        // Every other one from the third on: where nothing comes by unicast, or nothing by broadcast.
+        assert_eq!(discover.broadcast, sent == 3 || sent == 5, "{sent}");
+        b.now += secs(1);
+        b.usual(OFFER);
+        for _ in 0..3 {
+            let request = b.last.clone().unwrap();
+            assert_eq!((request.secs, request.broadcast), (discover.secs, discover.broadcast), "{sent}");
+            b.wait();
+        }
+    }
+    // With udhcpc's timing it is udhcpc's flag.
+    let schedule = Schedule::from_options(Some(9), None, None);
+    let mut b = Bench::started(Config { schedule, ..Config::default() });
+    for _ in 0..8 {
+        b.wait();
+        assert!(!b.last.as_ref().unwrap().broadcast);
+    }
 }
 
 #[test]
@@ -585,6 +624,7 @@ fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
         },
     );
     assert_eq!(options[240..258], [53, 1, 4, 50, 4, 10, 9, 0, 133, 54, 4, 10, 9, 0, 1, 61, 7, 1]);
+    assert_eq!(options[8..12], [0; 4], "neither seconds nor flags");
     // With udhcpc's timing its wait is kept.
     let schedule = Schedule::from_options(None, None, Some(secs(20)));
     let mut b = Bench::started(Config { schedule, ..checked(Timing::one_probe(secs(2))) });

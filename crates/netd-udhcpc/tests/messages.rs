@@ -9,7 +9,7 @@ use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire, var};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder, v4};
 use netd::rng::Rng;
 use netd_udhcpc::frame::{self, FrameError};
-use netd_udhcpc::message::{MessageType, Outgoing, Template, decode, fqdn};
+use netd_udhcpc::message::{MessageType, Outgoing, Template, decode, fqdn, max_message};
 use pnet_packet::ipv4::{self, Ipv4Packet};
 use pnet_packet::udp::{self, UdpPacket};
 
@@ -38,6 +38,7 @@ fn request() -> Outgoing {
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
         rapid_commit: false,
+        broadcast: false,
     }
 }
 
@@ -71,10 +72,41 @@ fn a_small_message_is_padded_and_the_broadcast_flag_needs_an_empty_ciaddr() {
 }
 
 #[test]
+fn a_message_is_as_long_as_a_packet_of_the_interface() {
+    for (mtu, want) in [(0, 576), (576, 576), (700, 672), (1500, 1472), (9000, 1472), (u32::MAX, 1472)] {
+        assert_eq!(max_message(mtu), want, "{mtu}");
+    }
+    let template = Template { max_message: max_message(1500), ..Template::default() };
+    assert_eq!(request().encode(MAC, &template)[255..259], [57, 2, 5, 0xc0]);
+}
+
+#[test]
 fn a_release_names_server_and_client_and_asks_for_nothing() {
     let release = Outgoing { kind: MessageType::Release, ciaddr: ADDRESS, requested: None, ..request() };
     let bytes = release.encode(MAC, &template());
     assert_eq!(bytes[240..254], [53, 1, 7, 54, 4, 10, 9, 0, 1, 61, 2, 1, 2, 255]);
+}
+
+#[test]
+fn a_message_with_another_client_identifier_is_for_another_client() {
+    let ours = [&[1], &MAC[..]].concat();
+    let default = Template { default_client_id: true, ..Template::default() };
+    let duid = Template { extra: vec![(61, b"\xff1234".to_vec())], ..Template::default() };
+    for (template, theirs, taken) in [
+        (&default, None, true),
+        (&default, Some(ours.clone()), true),
+        // Twice is the same (as servers say it with other options), and RFC 3396 has joined the two.
+        (&default, Some(ours.repeat(2)), true),
+        (&default, Some(ours[..6].to_vec()), false),
+        (&default, Some(b"\xff1234".to_vec()), false),
+        (&duid, Some(b"\xff1234".to_vec()), true),
+        (&duid, Some(ours.clone()), false),
+        (&Template::default(), Some(ours.clone()), true),
+    ] {
+        let wire = Wire::usual(OFFER, 1);
+        let reply = theirs.iter().fold(wire, |wire, id| wire.opt(61, id)).reply();
+        assert_eq!(template.is_answered_by(&reply, MAC), taken, "{template:?} {theirs:?}");
+    }
 }
 
 #[test]
@@ -192,7 +224,6 @@ fn a_datagram_is_bounded_by_all_its_lengths() {
         ("later fragment", FrameError::Fragment, |b| b[7] = 1),
         ("TCP", FrameError::NotDhcp, |b| b[9] = 6),
         ("IP checksum", FrameError::IpChecksum, |b| b[8] = 1),
-        ("source port", FrameError::NotDhcp, |b| b[21] = 68),
         ("destination port", FrameError::NotDhcp, |b| b[23] = 67),
         ("UDP length beyond IP's (D08)", FrameError::Short, |b| b[25] += 1),
         ("UDP length below its header", FrameError::Short, |b| b[25] = 7),
@@ -293,6 +324,8 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (66, b"a/b/c", "tftp", "bad"),
         (121, &[33, 1, 2, 3, 4, 5, 1, 2, 3, 4], "staticroutes", ""),
         (121, &[8, 10, 1, 2, 3, 4, 24, 1], "staticroutes", "10.0.0.0/8 1.2.3.4"),
+        // Not its quirk: RFC 3442 lets bits beyond the prefix not count, and the kernel refuses them.
+        (121, &[20, 10, 1, 0xff, 1, 2, 3, 4], "staticroutes", "10.1.240.0/20 1.2.3.4"),
         (119, b"\x05abc", "search", ""),
         (119, b"\x03abc", "search", "abc"),
         (119, b"\xc0\x00", "search", ""),
@@ -321,6 +354,11 @@ fn what_a_sloppy_server_or_router_makes_of_a_message_is_read_all_the_same() {
     (frame[0], frame[3]) = (0x46, frame[3] + 4);
     let sum = ipv4::checksum(&Ipv4Packet::new(&frame).unwrap());
     frame[10..12].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(frame::parse(&frame, true).map(|d| d.payload), Ok(&b"payload"[..]));
+
+    // From a port of its own, without a checksum.
+    let mut frame = incoming(b"payload");
+    (frame[20], frame[26], frame[27]) = (4, 0, 0);
     assert_eq!(frame::parse(&frame, true).map(|d| d.payload), Ok(&b"payload"[..]));
 
     // Options go on in the file field, and no END says that those before it are over.

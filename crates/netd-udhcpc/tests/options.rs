@@ -6,6 +6,7 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use common::bench::Bench;
 use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire};
 use dhcproto::{Decodable, Decoder, v4};
 use netd::rng::Rng;
@@ -83,6 +84,7 @@ fn discover(template: &Template) -> Vec<u8> {
         requested: None,
         server_id: None,
         rapid_commit: false,
+        broadcast: false,
     }
     .encode(MAC, template)
 }
@@ -102,6 +104,7 @@ fn an_anonymous_client_sends_four_options_by_their_numbers() {
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
         rapid_commit: false,
+        broadcast: false,
     };
     let bytes = request.encode(MAC, &options.template);
     let message = v4::Message::decode(&mut Decoder::new(&bytes)).unwrap();
@@ -155,6 +158,26 @@ fn where_ipv6_is_enough_no_address_is_asked_for_until_the_wait_is_over_or_the_ca
     let (mut client, now, xid) = searching(Config { ipv6_only: true, exit_on_failure: true, ..Config::default() });
     let done = heard(&mut client, now, Wire::usual(OFFER, xid).opt(108, &[0, 0, 7, 8]));
     assert!(done.contains(&Action::Exit(1)), "{done:?}");
+}
+
+#[test]
+fn an_address_of_before_is_left_where_ipv6_is_enough_but_one_in_use_is_renewed() {
+    let table: [(&str, &[&str]); 5] = [
+        ("Remembered", &["leasefail"]),
+        ("Rebooting", &["deconfig", "leasefail"]),
+        ("Roamed", &["deconfig", "leasefail"]),
+        // RFC 8925 section 3.2: a network that changes its mind waits for the next attachment.
+        ("Renewing", &["renew"]),
+        ("Rebinding", &["renew"]),
+    ];
+    for (state, want) in table {
+        let mut b = Bench::in_state_with(state, Config { ipv6_only: true, ..Config::default() });
+        let ack = Wire::usual(ACK, b.xid()).opt(108, &[0, 0, 7, 8]);
+        assert_eq!(b.hear(ack), want, "{state}");
+        let left = b.client.address().is_none();
+        assert_eq!(left, want.contains(&"leasefail"), "{state}");
+        assert!(!left || b.client.deadline() == Some(b.now + Duration::from_secs(1800)), "{state}");
+    }
 }
 
 #[test]

@@ -52,12 +52,16 @@ pub struct Interface {
     pub up: bool,
     /// Stations are found by ARP: not IFF_NOARP, netdevice(7).
     pub arp: bool,
+    /// Longest packet in bytes; 0 when not told.
+    pub mtu: u32,
 }
 
 /// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
 pub fn interface(name: &str) -> io::Result<Option<Interface>> {
     let found = link::find(name)?;
-    Ok(found.and_then(|link| Some(Interface { index: link.ifindex, mac: link.mac?, up: link.admin_up, arp: link.arp })))
+    Ok(found.and_then(|link| {
+        Some(Interface { index: link.ifindex, mac: link.mac?, up: link.admin_up, arp: link.arp, mtu: link.mtu })
+    }))
 }
 
 /// One received frame: its bytes are in the caller's buffer.

@@ -10,7 +10,7 @@ use netd::arp::{Arp, Operation};
 use super::{Action, Change, Client, Destination, Exchange, Lease, MIN_RENEWAL, State, Times};
 use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
-use crate::schedule::Restarts;
+use crate::schedule::{self, Restarts};
 
 /// Requests that a server may leave unanswered when another network is more likely than a lost packet: with the waits between
 /// them two seconds or so.
@@ -96,7 +96,14 @@ impl Client {
             | State::Requesting { .. }
             | State::Checking { .. }
             | State::Rebooting { claim: Claim::Remembered, .. }
-            | State::Released => self.hurry(now),
+            | State::Released => {
+                // Nobody was asked while it was away, so nobody was silent: as eager as at the beginning.
+                self.search_began = now;
+                if !self.config.exit_on_failure {
+                    self.fail_at = self.fail_at.max(now + schedule::FIRST_FAILURE);
+                }
+                self.hurry(now);
+            }
         }
     }
 

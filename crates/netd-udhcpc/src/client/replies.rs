@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times};
+use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times, secs};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
 use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
@@ -75,17 +75,18 @@ impl Client {
         if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
             return self.leave_to_ipv6(now, secs, out);
         }
-        match Terms::judge(reply) {
-            Ok(terms) if self.silent.contains(&terms.server_id) || terms.server_id.is_unspecified() => {
+        let (secs, broadcast) = (secs(self.search_began, x.began), self.config.schedule.wants_broadcast(x.sent));
+        match Terms::judge(reply).map(|terms| Offer { terms, secs, broadcast }) {
+            Ok(offer) if self.silent.contains(&offer.terms.server_id) || offer.terms.server_id.is_unspecified() => {
                 // A server that answers but never confirms, or one that does not say who it is.
-                self.state = State::Selecting { x, second_best: Some(Offer { terms }) };
+                self.state = State::Selecting { x, second_best: Some(offer) };
             }
-            Ok(terms) => self.request(now, x.xid, Offer { terms }, out),
+            Ok(offer) => self.request(now, x.xid, offer, out),
             Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
         }
     }
 
-    /// SELECTING, RFC 8925 section 3.2: no address is asked for, and the next search begins after the wait or with the carrier.
+    /// SELECTING, REBOOTING, RFC 8925 section 3.2: no address is used, and the next search begins after the wait or with the carrier.
     fn leave_to_ipv6(&mut self, now: Duration, secs: u32, out: &mut Vec<Action>) {
         let wait = Duration::from_secs(secs.into()).clamp(MIN_V6ONLY_WAIT, MAX_V6ONLY_WAIT);
         out.push(Action::Log(format!("IPv6 is enough here: no lease, asking again in {} s", wait.as_secs())));
@@ -148,6 +149,14 @@ impl Client {
         out: &mut Vec<Action>,
     ) {
         let renewing = matches!(self.state, State::Renewing { .. });
+        if let State::Rebooting { .. } = self.state
+            && let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only)
+        {
+            if self.lease().is_some() {
+                out.push(Action::Tell(Change::Deconfig));
+            }
+            return self.leave_to_ipv6(now, secs, out);
+        }
         // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
         let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
         match Terms::judge(&reply).map(|terms| if renewing { terms.by(lease.server_id) } else { terms }) {

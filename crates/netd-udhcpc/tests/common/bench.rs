@@ -98,23 +98,27 @@ impl Bench {
     }
 
     pub fn in_state(state: &str) -> Bench {
+        Bench::in_state_with(state, Config::default())
+    }
+
+    pub fn in_state_with(state: &str, config: Config) -> Bench {
         let resume = Resume { ip: ADDRESS, server_id: SERVER, end: secs(3000) };
         let mut b = match state {
-            "Rebooting" => Bench::started(Config { resume: Some(resume), ..Config::default() }),
-            "Remembered" => Bench::started(Config { remembered: Some(ADDRESS), ..Config::default() }),
+            "Rebooting" => Bench::started(Config { resume: Some(resume), ..config }),
+            "Remembered" => Bench::started(Config { remembered: Some(ADDRESS), ..config }),
             "Init" => {
                 let schedule = Schedule::from_options(Some(1), None, None);
-                let mut b = Bench::started(Config { schedule, ..Config::default() });
+                let mut b = Bench::started(Config { schedule, ..config });
                 b.wait_for("leasefail");
                 b
             }
             "Checking" => {
-                let mut b = Bench::started(checked(Timing::one_probe(secs(2))));
+                let mut b = Bench::started(Config { acd: Some(Timing::one_probe(secs(2))), mac: MAC, ..config });
                 assert_eq!(b.usual(OFFER), ["Request", "probe"]);
                 assert_eq!(b.usual(ACK), [""; 0]);
                 b
             }
-            _ => Bench::started(Config::default()),
+            _ => Bench::started(config),
         };
         match state {
             "Init" | "Selecting" | "Rebooting" | "Remembered" | "Checking" => return b,

@@ -189,6 +189,7 @@ fn d19_a_message_of_ours_is_well_formed_however_much_is_in_it() {
         requested: Some(ADDRESS),
         server_id: Some(SERVER),
         rapid_commit: false,
+        broadcast: false,
     };
     let mut bytes = request.encode(MAC, &template);
     // As a server's, it goes through our own walker, which drops what is not whole.

@@ -139,9 +139,13 @@ pub(super) fn set_filter(filter: &[Instruction]) -> Result<(), Errno> {
         filter.iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
     let len = u16::try_from(code.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
-    // SAFETY: program points to `len` instructions that live until after the call; the kernel copies them.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, SET_FILTER, FLAG_LOG, &raw const program) };
-    Errno::result(done).map(drop)
+    let set = |flags: libc::c_ulong| {
+        // SAFETY: program points to `len` instructions that live until after the call; the kernel copies them.
+        let done = unsafe { libc::syscall(libc::SYS_seccomp, SET_FILTER, flags, &raw const program) };
+        Errno::result(done).map(drop)
+    };
+    // A kernel before 4.14 has no such log.
+    set(FLAG_LOG).or_else(|e| if e == Errno::EINVAL { set(0) } else { Err(e) })
 }
 
 /// A second process. To be called while this one has a single thread.
@@ -160,4 +164,32 @@ pub(crate) fn outlive(signals: &[Signal]) -> Result<(), Errno> {
         unsafe { sigaction(*signal, &action) }?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+        Instruction { code, jt, jf, k }
+    }
+
+    #[test]
+    fn a_kernel_that_keeps_no_log_of_refusals_has_a_filter_all_the_same() {
+        // Filters are a thread's own.
+        let tried = std::thread::spawn(|| {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            // seccomp(2) with a flag is EINVAL: what such a kernel says. linux/seccomp.h: number at 0, flags at 24.
+            let call = u32::try_from(libc::SYS_seccomp).unwrap();
+            let (allow, einval) = (0x7fff_0000, 0x0005_0000 | libc::EINVAL as u32);
+            let old = [op(0x20, 0, 0, 0), op(0x15, 0, 2, call), op(0x20, 0, 0, 24), op(0x15, 0, 1, 0)];
+            set_filter(&[&old[..], &[op(0x06, 0, 0, allow), op(0x06, 0, 0, einval)]].concat()).unwrap();
+            // From now on chdir(2) is EXDEV.
+            let call = u32::try_from(libc::SYS_chdir).unwrap();
+            let answers = [op(0x06, 0, 0, 0x0005_0000 | libc::EXDEV as u32), op(0x06, 0, 0, allow)];
+            set_filter(&[&[op(0x20, 0, 0, 0), op(0x15, 0, 1, call)], &answers[..]].concat()).unwrap();
+            nix::unistd::chdir("/")
+        });
+        assert_eq!(tried.join().unwrap(), Err(Errno::EXDEV), "the filter is in force");
+    }
 }

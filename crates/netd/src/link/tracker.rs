@@ -161,6 +161,7 @@ mod tests {
             admin_up: true,
             arp: true,
             running,
+            mtu: 1500,
             down_count: Some(down_count),
             up_count: Some(0),
         })

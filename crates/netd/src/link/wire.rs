@@ -11,6 +11,7 @@ use crate::netlink::{
 // linux/if_link.h: attributes.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKMODE: u16 = 17;
 const IFLA_EXT_MASK: u16 = 29;
@@ -49,6 +50,8 @@ pub struct Link {
     pub admin_up: bool,
     /// Stations are found by ARP: not IFF_NOARP.
     pub arp: bool,
+    /// Longest packet in bytes; 0 when not told.
+    pub mtu: u32,
     /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
     /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running. One that has carrier when
     /// it is set up is running at once: the kernel looks at its operstate up to a second later (net/core/link_watch.c).
@@ -102,13 +105,14 @@ fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
 fn link(payload: &[u8]) -> Option<Link> {
     let (ifindex, flags) = fixed(payload)?;
     let (mut name, mut operstate, mut mode) = (None, None, None);
-    let (mut mac, mut up_count, mut down_count) = (None, None, None);
+    let (mut mac, mut mtu, mut up_count, mut down_count) = (None, None, None, None);
     for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
             IFLA_IFNAME => name = Some(text(value)),
             IFLA_OPERSTATE => operstate = value.first().copied(),
             IFLA_LINKMODE => mode = value.first().copied(),
             IFLA_ADDRESS => mac = value.try_into().ok(),
+            IFLA_MTU => mtu = u32_at(value, 0),
             IFLA_CARRIER_UP_COUNT => up_count = u32_at(value, 0),
             IFLA_CARRIER_DOWN_COUNT => down_count = u32_at(value, 0),
             _ => {}
@@ -129,6 +133,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         mac,
         admin_up,
         arp: flags & IFF_NOARP == 0,
+        mtu: mtu.unwrap_or(0),
         running: admin_up && carrier && operates,
         down_count,
         up_count,
@@ -196,6 +201,7 @@ mod tests {
         let up = only_link(VETH_UP);
         assert_eq!((up.ifindex, up.name.as_str(), up.admin_up, up.running), (3, "lnka", true, true));
         assert!(up.mac.is_some());
+        assert_eq!(up.mtu, 1500);
         let down = only_link(VETH_DOWN);
         assert_eq!((down.ifindex, down.admin_up, down.running), (3, true, false));
         assert_eq!(down.down_count, up.down_count.map(|n| n + 1));
