@@ -25,7 +25,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new(lab: &Lab) -> World {
+    pub(crate) fn new(lab: &Lab) -> World {
         ours(lab);
         let home = lab.net("home");
         let isp = [lab.net("isp0"), lab.net("isp1")];
@@ -93,7 +93,7 @@ impl World {
         fs::read_to_string(self.dir.join("etc").join(name)).unwrap_or_default()
     }
 
-    fn command(&self, fw: &[&str], word: &str) -> Command {
+    pub(crate) fn command(&self, fw: &[&str], word: &str) -> Command {
         let mut command = self.home.command(&[fw, &[word]].concat());
         for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
             command.env(format!("FW_{variable}"), self.dir.join(sub));
@@ -129,11 +129,11 @@ impl World {
 }
 
 /// Where `fw` is, for a PATH without it.
-fn fw_path(lab: &Lab) -> String {
+pub(crate) fn fw_path(lab: &Lab) -> String {
     lab.dir().join("bin/fw").to_str().unwrap().to_owned()
 }
 
-fn program(path: &Path, body: &str) {
+pub(crate) fn program(path: &Path, body: &str) {
     fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }

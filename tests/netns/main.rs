@@ -24,6 +24,7 @@ mod dhcp_odd;
 mod dhcp_options;
 mod examples;
 mod fw;
+mod fw_faults;
 mod fw_packets;
 mod hostile;
 mod ifplugd;

@@ -81,8 +81,8 @@ struct Situation {
 
 fn situation(paths: &Paths, report: &mut Report) -> Situation {
     let mut input = input::read(&paths.static_dir, &paths.dynamic);
-    let (policy, errors) = input::read_policy(&paths.config);
-    errors.iter().chain(&input.errors).for_each(|e| report.error(e));
+    let policy = input.policy(&paths.config, &paths.dynamic);
+    input.errors.iter().for_each(|e| report.error(e));
     let memory = Memory::parse(&fs::read_to_string(memory_file(paths)).unwrap_or_default());
     let (current, messages) = conf::current(std::mem::take(&mut input.entries), &kernel::now());
     messages.iter().for_each(|m| report.note(m));

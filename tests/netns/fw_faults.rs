@@ -1,0 +1,90 @@
+//! fw where something is wrong: files that cannot be read or understood.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use testkit::isolated;
+
+use crate::fw::World;
+
+/// What can stand in the place of a file; each is named, and none of them is waited for.
+const INSTEAD: [&str; 3] = ["directory", "fifo", "link"];
+
+fn put(w: &World, what: &str, name: &str) {
+    let path = w.dir.join(name);
+    match what {
+        "directory" => fs::create_dir(&path).unwrap(),
+        "fifo" => drop(w.home.run(&["mkfifo", path.to_str().unwrap()])),
+        _ => symlink("nowhere", &path).unwrap(),
+    }
+}
+
+fn take(w: &World, name: &str) {
+    w.home.run(&["rm", "-r", w.dir.join(name).to_str().unwrap()]);
+}
+
+#[test]
+fn a_policy_that_is_spoilt_or_cannot_be_read_changes_nothing_and_is_named() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        let policy = "preferred_default_route_iface=\"eth1\"\next_open_tcp=\"22\"\nforward=\"no\"\n";
+        w.write("fw.conf", policy);
+        w.apply();
+        let state = || (w.nft(), w.home.default_routes());
+        let before = state();
+        assert!(before.0.contains("tcp dport 22 accept") && before.1[0].0 == "eth1", "{before:?}");
+        w.write("fw.conf", &policy.replace("22", "22 8o80").replace("\"no\"", "\"nö\""));
+        for _ in 0..2 {
+            let (code, text) = w.fw("apply");
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains("fw.conf:2: bad value: 8o80: its last good content is kept\n"), "{text}");
+            assert!(text.contains("fw.conf:3: bad value: nö: its last good content is kept\n"), "{text}");
+            assert_eq!(state(), before);
+        }
+        for what in INSTEAD {
+            take(&w, "fw.conf");
+            put(&w, what, "fw.conf");
+            let (code, text) = w.fw("apply");
+            assert!(
+                code == 1 && text.contains("fw.conf: ") && text.contains("its last good content is kept"),
+                "{text}"
+            );
+            assert_eq!(state(), before, "{what}");
+        }
+        // The administrator's word: nothing in it, or no file at all.
+        take(&w, "fw.conf");
+        w.write("fw.conf", "");
+        w.apply();
+        assert!(!w.nft().contains("dport 22 ") && w.home.default_routes()[0].0 == "eth0", "{}", w.nft());
+        w.write("fw.conf", policy);
+        w.apply();
+        take(&w, "fw.conf");
+        w.apply();
+        assert!(!w.nft().contains("dport 22 ") && w.home.default_routes()[0].0 == "eth0", "{}", w.nft());
+        w.write("fw.conf", "nonsense\next_open_tcp=\"23\"\n");
+        let (_, text) = w.fw("apply");
+        assert!(text.contains("fw.conf:1: not a KEY=\"VALUE\" line: line skipped\n"), "as after a boot: {text}");
+        assert!(w.nft().contains("tcp dport 23 accept"), "{}", w.nft());
+    });
+}
+
+#[test]
+fn a_record_that_cannot_be_read_keeps_its_address_and_an_empty_one_gives_it_up() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        for what in INSTEAD {
+            take(&w, "conf/lan.ipconf");
+            put(&w, what, "conf/lan.ipconf");
+            let (code, text) = w.fw("apply");
+            assert!(code == 1 && text.contains("conf/lan.ipconf: "), "{what}: {text}");
+            assert!(text.contains("its last good content is kept"), "{what}: {text}");
+            assert_eq!(w.home.addresses("lan0"), ["192.168.5.1/24"], "{what}");
+        }
+        take(&w, "conf/lan.ipconf");
+        w.write("conf/lan.ipconf", "");
+        w.apply();
+        assert_eq!(w.home.addresses("lan0"), [] as [&str; 0]);
+    });
+}
