@@ -1,13 +1,14 @@
-//! fw where something is wrong: files that cannot be read or understood.
+//! fw where something is wrong: files that cannot be read or understood, an nft of a run that was killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use testkit::isolated;
+use nix::sys::signal::Signal;
+use testkit::{Lab, isolated, wait_until};
 
-use crate::fw::World;
+use crate::fw::{SOON, World, fw_path, program};
 
 /// What can stand in the place of a file; each is named, and none of them is waited for.
 const INSTEAD: [&str; 3] = ["directory", "fifo", "link"];
@@ -87,4 +88,45 @@ fn a_record_that_cannot_be_read_keeps_its_address_and_an_empty_one_gives_it_up()
         w.apply();
         assert_eq!(w.home.addresses("lan0"), [] as [&str; 0]);
     });
+}
+
+/// A run is killed and leaves its nft behind; that makes its table after the next run, of another policy, has looked and found none.
+fn after_a_left_nft(lab: &Lab, before_the_table_comes: &str) {
+    let w = World::new(lab);
+    w.lease(0, 3600);
+    let body = format!(
+        "[ -e /run/lab/left ] || {{\n\
+         cat >/run/lab/text\n\
+         : >/run/lab/left\n\
+         until [ -e /run/lab/go ]; do sleep 0.01; done\n\
+         exec /usr/sbin/nft -f /run/lab/text\n\
+         }}\n\
+         {before_the_table_comes}\n\
+         : >/run/lab/go\n\
+         until /usr/sbin/nft list table inet netsv >/dev/null 2>/dev/null; do sleep 0.01; done\n\
+         exec /usr/sbin/nft \"$@\""
+    );
+    program(&lab.make_dir("only").join("nft"), &body);
+    let argv = ["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)];
+    let killed = w.home.spawn_command("fw", w.command(&argv, "apply"));
+    wait_until("an nft that waits", SOON, || lab.dir().join("left").exists());
+    killed.signal(Signal::SIGKILL);
+    w.write("fw.conf", "ext_open_tcp=\"8022\"\n");
+    let output = w.command(&argv, "apply").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(w.nft().contains("tcp dport 8022 accept"), "{}", w.nft());
+    assert_eq!(w.nft().matches("hook input").count(), 1, "not both in one: {}", w.nft());
+    assert_eq!(w.home.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
+    assert_eq!(w.fw("plan"), (0, String::new()));
+}
+
+#[test]
+fn a_table_that_a_killed_run_makes_in_our_way_is_replaced() {
+    // What is waited for then is the end of our nft, which fails.
+    isolated(&["nft"], |lab| after_a_left_nft(lab, "exec 2>/dev/null"));
+}
+
+#[test]
+fn a_table_that_a_killed_run_makes_is_not_taken_for_ours() {
+    isolated(&["nft"], |lab| after_a_left_nft(lab, ""));
 }

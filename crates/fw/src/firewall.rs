@@ -10,7 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use netd::clock;
 use netd::disk;
 use netd::netlink::{self, Message};
 use nix::errno::Errno;
@@ -33,7 +35,7 @@ const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
 /// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
 const NEWGEN: u16 = 0x0a0f;
 /// An nft that says nothing for so long is killed: everything else waits for it.
-const PATIENCE_MS: u16 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Our table as it was left and as it is.
 pub struct Firewall {
@@ -82,6 +84,11 @@ impl Firewall {
         }
     }
 
+    /// Whether one may have come in our way: there was none when we looked. An nft that a killed run left behind makes it later.
+    pub fn look_is_stale(&mut self) -> bool {
+        self.is_there.take() == Some(false)
+    }
+
     /// Whether the kernel has a table of our name, whoever changed it last.
     pub fn is_there(&self) -> bool {
         self.is_there == Some(true)
@@ -126,12 +133,11 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Waits for the process.
-    pub fn reap(self) {
-        if let Some(mut child) = self.child {
-            let _ = child.wait();
-        }
+    /// Waits for the process. `false`: it has failed, so the commit that was seen was not its own.
+    pub fn reap(self) -> bool {
+        let ended = self.child.map(|mut child| child.wait());
         drop(self.events);
+        ended.is_none_or(|status| status.is_ok_and(|s| s.success()))
     }
 }
 
@@ -170,13 +176,16 @@ fn not_started(error: &io::Error) -> String {
 }
 
 /// Waits for a commit that is about our table, or the child's last word, whichever comes first. Whose commit it was is not asked: the
-/// kernel names the process by a number that is another one inside a container, and nobody else makes this table while we hold the lock.
+/// kernel names the process by a number that is another one inside a container. Nobody else makes this table while we hold the lock but
+/// an nft that a killed run left behind; [`Ending::reap`] tells.
 fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
     let mut ours = false;
+    let deadline = clock::now() + PATIENCE;
     loop {
+        let left = u16::try_from(deadline.saturating_sub(clock::now()).as_millis()).unwrap_or(u16::MAX);
         let Some(stderr) = &child.stderr else { return false };
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PATIENCE_MS) {
+        match poll(&mut fds, left) {
             Ok(0) => {
                 let _ = child.kill();
                 return false;

@@ -162,7 +162,7 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     write_files(paths, &s, &mut report);
     keep(paths, &meanwhile, &after, &mut report);
     report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
-    wall.reap();
+    wall.reap(&mut firewall, &mut report);
     Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
 }
 
@@ -217,8 +217,10 @@ impl Wall {
     }
 
     fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
-        let (ending, result) = running.committed();
-        self.endings.push(ending);
+        let mut result = self.committed(running);
+        if result.is_err() && firewall.look_is_stale() {
+            result = self.committed(firewall::start(&replacement(table)));
+        }
         match result {
             Ok(()) => {
                 if let Err(e) = firewall.remember(table) {
@@ -232,10 +234,34 @@ impl Wall {
         }
     }
 
-    /// When everything else has been done.
-    fn reap(self) {
-        self.endings.into_iter().for_each(Ending::reap);
+    fn committed(&mut self, running: Running) -> Result<(), String> {
+        let (ending, result) = running.committed();
+        self.endings.push(ending);
+        result
     }
+
+    /// When everything else has been done: waits for each nft. A table of another one, which a killed run had left behind, is replaced.
+    fn reap(mut self, firewall: &mut Firewall, report: &mut Report) {
+        if self.have_ended_well() {
+            return;
+        }
+        let last = self.last.clone();
+        let running = firewall::start(&replacement(last.as_deref()));
+        self.finish(running, last.as_deref(), firewall, report);
+        if !self.have_ended_well() {
+            report.error("nft: failed beside another one that makes our table");
+        }
+    }
+
+    fn have_ended_well(&mut self) -> bool {
+        // All of them are waited for, also after one that has failed.
+        self.endings.drain(..).map(Ending::reap).filter(|well| !well).count() == 0
+    }
+}
+
+/// Puts the table in the place of whatever there is.
+fn replacement(table: Option<&str>) -> String {
+    table.map_or_else(nft::removal, |table| nft::transaction(table, true))
 }
 
 /// Applies the plan, and moves the flows of an uplink that loses the default route.
