@@ -26,6 +26,7 @@ mod examples;
 mod fw;
 mod fw_faults;
 mod fw_packets;
+mod fw_ways;
 mod hostile;
 mod ifplugd;
 mod pinger;

@@ -20,6 +20,7 @@ use crate::wire;
 
 /// EPERM: the capability is missing.
 pub const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EEXIST: i32 = 17;
 const EADDRNOTAVAIL: i32 = 99;
@@ -54,10 +55,13 @@ impl Kernel {
         let mut routes = self.route.dump(&wire::dump_routes(netlink::AF_INET))?;
         // A kernel without IPv6 refuses the dump.
         routes.extend(self.route.dump(&wire::dump_routes(netlink::AF_INET6)).unwrap_or_default());
+        // Nor has every kernel of a small router rules.
+        let rules = self.route.dump(&wire::dump_rules()).unwrap_or_default();
         let mut have = Have {
             links: links.iter().filter_map(|(_, p)| wire::decode_link(p)).collect(),
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
+            rules: rules.iter().filter_map(|(_, p)| wire::decode_rule(p)).collect(),
             sysctls: switches.iter().filter_map(|s| read_switch(&s.path)).collect(),
         };
         if switches.iter().any(|s| s.path.ends_with("/rp_filter")) {
@@ -116,13 +120,16 @@ fn encode(change: &Change) -> Option<Message> {
         Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::REPLACE)),
         Change::DelRoute(_, r) => Some(wire::delete_route(r)),
         Change::DelAddress(_, a) => Some(wire::delete_address(a)),
+        Change::AddRule(r) => Some(wire::encode_rule(r, netlink::CREATE | netlink::EXCLUSIVE)),
+        Change::DelRule(r) => Some(wire::delete_rule(r)),
     }
 }
 
 /// What we wanted to be there is there already, or what we wanted gone has gone already.
 fn is_success(change: &Change, errno: i32) -> bool {
     match change {
-        Change::AddAddress(..) | Change::AddRoute(..) => errno == EEXIST,
+        Change::AddAddress(..) | Change::AddRoute(..) | Change::AddRule(_) => errno == EEXIST,
+        Change::DelRule(_) => errno == ENOENT,
         Change::DelRoute(..) => errno == ESRCH,
         Change::DelAddress(..) => errno == EADDRNOTAVAIL,
         Change::Sysctl(_)

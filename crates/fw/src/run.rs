@@ -102,7 +102,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let have = open_kernel(&s)?.1;
     let plan = plan::plan(&s.want, &have, &s.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-    let text = nft::render(&s.want.external, &s.policy);
+    let text = nft::render(&s.want.external, &s.want.numbers, &s.policy);
     let firewall = Firewall::open(&paths.dynamic);
     if firewall.difference(text.as_deref()).is_some() {
         let sign = match (&text, firewall.is_there()) {
@@ -188,12 +188,15 @@ struct Wall {
 impl Wall {
     /// Starts nft, which then works while the kernel's state is read.
     fn begin(firewall: &Firewall, s: &Situation) -> Wall {
-        let last = nft::render(&s.want.external, &s.policy);
+        let last = nft::render(&s.want.external, &s.want.numbers, &s.policy);
         let mut both = s.want.external.clone();
         both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
         both.sort();
         both.dedup();
-        let first = nft::render(&both, &s.policy);
+        let mut numbers = s.memory.numbers.clone();
+        let is_new = |name: &str| !s.memory.numbers.iter().any(|(n, _)| n == name);
+        numbers.extend(s.want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
+        let first = nft::render(&both, &numbers, &s.policy);
         let running = match &first {
             Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
             None => None,
@@ -220,6 +223,13 @@ impl Wall {
         let mut result = self.committed(running);
         if result.is_err() && firewall.look_is_stale() {
             result = self.committed(firewall::start(&replacement(table)));
+        }
+        if let (true, Some(less)) = (result.is_err(), table.and_then(nft::without_marks)) {
+            result = self.committed(firewall::start(&replacement(Some(&less))));
+            if result.is_ok() {
+                report
+                    .note("this kernel marks no connections: answers of hosts behind it leave by the preferred uplink");
+            }
         }
         match result {
             Ok(()) => {
@@ -314,6 +324,7 @@ fn remember(s: &Situation, plan: &Plan) -> Memory {
     let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
     Memory {
         uplinks: s.want.uplinks.clone(),
+        numbers: s.want.numbers.clone(),
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| s.memory.best.clone()),
         missing: plan.missing.clone(),

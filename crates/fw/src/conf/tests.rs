@@ -150,6 +150,25 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
 }
 
 #[test]
+fn uplinks_keep_their_numbers_and_what_may_become_one_has_its_own_from_the_start() {
+    let numbers = |text: &str, policy: &str, remembered: &[(&str, u8)]| {
+        let current: Vec<_> = entries(text).into_iter().map(|e| (e, None)).collect();
+        let numbers = remembered.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        let memory = Memory { numbers, ..Memory::default() };
+        let out = want(&current, &policy::parse(policy.as_bytes()).0, &memory).numbers;
+        out.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>()
+    };
+    let two = format!("{A}{B}");
+    assert_eq!(numbers(A, "", &[]), ["eth0 1"]);
+    assert_eq!(numbers(&two, "", &[]), ["eth0 1", "wlan0 2"]);
+    assert_eq!(numbers(&two, "", &[("wlan0", 1), ("gone", 2)]), ["wlan0 1", "eth0 2"]);
+    assert_eq!(numbers("", "extif='eth0 wlan0'", &[]), numbers(&two, "", &[]));
+    assert_eq!(numbers(A, "preferred_default_route_iface=wlan0", &[]), numbers(&two, "", &[]));
+    let damaged = [("eth0", 0), ("eth0", 3), ("wlan0", 3), ("eth0", 4)];
+    assert_eq!(numbers(&two, "", &damaged), ["eth0 3", "wlan0 1"]);
+}
+
+#[test]
 fn routes_with_the_same_key_get_different_metrics_and_twins_are_one() {
     let twice = format!("{A}if=eth0 ipmask=10.1.0.9/24 gw=10.1.0.1\nif=eth0 gw=10.1.0.254\n");
     assert_eq!(metrics(&make(&twice, "", &[])), ["eth0 10.1.0.0/24 100", "eth0 0.0.0.0/0 100", "eth0 0.0.0.0/0 101"]);
