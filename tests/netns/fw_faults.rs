@@ -1,9 +1,11 @@
 //! fw where something is wrong: files that cannot be read or understood, an nft of a run that was killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
+#![expect(clippy::disallowed_methods, reason = "mounts")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use testkit::{Lab, isolated, wait_until};
@@ -87,6 +89,27 @@ fn a_record_that_cannot_be_read_keeps_its_address_and_an_empty_one_gives_it_up()
         w.write("conf/lan.ipconf", "");
         w.apply();
         assert_eq!(w.home.addresses("lan0"), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_device_in_the_place_of_a_file_stays_and_a_fifo_is_not_waited_for() {
+    isolated(&["nft", "mount"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        // The machine's own one is out of reach: nothing can be renamed over a mount point.
+        w.write("etc/null", "");
+        let mount = Command::new("mount").args(["--bind", "/dev/null"]).arg(w.dir.join("etc/null")).status();
+        assert!(mount.unwrap().success());
+        symlink("null", w.dir.join("etc/resolv.conf")).unwrap();
+        w.apply();
+        assert_eq!(w.fw("plan"), (0, String::new()));
+        take(&w, "etc/dnsmasq_servers.conf");
+        put(&w, "fifo", "etc/dnsmasq_servers.conf");
+        let output = w.command(&["timeout", "5", "fw"], "apply").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("etc/dnsmasq_servers.conf: not a regular file"), "{text}");
     });
 }
 

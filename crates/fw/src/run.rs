@@ -345,9 +345,9 @@ fn etc_files(paths: &Paths, records: &[Entry], report: &mut Report) -> Vec<EtcFi
     let mut out = Vec::new();
     let mut file = |name: &str, service, render: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
         let path = paths.etc.join(name);
-        let old = match fs::read(&path) {
-            Ok(old) => old,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let old = match etc::read(&path) {
+            Ok(Some(old)) => old,
+            Ok(None) => return,
             // What cannot be read may hold lines of the administrator.
             Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
         };
