@@ -315,6 +315,9 @@ fn a_lifetime_bounds_the_address_and_its_routes_and_a_renewal_extends_it() {
         w.lease(0, 1000);
         w.apply();
         assert!(left().is_some_and(|l| l > 900), "{:?}", left());
+        w.lease(0, 10_000_000_000);
+        w.apply();
+        assert_eq!((left(), w.fw("plan")), (Some(u32::MAX.into()), (0, String::new())), "for ever");
         w.lease(0, 2);
         w.apply();
         wait_until("the kernel removes it, whoever is dead", SOON, || w.home.addresses("eth0").is_empty());

@@ -47,6 +47,8 @@ enum Validity {
 fn validity(entry: &Entry, now: &Now) -> Validity {
     let left = |end: u64, now: Duration| match Duration::from_secs(end).checked_sub(now) {
         // The kernel counts whole seconds and refuses a lifetime of none.
+        // It counts them in 32 bits.
+        Some(left) if left.as_secs() >= u32::MAX.into() => Validity::Forever,
         Some(left) if left >= Duration::from_secs(1) => Validity::For(Duration::from_secs(left.as_secs())),
         Some(_) | None => Validity::Ended,
     };

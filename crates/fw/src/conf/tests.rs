@@ -41,6 +41,10 @@ fn which_leases_still_count() {
         // The wall clock of a router jumps: it only counts when there is nothing better.
         ("lease_end_boottime=1010 lease_end=1 boot_id=abcd1234", Some(Some(9))),
         ("lease_end=60", Some(Some(10))),
+        // 1000.5 and what the kernel can count: the last one that it counts down, the first one that it does not.
+        ("lease_end_boottime=4294968295", Some(Some(4_294_967_294))),
+        ("lease_end_boottime=4294968296", Some(None)),
+        ("lease_end_boottime=18446744073709551615", Some(None)),
         ("lease_end_boottime=1001", None),
         ("lease_end_boottime=1000", None),
         ("lease_end=50", None),
