@@ -113,6 +113,30 @@ fn a_device_in_the_place_of_a_file_stays_and_a_fifo_is_not_waited_for() {
     });
 }
 
+#[test]
+fn an_interface_that_goes_in_the_middle_of_a_run_is_missing_and_no_error() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        w.lease(1, 3600);
+        w.record("conf/six", "if=eth1 ipmask=2001:db8:1::5/64 gw=2001:db8:1::1 mtu=1400");
+        // A run that sleeps waits for its nft, and has seen eth1.
+        let body = "until grep -q '^State:.S' /proc/$PPID/status; do :; done\n\
+                    ip link del eth1 2>/dev/null\n\
+                    exec /usr/sbin/nft \"$@\"";
+        program(&lab.make_dir("only").join("nft"), body);
+        let output = w
+            .command(&["env", "PATH=/run/lab/only:/usr/sbin:/usr/bin:/sbin:/bin", &fw_path(lab)], "apply")
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+        assert!(!w.home.ip(&["link"]).contains("eth1"));
+        assert_eq!(w.home.default_routes().len(), 1);
+        let (code, text) = w.fw("apply");
+        assert!(code == 0 && text.contains("no interface eth1 yet"), "{text}");
+    });
+}
+
 /// A run is killed and leaves its nft behind; that makes its table after the next run, of another policy, has looked and found none.
 fn after_a_left_nft(lab: &Lab, before_the_table_comes: &str) {
     let w = World::new(lab);

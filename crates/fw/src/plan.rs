@@ -60,6 +60,16 @@ pub enum Change {
 }
 
 impl Change {
+    /// The kernel's number of the interface that it is about; 0 for a route over several.
+    pub fn index(&self) -> Option<u32> {
+        match self {
+            Change::LinkMtu { index, .. } | Change::LinkUp { index, .. } => Some(*index),
+            Change::AddAddress(_, a) | Change::RefreshAddress(_, a) | Change::DelAddress(_, a) => Some(a.index),
+            Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r.index),
+            Change::Sysctl(_) | Change::AddRule(_) | Change::DelRule(_) => None,
+        }
+    }
+
     /// The route, when it is about one.
     pub fn route(&self) -> Option<&Route> {
         match self {
