@@ -168,6 +168,26 @@ fn after_a_left_nft(lab: &Lab, before_the_table_comes: &str) {
 }
 
 #[test]
+fn an_nft_that_hangs_is_waited_for_once() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        w.lease(1, 3600);
+        // It holds our end of its standard error, too.
+        program(&lab.make_dir("only").join("nft"), "echo called >>/run/lab/calls\nsleep 50\n:");
+        let output = w
+            .command(&["timeout", "15", "env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)], "apply")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && text.contains("nft: killed: it said nothing"), "{output:?}");
+        assert_eq!(fs::read_to_string("/run/lab/calls").unwrap(), "called\n");
+        assert_eq!(w.home.default_routes().len(), 2);
+        assert_eq!(w.home.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]), "0\n");
+    });
+}
+
+#[test]
 fn a_table_that_a_killed_run_makes_in_our_way_is_replaced() {
     // What is waited for then is the end of our nft, which fails.
     isolated(&["nft"], |lab| after_a_left_nft(lab, "exec 2>/dev/null"));

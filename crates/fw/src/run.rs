@@ -220,11 +220,12 @@ impl Wall {
     }
 
     fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
+        let has_failed = |result: &Result<(), String>| result.as_ref().is_err_and(|e| e != firewall::SILENT);
         let mut result = self.committed(running);
-        if result.is_err() && firewall.look_is_stale() {
+        if has_failed(&result) && firewall.look_is_stale() {
             result = self.committed(firewall::start(&replacement(table)));
         }
-        if let (true, Some(less)) = (result.is_err(), table.and_then(nft::without_marks)) {
+        if let (true, Some(less)) = (has_failed(&result), table.and_then(nft::without_marks)) {
             result = self.committed(firewall::start(&replacement(Some(&less))));
             if result.is_ok() {
                 report
