@@ -421,7 +421,7 @@ fn what_is_waited_for_is_the_commit_and_not_the_end_of_nft() {
         let _fw = w.home.spawn_command("fw", w.command(&fw, "apply"));
         wait_until("a default route", SOON, || w.home.default_routes().len() == 1);
         assert!(w.nft().contains("table inet netsv"));
-        assert!(!testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty(), "nft has not ended");
+        wait_until("nft goes on", SOON, || !testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty());
     });
 }
 
