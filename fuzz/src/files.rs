@@ -47,7 +47,7 @@ pub fn fw(data: &[u8]) {
     let memory = Memory { uplinks: external.clone(), ..Memory::default() };
     let want = conf::want(&current, &policy, &memory);
     assert!(want.addresses.len() <= current.len());
-    if let Some(rules) = nft::render(&external, &policy) {
+    if let Some(rules) = nft::render(&external, &want.numbers, &policy) {
         let allowed = |c: char| c.is_ascii_graphic() || " \t\n".contains(c);
         assert!(rules.chars().all(allowed), "{rules}");
         for name in &external {

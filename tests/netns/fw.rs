@@ -25,7 +25,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new(lab: &Lab) -> World {
+    pub(crate) fn new(lab: &Lab) -> World {
         ours(lab);
         let home = lab.net("home");
         let isp = [lab.net("isp0"), lab.net("isp1")];
@@ -93,7 +93,7 @@ impl World {
         fs::read_to_string(self.dir.join("etc").join(name)).unwrap_or_default()
     }
 
-    fn command(&self, fw: &[&str], word: &str) -> Command {
+    pub(crate) fn command(&self, fw: &[&str], word: &str) -> Command {
         let mut command = self.home.command(&[fw, &[word]].concat());
         for (variable, sub) in [("STATIC", "conf"), ("DYNAMIC", "dyn"), ("CONFIG", "fw.conf"), ("ETC", "etc")] {
             command.env(format!("FW_{variable}"), self.dir.join(sub));
@@ -129,11 +129,11 @@ impl World {
 }
 
 /// Where `fw` is, for a PATH without it.
-fn fw_path(lab: &Lab) -> String {
+pub(crate) fn fw_path(lab: &Lab) -> String {
     lab.dir().join("bin/fw").to_str().unwrap().to_owned()
 }
 
-fn program(path: &Path, body: &str) {
+pub(crate) fn program(path: &Path, body: &str) {
     fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
@@ -218,7 +218,8 @@ fn foreign_objects_stay_byte_for_byte() {
         let foreign = || {
             let routes = w.home.ip(&["route", "show", "table", "all", "proto", "boot"]);
             let kernel = w.home.ip(&["-4", "route", "show", "proto", "kernel", "table", "main"]);
-            let rules = w.home.ip(&["rule"]);
+            let rules: Vec<String> =
+                w.home.ip(&["rule"]).lines().filter(|l| !l.contains("proto")).map(str::to_owned).collect();
             let address = w.home.ip(&["address", "show", "to", "203.0.113.9"]);
             (routes, kernel, rules, address, w.home.run(&["nft", "list", "table", "inet", "mine"]))
         };
@@ -314,6 +315,9 @@ fn a_lifetime_bounds_the_address_and_its_routes_and_a_renewal_extends_it() {
         w.lease(0, 1000);
         w.apply();
         assert!(left().is_some_and(|l| l > 900), "{:?}", left());
+        w.lease(0, 10_000_000_000);
+        w.apply();
+        assert_eq!((left(), w.fw("plan")), (Some(u32::MAX.into()), (0, String::new())), "for ever");
         w.lease(0, 2);
         w.apply();
         wait_until("the kernel removes it, whoever is dead", SOON, || w.home.addresses("eth0").is_empty());
@@ -417,7 +421,7 @@ fn what_is_waited_for_is_the_commit_and_not_the_end_of_nft() {
         let _fw = w.home.spawn_command("fw", w.command(&fw, "apply"));
         wait_until("a default route", SOON, || w.home.default_routes().len() == 1);
         assert!(w.nft().contains("table inet netsv"));
-        assert!(!testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty(), "nft has not ended");
+        wait_until("nft goes on", SOON, || !testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty());
     });
 }
 

@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::policy::Policy;
 use crate::record::{Entry, Hop};
+use crate::rule;
 
 /// Metric of the first uplink, and the distance to the next.
 const METRIC_STEP: u32 = 100;
@@ -46,6 +47,8 @@ enum Validity {
 fn validity(entry: &Entry, now: &Now) -> Validity {
     let left = |end: u64, now: Duration| match Duration::from_secs(end).checked_sub(now) {
         // The kernel counts whole seconds and refuses a lifetime of none.
+        // It counts them in 32 bits.
+        Some(left) if left.as_secs() >= u32::MAX.into() => Validity::Forever,
         Some(left) if left >= Duration::from_secs(1) => Validity::For(Duration::from_secs(left.as_secs())),
         Some(_) | None => Validity::Ended,
     };
@@ -96,21 +99,28 @@ pub fn want(current: &[(Entry, Option<Duration>)], policy: &Policy, memory: &Mem
     for (entry, _) in current {
         routes.extend(entry.hops.iter().map(|hop| hop_route(&want, entry, hop, uplink_metric(&entry.interface))));
     }
+    want.external = external(&uplinks, policy);
+    let names = uplinks.iter().map(|u| &u.name).chain(&want.external);
+    want.numbers = numbers(names.collect(), &memory.numbers);
+    want.marks = policy.forward && policy.firewall;
+    rule::give_ways(&mut routes, &want.numbers);
     let bad = demoted(&uplinks, current, memory.best.as_deref());
     demote(&mut routes, &bad, policy);
     separate(&mut routes);
     want.sysctls = sysctls(current, policy, &routes, &want.addresses);
     want.routes = routes;
     want.uplinks = uplinks.into_iter().map(|u| u.name).collect();
-    want.external = if policy.external.is_empty() { want.uplinks.clone() } else { policy.external.clone() };
-    if let (true, Some(preferred)) = (policy.external.is_empty(), &policy.preferred)
-        && !want.external.contains(preferred)
-    {
-        want.external.insert(0, preferred.clone());
-    }
-    want.external.sort();
-    want.external.dedup();
     want
+}
+
+fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
+    let mut out = policy.external.clone();
+    if out.is_empty() {
+        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.preferred.clone()));
+    }
+    out.sort();
+    out.dedup();
+    out
 }
 
 fn is_default_of_main(entry: &Entry) -> bool {
@@ -141,6 +151,25 @@ fn rank(current: &[(Entry, Option<Duration>)], policy: &Policy, remembered: &[St
     names.iter().zip(first..).map(|(n, place)| Uplink { name: (*n).to_owned(), metric: METRIC_STEP * place }).collect()
 }
 
+/// Each keeps the number that it had, and its place; a new one gets the lowest that is free, 1 to 255. What may become an uplink has one
+/// from the start, so that the firewall need not be loaded anew when it does.
+fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
+    let mut out: Vec<(String, u8)> = Vec::new();
+    let is_new = |out: &[(String, u8)], name: &str, number| !out.iter().any(|(n, taken)| n == name || *taken == number);
+    for (name, number) in remembered {
+        if *number != 0 && names.contains(&name) && is_new(&out, name, *number) {
+            out.push((name.clone(), *number));
+        }
+    }
+    for name in names {
+        let free = (1..=u8::MAX).find(|number| !out.iter().any(|(_, taken)| taken == number));
+        if let Some(free) = free.filter(|free| is_new(&out, name, *free)) {
+            out.push((name.clone(), free));
+        }
+    }
+    out
+}
+
 fn add_link(want: &mut Want, entry: &Entry) {
     match want.links.iter_mut().find(|l| l.interface == entry.interface) {
         Some(link) => {
@@ -155,7 +184,8 @@ fn add_link(want: &mut Want, entry: &Entry) {
     }
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+/// Whether it means something on its link only.
+pub fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(a) => a.is_link_local(),
         IpAddr::V6(a) => a.is_unicast_link_local(),
@@ -210,6 +240,7 @@ fn prefix_route(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_metric: Optio
         scope: Scope::Link,
         source: Some(address.ip).filter(IpAddr::is_ipv4),
         is_prefix_route: true,
+        way: 0,
     });
 }
 
@@ -231,6 +262,7 @@ fn hop_route(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Option<u32>) 
         // dead by then. IPv6 refuses a source that is still tentative (RFC 4862 5.4).
         source: entry.source.or_else(|| entry.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
+        way: 0,
     }
 }
 

@@ -1,11 +1,11 @@
 //! resolv.conf, hosts and dnsmasq_servers.conf: rendered from the records, written atomically and only when they change.
 //!
-//! Rendering is pure; `write_through` is the only IO. Called by run.rs.
+//! Rendering is pure; `read` and `write_through` are the only IO. Called by run.rs.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use netd::disk;
@@ -127,6 +127,19 @@ fn behind(path: &Path) -> PathBuf {
         let found = target.and_then(|t| Some(t.parent()?.canonicalize().ok()?.join(t.file_name()?)));
         found.unwrap_or_else(|| path.to_path_buf())
     })
+}
+
+/// What is there; empty, when nothing is. `None`: a device, as /dev/null behind a link, by which somebody says that he wants none. A file in
+/// the place of that device would be the end of many programs.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::metadata(path) {
+        Ok(m) if m.is_file() => fs::read(path).map(Some),
+        Ok(m) if m.file_type().is_char_device() => Ok(None),
+        // Opening a fifo would wait for a writer.
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Some(Vec::new())),
+        Err(e) => Err(e),
+    }
 }
 
 /// As [`disk::replace`], for the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever

@@ -10,7 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use netd::clock;
 use netd::disk;
 use netd::netlink::{self, Message};
 use nix::errno::Errno;
@@ -33,7 +35,9 @@ const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
 /// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
 const NEWGEN: u16 = 0x0a0f;
 /// An nft that says nothing for so long is killed: everything else waits for it.
-const PATIENCE_MS: u16 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is said then. There is no use in trying it again.
+pub const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
 
 /// Our table as it was left and as it is.
 pub struct Firewall {
@@ -82,6 +86,11 @@ impl Firewall {
         }
     }
 
+    /// Whether one may have come in our way: there was none when we looked. An nft that a killed run left behind makes it later.
+    pub fn look_is_stale(&mut self) -> bool {
+        self.is_there.take() == Some(false)
+    }
+
     /// Whether the kernel has a table of our name, whoever changed it last.
     pub fn is_there(&self) -> bool {
         self.is_there == Some(true)
@@ -126,12 +135,11 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Waits for the process.
-    pub fn reap(self) {
-        if let Some(mut child) = self.child {
-            let _ = child.wait();
-        }
+    /// Waits for the process. `false`: it has failed, so the commit that was seen was not its own.
+    pub fn reap(self) -> bool {
+        let ended = self.child.map(|mut child| child.wait());
         drop(self.events);
+        ended.is_none_or(|status| status.is_ok_and(|s| s.success()))
     }
 }
 
@@ -143,8 +151,14 @@ impl Running {
             Ok(child) => child,
             Err(e) => return (Ending { child: None, events: self.events }, Err(not_started(&e))),
         };
-        if self.events.as_ref().is_some_and(|events| commit_seen(events, &mut child)) {
-            return (Ending { child: Some(child), events: self.events }, Ok(()));
+        match self.events.as_ref().map(|events| first_sign(events, &child)) {
+            Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
+            Some(Sign::None) => {
+                // What it may have started can hold its standard error open.
+                let _ = child.kill().and_then(|()| child.wait());
+                return (Ending { child: None, events: self.events }, Err(SILENT.to_owned()));
+            }
+            Some(Sign::LastWord) | None => {}
         }
         let mut words = String::new();
         if let Some(mut stderr) = child.stderr.take() {
@@ -169,20 +183,30 @@ fn not_started(error: &io::Error) -> String {
     }
 }
 
+/// What an nft lets us know first.
+enum Sign {
+    /// The kernel has our table.
+    Commit,
+    /// It speaks or has ended.
+    LastWord,
+    /// Nothing, for [`PATIENCE`].
+    None,
+}
+
 /// Waits for a commit that is about our table, or the child's last word, whichever comes first. Whose commit it was is not asked: the
-/// kernel names the process by a number that is another one inside a container, and nobody else makes this table while we hold the lock.
-fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
+/// kernel names the process by a number that is another one inside a container. Nobody else makes this table while we hold the lock but
+/// an nft that a killed run left behind; [`Ending::reap`] tells.
+fn first_sign(events: &Netlink, child: &Child) -> Sign {
     let mut ours = false;
+    let deadline = clock::now() + PATIENCE;
     loop {
-        let Some(stderr) = &child.stderr else { return false };
+        let left = u16::try_from(deadline.saturating_sub(clock::now()).as_millis()).unwrap_or(u16::MAX);
+        let Some(stderr) = &child.stderr else { return Sign::LastWord };
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PATIENCE_MS) {
-            Ok(0) => {
-                let _ = child.kill();
-                return false;
-            }
+        match poll(&mut fds, left) {
+            Ok(0) => return Sign::None,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return false,
+            Err(_) => return Sign::LastWord,
         }
         let [_, last_word] = fds;
         let committed = events.pending().iter().any(|(kind, payload)| match *kind {
@@ -192,8 +216,10 @@ fn commit_seen(events: &Netlink, child: &mut Child) -> bool {
                 false
             }
         });
-        if committed || last_word.any() != Some(false) {
-            return committed;
+        match (committed, last_word.any()) {
+            (true, _) => return Sign::Commit,
+            (false, Some(false)) => {}
+            (false, Some(true) | None) => return Sign::LastWord,
         }
     }
 }

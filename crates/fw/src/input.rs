@@ -45,7 +45,10 @@ pub fn read(static_dir: &Path, dynamic: &Path) -> Input {
     input
 }
 
-/// How names begin in `.good`.
+/// fw.conf's name in `.good`.
+const POLICY: &str = "policy";
+
+/// How names of records begin in `.good`.
 fn kind(is_static: bool) -> &'static str {
     if is_static { "static." } else { "dynamic." }
 }
@@ -101,6 +104,35 @@ impl Input {
         }
     }
 
+    /// Reads fw.conf. One that is not there means the defaults. Of one that is not good the last good content counts as a whole: a
+    /// default in place of a wrong line could shut the administrator out, or open what he had closed.
+    pub fn policy(&mut self, config: &Path, dynamic: &Path) -> Policy {
+        let name = OsString::from(POLICY);
+        let path = config.display();
+        let (policy, errors, fate) = match read_config(config) {
+            Ok(bytes) => {
+                let (policy, errors) = policy::parse(&bytes);
+                if errors.is_empty() {
+                    self.good.push((name, bytes));
+                    return policy;
+                }
+                let errors = errors.iter().map(|e| format!("{path}:{}: {}", e.line, e.what)).collect();
+                (policy, errors, "line skipped")
+            }
+            // A link that leads nowhere is still there.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && config.symlink_metadata().is_err() => {
+                return Policy::default();
+            }
+            Err(e) => (Policy::default(), vec![format!("unable to read {path}: {}", text(&e))], "the defaults count"),
+        };
+        let good = dynamic.join(".good");
+        let last = ipconf::read_bytes(&good, &good.join(&name)).ok().map(|bytes| policy::parse(&bytes).0);
+        let fate = if last.is_some() { "its last good content is kept" } else { fate };
+        self.errors.extend(errors.into_iter().map(|e: String| format!("{e}: {fate}")));
+        self.kept.push(name);
+        last.unwrap_or(policy)
+    }
+
     /// All records of a file, or the reason why the file cannot be used.
     fn understand(&mut self, path: &Path, bytes: &[u8], is_static: bool) -> Result<Vec<Entry>, String> {
         let path = path.display();
@@ -149,15 +181,10 @@ fn is_nameless(record: &Record) -> bool {
     record.get("if").is_none_or(|name| name.trim().is_empty())
 }
 
-/// Reads fw.conf; a file that is not there means the defaults.
-pub fn read_policy(config: &Path) -> (Policy, Vec<String>) {
-    let bytes = match fs::read(config) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return (Policy::default(), Vec::new()),
-        Err(e) => return (Policy::default(), vec![format!("unable to read {}: {}", config.display(), text(&e))]),
-    };
-    let (policy, errors) = policy::parse(&bytes);
-    (policy, errors.into_iter().map(|e| format!("{}:{}: {}", config.display(), e.line, e.what)).collect())
+/// fw.conf under the rules for records; a symbolic link may lead anywhere.
+fn read_config(config: &Path) -> io::Result<Vec<u8>> {
+    let real = config.canonicalize()?;
+    ipconf::read_bytes(real.parent().unwrap_or(&real), &real)
 }
 
 /// The name of this host, when hosts can carry it.

@@ -13,13 +13,14 @@ use netd::netlink::{self, Message};
 
 use crate::conf::Now;
 use crate::memory::Memory;
-use crate::model::{Have, PROTOCOL, Sysctl};
+use crate::model::{Have, Link, PROTOCOL, Sysctl};
 use crate::plan::Change;
 use crate::socket::{Netlink, ROUTE, Refusal};
 use crate::wire;
 
 /// EPERM: the capability is missing.
 pub const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EEXIST: i32 = 17;
 const EADDRNOTAVAIL: i32 = 99;
@@ -49,15 +50,18 @@ impl Kernel {
     /// Everything that a plan is compared with. `switches` are read from /proc/sys. On a kernel without IFA_PROTO the
     /// memory says which addresses are ours.
     pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
-        let links = self.route.dump(&wire::dump_links())?;
+        let links = self.links()?;
         let addresses = self.route.dump(&wire::dump_addresses())?;
         let mut routes = self.route.dump(&wire::dump_routes(netlink::AF_INET))?;
         // A kernel without IPv6 refuses the dump.
         routes.extend(self.route.dump(&wire::dump_routes(netlink::AF_INET6)).unwrap_or_default());
+        // Nor has every kernel of a small router rules.
+        let rules = self.route.dump(&wire::dump_rules()).unwrap_or_default();
         let mut have = Have {
-            links: links.iter().filter_map(|(_, p)| wire::decode_link(p)).collect(),
+            links,
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
+            rules: rules.iter().filter_map(|(_, p)| wire::decode_rule(p)).collect(),
             sysctls: switches.iter().filter_map(|s| read_switch(&s.path)).collect(),
         };
         if switches.iter().any(|s| s.path.ends_with("/rp_filter")) {
@@ -67,6 +71,11 @@ impl Kernel {
             claim(&mut have, memory);
         }
         Ok(have)
+    }
+
+    fn links(&mut self) -> io::Result<Vec<Link>> {
+        let links = self.route.dump(&wire::dump_links())?;
+        Ok(links.iter().filter_map(|(_, payload)| wire::decode_link(payload)).collect())
     }
 
     /// Applies the changes in their order. `turned` is called when the last route change has been made, before anything
@@ -79,7 +88,7 @@ impl Kernel {
             if let Change::Sysctl(switch) = change
                 && let Err(e) = fs::write(format!("/proc/sys/{}", switch.path), format!("{}\n", switch.value))
             {
-                failures.push(failure(change, Refusal { errno: e.raw_os_error().unwrap_or(0), text: None }));
+                failures.push((change, Refusal { errno: e.raw_os_error().unwrap_or(0), text: None }));
             }
         }
         let last_route = objects.iter().rposition(|c| c.route().is_some()).map_or(0, |at| at + 1);
@@ -95,14 +104,16 @@ impl Kernel {
             }
             let results = self.route.collect(first)?;
             let refused = chunk.iter().zip(results).filter_map(|(c, r)| Some((c, r.err()?)));
-            failures.extend(refused.filter(|(c, r)| !is_success(c, r.errno)).map(|(c, r)| failure(c, r)));
+            failures.extend(refused.map(|(c, r)| (*c, r)));
         }
-        Ok(failures)
+        failures.retain(|(c, r)| !is_success(c, r.errno));
+        if !failures.is_empty() {
+            // An interface that has gone since we looked is missing, which is no failure.
+            let there = self.links()?;
+            failures.retain(|(c, _)| c.index().is_none_or(|i| i == 0 || there.iter().any(|l| l.index == i)));
+        }
+        Ok(failures.into_iter().map(|(c, refusal)| Failure { change: c.to_string(), refusal }).collect())
     }
-}
-
-fn failure(change: &Change, refusal: Refusal) -> Failure {
-    Failure { change: change.to_string(), refusal }
 }
 
 fn encode(change: &Change) -> Option<Message> {
@@ -116,20 +127,20 @@ fn encode(change: &Change) -> Option<Message> {
         Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::REPLACE)),
         Change::DelRoute(_, r) => Some(wire::delete_route(r)),
         Change::DelAddress(_, a) => Some(wire::delete_address(a)),
+        Change::AddRule(r) => Some(wire::encode_rule(r, netlink::CREATE | netlink::EXCLUSIVE)),
+        Change::DelRule(r) => Some(wire::delete_rule(r)),
     }
 }
 
 /// What we wanted to be there is there already, or what we wanted gone has gone already.
 fn is_success(change: &Change, errno: i32) -> bool {
     match change {
-        Change::AddAddress(..) | Change::AddRoute(..) => errno == EEXIST,
+        Change::AddAddress(..) | Change::AddRoute(..) | Change::AddRule(_) => errno == EEXIST,
+        // A switch goes with its interface.
+        Change::DelRule(_) | Change::Sysctl(_) => errno == ENOENT,
         Change::DelRoute(..) => errno == ESRCH,
         Change::DelAddress(..) => errno == EADDRNOTAVAIL,
-        Change::Sysctl(_)
-        | Change::LinkMtu { .. }
-        | Change::LinkUp { .. }
-        | Change::RefreshAddress(..)
-        | Change::ReplaceRoute(..) => false,
+        Change::LinkMtu { .. } | Change::LinkUp { .. } | Change::RefreshAddress(..) | Change::ReplaceRoute(..) => false,
     }
 }
 

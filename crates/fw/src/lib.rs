@@ -25,6 +25,7 @@ pub mod nft;
 pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod rule;
 pub mod run;
 pub mod socket;
 pub mod wire;

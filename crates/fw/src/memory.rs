@@ -1,6 +1,6 @@
 //! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
+//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
 //! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
 
 use crate::model::{self, Prefix};
@@ -21,6 +21,8 @@ pub struct SavedMtu {
 pub struct Memory {
     /// Interfaces that have been uplinks: they keep their rank and stay outside for the firewall.
     pub uplinks: Vec<String>,
+    /// The number of each of them: its table, and the mark of connections that came in by it.
+    pub numbers: Vec<(String, u8)>,
     /// The uplink that had the best default route: it keeps that when all are bad.
     pub best: Option<String>,
     /// Interfaces that records name and that were not there: reported when this changes.
@@ -59,6 +61,7 @@ impl Memory {
         let interface = name.to_owned();
         match (kind, rest) {
             ("uplink", []) => self.uplinks.push(interface),
+            ("number", [number]) => self.numbers.extend(model::decimal(number).map(|n| (interface, n))),
             ("best", []) => self.best = Some(interface),
             ("missing", []) => self.missing.push(interface),
             ("mtu", [original, ours]) => {
@@ -78,7 +81,8 @@ impl Memory {
         let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}\n", m.interface, m.original, m.ours));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
-        uplinks.chain(best).chain(missing).chain(mtus).chain(addresses).collect()
+        let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
+        uplinks.chain(numbers).chain(best).chain(missing).chain(mtus).chain(addresses).collect()
     }
 }
 
@@ -108,6 +112,7 @@ mod tests {
     fn what_is_rendered_reads_back_and_damage_is_skipped() {
         let memory = Memory {
             uplinks: vec!["eth0".into(), "wlan0".into()],
+            numbers: vec![("eth0".into(), 2), ("wlan0".into(), 1)],
             best: Some("wlan0".into()),
             missing: vec!["usb0".into()],
             mtus: vec![SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }],

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::rule::Rule;
+
 /// Route protocol and address protocol of everything fw makes: unassigned in rtnetlink(7), in iproute2's and in FRR's
 /// tables. `share/rt_protos.d/netsv.conf` gives it its name.
 pub const PROTOCOL: u8 = 213;
@@ -213,6 +215,8 @@ pub struct WantRoute {
     pub source: Option<IpAddr>,
     /// It is the prefix route of an address in the same `Want`.
     pub is_prefix_route: bool,
+    /// A second table where it stands, its uplink's own; 0: none.
+    pub way: u32,
 }
 
 /// A link that should be in this state. Links that are not named here are left alone.
@@ -248,6 +252,10 @@ pub struct Want {
     pub sysctls: Vec<Sysctl>,
     /// Interfaces that lead outside, in order of preference.
     pub uplinks: Vec<String>,
+    /// The number of each of them, which it keeps.
+    pub numbers: Vec<(String, u8)>,
+    /// The firewall marks connections from outside with them.
+    pub marks: bool,
     /// Interfaces that the input and forward policy treats as outside.
     pub external: Vec<String>,
     /// Foreign addresses and routes are to be removed (`reset_all_netdevs`).
@@ -328,6 +336,8 @@ pub struct Have {
     pub addresses: Vec<Address>,
     /// Every route outside the local table.
     pub routes: Vec<Route>,
+    /// Every rule that says who made it; none: this kernel has no rules.
+    pub rules: Vec<Rule>,
     /// The switches that the `Want` names, as far as they could be read.
     pub sysctls: Vec<Sysctl>,
 }

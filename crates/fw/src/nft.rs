@@ -9,6 +9,7 @@
 
 use crate::model::Prefix;
 use crate::policy::{Masquerade, Policy};
+use crate::rule;
 
 /// The name of our table, of family inet.
 pub const TABLE: &str = "netsv";
@@ -28,8 +29,16 @@ pub fn transaction(table: &str, is_there: bool) -> String {
     }
 }
 
-/// The table, or `None` when no interface is outside (or fw.conf wants no firewall).
-pub fn render(external: &[String], policy: &Policy) -> Option<String> {
+/// The chain that marks connections. It comes last.
+const MARKING: &str = "uplink_marks";
+
+/// The same table for a kernel that cannot mark connections (CONFIG_NF_CONNTRACK_MARK); `None`: it marks none.
+pub fn without_marks(table: &str) -> Option<String> {
+    table.split_once(&format!("\tchain {MARKING} ")).map(|(before, _)| format!("{before}}}\n"))
+}
+
+/// The table, or `None` when no interface is outside (or fw.conf wants no firewall). `numbers` are those of the uplinks.
+pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy) -> Option<String> {
     if external.is_empty() || !policy.firewall {
         return None;
     }
@@ -37,6 +46,9 @@ pub fn render(external: &[String], policy: &Policy) -> Option<String> {
     input(&mut out, external, policy);
     forward(&mut out, external, policy);
     masquerade(&mut out, external, &policy.masquerade);
+    if policy.forward && numbers.len() > 1 {
+        marks(&mut out, numbers);
+    }
     out += "}\n";
     Some(out)
 }
@@ -127,6 +139,24 @@ fn masquerade(out: &mut String, external: &[String], who: &Masquerade) {
     chain(out, "postrouting", &rules);
 }
 
+/// Connections from outside to hosts behind us remember their uplink, and answers carry its number before a route is looked up for
+/// them: the rules of rule.rs send them back by it. All other bits of both marks are somebody else's.
+fn marks(out: &mut String, numbers: &[(String, u8)]) {
+    let ours = rule::MARKS;
+    let set = |number: u8| format!("& {:#010x} | {:#010x}", !ours, rule::mark(number));
+    let mut rules = vec!["type filter hook prerouting priority mangle; policy accept;".to_owned()];
+    rules.extend(
+        numbers
+            .iter()
+            .map(|(name, number)| format!("iifname \"{name}\" ct state new ct mark set ct mark {}", set(*number))),
+    );
+    rules.extend(numbers.iter().map(|(_, number)| {
+        let is = format!("ct mark & {ours:#010x} == {:#010x}", rule::mark(*number));
+        format!("ct direction reply {is} meta mark set meta mark {}", set(*number))
+    }));
+    chain(out, MARKING, &rules);
+}
+
 fn family(network: &Prefix) -> &'static str {
     if network.ip.is_ipv4() { "ip" } else { "ip6" }
 }
@@ -137,15 +167,25 @@ mod tests {
 
     #[test]
     fn no_interface_outside_means_no_table() {
-        assert_eq!(render(&[], &Policy::default()), None);
-        assert_eq!(render(&["eth0".into()], &Policy { firewall: false, ..Policy::default() }), None);
+        assert_eq!(render(&[], &[], &Policy::default()), None);
+        assert_eq!(render(&["eth0".into()], &[], &Policy { firewall: false, ..Policy::default() }), None);
     }
 
     #[test]
     fn the_whole_table() {
         let policy = Policy { open_tcp: vec![(22, 22), (8000, 9000)], ..Policy::default() };
-        let text = render(&["eth0".into(), "wlan0".into()], &policy).unwrap();
+        let numbers = [("eth0".into(), 2), ("wlan0".into(), 1)];
+        let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy).unwrap();
         assert_eq!(transaction(&text, true), include_str!("../tests/golden/two_uplinks.nft"));
+    }
+
+    #[test]
+    fn a_table_without_marks_is_that_of_a_single_uplink() {
+        let external = ["eth0".to_owned(), "wlan0".to_owned()];
+        let numbers = [("eth0".to_owned(), 1), ("wlan0".to_owned(), 2)];
+        let render = |numbers| render(&external, numbers, &Policy::default()).unwrap();
+        assert_eq!(without_marks(&render(&numbers)).unwrap(), render(&numbers[..1]));
+        assert_eq!(without_marks(&render(&[])), None);
     }
 
     #[test]
@@ -157,7 +197,7 @@ mod tests {
             masquerade: Masquerade::Only(networks.to_vec()),
             ..Policy::default()
         };
-        let text = render(&["eth0.5".into()], &policy).unwrap();
+        let text = render(&["eth0.5".into()], &[], &policy).unwrap();
         assert_eq!(transaction(&text, false), include_str!("../tests/golden/closed.nft"));
     }
 }

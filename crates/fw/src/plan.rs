@@ -13,6 +13,7 @@ use crate::model::{
     Address, FORWARD_V4, FORWARD_V6, Have, Link, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Prefix,
     Route, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantRoute,
 };
+use crate::rule::{self, Rule};
 
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at different moments.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
@@ -50,11 +51,25 @@ pub enum Change {
     ReplaceRoute(String, Route),
     /// Delete a route.
     DelRoute(String, Route),
+    /// Add a rule.
+    AddRule(Rule),
+    /// Delete a rule.
+    DelRule(Rule),
     /// Delete an address.
     DelAddress(String, Address),
 }
 
 impl Change {
+    /// The kernel's number of the interface that it is about; 0 for a route over several.
+    pub fn index(&self) -> Option<u32> {
+        match self {
+            Change::LinkMtu { index, .. } | Change::LinkUp { index, .. } => Some(*index),
+            Change::AddAddress(_, a) | Change::RefreshAddress(_, a) | Change::DelAddress(_, a) => Some(a.index),
+            Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r.index),
+            Change::Sysctl(_) | Change::AddRule(_) | Change::DelRule(_) => None,
+        }
+    }
+
     /// The route, when it is about one.
     pub fn route(&self) -> Option<&Route> {
         match self {
@@ -64,7 +79,9 @@ impl Change {
             | Change::LinkUp { .. }
             | Change::AddAddress(..)
             | Change::RefreshAddress(..)
-            | Change::DelAddress(..) => None,
+            | Change::DelAddress(..)
+            | Change::AddRule(_)
+            | Change::DelRule(_) => None,
         }
     }
 }
@@ -81,6 +98,8 @@ impl fmt::Display for Change {
             Change::AddRoute(name, r) => write!(f, "+ route {}", show_route(name, r)),
             Change::ReplaceRoute(name, r) => write!(f, "~ route {}", show_route(name, r)),
             Change::DelRoute(name, r) => write!(f, "- route {}", show_route(name, r)),
+            Change::AddRule(r) => write!(f, "+ rule {r}"),
+            Change::DelRule(r) => write!(f, "- rule {r}"),
         }
     }
 }
@@ -275,7 +294,8 @@ fn is_same(a: &Route, b: &Route) -> bool {
 
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     let removable = |r: &Route| (r.protocol == PROTOCOL && r.unicast) || (want.reset && may_reset_route(r));
-    let wanted = resolve_routes(want, have, &removable, &mut plan.notes);
+    let possible = [true, false].map(|v4| rule::are_possible(want, have, v4, &removable));
+    let wanted = resolve_routes(want, have, possible, &removable, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     for route in &wanted {
         let name = have.name(route.index);
@@ -302,25 +322,30 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     make.sort_by_key(stage);
     deletes.sort_by_key(|c| 2 - stage(c));
     plan.changes.extend(make);
+    rule::plan(want, have, possible, plan);
     plan.changes.extend(deletes);
 }
 
 /// Wanted routes with the kernel's numbers. A place that a foreign route holds is left to it: ours takes the next metric.
-fn resolve_routes(want: &Want, have: &Have, removable: &dyn Fn(&Route) -> bool, notes: &mut Vec<String>) -> Vec<Route> {
+fn resolve_routes(
+    want: &Want,
+    have: &Have,
+    [way_v4, way_v6]: [bool; 2],
+    removable: &dyn Fn(&Route) -> bool,
+    notes: &mut Vec<String>,
+) -> Vec<Route> {
     let mut out: Vec<Route> = Vec::new();
     for wanted in &want.routes {
         let Some(link) = have.link(&wanted.interface) else { continue };
-        if wanted.is_prefix_route && kernel_has_prefix_route(wanted, link, have) {
-            continue;
-        }
         let v6 = wanted.destination.ip.is_ipv6();
-        let mut route = Route {
+        let plain = if v6 { METRIC_V6_DEFAULT } else { 0 };
+        let route = Route {
             index: link.index,
             destination: wanted.destination,
             gateway: wanted.gateway,
             onlink: wanted.onlink,
             dead: false,
-            metric: if v6 && wanted.metric == 0 { METRIC_V6_DEFAULT } else { wanted.metric },
+            metric: if wanted.metric == 0 { plain } else { wanted.metric },
             table: wanted.table,
             scope: if v6 { Scope::Global } else { wanted.scope },
             source: wanted.source,
@@ -328,18 +353,29 @@ fn resolve_routes(want: &Want, have: &Have, removable: &dyn Fn(&Route) -> bool, 
             protocol: PROTOCOL,
             unicast: true,
         };
-        let asked = route.metric;
         let foreign = |r: &Route| have.routes.iter().any(|h| key(h) == key(r) && !removable(h));
-        while (foreign(&route) || out.iter().any(|o| key(o) == key(&route))) && route.metric < u32::MAX {
-            route.metric += 1;
+        let mut put = |mut route: Route| {
+            while (foreign(&route) || out.iter().any(|o| key(o) == key(&route))) && route.metric < u32::MAX {
+                route.metric += 1;
+            }
+            let metric = route.metric;
+            out.push(route);
+            metric
+        };
+        if wanted.way != 0 && if v6 { way_v6 } else { way_v4 } {
+            put(Route { table: wanted.way, metric: plain, ..route.clone() });
         }
-        if route.metric != asked && !wanted.is_prefix_route {
+        if wanted.is_prefix_route && kernel_has_prefix_route(wanted, link, have) {
+            continue;
+        }
+        let (asked, destination) = (route.metric, route.destination);
+        let used = put(route);
+        if used != asked && !wanted.is_prefix_route {
             notes.push(format!(
-                "route {} dev {}: metric {asked} is held by another route: {} used",
-                route.destination, link.name, route.metric
+                "route {destination} dev {}: metric {asked} is held by another route: {used} used",
+                link.name
             ));
         }
-        out.push(route);
     }
     out
 }
@@ -370,7 +406,9 @@ pub fn routes_after(routes: &[Route], changes: &[Change]) -> Vec<Route> {
             | Change::LinkUp { .. }
             | Change::AddAddress(..)
             | Change::RefreshAddress(..)
-            | Change::DelAddress(..) => {}
+            | Change::DelAddress(..)
+            | Change::AddRule(_)
+            | Change::DelRule(_) => {}
         }
     }
     out

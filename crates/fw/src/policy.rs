@@ -1,7 +1,9 @@
 //! fw.conf: the administrator's policy, KEY="VALUE" lines as at the head of the seed's script.
 //!
 //! Pure. It is read as data: nothing is expanded or run. A wrong line is reported with its number and the others
-//! still count. Called by run.rs; what the knobs do is in conf.rs and nft.rs. `man 8 fw` lists them.
+//! still count here; input.rs, which calls this, prefers the last content that was good. What the knobs do is in conf.rs and nft.rs. `man 8 fw` lists them.
+
+use netd::ipconf::MAX_FILE;
 
 use crate::model::{self, Prefix};
 
@@ -72,6 +74,9 @@ pub struct PolicyError {
 pub fn parse(text: &[u8]) -> (Policy, Vec<PolicyError>) {
     let mut policy = Policy::default();
     let mut errors = Vec::new();
+    if text.len() > MAX_FILE {
+        errors.push(PolicyError { line: 0, what: "larger than 64 KiB".to_owned() });
+    }
     for (index, line) in text.split(|b| *b == b'\n').enumerate() {
         if let Err(what) = parse_line(line, &mut policy) {
             errors.push(PolicyError { line: index + 1, what });

@@ -81,8 +81,8 @@ struct Situation {
 
 fn situation(paths: &Paths, report: &mut Report) -> Situation {
     let mut input = input::read(&paths.static_dir, &paths.dynamic);
-    let (policy, errors) = input::read_policy(&paths.config);
-    errors.iter().chain(&input.errors).for_each(|e| report.error(e));
+    let policy = input.policy(&paths.config, &paths.dynamic);
+    input.errors.iter().for_each(|e| report.error(e));
     let memory = Memory::parse(&fs::read_to_string(memory_file(paths)).unwrap_or_default());
     let (current, messages) = conf::current(std::mem::take(&mut input.entries), &kernel::now());
     messages.iter().for_each(|m| report.note(m));
@@ -102,7 +102,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let have = open_kernel(&s)?.1;
     let plan = plan::plan(&s.want, &have, &s.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-    let text = nft::render(&s.want.external, &s.policy);
+    let text = nft::render(&s.want.external, &s.want.numbers, &s.policy);
     let firewall = Firewall::open(&paths.dynamic);
     if firewall.difference(text.as_deref()).is_some() {
         let sign = match (&text, firewall.is_there()) {
@@ -162,7 +162,7 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     write_files(paths, &s, &mut report);
     keep(paths, &meanwhile, &after, &mut report);
     report.check(&paths.dynamic.join(".good"), s.input.keep_good(&paths.dynamic));
-    wall.reap();
+    wall.reap(&mut firewall, &mut report);
     Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
 }
 
@@ -188,12 +188,15 @@ struct Wall {
 impl Wall {
     /// Starts nft, which then works while the kernel's state is read.
     fn begin(firewall: &Firewall, s: &Situation) -> Wall {
-        let last = nft::render(&s.want.external, &s.policy);
+        let last = nft::render(&s.want.external, &s.want.numbers, &s.policy);
         let mut both = s.want.external.clone();
         both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
         both.sort();
         both.dedup();
-        let first = nft::render(&both, &s.policy);
+        let mut numbers = s.memory.numbers.clone();
+        let is_new = |name: &str| !s.memory.numbers.iter().any(|(n, _)| n == name);
+        numbers.extend(s.want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
+        let first = nft::render(&both, &numbers, &s.policy);
         let running = match &first {
             Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
             None => None,
@@ -217,8 +220,18 @@ impl Wall {
     }
 
     fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
-        let (ending, result) = running.committed();
-        self.endings.push(ending);
+        let has_failed = |result: &Result<(), String>| result.as_ref().is_err_and(|e| e != firewall::SILENT);
+        let mut result = self.committed(running);
+        if has_failed(&result) && firewall.look_is_stale() {
+            result = self.committed(firewall::start(&replacement(table)));
+        }
+        if let (true, Some(less)) = (has_failed(&result), table.and_then(nft::without_marks)) {
+            result = self.committed(firewall::start(&replacement(Some(&less))));
+            if result.is_ok() {
+                report
+                    .note("this kernel marks no connections: answers of hosts behind it leave by the preferred uplink");
+            }
+        }
         match result {
             Ok(()) => {
                 if let Err(e) = firewall.remember(table) {
@@ -232,10 +245,34 @@ impl Wall {
         }
     }
 
-    /// When everything else has been done.
-    fn reap(self) {
-        self.endings.into_iter().for_each(Ending::reap);
+    fn committed(&mut self, running: Running) -> Result<(), String> {
+        let (ending, result) = running.committed();
+        self.endings.push(ending);
+        result
     }
+
+    /// When everything else has been done: waits for each nft. A table of another one, which a killed run had left behind, is replaced.
+    fn reap(mut self, firewall: &mut Firewall, report: &mut Report) {
+        if self.have_ended_well() {
+            return;
+        }
+        let last = self.last.clone();
+        let running = firewall::start(&replacement(last.as_deref()));
+        self.finish(running, last.as_deref(), firewall, report);
+        if !self.have_ended_well() {
+            report.error("nft: failed beside another one that makes our table");
+        }
+    }
+
+    fn have_ended_well(&mut self) -> bool {
+        // All of them are waited for, also after one that has failed.
+        self.endings.drain(..).map(Ending::reap).filter(|well| !well).count() == 0
+    }
+}
+
+/// Puts the table in the place of whatever there is.
+fn replacement(table: Option<&str>) -> String {
+    table.map_or_else(nft::removal, |table| nft::transaction(table, true))
 }
 
 /// Applies the plan, and moves the flows of an uplink that loses the default route.
@@ -288,6 +325,7 @@ fn remember(s: &Situation, plan: &Plan) -> Memory {
     let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
     Memory {
         uplinks: s.want.uplinks.clone(),
+        numbers: s.want.numbers.clone(),
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| s.memory.best.clone()),
         missing: plan.missing.clone(),
@@ -308,9 +346,9 @@ fn etc_files(paths: &Paths, records: &[Entry], report: &mut Report) -> Vec<EtcFi
     let mut out = Vec::new();
     let mut file = |name: &str, service, render: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
         let path = paths.etc.join(name);
-        let old = match fs::read(&path) {
-            Ok(old) => old,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let old = match etc::read(&path) {
+            Ok(Some(old)) => old,
+            Ok(None) => return,
             // What cannot be read may hold lines of the administrator.
             Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
         };

@@ -1,4 +1,4 @@
-//! The three rtnetlink objects that fw reads and writes, as bytes: links, addresses and routes of rtnetlink(7).
+//! The rtnetlink objects that fw reads and writes, as bytes: links, addresses, routes and rules of rtnetlink(7).
 //!
 //! Pure, and no more than fw needs. Messages and attributes are netd::netlink's. All integers are in host byte order.
 //! Foreign bytes are never indexed. Called by kernel.rs.
@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use netd::netlink::{
-    AF_INET, DEL_ADDRESS, DEL_ROUTE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, IFF_UP, Message, NEW_ADDRESS, NEW_LINK,
-    NEW_ROUTE, REQUEST, attributes, family, ifinfomsg, ip, u32_at,
+    AF_INET, AF_INET6, DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, IFF_UP,
+    Message, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, REQUEST, attributes, family, ifinfomsg, ip, u32_at,
 };
 
-use crate::model::{Address, Link, PROTOCOL, Prefix, Route, Scope, TABLE_LOCAL};
+use crate::model::{Address, Link, PROTOCOL, Prefix, Route, Scope, TABLE_LOCAL, bits};
+use crate::rule::{MARKS, Rule};
 
 const IFF_LOOPBACK: u32 = 8;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
@@ -20,6 +21,8 @@ const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_DEAD: u32 = 1;
 const RTNH_F_ONLINK: u32 = 4;
 const RTNH_F_LINKDOWN: u32 = 16;
+/// FR_ACT_TO_TBL of linux/fib_rules.h.
+const TO_TABLE: u8 = 1;
 
 /// Asks for every link, without statistics (IFLA_EXT_MASK 29, RTEXT_FILTER_SKIP_STATS 8).
 pub fn dump_links() -> Message {
@@ -186,6 +189,75 @@ fn route_message(kind: u16, flags: u16, route: &Route) -> Message {
         .with_ip(7, route.source)
         .with_ip(5, route.gateway);
     if route.index == 0 { message } else { message.with(4, &route.index.to_ne_bytes()) }
+}
+
+/// Asks for the rules of all families.
+pub fn dump_rules() -> Message {
+    Message::new(GET_RULE, DUMP, &[0; 12])
+}
+
+/// `struct fib_rule_hdr`: family, destination length, source length, tos, table, two unused, action: u8 each; flags u32 at 8.
+/// `None` without FRA_PROTOCOL, which every rule has since Linux 4.17.
+pub fn decode_rule(payload: &[u8]) -> Option<Rule> {
+    let [family, to, from, tos, table, _, _, action, ..] = *payload else { return None };
+    let flags = u32_at(payload, 8)?;
+    let mut protocol = None;
+    let mut rule = Rule {
+        priority: 0,
+        v4: family == AF_INET,
+        source: None,
+        mark: 0,
+        table: u32::from(table),
+        specific: false,
+        protocol: 0,
+        plain: (to, tos, action, flags) == (0, 0, TO_TABLE, 0),
+    };
+    for (kind, value) in attributes(payload.get(12..)?) {
+        match kind {
+            2 => {
+                rule.source = ip(value);
+                rule.plain &= rule.source.is_some_and(|ip| bits(ip) == from);
+            }
+            6 => rule.priority = u32_at(value, 0)?,
+            10 => rule.mark = u32_at(value, 0)?,
+            // FRA_SUPPRESS_PREFIXLEN, -1 without.
+            14 => {
+                rule.specific = u32_at(value, 0)? == 0;
+                rule.plain &= rule.specific || u32_at(value, 0)? == u32::MAX;
+            }
+            15 => rule.table = u32_at(value, 0)?,
+            16 => rule.plain &= u32_at(value, 0)? == MARKS,
+            21 => protocol = value.first().copied(),
+            _ => rule.plain = false,
+        }
+    }
+    rule.protocol = protocol?;
+    [AF_INET, AF_INET6].contains(&family).then_some(rule)
+}
+
+/// RTM_NEWRULE with the given extra flags.
+pub fn encode_rule(rule: &Rule, flags: u16) -> Message {
+    rule_message(NEW_RULE, REQUEST | flags, rule)
+}
+
+/// RTM_DELRULE of exactly this rule.
+pub fn delete_rule(rule: &Rule) -> Message {
+    rule_message(DEL_RULE, REQUEST, rule)
+}
+
+fn rule_message(kind: u16, flags: u16, rule: &Rule) -> Message {
+    let family = if rule.v4 { AF_INET } else { AF_INET6 };
+    let table = u8::try_from(rule.table).unwrap_or(0);
+    let fixed = [family, 0, rule.source.map_or(0, bits), 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    let mut message = Message::new(kind, flags, &fixed)
+        .with_ip(2, rule.source)
+        .with(6, &rule.priority.to_ne_bytes())
+        .with(15, &rule.table.to_ne_bytes())
+        .with(21, &[rule.protocol]);
+    if rule.mark != 0 {
+        message = message.with(10, &rule.mark.to_ne_bytes()).with(16, &MARKS.to_ne_bytes());
+    }
+    if rule.specific { message.with(14, &[0; 4]) } else { message }
 }
 
 #[cfg(test)]

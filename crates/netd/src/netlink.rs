@@ -49,6 +49,13 @@ pub const DEL_ROUTE: u16 = 25;
 /// RTM_GETROUTE.
 pub const GET_ROUTE: u16 = 26;
 
+/// RTM_NEWRULE.
+pub const NEW_RULE: u16 = 32;
+/// RTM_DELRULE.
+pub const DEL_RULE: u16 = 33;
+/// RTM_GETRULE.
+pub const GET_RULE: u16 = 34;
+
 /// AF_INET.
 pub const AF_INET: u8 = 2;
 /// AF_INET6.

@@ -41,6 +41,10 @@ fn which_leases_still_count() {
         // The wall clock of a router jumps: it only counts when there is nothing better.
         ("lease_end_boottime=1010 lease_end=1 boot_id=abcd1234", Some(Some(9))),
         ("lease_end=60", Some(Some(10))),
+        // 1000.5 and what the kernel can count: the last one that it counts down, the first one that it does not.
+        ("lease_end_boottime=4294968295", Some(Some(4_294_967_294))),
+        ("lease_end_boottime=4294968296", Some(None)),
+        ("lease_end_boottime=18446744073709551615", Some(None)),
         ("lease_end_boottime=1001", None),
         ("lease_end_boottime=1000", None),
         ("lease_end=50", None),
@@ -147,6 +151,25 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
     };
     assert_eq!(alone("ppp0"), [100, 200, 100, 20_200]);
     assert_eq!(metrics(&make(&format!("{A}if=eth0 health=down"), "", &[]))[1], "eth0 0.0.0.0/0 100");
+}
+
+#[test]
+fn uplinks_keep_their_numbers_and_what_may_become_one_has_its_own_from_the_start() {
+    let numbers = |text: &str, policy: &str, remembered: &[(&str, u8)]| {
+        let current: Vec<_> = entries(text).into_iter().map(|e| (e, None)).collect();
+        let numbers = remembered.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        let memory = Memory { numbers, ..Memory::default() };
+        let out = want(&current, &policy::parse(policy.as_bytes()).0, &memory).numbers;
+        out.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>()
+    };
+    let two = format!("{A}{B}");
+    assert_eq!(numbers(A, "", &[]), ["eth0 1"]);
+    assert_eq!(numbers(&two, "", &[]), ["eth0 1", "wlan0 2"]);
+    assert_eq!(numbers(&two, "", &[("wlan0", 1), ("gone", 2)]), ["wlan0 1", "eth0 2"]);
+    assert_eq!(numbers("", "extif='eth0 wlan0'", &[]), numbers(&two, "", &[]));
+    assert_eq!(numbers(A, "preferred_default_route_iface=wlan0", &[]), numbers(&two, "", &[]));
+    let damaged = [("eth0", 0), ("eth0", 3), ("wlan0", 3), ("eth0", 4)];
+    assert_eq!(numbers(&two, "", &damaged), ["eth0 3", "wlan0 1"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::*;
 use crate::conf;
 use crate::policy::{self, Policy};
 use crate::record::{self, Entry};
+use crate::rule::Rule;
 use netd::ipconf;
 
 /// Records in the files' own text; `static:` in front of a line starts the static ones.
@@ -89,6 +90,8 @@ fn step(have: &mut Have, change: &Change) {
         }
         Change::DelAddress(_, a) => have.addresses.retain(|o| (o.index, o.address) != (a.index, a.address)),
         Change::AddRoute(..) | Change::ReplaceRoute(..) | Change::DelRoute(..) => {}
+        Change::AddRule(r) => have.rules.push(*r),
+        Change::DelRule(r) => have.rules.retain(|o| o != r),
     }
 }
 
@@ -134,6 +137,103 @@ fn run(want: &Want, have: &mut Have) -> Vec<String> {
 const TWO: &str = "static if=lan0 ipmask=192.168.5.1/24
                    if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1 net=0/0 lease_end_boottime=4600
                    if=eth1 ipmask=10.2.0.5/24 gw=10.2.0.1 net=0/0 lease_end_boottime=4600";
+
+/// On a kernel that has rules.
+fn with_rules() -> Have {
+    let rule = |v4, priority, table| Rule {
+        priority,
+        v4,
+        source: None,
+        mark: 0,
+        table,
+        specific: false,
+        protocol: PROTOCOL_KERNEL,
+        plain: true,
+    };
+    let rules = [true, false].map(|v4| [(0, 255), (32_766, 254), (32_767, 253)].map(|(p, t)| rule(v4, p, t)));
+    Have { rules: rules.concat(), ..machine() }
+}
+
+fn about_ways(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().filter(|l| l.contains(" rule ") || l.contains(" table ")).collect()
+}
+
+#[test]
+fn answers_of_two_uplinks_leave_by_their_own_and_it_ends_with_the_second() {
+    let mut have = with_rules();
+    let six = "if=eth0 ipmask=fe80::5/64\nif=eth0 ipmask=169.254.5.5/16 scope=link";
+    let made = about_ways(run(&want(&format!("{TWO}\n{six}")), &mut have));
+    let rules = |ip: &str, n: u32| {
+        let mark = format!("all fwmark {:#x}/0xff000000", n << 24);
+        let three = [ip, &mark].map(|from| {
+            [
+                format!("+ rule from {from} lookup {} suppress_prefixlength 0 priority 32763", 213_000 + n),
+                format!("+ rule from {from} lookup 254 suppress_prefixlength 0 priority 32764"),
+                format!("+ rule from {from} lookup {} priority 32765", 213_000 + n),
+            ]
+        });
+        three.concat()
+    };
+    let routes = [
+        "+ route 10.1.0.0/24 dev eth0 metric 0 src 10.1.0.5 table 213001",
+        "+ route 10.2.0.0/24 dev eth1 metric 0 src 10.2.0.5 table 213002",
+        "+ route default via 10.1.0.1 dev eth0 metric 0 src 10.1.0.5 table 213001",
+        "+ route default via 10.2.0.1 dev eth1 metric 0 src 10.2.0.5 table 213002",
+    ]
+    .map(str::to_owned);
+    assert_eq!(made, [&routes[..], &rules("10.1.0.5", 1), &rules("10.2.0.5", 2)].concat());
+    assert_eq!(
+        about_ways(run(&want(&format!("{TWO}\nif=eth0 health=down")), &mut have)),
+        [] as [&str; 0],
+        "bad or good"
+    );
+
+    let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
+    let gone = about_ways(run(&want(&first), &mut have));
+    let unmade: Vec<String> = [rules("10.1.0.5", 1), rules("10.2.0.5", 2)].concat();
+    assert_eq!(gone[..12], unmade.iter().map(|l| l.replacen('+', "-", 1)).collect::<Vec<_>>());
+    assert_eq!(gone.len(), 16, "{gone:?}");
+    assert_eq!(have.rules, with_rules().rules);
+}
+
+#[test]
+fn no_ways_without_rules_in_the_kernel_nor_around_a_default_of_somebody_else() {
+    assert_eq!(about_ways(run(&want(TWO), &mut machine())), [] as [&str; 0]);
+    let vpn = foreign_route("0/0", 4, 50);
+    for (route, wanted) in
+        [(vpn.clone(), 0), (Route { unicast: false, ..vpn.clone() }, 0), (Route { metric: 700, ..vpn }, 16)]
+    {
+        let mut have = with_rules();
+        run(&want(TWO), &mut have);
+        have.routes.push(route);
+        run(&want(TWO), &mut have);
+        let ours = have.rules.iter().filter(|r| r.protocol == PROTOCOL).count();
+        assert_eq!(ours + have.routes.iter().filter(|r| r.table > 255).count(), wanted);
+    }
+}
+
+#[test]
+fn an_uplink_whose_interface_is_not_there_is_no_second_one() {
+    let mut have = with_rules();
+    have.links.retain(|l| l.name != "eth1");
+    assert_eq!(about_ways(run(&want(TWO), &mut have)), [] as [&str; 0]);
+}
+
+#[test]
+fn a_rule_of_somebody_else_counts_and_stays() {
+    let mut have = with_rules();
+    run(&want(TWO), &mut have);
+    for rule in &mut have.rules {
+        rule.protocol = 3;
+    }
+    let before = have.rules.clone();
+    assert_eq!(run(&want(TWO), &mut have), [] as [&str; 0]);
+    run(&want(""), &mut have);
+    assert_eq!(have.rules, before);
+    // With our number on it, but not as ours are: nothing that fw could name to the kernel.
+    have.rules.push(Rule { plain: false, protocol: PROTOCOL, ..before[0] });
+    assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
+}
 
 fn without_switches(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().filter(|l| !l.starts_with("~ sysctl")).collect()
@@ -364,15 +464,18 @@ fn random_sequences_of_records_keep_the_properties() {
         "if=gone0 ipmask=10.7.0.5/24 gw=10.7.0.1",
     ];
     let mut rng = random(0x6e65_7473);
-    let mut have = machine();
-    have.routes.push(foreign_route("0/0", 2, 100));
-    have.routes.push(foreign_route("10.2.0.0/24", 4, 200));
-    for _ in 0..2000 {
-        let bits = rng();
-        let text: Vec<&str> = pool.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, l)| *l).collect();
-        let policy = if bits >> 20 & 1 == 1 { "preferred_default_route_iface=eth1" } else { "" };
-        let remembered: &[&str] = if bits >> 21 & 1 == 1 { &["eth0", "eth1"] } else { &[] };
-        run(&want_with(&text.join("\n"), policy, remembered), &mut have);
+    let mut without_rules = machine();
+    without_rules.routes.push(foreign_route("0/0", 2, 100));
+    for mut have in [without_rules, with_rules()] {
+        have.routes.push(foreign_route("10.2.0.0/24", 4, 200));
+        for _ in 0..2000 {
+            let bits = rng();
+            let lines = pool.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+            let text: Vec<&str> = lines.map(|(_, line)| *line).collect();
+            let policy = if bits >> 20 & 1 == 1 { "preferred_default_route_iface=eth1" } else { "" };
+            let remembered: &[&str] = if bits >> 21 & 1 == 1 { &["eth0", "eth1"] } else { &[] };
+            run(&want_with(&text.join("\n"), policy, remembered), &mut have);
+        }
     }
 }
 
