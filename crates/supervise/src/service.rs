@@ -238,7 +238,11 @@ impl Service {
                 out.push(Action::Stamp);
                 self.run_ended(now, Exit::Code(111), Life::new(now, false), out);
             }
-            State::Finishing { life, .. } => self.go_down(now, life, out),
+            State::Finishing { life, .. } => {
+                // For runit it was started.
+                self.paused = false;
+                self.go_down(now, life, out);
+            }
             State::Down { .. }
             | State::Preparing
             | State::Running { .. }
