@@ -80,6 +80,7 @@ fn a_record_that_did_not_fit_is_written_when_there_is_room() {
             let mount = ["-t", "tmpfs", "-o", "nr_inodes=20,mode=700", "small"];
             assert!(Command::new("mount").args(mount).arg(world.at("a/supervise")).status().unwrap().success());
             let runsv = world.runsv("a");
+            world.wait_lines("a/starts", 1);
             world.wait_stat("a", "run");
             let pid = world.pid("a");
             let full = (0..100).find(|n| fs::write(world.at(&format!("a/supervise/fill{n}")), "").is_err());
@@ -106,6 +107,7 @@ fn without_descriptors_a_daemon_is_taken_over_later_and_not_killed() {
     ours(|world| {
         world.script("a/run", SLEEPER);
         let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         let pid = world.pid("a");
         runsv.kill();

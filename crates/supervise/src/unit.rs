@@ -157,6 +157,18 @@ impl Unit {
         if self.listening != (self.service.queued() < QUEUE_LIMIT) {
             self.listen();
         }
+        self.end_group();
+    }
+
+    /// Down for now: nothing of it is to be left.
+    fn end_group(&mut self) {
+        if self.service.want() == Want::Down
+            && self.service.running().0 == RunState::Down
+            && let Some(group) = self.cgroup.take()
+            && let Err(e) = group.kill()
+        {
+            self.warn(&format!("./cgroup: unable to kill what is left: {}", error_text(&e)));
+        }
     }
 
     fn perform(&mut self, action: Action) -> Option<Event> {
@@ -234,13 +246,6 @@ impl Unit {
             self.notification = None;
         }
         self.handle(Event::Ended(exit));
-        if self.service.want() == Want::Down
-            && self.service.running().0 == RunState::Down
-            && let Some(group) = self.cgroup.take()
-            && let Err(e) = group.kill()
-        {
-            self.warn(&format!("./cgroup: unable to kill what is left: {}", error_text(&e)));
-        }
     }
 
     /// Something has come on one of its descriptors.

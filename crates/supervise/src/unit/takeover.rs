@@ -42,10 +42,13 @@ impl Unit {
             Found::Finish { pid, .. } => self.last_was_killed("taking over ./finish", pid),
             Found::RunEnded | Found::Nothing => {}
         }
+        if self.extras.cgroup {
+            self.cgroup = Cgroup::open(self.dir, &self.name).ok();
+        }
         let (paused, got_term) = status.map_or((false, false), |s| (s.paused, s.got_term));
         let service = Service::adopt(role, left.want, paused, got_term, found);
         let is_ready = matches!(left.ready, Ready::Since(_));
-        let service = service.with_history(left.deaths, is_ready, self.extras.settings);
+        let service = service.with_history(sys::now(), left.deaths, is_ready, self.extras.settings);
         let service = match found {
             Found::Nothing => service.with_last(left.exit.map(Exit::from_finish_args), left.once),
             Found::Run { .. } | Found::Finish { .. } | Found::RunEnded => service,
@@ -82,9 +85,6 @@ impl Unit {
         };
         let what = if self.extras.no_takeover { "ending" } else { "taking over" };
         self.last_was_killed(&format!("{what} {file}"), pid);
-        if self.extras.cgroup {
-            self.cgroup = Cgroup::open(self.dir, &self.name).ok();
-        }
         if let (Some(number), Ready::Awaited) = (self.extras.notification_fd, left.ready) {
             self.notification = readiness::reopen(pid, number).ok();
             self.watch_notification();
