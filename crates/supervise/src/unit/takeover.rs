@@ -1,6 +1,7 @@
 //! Taking over what a killed runsv left behind: the process, what was wanted of it, and what had been heard from it.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use std::{fs, io};
 
 use nix::errno::Errno;
@@ -16,6 +17,9 @@ use crate::service::{Event, Exit, Found, Role, Service};
 use crate::settings::is_shortage;
 use crate::shared::Source;
 use crate::{readiness, sys};
+
+/// A process that was sent KILL has gone after this, or waits for something.
+const LAST_GASP: Duration = Duration::from_millis(100);
 
 impl Unit {
     /// What a killed runsv left behind; `None` when there was none, or it ended in order. An error when that cannot be told for want
@@ -73,7 +77,7 @@ impl Unit {
             }
             Err(e) if is_shortage(&e) => return Err(e),
             Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
-            Err(_) => self.end_orphan(left),
+            Err(_) => self.end_orphan(left)?,
         }
         Ok(())
     }
@@ -100,14 +104,20 @@ impl Unit {
         self.adopted = Some(pidfd);
     }
 
-    /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second one.
-    fn end_orphan(&self, left: &Instance) {
+    /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second one. One that waits for a disk
+    /// ends later.
+    fn end_orphan(&self, left: &Instance) -> io::Result<()> {
         self.warn(&format!("unable to watch the instance of the last runsv (pid {}): killing it", left.pid));
-        let Ok(pid) = i32::try_from(left.pid) else { return };
+        let Ok(pid) = i32::try_from(left.pid) else { return Ok(()) };
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        while left.alive().unwrap_or(true) {
+        let until = sys::now() + LAST_GASP;
+        while left.alive()? {
+            if sys::now() > until {
+                return Err(io::Error::other("it does not end"));
+            }
             std::thread::yield_now();
         }
+        Ok(())
     }
 
     /// The record of a process that was adopted, for the search of the log pipe.
