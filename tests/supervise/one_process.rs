@@ -162,6 +162,27 @@ fn nobody_waits_for_another_ones_scripts_locks_or_troubles() {
 }
 
 #[test]
+fn a_fifo_in_place_of_a_file_keeps_nobody_waiting() {
+    let fifo = |world: &World, file: &str| {
+        nix::unistd::mkfifo(&world.at(file), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    };
+    hosted(|world| {
+        world.script("a/run", SLEEPER);
+        fifo(world, "a/timeout-kill");
+        world.script("b/run", "echo start >>starts");
+        fifo(world, "b/finish");
+        world.script("c/run", SLEEPER);
+        world.write("c/supervise/none", "");
+        fifo(world, "c/supervise/lock");
+        world.script("d/run", SLEEPER);
+        let _runsvdir = world.runsvdir();
+        ["a", "d"].iter().for_each(|service| world.wait_stat(service, "run"));
+        world.wait_lines("b/starts", 2);
+        world.wait("the lock's error", || world.errors().contains("c: unable to open supervise/lock: "));
+    });
+}
+
+#[test]
 fn term_leaves_the_services_and_hup_ends_them() {
     hosted(|world| {
         world.script("a/run", SLEEPER);

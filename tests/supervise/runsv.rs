@@ -440,3 +440,28 @@ fn a_supervisor_outlives_the_reader_of_its_complaints() {
         child.wait().unwrap();
     });
 }
+
+#[test]
+fn a_finish_that_is_a_fifo_is_none() {
+    each_way(|world| {
+        world.script("a/run", "echo start >>starts");
+        nix::unistd::mkfifo(&world.at("a/finish"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let _runsv = world.runsv("a");
+        world.wait_lines("a/starts", 2);
+    });
+}
+
+#[test]
+fn a_finish_that_cannot_be_executed_ends_a_pause_as_any_other_does() {
+    each_way(|world| {
+        world.script("a/run", "echo start >>starts; exec sleep 1000");
+        world.write("a/finish", "");
+        let _runsv = world.runsv("a");
+        world.wait_stat("a", "run");
+        world.control("a", "p");
+        world.wait_stat("a", "run, paused");
+        world.control("a", "d");
+        world.wait_stat("a", "down");
+        assert_eq!(world.status("a")[16], 0);
+    });
+}

@@ -248,3 +248,33 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         world.wait("the group to be empty, or gone", || !left());
     });
 }
+
+#[test]
+fn a_service_that_is_put_down_between_two_runs_leaves_nothing_behind_either() {
+    if cgroup2().is_none() {
+        println!("SKIPPED: no cgroup v2 that can be written to");
+        assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root(), "root can have cgroups");
+        return;
+    }
+    ours(|world| {
+        world.script("a/run", "setsid sleep 1000 & echo start >>starts");
+        world.write("a/cgroup", "");
+        world.write("a/restart-delay", "100000");
+        let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "down");
+        world.wait_count("sleep 1000", 1);
+        world.control("a", "d");
+        world.wait_stat("a", "down");
+        world.wait_count("sleep 1000", 0);
+        // The next runsv after a killed one knows it, too.
+        world.control("a", "u");
+        world.wait_lines("a/starts", 2);
+        world.wait_stat("a", "down");
+        runsv.kill();
+        let _again = world.runsv("a");
+        world.wait_count("sleep 1000", 1);
+        world.control("a", "d");
+        world.wait_count("sleep 1000", 0);
+    });
+}

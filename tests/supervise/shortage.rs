@@ -72,6 +72,67 @@ fn a_full_disk_keeps_nothing_from_running_and_the_status_follows_when_there_is_s
 }
 
 #[test]
+fn a_record_that_did_not_fit_is_written_when_there_is_room() {
+    testkit::isolated(&["mount"], |_| {
+        ours(|world| {
+            world.script("a/run", SLEEPER);
+            fs::create_dir(world.at("a/supervise")).unwrap();
+            let mount = ["-t", "tmpfs", "-o", "nr_inodes=20,mode=700", "small"];
+            assert!(Command::new("mount").args(mount).arg(world.at("a/supervise")).status().unwrap().success());
+            let runsv = world.runsv("a");
+            world.wait_lines("a/starts", 1);
+            world.wait_stat("a", "run");
+            let pid = world.pid("a");
+            let full = (0..100).find(|n| fs::write(world.at(&format!("a/supervise/fill{n}")), "").is_err());
+            assert!(full.is_some());
+            signal(pid, Signal::SIGKILL);
+            world.wait_lines("a/starts", 2);
+            world.wait("the complaint", || world.errors().contains("out of disk space"));
+            fs::remove_file(world.at("a/supervise/fill0")).unwrap();
+            let pid = world.wait_pid("a", pid);
+            world.wait("the record", || world.record("a").contains(&format!(" pid={pid} ")));
+            runsv.kill();
+            let runsv = world.runsv("a");
+            world.wait("the takeover", || world.errors().contains(&format!("taking over ./run (pid {pid})")));
+            world.wait_stat("a", "run");
+            assert_eq!((world.pid("a"), world.lines("a/starts").len()), (pid, 2));
+            drop(runsv);
+            let _ = Command::new("umount").arg("-l").arg(world.at("a/supervise")).status();
+        });
+    });
+}
+
+#[test]
+fn without_descriptors_a_daemon_is_taken_over_later_and_not_killed() {
+    ours(|world| {
+        world.script("a/run", SLEEPER);
+        let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        let pid = world.pid("a");
+        runsv.kill();
+        let (program, args): (_, &[&str]) =
+            if world.subject.is_hosted() { ("runsvdir", &["-1", "."]) } else { ("runsv", &["a"]) };
+        let program = world.dir.join("bin").join(program).display().to_string();
+        // Each time there is one more.
+        let taken = (4..40).any(|limit| {
+            let before = world.errors().len();
+            let limited = format!("ulimit -n {limit} && exec \"$@\"");
+            let runsv = world.start_by(&["sh", "-c", &limited, "sh", &program].map(str::to_owned), args);
+            let said = |text: &str| world.errors()[before..].contains(text);
+            world.wait("a word", || said("runsv a: warning: ") || said("unable to "));
+            signal(pid, Signal::SIGCONT);
+            assert_eq!(world.lines("a/starts").len(), 1, "{}", world.errors());
+            let taken = said("taking over ./run");
+            drop(runsv);
+            taken
+        });
+        assert!(taken, "{}", world.errors());
+        assert!(!world.errors().contains("killing it"), "{}", world.errors());
+    });
+}
+
+#[test]
 fn without_descriptors_it_waits_for_some() {
     ours(|world| {
         world.script("a/run", SLEEPER);

@@ -91,6 +91,29 @@ fn a_daemon_that_ended_while_nobody_watched_gets_its_finish_and_is_started_again
 }
 
 #[test]
+fn what_was_to_end_in_time_is_killed_also_after_a_killed_runsv() {
+    ours(|world| {
+        world.script("a/run", "trap '' TERM; echo start >>starts; while :; do sleep 0.05; done");
+        world.script("a/finish", "echo finish >>finishes; exec sleep 1001");
+        world.write("a/timeout-kill", "1500");
+        world.write("a/timeout-finish", "1500");
+        let runsv = world.runsv("a");
+        world.wait_lines("a/starts", 1);
+        world.wait_stat("a", "run");
+        world.control("a", "t");
+        world.wait_stat("a", "run, got TERM");
+        runsv.kill();
+        let runsv = world.runsv("a");
+        world.wait_lines("a/finishes", 1);
+        world.wait_stat("a", "finish");
+        runsv.kill();
+        let _again = world.runsv("a");
+        world.wait_lines("a/starts", 2);
+        assert_eq!(world.errors().matches("has not ended in time: killing it").count(), 2, "{}", world.errors());
+    });
+}
+
+#[test]
 fn a_process_that_only_has_the_same_number_is_not_taken_over() {
     ours(|world| {
         world.script("a/run", SLEEPER);

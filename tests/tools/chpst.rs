@@ -232,6 +232,58 @@ fn a_numeric_group_that_is_missing_is_not_root() {
 }
 
 #[test]
+fn numbers_names_and_words_that_the_original_takes_for_others() {
+    if !root_for("chpst -u") {
+        return;
+    }
+    let groups = format!("nobody{}", ":root".repeat(61));
+    let (many, left_out) = (format!("chpst -u {groups} true"), format!("chpst: fatal: unknown user/group: {groups}\n"));
+    let not_found = "chpst: fatal: unable to run: none/prog: file does not exist\n";
+    // Words, the original's code and output, our code and the begin of the error.
+    let rows = [
+        // Numbers beyond 32 bits: the original keeps the lower ones, here those of root.
+        ("chpst -u :4294967296:1 id -u", 0, "0\n", 111, "chpst: fatal: invalid uid/gids: 4294967296:1\n"),
+        ("chpst -n 4294967297 nice", 0, "1\n", 100, "usage: chpst "),
+        ("chpst -n _ nice", 0, "0\n", 100, "usage: chpst "),
+        ("chpst -f 18446744073709551616 sh -c ulimit~-f", 0, "0\n", 0, ""),
+        // Groups that do not fit it leaves out.
+        (&many, 0, "", 111, &left_out),
+        // The name that the program gets is not the one that was not found; -x is about the lock.
+        ("chpst -b zero none/prog", 111, "", 111, not_found),
+        ("setlock -x lock none/prog", 0, "", 111, not_found),
+    ];
+    let here = original("chpst", "runit");
+    for (words, code, out, our_code, our_error) in rows {
+        if let Some(original) = &here {
+            let (was, said, _) = seen(&Place::new(original).run(words));
+            assert_eq!((was, said.as_str()), (Some(code), out), "{words}");
+        }
+        let (got, _, error) = seen(&Place::new(&ours()).run(words));
+        let as_said = error.starts_with(our_error) && error.is_empty() == our_error.is_empty();
+        assert!(got == Some(our_code) && as_said, "{words}: {got:?} {error}");
+    }
+}
+
+#[test]
+fn variables_of_files_that_are_no_values() {
+    // The original takes the value of the file before for that of a link that leads nowhere, and unsets nothing.
+    let case = |subject: &Subject| {
+        let place = Place::new(subject);
+        let dir = place.scratch.path().join("odd");
+        fs::create_dir(&dir).unwrap();
+        symlink("nowhere", dir.join("GONE")).unwrap();
+        fs::write(dir.join("A=B"), "").unwrap();
+        place.run("chpst -e odd env")
+    };
+    let lines = |output: &Output, name: &str| text(&output.stdout).lines().any(|line| line.starts_with(name));
+    if let Some(original) = original("chpst", "runit") {
+        assert!(lines(&case(&original), "A=B"));
+    }
+    let ours = case(&ours());
+    assert_eq!((ours.status.code(), lines(&ours, "GONE="), lines(&ours, "A=")), (Some(0), false, false));
+}
+
+#[test]
 fn soft_limits() {
     // softlimit and chpst know the same letters.
     check(&[

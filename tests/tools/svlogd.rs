@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{Running, Scratch, Subject, both, mode, names, ours, run, skip, text, unshare_mount, wait_for};
+use crate::subject::{
+    Running, Scratch, Subject, both, mode, names, original, ours, run, skip, text, unshare_mount, wait_for,
+};
 
 mod kill;
+mod processor;
 mod trouble;
 
 /// A log directory `log` in a scratch directory.
@@ -355,61 +358,14 @@ fn what_a_crash_left_is_kept_apart() {
 }
 
 #[test]
-fn the_processor_turns_u_into_s_and_hands_its_state_on() {
+fn a_zero_byte_ends_a_line_of_the_configuration() {
     both("svlogd", |subject| {
-        let log = Log::new("s2000\nn0\n!tr 0 o; (cat <&4; pwd) >&5\n");
-        let input = numbered(35, 100);
-        log.run(subject, &[], &input);
-        assert_eq!(log.old(".s").len(), 3);
-        assert_eq!(log.old("").len(), 3);
-        let processed: String = log.old(".s").iter().map(|n| text(&fs::read(log.file(n)).unwrap())).collect();
-        assert_eq!(processed, input[..30 * 101].replace('0', "o"));
-        assert_eq!(log.current(), input[30 * 101..]);
-        let dir = fs::canonicalize(log.dir()).unwrap().display().to_string();
-        assert_eq!(text(&fs::read(log.file("state")).unwrap()), format!("{dir}\n").repeat(3));
-        assert!(!log.file("newstate").exists());
-        assert_eq!(mode(&log.file(&log.old(".s")[0])), 0o744);
+        let log = Log::new("s2000\nn0\n!tr l L\0oops\np> \0oops\n");
+        log.run(subject, &[], numbered(10, 100));
+        assert_eq!((log.old(".s").len(), log.old(".u").len()), (1, 0));
+        assert_eq!(log.all().matches("\n> ").count(), 9, "{}", log.all());
+        assert!(!log.all().contains("oops"));
     });
-}
-
-#[test]
-fn a_processor_that_fails_is_started_again() {
-    both("svlogd", |subject| {
-        let log = Log::new("s2000\nn0\n!test -e again || { touch again; exit 3; }; cat\n");
-        let mut running = Running::start(&mut log.command(subject, &[]));
-        let input = numbered(10, 100);
-        running.write(&input);
-        log.wait("second try", |log| log.old(".s").len() == 1 && log.old("").len() == 1);
-        let output = running.finish();
-        assert_eq!(text(&output.stderr), "svlogd: warning: processor failed, restart: log\n");
-        assert_eq!(log.all(), input);
-    });
-}
-
-#[test]
-fn a_wrong_processor_is_corrected_by_hup_while_the_service_waits() {
-    // Ours alone: runit starts it again without a pause, and takes the old command even after HUP.
-    let log = Log::new("s2000\nn0\n!exit 1\n");
-    let mut running = Running::start(&mut log.command(&ours(), &[]));
-    let input = numbered(25, 100);
-    running.write(&input);
-    assert_eq!(running.stderr_line(), "svlogd: warning: processor failed, restart: log");
-    fs::write(log.file("config"), "s2000\nn0\n!cat\n").unwrap();
-    running.signal(Signal::SIGHUP);
-    log.wait("both files processed", |log| log.old(".s").len() == 2 && log.old("").len() == 2);
-    assert_eq!(running.finish().status.code(), Some(0));
-    assert_eq!(log.all(), input);
-}
-
-#[test]
-fn a_failing_processor_does_not_keep_svlogd_from_ending() {
-    // Ours alone: runit tries for ever.
-    let log = Log::new("s2000\nn0\n!exit 1\n");
-    let input = numbered(10, 100);
-    log.run(&ours(), &[], &input);
-    assert_eq!(log.old("").len(), 1);
-    assert_eq!(log.old(".u").len(), 1);
-    assert_eq!(log.all(), input);
 }
 
 #[test]
@@ -485,6 +441,45 @@ fn hup_reads_the_configuration_again() {
         log.wait("the next line", |log| log.current() == "a\nnew: b\n");
         assert_eq!(running.finish().status.code(), Some(0));
     });
+}
+
+#[test]
+fn a_line_that_is_being_read_at_hup_stays_where_its_begin_is() {
+    // The original asks nobody about the rest, and has it in the file without its begin.
+    let case = |subject: &Subject| {
+        let log = Log::new("-*\n");
+        let beside = log.scratch.path().join("other");
+        fs::create_dir(&beside).unwrap();
+        let mut running = Running::start(&mut log.command(subject, &["-v", "-l", "10", "other"]));
+        running.write("a long line");
+        let other = || fs::read_to_string(beside.join("current")).unwrap_or_default();
+        wait_for(&beside, "its begin", || other().starts_with("a long lin"));
+        fs::write(log.file("config"), "").unwrap();
+        running.signal(Signal::SIGHUP);
+        assert!((0..20).any(|_| running.stderr_line() == "svlogd: info: append: log/current"));
+        running.write(" and its end\nnext\n");
+        running.finish();
+        assert_eq!(other(), "a long line and its end\nnext\n");
+        log.current()
+    };
+    if let Some(original) = original("svlogd", "runit") {
+        assert_eq!(case(&original), " and its end\nnext\n");
+    }
+    assert_eq!(case(&ours()), "next\n");
+}
+
+#[test]
+fn the_last_line_of_the_configuration_may_be_one_letter() {
+    // `s` is a size of 0: no rotation. The original does not see it.
+    let case = |subject: &Subject| {
+        let log = Log::new("s2000\nn0\ns");
+        log.run(subject, &[], numbered(30, 100));
+        log.old("").len()
+    };
+    if let Some(original) = original("svlogd", "runit") {
+        assert_ne!(case(&original), 0);
+    }
+    assert_eq!(case(&ours()), 0);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Files {
         };
         noting(format!("create {}", shown("")), make(&path, dir))?;
         let mut create = OpenOptions::new();
-        create.append(true).create(true).mode(0o600);
+        create.append(true).create(true).mode(0o600).custom_flags(O_NONBLOCK);
         let lock = noting(format!("open {}", shown("/lock")), create.open(path.join("lock")))?;
         let how = if wait { FlockArg::LockExclusive } else { FlockArg::LockExclusiveNonblock };
         let lock = Flock::lock(lock, how).map_err(|(_, e)| e.into());
@@ -110,9 +110,9 @@ impl Files {
         self.path.join("instance")
     }
 
-    /// A child has written the record.
-    pub(crate) fn instance_is(&mut self, text: String) {
-        self.instance = Some(text);
+    /// A child has written the record; `None`: it may have, but nobody knows.
+    pub(crate) fn instance_is(&mut self, text: Option<String>) {
+        self.instance = text;
     }
 
     /// Nothing is left to be taken over.

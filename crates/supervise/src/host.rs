@@ -18,6 +18,7 @@ use nix::unistd::fchdir;
 use crate::control::{Command, error_text};
 use crate::files::{Fatal, unable};
 use crate::service::{Event, Exit, Role};
+use crate::settings::is_shortage;
 use crate::shared::Shared;
 use crate::sys;
 use crate::unit::{Unit, inode};
@@ -280,11 +281,11 @@ fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
     let (service, logger) = (main.left_behind(), log.left_behind());
     let by_log = logger.iter().map(|i| (i.pid, 0, i.pipe));
     let by_main = service.iter().flat_map(|i| [(i.pid, 1, i.pipe), (i.pid, 2, i.pipe)]);
-    let found = by_log.chain(by_main).find_map(|(pid, fd, pipe)| reopen_pipe(pid, fd, pipe).ok());
-    let (read, write) = match found {
-        Some(pipe) => pipe,
-        None => unable("create log pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from))?,
-    };
+    let mut tried = by_log.chain(by_main).map(|(pid, fd, pipe)| reopen_pipe(pid, fd, pipe));
+    // One that cannot be opened for want of descriptors is there all the same.
+    let found = tried.find(|pipe| pipe.as_ref().map_or_else(is_shortage, |_| true));
+    let new = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
+    let (read, write) = unable("create log pipe", found.unwrap_or_else(new))?;
     let pipe = inode(&read);
     let strays = [service, logger].map(|left| left.is_some_and(|left| left.pipe != pipe));
     log.wiring.stdin = Some(read);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::control::{RunState, Want, below};
+use crate::settings::is_shortage;
 
 /// A record has some 150 bytes; what would be longer is not written.
 pub(crate) const LONGEST: usize = 1024;
@@ -157,9 +158,10 @@ impl Instance {
         Some(Instance { state: state?, want: want?, boot: String::from_utf8(boot?.to_owned()).ok()?, ..record })
     }
 
-    /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew.
-    pub(crate) fn alive(&self) -> bool {
-        self.state != RunState::Down && self.pid != 0 && starttime(self.pid) == Some(self.starttime)
+    /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew. An error
+    /// says that it cannot be told just now.
+    pub(crate) fn alive(&self) -> io::Result<bool> {
+        Ok(self.state != RunState::Down && self.pid != 0 && starttime(self.pid)? == Some(self.starttime))
     }
 
     /// Start of the process, CLOCK_BOOTTIME.
@@ -185,9 +187,18 @@ pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::R
     if pid == 0 { Ok(()) } else { write!(out, " pid={pid} start={starttime}") }
 }
 
-/// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie.
-pub(crate) fn starttime(pid: u32) -> Option<u64> {
-    parse_starttime(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie. An error says that descriptors
+/// or memory are short.
+pub(crate) fn starttime(pid: u32) -> io::Result<Option<u64>> {
+    Ok(parse_starttime(&read_proc(&format!("/proc/{pid}/stat"))?))
+}
+
+/// What cannot be read for good is empty.
+fn read_proc(path: &str) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(e) if is_shortage(&e) => Err(e),
+        text => Ok(text.unwrap_or_default()),
+    }
 }
 
 /// proc(5): field 2 is the name in parentheses, and may hold anything; field 3 the state; field 22 the start time.
@@ -200,10 +211,10 @@ pub(crate) fn parse_starttime(stat: &str) -> Option<u64> {
     fields.nth(22 - 4)?.parse().ok()
 }
 
-/// Names this boot, and this process 1.
-pub(crate) fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("{}/{}", id.trim(), starttime(1).unwrap_or(0))
+/// Names this boot, and this process 1. An error as that of [`starttime`].
+pub(crate) fn boot() -> io::Result<String> {
+    let id = read_proc("/proc/sys/kernel/random/boot_id")?;
+    Ok(format!("{}/{}", id.trim(), starttime(1)?.unwrap_or(0)))
 }
 
 /// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a record is); `None` when there
@@ -295,9 +306,9 @@ mod tests {
     #[test]
     fn this_process_is_alive_and_its_double_is_not() {
         let pid = std::process::id();
-        let mut me = Instance { state: RunState::Run, pid, starttime: starttime(pid).unwrap(), ..record() };
-        assert!(me.alive());
+        let mut me = Instance { state: RunState::Run, pid, starttime: starttime(pid).unwrap().unwrap(), ..record() };
+        assert!(me.alive().unwrap());
         me.starttime += 1;
-        assert!(!me.alive());
+        assert!(!me.alive().unwrap());
     }
 }

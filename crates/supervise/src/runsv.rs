@@ -7,7 +7,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn supervise(dir: &Path, name: &str) -> Result<(), Fatal> {
     let signals = sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM]);
     let mut signals = File::from(unable("create selfpipe", signals)?);
     unable("change to directory", env::set_current_dir(dir))?;
-    let mut host = Host::new(unable("create epoll", Shared::new().map_err(io::Error::from))?);
+    let mut host = Host::new(unable("start", Shared::new())?);
     host.add(None, name)?;
     loop {
         host.settle();

@@ -97,8 +97,10 @@ impl Scan {
     /// Takes one event. `now` is CLOCK_BOOTTIME.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
-        // An answer to a start is not the time for the next ones.
-        let answer = matches!(event, Event::Started(..) | Event::StartFailed(_) | Event::Occupied(_));
+        // An answer to a start is not the time for the next ones. Nor is an end: others may have ended with it, and the number of one
+        // of them would be given to what is started now before its end is told.
+        let not_now =
+            matches!(event, Event::Started(..) | Event::StartFailed(_) | Event::Occupied(_) | Event::Ended { .. });
         match event {
             Event::Listing(entries) => self.listing(now, entries, &mut out),
             Event::Started(ident, pid) => {
@@ -110,7 +112,7 @@ impl Scan {
             Event::Ended { pid, told } => self.ended(now, pid, told),
             Event::Tick => {}
         }
-        let mut starts = if answer { STARTS_AT_ONCE } else { 0 };
+        let mut starts = if not_now { STARTS_AT_ONCE } else { 0 };
         for child in &mut self.children {
             if starts == STARTS_AT_ONCE {
                 break;
@@ -255,6 +257,13 @@ mod tests {
         scan.step(now, Event::Listing(entries.to_vec()))
     }
 
+    /// What is started in the turn in which this end is told.
+    fn ended(scan: &mut Scan, now: Duration, pid: u32, told: bool) -> Vec<Action> {
+        assert_eq!(scan.step(now, Event::Ended { pid, told }), []);
+        assert_eq!(scan.deadline().is_some_and(|at| at <= now), !told);
+        scan.step(now, Event::Tick)
+    }
+
     /// A scan with one service `a` that runs as pid 10 since second 100.
     fn running() -> Scan {
         let mut scan = Scan::default();
@@ -285,18 +294,31 @@ mod tests {
         let mut scan = running();
         assert_eq!(list(&mut scan, secs(101), &[entry("z", 1), entry("a", 1)]), []);
         assert_eq!(list(&mut scan, secs(102), &[entry("z", 1)]), []);
-        assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: false }), [Action::Start(id(1), "z".into())]);
+        assert_eq!(ended(&mut scan, secs(110), 10, false), [Action::Start(id(1), "z".into())]);
     }
 
     #[test]
     fn a_killed_runsv_is_started_at_once_and_one_that_was_told_to_exit_after_a_second() {
         let mut scan = running();
-        assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: false }), [Action::Start(id(1), "a".into())]);
+        assert_eq!(ended(&mut scan, secs(110), 10, false), [Action::Start(id(1), "a".into())]);
         let mut scan = running();
         assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: true }), []);
         assert!(!scan.failing());
         assert_eq!(scan.deadline(), Some(secs(111)));
         assert_eq!(scan.step(secs(111), Event::Tick), [Action::Start(id(1), "a".into())]);
+    }
+
+    #[test]
+    fn those_that_end_together_are_not_mistaken_for_what_is_started_then() {
+        let mut scan = Scan::default();
+        list(&mut scan, secs(1), &[entry("a", 1), entry("b", 2), entry("c", 3), entry("d", 4)]);
+        (0..4).for_each(|n| drop(scan.step(secs(1), Event::Started(id(u64::from(n) + 1), n))));
+        // With -1 the numbers are places, and those of a and b are free when their ends are told: c and d are due then.
+        (2..4).for_each(|pid| drop(scan.step(secs(9), Event::Ended { pid, told: true })));
+        let starts = [0, 1].map(|pid| scan.step(secs(10), Event::Ended { pid, told: true }));
+        assert_eq!(starts, [const { Vec::new() }; 2]);
+        let due = [Action::Start(id(3), "c".into()), Action::Start(id(4), "d".into())];
+        assert_eq!(scan.step(secs(10), Event::Tick), due);
     }
 
     #[test]
@@ -317,7 +339,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
         // One that lived is at the beginning again.
-        scan.step(now + secs(5), Event::Ended { pid: 20, told: false });
+        ended(&mut scan, now + secs(5), 20, false);
         scan.step(now + secs(5), Event::Started(id(1), 21));
         scan.step(now + secs(5), Event::Ended { pid: 21, told: false });
         assert_eq!(scan.deadline(), Some(now + secs(6)));

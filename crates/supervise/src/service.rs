@@ -161,10 +161,17 @@ impl Service {
         service
     }
 
-    /// Continues what a killed runsv had counted and heard, for a process that was started with these settings.
-    pub fn with_history(mut self, deaths: u64, ready: bool, settings: Settings) -> Service {
+    /// Continues what a killed runsv had counted and heard, for a process that was started with these settings. How much of the
+    /// time to end in was left nobody knows: it begins anew.
+    pub fn with_history(mut self, now: Duration, deaths: u64, ready: bool, settings: Settings) -> Service {
         (self.deaths, self.settings) = (deaths, settings);
         self.ready = ready && matches!(self.state, State::Running { .. });
+        if self.got_term {
+            self.begin_timeout(now);
+        }
+        if let State::Finish { kill_at, .. } = &mut self.state {
+            *kill_at = settings.timeout_finish.map(|timeout| now + timeout);
+        }
         self
     }
 
@@ -238,7 +245,11 @@ impl Service {
                 out.push(Action::Stamp);
                 self.run_ended(now, Exit::Code(111), Life::new(now, false), out);
             }
-            State::Finishing { life, .. } => self.go_down(now, life, out),
+            State::Finishing { life, .. } => {
+                // For runit it was started.
+                self.paused = false;
+                self.go_down(now, life, out);
+            }
             State::Down { .. }
             | State::Preparing
             | State::Running { .. }

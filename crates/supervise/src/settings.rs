@@ -4,12 +4,14 @@
 //! PURE but for [`read`]. What the times do is decided in service.rs; the rest is done in unit.rs, which calls this.
 //! The names are s6's where s6 has the thing. runsv(8) describes them.
 
-use std::fs;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 
 use crate::control::error_text;
@@ -40,7 +42,12 @@ pub(crate) struct Extras {
 pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
     let mut short = None;
     let extras = Extras::from(|name| {
-        let text = fs::read(dir.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let mut bytes = Vec::new();
+        // A fifo would wait for somebody who writes to it.
+        let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name));
+        let text = opened
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map(|_| String::from_utf8_lossy(&bytes).into_owned());
         match text {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => {

@@ -4,6 +4,7 @@
 //! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
 //! and unit.rs.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -38,14 +39,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// For one service, as runsv has it.
-    pub(crate) fn new() -> Result<Shared, Errno> {
+    pub(crate) fn new() -> io::Result<Shared> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Shared { epoll, boot: instance::boot(), hosting: false, sessions: false, limit: None })
+        Ok(Shared { epoll, boot: instance::boot()?, hosting: false, sessions: false, limit: None })
     }
 
     /// For any number of services: nothing waits, and the limit of open descriptors is what the system allows. With `sessions` each
     /// process starts its own session.
-    pub(crate) fn hosting(sessions: bool) -> Result<Shared, Errno> {
+    pub(crate) fn hosting(sessions: bool) -> io::Result<Shared> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|(soft, hard)| soft < hard);
         let limit = limit.filter(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, *hard, *hard).is_ok());
         Ok(Shared { hosting: true, sessions, limit, ..Shared::new()? })

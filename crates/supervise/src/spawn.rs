@@ -54,6 +54,8 @@ pub(crate) struct Started {
     pub(crate) pid: u32,
     /// Field 22 of its /proc/PID/stat; 0 when that could not be read.
     pub(crate) starttime: u64,
+    /// It has written its record, all of it.
+    pub(crate) recorded: bool,
 }
 
 fn c_string(text: &OsStr) -> io::Result<CString> {
@@ -92,9 +94,9 @@ impl<'a> Plan<'a> {
     pub(crate) fn spawn(self) -> io::Result<Started> {
         // The pointers that execve(2) takes: the child must not allocate.
         let argv = sys::Pointers::to(&self.args);
-        let (starttime, failed) = (Cell::new(0), Cell::new(Errno::UnknownErrno));
+        let (starttime, recorded, failed) = (Cell::new(0), Cell::new(false), Cell::new(Errno::UnknownErrno));
         let mut child = || {
-            let error = self.prepare(&starttime).err();
+            let error = self.prepare(&starttime, &recorded).err();
             failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv)));
             // As a shell says it; nobody sees it.
             127
@@ -104,11 +106,11 @@ impl<'a> Plan<'a> {
             sys::wait(pid);
             return Err(failed.get().into());
         }
-        Ok(Started { pid, starttime: starttime.get() })
+        Ok(Started { pid, starttime: starttime.get(), recorded: recorded.get() })
     }
 
     /// In the child: it allocates nothing and leaves nothing of ours changed but what it is told to.
-    fn prepare(&self, starttime: &Cell<u64>) -> nix::Result<()> {
+    fn prepare(&self, starttime: &Cell<u64>, recorded: &Cell<bool>) -> nix::Result<()> {
         if self.session {
             unistd::setsid()?;
         }
@@ -116,7 +118,7 @@ impl<'a> Plan<'a> {
             unistd::write(procs, b"0")?;
         }
         if let Some(record) = &self.record {
-            record.write(starttime);
+            recorded.set(record.write(starttime));
         }
         sys::own_descriptors(self.highest() + 1)?;
         if let Some(stdin) = self.stdin {
@@ -143,8 +145,8 @@ impl<'a> Plan<'a> {
 }
 
 impl Record {
-    /// A record that cannot be written (a full disk) is no reason not to start.
-    fn write(&self, starttime: &Cell<u64>) {
+    /// Whether it is written. One that cannot be (a full disk) is no reason not to start.
+    fn write(&self, starttime: &Cell<u64>) -> bool {
         let mut buffer = [0; 1024];
         let stat = read(c"/proc/self/stat", &mut buffer).unwrap_or_default();
         starttime.set(std::str::from_utf8(stat).ok().and_then(instance::parse_starttime).unwrap_or(0));
@@ -152,12 +154,12 @@ impl Record {
         let mut rest = record.as_mut_slice();
         let (pid, start) = (std::process::id(), starttime.get());
         let written = rest.write_all(self.text.as_bytes()).and_then(|()| instance::own_words(&mut rest, pid, start));
-        let (Ok(()), Ok(record)) = (written, CStr::from_bytes_until_nul(&record)) else { return };
+        let (Ok(()), Ok(record)) = (written, CStr::from_bytes_until_nul(&record)) else { return false };
         let (new, path) = (self.new.as_c_str(), self.path.as_c_str());
         let link = || unistd::symlinkat(record, AT_FDCWD, new);
         // Somebody who was killed here has left one.
         let made = link().or_else(|_| unistd::unlink(new).and_then(|()| link()));
-        let _ = made.and_then(|()| renameat(AT_FDCWD, new, AT_FDCWD, path));
+        made.and_then(|()| renameat(AT_FDCWD, new, AT_FDCWD, path)).is_ok() && start != 0
     }
 }
 

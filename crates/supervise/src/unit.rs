@@ -131,7 +131,9 @@ impl Unit {
             known: (0, 0),
             wiring: Wiring::default(),
         };
-        unit.service = unit.inherit(role).unwrap_or(unit.service);
+        if let Some(service) = unit.inherit(role)? {
+            unit.service = service;
+        }
         unit.listen();
         // Before anything is started: a ./run that begins with `sv o .` reads the status.
         unit.save();
@@ -154,6 +156,18 @@ impl Unit {
         }
         if self.listening != (self.service.queued() < QUEUE_LIMIT) {
             self.listen();
+        }
+        self.end_group();
+    }
+
+    /// Down for now: nothing of it is to be left.
+    fn end_group(&mut self) {
+        if self.service.want() == Want::Down
+            && self.service.running().0 == RunState::Down
+            && let Some(group) = self.cgroup.take()
+            && let Err(e) = group.kill()
+        {
+            self.warn(&format!("./cgroup: unable to kill what is left: {}", error_text(&e)));
         }
     }
 
@@ -232,13 +246,6 @@ impl Unit {
             self.notification = None;
         }
         self.handle(Event::Ended(exit));
-        if self.service.want() == Want::Down
-            && self.service.running().0 == RunState::Down
-            && let Some(group) = self.cgroup.take()
-            && let Err(e) = group.kill()
-        {
-            self.warn(&format!("./cgroup: unable to kill what is left: {}", error_text(&e)));
-        }
     }
 
     /// Something has come on one of its descriptors.
@@ -347,13 +354,21 @@ impl Unit {
             got_term: self.service.got_term(),
             state,
         };
-        let recorded = if self.recording {
-            let record = self.instance(state, pid.unwrap_or(0)).render();
-            self.files.save_instance(record)
-        } else {
-            Ok(())
-        };
+        let recorded = if self.recording { self.save_instance(state, pid.unwrap_or(0)) } else { Ok(()) };
         self.files.save(&status, &self.service.stat()).and(recorded)
+    }
+
+    fn save_instance(&mut self, state: RunState, pid: u32) -> io::Result<()> {
+        if pid != 0 && (self.known.0 != pid || self.known.1 == 0) {
+            // Without it nobody could tell this process from another that gets its number.
+            let start = instance::starttime(pid).map_err(|e| {
+                let text = format!("unable to read /proc/{pid}/stat: {}", error_text(&e));
+                io::Error::new(e.kind(), text)
+            })?;
+            self.known = (pid, start.unwrap_or(0));
+        }
+        let record = Instance { pid, starttime: if pid == 0 { 0 } else { self.known.1 }, ..self.instance(state) };
+        self.files.save_instance(record.render())
     }
 
     /// supervise/ is gone. When all of the service directory is, somebody has removed the service; else it is made anew, since
@@ -380,19 +395,14 @@ impl Unit {
         }
     }
 
-    /// The record as it is now.
-    fn instance(&self, state: RunState, pid: u32) -> Instance {
-        let starttime = match pid {
-            0 => 0,
-            _ if pid == self.known.0 => self.known.1,
-            _ => instance::starttime(pid).unwrap_or(0),
-        };
+    /// The record as it is now, without the process.
+    fn instance(&self, state: RunState) -> Instance {
         let pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
         Instance {
             state,
             want: self.service.want(),
-            pid,
-            starttime,
+            pid: 0,
+            starttime: 0,
             boot: self.shared.boot().to_owned(),
             pipe,
             since: self.since,

@@ -103,7 +103,7 @@ impl Reader {
 
     /// The record of this boot.
     fn record(&self, dir: &ServiceDir) -> Option<Instance> {
-        instance::read(dir.supervise(), || self.boot.get_or_init(instance::boot))
+        instance::read(dir.supervise(), || self.boot.get_or_init(|| instance::boot().unwrap_or_default()))
     }
 }
 

@@ -86,6 +86,8 @@ impl Config {
         let mut config = Config::default();
         let mut warnings = Vec::new();
         for line in text.split(|b| *b == b'\n') {
+            // Lines are C strings for runit.
+            let line = line.split(|b| *b == 0).next().unwrap_or_default();
             let Some((directive, value)) = line.split_first() else { continue };
             match directive {
                 b's' => config.size = number(value, &[(b'k', 1024), (b'm', 1024 * 1024)]),

@@ -1,11 +1,13 @@
 //! A unit's children: ./run, ./finish and the control scripts, with what the settings want them to have.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::{io, iter};
+
+use nix::libc::O_NONBLOCK;
 
 use super::Unit;
 use crate::cgroup::Cgroup;
@@ -104,7 +106,7 @@ impl Unit {
         cgroup: Option<OwnedFd>,
     ) -> Event {
         let since = if state == RunState::Run { sys::now() } else { self.since };
-        let record = Instance { since, ..self.instance(state, 0) };
+        let record = Instance { since, ..self.instance(state) };
         let text = record.render_for_child();
         let started = self.plan(program, args).and_then(|mut plan| {
             (plan.pass, plan.cgroup) = (pass, cgroup);
@@ -112,18 +114,20 @@ impl Unit {
             plan.spawn()
         });
         match started {
-            Ok(Started { pid, starttime }) => {
+            Ok(Started { pid, starttime, recorded }) => {
                 if state == RunState::Run {
                     self.complaints.start = None;
                     self.begun = Some(since);
                 }
                 self.known = (pid, starttime);
-                self.files.instance_is(Instance { pid, starttime, ..record }.render());
+                // One that could not be written, as on a full disk, has to be written yet.
+                let written = recorded.then(|| Instance { pid, starttime, ..record }.render());
+                self.files.instance_is(written);
                 Event::Started { pid }
             }
             Err(e) => {
                 // The child may have written one.
-                self.files.instance_is(String::new());
+                self.files.instance_is(None);
                 if is_shortage(&e) {
                     return self.fork_failed(&e);
                 }
@@ -147,7 +151,8 @@ impl Unit {
     }
 
     pub(super) fn start_finish(&mut self, code: i32, status: u8) -> Event {
-        match File::open(self.dir.join("finish")) {
+        // A fifo would wait for somebody who writes to it.
+        match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(self.dir.join("finish")) {
             Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(_) => Event::NoFinish,
             Ok(_) => {
