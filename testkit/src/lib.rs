@@ -7,6 +7,7 @@
 
 pub mod appliance;
 pub mod dhcpd;
+mod flood;
 mod isolate;
 mod lab;
 pub mod probe;
@@ -19,6 +20,7 @@ pub mod vm;
 mod wait;
 pub mod wire;
 
+pub use flood::flood;
 pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_for, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};
 pub use nix::sys::signal::Signal;

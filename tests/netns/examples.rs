@@ -16,6 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 use testkit::{Lab, Net, USER_NAMESPACE, find_program, holds_for, is_running, isolated, kill_9, wait_for, wait_until};
 
+use crate::ours;
 use crate::services::{House, RUNIT, script, under_both};
 
 /// Longer than anything that is waited for takes, on a busy machine too.
@@ -482,7 +483,7 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
         let home = lab.net("home");
         let _terminal = Terminal::new("ttyT1");
         fs::write("/dev/mouse", "").unwrap();
-        hide(&["busybox", "agetty", "gpm", "vmstat", "inetd", "vsftpd", "dnsmasq", "chronyd"]);
+        hide(&["busybox", "agetty", "gpm", "vmstat", "inetd", "vsftpd", "dnsmasq", "chronyd", "wpa_supplicant"]);
         let expected = [
             ("getty_ttyT1", "getty: no busybox here"),
             ("gpm", "gpm: no gpm here"),
@@ -493,6 +494,7 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
             ("tftpd", "tftpd: neither busybox's udpsvd and tftpd nor dnsmasq here"),
             ("ntpd", "ntpd: neither busybox's ntpd nor chronyd here"),
             ("dnsmasq", "dnsmasq: no dnsmasq here"),
+            ("supplicant_eth0", "supplicant: eth0: no wpa_supplicant here"),
             ("httpd-empty", "httpd: no directory /nonexistent"),
             ("ftpd-empty", "ftpd: no directory /nonexistent"),
             ("ftpd-nobody", "ftpd: no user nobody-at-all"),
@@ -501,7 +503,12 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
         under_both(lab, &home, |house| {
             for (name, _) in expected {
                 let template = name.split('-').next().unwrap();
-                house.copy(if template.starts_with("getty") { "getty_tty" } else { template }, name);
+                let template = match template.split('_').next() {
+                    Some("getty") => "getty_tty",
+                    Some("supplicant") => "supplicant_if",
+                    _ => template,
+                };
+                house.copy(template, name);
                 let root = if name.ends_with("-empty") { "/nonexistent" } else { "/" };
                 for knob in ["HTTPD_ROOT", "FTPD_ROOT", "TFTPD_ROOT"] {
                     house.knob(name, knob, root);
@@ -522,6 +529,26 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
             }
             holds_for("nothing is said twice", QUIET, || all().matches("down until").count() == expected.len());
         });
+    });
+}
+
+/// As the README of the original's examples says: "You can debug an individual service by running its SERVICE_DIR/run script."
+#[test]
+fn by_hand_a_run_script_may_be_called_from_anywhere_and_starts_nothing_that_it_lacks() {
+    isolated(&["dnsmasq", "busybox"], |lab| {
+        ours(lab);
+        let home = lab.net("home");
+        let house = House::new(lab, &home, "services");
+        house.copy("dhcp_if", "dhcp_eth7");
+        let client = house.spawn(&[house.service("dhcp_eth7/run").to_str().unwrap()]);
+        client.wait_log("no interface eth7", SOON);
+
+        house.copy("dnsmasq", "dnsmasq");
+        let mut server = house.spawn(&[house.service("dnsmasq/run").to_str().unwrap()]);
+        let ended = wait_for("its end", SOON, || server.wait(Duration::ZERO));
+        assert_eq!(ended.code(), Some(1), "{}", server.log());
+        let said = "dnsmasq: DNSMASQ_IF is empty: down until \"sv up dnsmasq\"\n";
+        assert!(server.log().starts_with(said), "{}", server.log());
     });
 }
 

@@ -145,6 +145,13 @@ fn options_for_the_start_and_the_end() {
             assert_eq!(exit_code(daemon), Some(0), "{subject}");
             world.cable.plug();
             world.wait_operstate("UP");
+
+            // -l outdoes -p, whatever the link is like.
+            fs::write(&world.told, "").unwrap();
+            let daemon = world.start(&subject, &["-p", "-l"]);
+            world.wait_told(&["eth0 up disabled up"]);
+            daemon.signal(Signal::SIGQUIT);
+            assert_eq!(exit_code(daemon), Some(0), "{subject}");
         }
     });
 }
@@ -452,6 +459,9 @@ fn the_pidfile_says_who_runs_and_k_stops_it() {
         assert_eq!(fs::read_to_string(pidfile).unwrap(), format!("{}\n", daemon.pid()));
         assert_eq!(code(&["-c"]), Some(0));
         assert_eq!(exit_code(world.start("ifplugd", &[])), Some(1), "one is enough");
+        let second = world.home.try_run(&["ifplugd", "-i", "eth0"]);
+        assert_eq!(second.status.code(), Some(1), "in the background, too");
+        assert_eq!(String::from_utf8_lossy(&second.stderr), "ifplugd: eth0: daemon is already running\n");
         assert_eq!(code(&["-k", "-W"]), Some(0));
         assert_eq!(exit_code(daemon), Some(0));
         assert!(!pidfile.exists());
@@ -465,6 +475,26 @@ fn the_pidfile_says_who_runs_and_k_stops_it() {
         let daemon = world.start("ifplugd", &[]);
         wait_until("it runs", PATIENCE, || code(&["-c"]) == Some(0));
         assert_eq!(daemon.stop().code(), Some(0));
+    });
+}
+
+#[test]
+fn c_says_whether_a_daemon_runs() {
+    isolated(&["ifplugd"], |lab| {
+        let world = World::new(lab);
+        for subject in both() {
+            let check = || {
+                let output = world.home.try_run(&[&subject, "-i", "eth0", "-c"]);
+                (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+            };
+            assert_eq!(check(), (Some(255), "ifplugd not running.\n".into()), "{subject}");
+            let daemon = world.start(&subject, &["-q"]);
+            wait_up(&daemon);
+            let running = format!("ifplugd process for device eth0 running as pid {}.\n", daemon.pid());
+            assert_eq!(check(), (Some(0), running), "{subject}");
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(exit_code(daemon), Some(0), "{subject}");
+        }
     });
 }
 

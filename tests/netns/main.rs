@@ -23,6 +23,7 @@ mod dhcp;
 mod dhcp_odd;
 mod dhcp_options;
 mod examples;
+mod floods;
 mod fw;
 mod fw_faults;
 mod fw_packets;

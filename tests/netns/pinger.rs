@@ -277,7 +277,7 @@ fn a_lost_link_is_not_the_routers_fault() {
 
 #[test]
 fn liars_on_the_wire_do_not_make_a_dead_router_good() {
-    isolated(&["nft", "tcpdump"], |lab| {
+    isolated(&["nft", "tcpdump", "busybox"], |lab| {
         let w = Small::new(lab);
         w.lease("192.0.2.9");
         let _pinger = w.start(&[]);
@@ -288,7 +288,7 @@ fn liars_on_the_wire_do_not_make_a_dead_router_good() {
         w.isp.run(&["sh", "-c", "ip address add 192.0.2.9/32 dev lo; echo 8 >/proc/sys/net/ipv4/conf/all/arp_ignore"]);
         let seen = w.home.spawn(&["tcpdump", "-lni", "eth0", "arp", "src", "host", "192.0.2.9"]);
         seen.wait_log("listening on", SOON);
-        let busybox = original("busybox").expect("busybox").display().to_string();
+        let busybox = original("busybox").unwrap().display().to_string();
         let arping = |kind| format!("{busybox} arping -q {kind} -c 1 -I customer 192.0.2.9");
         let both = format!("while :; do {}; {}; sleep 0.1; done", arping("-U"), arping("-A"));
         let _liar = w.isp.spawn(&["sh", "-c", &both]);
@@ -383,7 +383,6 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
 fn supplicant_if_runs_wpa_supplicant_on_the_interface_of_its_name() {
     isolated(&RUNIT, |lab| {
         let w = Small::new(lab);
-        let real = original("wpa_supplicant").expect("wpa_supplicant");
         under_both(lab, &w.home, |house| {
             let fake = house.path("fake");
             script(&fake, &format!("echo \"$@\" >>{}; exec sleep 1000", house.path("calls").display()));
@@ -405,16 +404,24 @@ fn supplicant_if_runs_wpa_supplicant_on_the_interface_of_its_name() {
             house.sv(&["t", "supplicant_my_wlan0"]);
             wait_until("down", SOON, || house.stat("supplicant_my_wlan0").starts_with("down"));
             wait_until("said", SOON, || house.log("supplicant_my_wlan0").contains("wpa_supplicant.conf: down until"));
+        });
+    });
+}
 
-            // Debian's, on a wire.
+#[test]
+fn supplicant_if_authenticates_on_a_wire() {
+    isolated(&[&RUNIT[..], &["wpa_supplicant"]].concat(), |lab| {
+        let w = Small::new(lab);
+        under_both(lab, &w.home, |house| {
             house.copy("supplicant_if", "supplicant_eth0");
             fs::create_dir(house.service("supplicant_eth0/env")).unwrap();
             let knob =
                 |name: &str, value: &str| fs::write(house.service("supplicant_eth0/env").join(name), value).unwrap();
             knob("SUPPLICANT_ARGS", "-D wired");
-            knob("SUPPLICANT", real.to_str().unwrap());
+            knob("SUPPLICANT", original("wpa_supplicant").unwrap().to_str().unwrap());
             let text = "ap_scan=0\nnetwork={\n\tkey_mgmt=IEEE8021X\n\teap=MD5\n\tidentity=\"a\"\n\tpassword=\"b\"\n}\n";
             fs::write(house.service("supplicant_eth0/wpa_supplicant.conf"), text).unwrap();
+            house.start();
             wait_until("associated", SOON, || house.log("supplicant_eth0").contains("eth0: Associated with"));
             house.sv(&["-w10", "down", "supplicant_eth0"]);
         });

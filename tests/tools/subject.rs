@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -108,9 +107,9 @@ impl Scratch {
     }
 
     pub(crate) fn below(dir: &Path) -> Scratch {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = dir.join(format!("netsv-tools-{}-{number}", std::process::id()));
+        // Not by our process id: in a namespace of its own another suite has the same.
+        let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let dir = dir.join(format!("netsv-tools-{}", &unique[..8]));
         fs::create_dir(&dir).unwrap();
         // Other users get in: some cases run as nobody.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();

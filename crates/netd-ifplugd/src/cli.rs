@@ -33,7 +33,7 @@ usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t 
   -M, --monitor               a missing interface is down, not an error
   -f, --ignore-fail           as -M
   -F, --ignore-fail-positive  a missing interface counts as up
-  -l, --initial-down          run PROG at the start when the link is down, too
+  -l, --initial-down          run PROG at the start however the link is, with -p too
   -p, --no-startup            do not run PROG at the start
   -q, --no-shutdown           do not run `PROG IFACE down' when stopped
   -I, --ignore-retval         go on when PROG fails

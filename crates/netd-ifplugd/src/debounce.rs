@@ -34,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) services: bool,
     /// Tell the program at the start (not -p).
     pub(crate) at_start: bool,
-    /// At the start tell it of a dead link too (-l).
+    /// At the start tell it however the link is, with -p too (-l).
     pub(crate) initial_down: bool,
     /// Tell it `down` when stopped (not -q).
     pub(crate) at_stop: bool,
@@ -254,12 +254,12 @@ impl Debounce {
     }
 
     /// The first look. A live link is acted on at once: a daemon that was restarted must not take it away. For a
-    /// dead one the services get the usual delay, and the program is told only with -l.
+    /// dead one the services get the usual delay, and the program is told only with -l, which outdoes -p in the originals.
     fn start(&mut self, now: Duration, link: Verdict) -> Vec<Action> {
         let mut out = Vec::new();
         let tell = match link {
-            Verdict::Up => self.config.at_start,
-            Verdict::Down => self.config.at_start && self.config.initial_down,
+            Verdict::Up => self.config.at_start || self.config.initial_down,
+            Verdict::Down => self.config.initial_down,
         };
         if !tell {
             self.script = Script::Idle { told: Some(link) };

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use netd::daemon::Log;
 use netd::runner::{Program, Runner};
+use nix::unistd::Pid;
 use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
 mod cli;
@@ -39,6 +40,9 @@ const NOT_RUNNING: u8 = 255;
 /// -S, -R, -z: the same, as 0.28 ends.
 const NOBODY_TO_TELL: u8 = 6;
 
+/// Said by a second daemon of an interface.
+const ALREADY_RUNNING: &str = "daemon is already running";
+
 /// The applet.
 pub fn main(mut argv: Vec<OsString>) -> u8 {
     let args = argv.split_off(argv.len().min(1));
@@ -51,10 +55,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         Mode::Help => say(cli::USAGE),
         Mode::Version => say(concat!("ifplugd of netsv ", env!("CARGO_PKG_VERSION"), "\n")),
         Mode::Kill { wait } => done(pidfile.map_or(Ok(()), |path| pidfile::stop(path, wait)).map(|()| 0)),
-        Mode::Check => {
-            let running = pidfile.map_or(Ok(false), pidfile::is_running);
-            done(running.map(|running| if running { 0 } else { NOT_RUNNING }))
-        }
+        Mode::Check => done(holder(&options).and_then(|holder| check(&options.iface, holder))),
         Mode::Tell(signal) => match pidfile.map_or(Ok(false), |path| pidfile::tell(path, signal)) {
             Ok(true) => 0,
             Ok(false) => fail(NOBODY_TO_TELL, "ifplugd not running.\n"),
@@ -63,11 +64,30 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         Mode::Watch if std::env::var_os(REPORT).is_some() => reporting(&options),
         Mode::Watch if options.foreground => watch(&options, None),
         Mode::Watch if options.wait_on_fork => done(wait_on_fork(argv, &args)),
+        // In the background nobody would hear of it.
+        Mode::Watch if matches!(holder(&options), Ok(Some(_))) => {
+            Log::new("ifplugd", Some(&options.iface), 0).info(ALREADY_RUNNING);
+            1
+        }
         Mode::Watch => match background(&options) {
             Ok(()) => watch(&options, None),
             Err(e) => done(Err(e)),
         },
     }
+}
+
+/// Who watches the interface already.
+fn holder(options: &Options) -> io::Result<Option<Pid>> {
+    options.pidfile.as_deref().map_or(Ok(None), pidfile::holder)
+}
+
+/// -c, in the words of 0.28.
+fn check(iface: &str, holder: Option<Pid>) -> io::Result<u8> {
+    let (text, code) = match holder {
+        Some(pid) => (format!("ifplugd process for device {iface} running as pid {pid}.\n"), 0),
+        None => ("ifplugd not running.\n".to_owned(), NOT_RUNNING),
+    };
+    io::stdout().write_all(text.as_bytes()).map(|()| code)
 }
 
 /// Goes to the background; with -s standard error stays where it is.
@@ -96,7 +116,7 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
     let pidfile = match options.pidfile.as_deref().map(Pidfile::take).transpose() {
         Ok(pidfile) => pidfile,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            log.info("daemon is already running");
+            log.info(ALREADY_RUNNING);
             return 1;
         }
         // A read-only /var/run is no reason to leave a link unwatched.

@@ -86,9 +86,9 @@ fn running(path: &Path) -> io::Result<Option<(Pid, File)>> {
     Ok(pid.map(|pid| (Pid::from_raw(pid), file)))
 }
 
-/// Whether a daemon runs.
-pub(crate) fn is_running(path: &Path) -> io::Result<bool> {
-    Ok(running(path)?.is_some())
+/// The pid of a running daemon.
+pub(crate) fn holder(path: &Path) -> io::Result<Option<Pid>> {
+    Ok(running(path)?.map(|(pid, _)| pid))
 }
 
 /// A signal to the running daemon; false when none runs.
@@ -119,11 +119,11 @@ mod tests {
         let path = path("one");
         let first = Pidfile::take(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-        assert!(is_running(&path).unwrap());
+        assert_eq!(holder(&path).unwrap(), Some(Pid::this()));
         assert_eq!(Pidfile::take(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         drop(first.remove());
         assert!(!path.exists());
-        assert!(!is_running(&path).unwrap());
+        assert_eq!(holder(&path).unwrap(), None);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         let path = path("stale");
         // Ours: alive, but not the owner of this file.
         std::fs::write(&path, format!("{}\n123456789 left over\n", std::process::id())).unwrap();
-        assert!(!is_running(&path).unwrap());
+        assert_eq!(holder(&path).unwrap(), None);
         stop(&path, true).unwrap();
         let taken = Pidfile::take(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));

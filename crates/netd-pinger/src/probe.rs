@@ -7,6 +7,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use netd::clock;
+use netd::pace::Pace;
 use netd::packet;
 use tokio::net::{TcpSocket, UdpSocket};
 
@@ -56,11 +58,15 @@ pub(crate) async fn ask(question: Question) -> io::Result<()> {
     socket.connect(to)?;
     socket.send(&message)?;
     let socket = UdpSocket::from_std(socket)?;
-    let mut buffer = [0; BUFFER];
+    let (mut buffer, mut pace) = ([0; BUFFER], Pace::default());
     loop {
         let len = socket.recv(&mut buffer).await?;
         if buffer.get(..len).is_some_and(|datagram| question.is_answered_by(datagram)) {
             return Ok(());
+        }
+        pace.count(clock::now());
+        if let Some(rest) = pace.rest(clock::now()) {
+            tokio::time::sleep(rest).await;
         }
     }
 }

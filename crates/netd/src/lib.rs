@@ -1,6 +1,6 @@
 //! Layer 2: what two or more daemons share.
 //!
-//! Pure: `arp`, `acd`, `ipconf`, `netlink`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
+//! Pure: `arp`, `acd`, `ipconf`, `netlink`, `pace`, `rng`, `sim`. Shells: the others. No trait for daemons and no generic runner: each daemon is a
 //! short `select!` loop of its own.
 
 pub mod acd;
@@ -17,6 +17,7 @@ pub mod ipconf;
 pub mod link;
 pub mod netlink;
 pub mod notify;
+pub mod pace;
 pub mod packet;
 pub mod peers;
 pub mod reach;

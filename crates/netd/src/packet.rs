@@ -6,6 +6,7 @@
 //! interface has which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources: packet(7), socket(7), bpf(2).
 #![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +16,8 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, So
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::link;
+use crate::pace::Pace;
+use crate::{clock, link};
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
@@ -82,6 +84,7 @@ pub struct PacketSocket {
     fd: AsyncFd<OwnedFd>,
     ethertype: u16,
     index: u32,
+    pace: Cell<Pace>,
 }
 
 impl PacketSocket {
@@ -93,7 +96,7 @@ impl PacketSocket {
         attach_filter(&fd, &on_link(index, filter))?;
         set_auxdata(&fd)?;
         bind(&fd, &link_address(index, ethertype, BROADCAST))?;
-        Ok(PacketSocket { fd: watch(fd)?, ethertype, index })
+        Ok(PacketSocket { fd: watch(fd)?, ethertype, index, pace: Cell::default() })
     }
 
     /// Replaces the filter in one step.
@@ -123,12 +126,18 @@ impl PacketSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits for the next frame. Safe to drop and to call again.
+    /// Waits for the next frame; of a flood, at a bounded pace. Safe to drop and to call again.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut pace = self.pace.get();
+        if let Some(rest) = pace.rest(clock::now()) {
+            tokio::time::sleep(rest).await;
+        }
         loop {
             // A device that goes down or away is reported as an error, not as something to read.
             let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
             if let Ok(done) = ready.try_io(|fd| receive(fd.get_ref(), buffer)) {
+                pace.count(clock::now());
+                self.pace.set(pace);
                 return done;
             }
         }

@@ -81,10 +81,22 @@ fn a_program_is_told_what_lasted() {
             want: vec![(0.0, tell(Down, None))],
         },
         Row {
-            what: "-p: nothing at the start, whatever -l says",
-            config: Config { at_start: false, initial_down: true, ..script() },
+            what: "-p: nothing at the start",
+            config: Config { at_start: false, ..script() },
             story: vec![(0.0, LINK_UP), (1.0, LINK_DOWN)],
             want: vec![(9.0, tell(Down, Some(Up)))],
+        },
+        Row {
+            what: "-p -l: told of a link that is up",
+            config: Config { at_start: false, initial_down: true, ..script() },
+            story: vec![(0.0, LINK_UP)],
+            want: vec![(0.0, tell(Up, None))],
+        },
+        Row {
+            what: "-p -l: and of one that is down",
+            config: Config { at_start: false, initial_down: true, ..script() },
+            story: vec![(0.0, LINK_DOWN)],
+            want: vec![(0.0, tell(Down, None))],
         },
         Row {
             what: "down at the start, then plugged in",
