@@ -223,13 +223,14 @@ fn default_route(text: &str) -> String {
     format!("default route {} via {} metric {metric}{dead}", value("dev"), value("via"))
 }
 
-/// Of `ip -o monitor`: carrier of eth0 and eth1 when it changes, their IPv4 addresses, default routes.
+/// Of `ip -o monitor`: carrier of eth0 and eth1 when it changes, their IPv4 addresses, default routes of the main table (the others are
+/// for answers).
 fn kernel_filter() -> impl FnMut(&str) -> Option<String> + Send {
     let mut carrier: Vec<(String, bool)> = Vec::new();
     move |text: &str| {
         let (verb, rest) = text.strip_prefix("Deleted ").map_or(("+", text), |rest| ("-", rest));
         if rest.starts_with("default ") {
-            return Some(format!("{verb} {}", default_route(rest)));
+            return (!rest.contains(" table ")).then(|| format!("{verb} {}", default_route(rest)));
         }
         let (_, rest) = rest.split_once(": ")?;
         let interface: String = rest.chars().take_while(|c| !matches!(c, ':' | '@' | ' ')).collect();
