@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::subject::{World, ours};
+use nix::sys::signal::Signal;
+
+use crate::subject::{World, ours, signal};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 /// Notes when it starts; TERM does nothing to it.
@@ -260,21 +262,31 @@ fn a_service_that_is_put_down_between_two_runs_leaves_nothing_behind_either() {
         world.script("a/run", "setsid sleep 1000 & echo start >>starts");
         world.write("a/cgroup", "");
         world.write("a/restart-delay", "100000");
-        let runsv = world.runsv("a");
+        let _runsv = world.runsv("a");
         world.wait_lines("a/starts", 1);
         world.wait_stat("a", "down");
         world.wait_count("sleep 1000", 1);
         world.control("a", "d");
         world.wait_stat("a", "down");
         world.wait_count("sleep 1000", 0);
-        // The next runsv after a killed one knows it, too.
-        world.control("a", "u");
-        world.wait_lines("a/starts", 2);
-        world.wait_stat("a", "down");
-        runsv.kill();
-        let _again = world.runsv("a");
+    });
+    // Nor one that ends on its way down while no runsv is there.
+    ours(|world| {
+        world.script("a/run", "setsid sleep 1000 & echo start >>starts; exec sleep 1001");
+        world.write("a/cgroup", "");
+        let runsv = world.runsv("a");
+        world.wait_stat("a", "run");
         world.wait_count("sleep 1000", 1);
-        world.control("a", "d");
+        world.wait_count("sleep 1001", 1);
+        runsv.kill();
+        signal(world.pid("a"), Signal::SIGKILL);
+        world.wait_count("sleep 1001", 0);
+        let record = world.record("a");
+        assert!(record.starts_with("state=run want=u "), "{record}");
+        world.write_record("a", &record.replace("want=u", "want=d"));
+        let _again = world.runsv("a");
+        world.wait_stat("a", "down");
         world.wait_count("sleep 1000", 0);
+        assert_eq!(world.lines("a/starts").len(), 1);
     });
 }
