@@ -563,6 +563,22 @@ fn the_service_works_under_runit_and_publishing_runs_it() {
 }
 
 #[test]
+fn once_is_for_apply_and_without_a_supervisor_a_warning() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.lease(0, 3600);
+        let once = |word| w.command(&["fw", "--once"], word).output().unwrap();
+        let done = once("apply");
+        assert!(done.status.success(), "{done:?}");
+        let warning = "fw: warning: .: unable to open supervise/ok: file does not exist: not made one-shot\n";
+        assert_eq!(String::from_utf8_lossy(&done.stderr), warning);
+        assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"]);
+        let wrong = once("plan");
+        assert_eq!(wrong.status.code(), Some(100), "{wrong:?}");
+    });
+}
+
+#[test]
 fn a_run_that_is_killed_half_way_is_run_again() {
     isolated(&["nft", "runsv", "sv"], |lab| {
         let w = World::new(lab);
@@ -571,7 +587,7 @@ fn a_run_that_is_killed_half_way_is_run_again() {
         program(&bin.join("nft"), "[ -e /run/lab/block ] && exec sleep 50\nexec /usr/sbin/nft \"$@\"");
         fs::write("/run/lab/block", "").unwrap();
         let (_runsv, _run) = service(&w, lab);
-        let fw = || testkit::pids_where(|argv| argv == ["fw", "apply"]);
+        let fw = || testkit::pids_where(|argv| argv == ["fw", "--once", "apply"]);
         wait_until("a run that waits for nft", SOON, || {
             !fw().is_empty() && !testkit::pids_where(|argv| argv == ["sleep", "50"]).is_empty()
         });

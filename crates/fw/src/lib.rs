@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use netd::ipconf::{self, Record};
-use supervise::control::{ControlError, error_text};
+use supervise::control::{Command, ControlError, ServiceDir, error_text};
 use supervise::getopt::{Arg, Getopt, Opt};
 use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
@@ -33,7 +33,7 @@ use run::Paths;
 
 /// The whole use.
 pub const USAGE: &str = "\
-usage: fw [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply|plan
+usage: fw [--once] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply|plan
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
 ";
@@ -43,6 +43,7 @@ const OPTIONS: &[Opt] = &[
     Opt { key: '\u{2}', long: "dynamic", arg: Arg::Required },
     Opt { key: '\u{3}', long: "config", arg: Arg::Required },
     Opt { key: '\u{4}', long: "etc", arg: Arg::Required },
+    Opt { key: '\u{5}', long: "once", arg: Arg::No },
 ];
 
 /// Where the administrator's records and policy are unless something else is said.
@@ -83,7 +84,7 @@ pub const KEYS: &[&str] = &[
 
 /// The applet.
 pub fn main(argv: Vec<OsString>) -> u8 {
-    let (paths, operands) = match parse(argv.into_iter().skip(1)) {
+    let (paths, once, operands) = match parse(argv.into_iter().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
             supervise::say::error(format_args!("fw: {error}\n{USAGE}"));
@@ -93,7 +94,14 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let words: Vec<&str> = operands.iter().filter_map(|o| o.to_str()).collect();
     let done = match words.as_slice() {
         _ if words.len() != operands.len() => None,
-        ["apply"] => Some(at_home(&paths).and_then(|()| run::apply(&paths))),
+        ["apply"] => {
+            // First of all things: a `u` that comes from here on means one more run, with what its sender has published before.
+            if once && let Err(e) = ServiceDir::at(".").send(&[Command::Once]) {
+                supervise::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
+            }
+            Some(at_home(&paths).and_then(|()| run::apply(&paths)))
+        }
+        _ if once => None,
         ["plan"] => Some(at_home(&paths).and_then(|()| run::plan(&paths))),
         ["publish", name, fields @ ..] if !fields.is_empty() => Some(publish(&paths, name, fields)),
         ["withdraw", name] => Some(withdraw(&paths, name)),
@@ -125,7 +133,7 @@ fn at_home(paths: &Paths) -> Result<(), String> {
 }
 
 /// Options may stand before and after the subcommand.
-fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>), String> {
+fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, bool, Vec<OsString>), String> {
     let from = |variable: &str, default: &str| {
         std::env::var_os(variable).filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(default), PathBuf::from)
     };
@@ -135,6 +143,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>),
         config: from("FW_CONFIG", CONFIG),
         etc: from("FW_ETC", "/etc"),
     };
+    let mut once = false;
     let mut operands = Vec::new();
     let mut rest: Vec<OsString> = args.collect();
     while !rest.is_empty() {
@@ -146,6 +155,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>),
                 '\u{1}' => paths.static_dir = value,
                 '\u{2}' => paths.dynamic = value,
                 '\u{3}' => paths.config = value,
+                '\u{5}' => once = true,
                 _ => paths.etc = value,
             }
         }
@@ -153,7 +163,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, Vec<OsString>),
         operands.extend(left.next());
         rest = left.collect();
     }
-    Ok((paths, operands))
+    Ok((paths, once, operands))
 }
 
 fn publish(paths: &Paths, name: &str, fields: &[&str]) -> Result<u8, String> {
@@ -202,8 +212,9 @@ mod tests {
     #[test]
     fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
         for opt in OPTIONS {
-            assert!(USAGE.contains(&format!("--{} ", opt.long)), "usage: {}", opt.long);
-            assert!(MAN.contains(&format!(".It Fl -{} ", opt.long)), "man: {}", opt.long);
+            assert!(USAGE.contains(&format!("[--{}", opt.long)), "usage: {}", opt.long);
+            let item = format!(".It Fl -{}", opt.long);
+            assert!(MAN.lines().any(|line| line.split(" Ar").next() == Some(&item)), "man: {}", opt.long);
         }
         let in_man = MAN.lines().filter_map(|l| l.strip_prefix(".It Fl -")).filter_map(|l| l.split(' ').next());
         assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long == name)));
@@ -238,10 +249,11 @@ mod tests {
     #[test]
     fn options_stand_before_and_after_the_subcommand() {
         let parse = |args: &[&str]| super::parse(args.iter().map(OsString::from));
-        let (paths, operands) = parse(&["--dynamic", "/d", "apply", "--etc=/e", "--static", "/s"]).unwrap();
+        let (paths, once, operands) = parse(&["--dynamic", "/d", "apply", "--etc=/e", "--static", "/s"]).unwrap();
         assert_eq!((paths.dynamic, paths.etc, paths.static_dir), ("/d".into(), "/e".into(), "/s".into()));
-        assert_eq!(operands, ["apply"]);
-        let (paths, operands) = parse(&["publish", "x", "if=eth0", "--dynamic", "/d", "ip=1"]).unwrap();
+        assert_eq!((once, operands), (false, vec!["apply".into()]));
+        assert!(parse(&["apply", "--once"]).unwrap().1);
+        let (paths, _, operands) = parse(&["publish", "x", "if=eth0", "--dynamic", "/d", "ip=1"]).unwrap();
         assert_eq!(
             (paths.dynamic, operands),
             ("/d".into(), ["publish", "x", "if=eth0", "ip=1"].map(OsString::from).into())
