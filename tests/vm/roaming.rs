@@ -58,7 +58,7 @@ fn a_laptop_roams_within_its_network_and_goes_to_another() {
         image.file("/var/service/supplicant_wlan0/wpa_supplicant.conf", NETWORKS);
         let air = format!("for module in $(cat /lib/modules/bridge); do insmod $module; done\n{AIR}");
         let mut guest = Guest::boot(lab, &kit, image, &air);
-        guest.wait("the radios", |guest| guest.run("ls /run/air 2>/dev/null") != "");
+        guest.wait("the radios", |guest| !guest.run("ls /run/air 2>/dev/null").is_empty());
         begin(&mut guest, "home", "wlan1");
         guest.wait("a lease", |guest| guest.good_uplinks() == ["wlan0"]);
         guest.wait("a judged uplink", |guest| guest.logged("dhcp_wlan0_pinger", "uplink is good") == 1);
