@@ -9,6 +9,7 @@
 mod clock;
 mod guest;
 mod power;
+mod roaming;
 mod suspend;
 mod wifi;
 mod wired;

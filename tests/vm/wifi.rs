@@ -1,6 +1,6 @@
 //! A laptop: a cable and a radio. The radio is mac80211_hwsim's, its access point hostapd in a namespace of the machine.
 
-use testkit::vm::Kit;
+use testkit::vm::{Image, Kit};
 
 use crate::guest::{Guest, image, with_kit};
 
@@ -13,17 +13,22 @@ const SERVICES: [(&str, &str); 6] = [
     ("supplicant_if", "supplicant_wlan0"),
 ];
 
-/// hostapd's; `{}` is the passphrase.
-const ACCESS_POINT: &str = "interface=wlan1
+/// hostapd's configuration.
+pub(crate) fn access_point(interface: &str, ssid: &str, passphrase: &str) -> String {
+    format!(
+        "interface={interface}
 driver=nl80211
 ctrl_interface=/run/hostapd
-ssid=home
+ssid={ssid}
 hw_mode=g
 channel=1
 wpa=2
 wpa_key_mgmt=WPA-PSK
 rsn_pairwise=CCMP
-wpa_passphrase=";
+wpa_passphrase={passphrase}
+"
+    )
+}
 /// One channel, since a scan of all takes seconds.
 const NETWORK: &str = "ctrl_interface=/run/wpa_supplicant
 network={
@@ -44,21 +49,26 @@ const SERVER: &str = "/sbin/ip netns exec ap /sbin/dnsmasq --conf-file=/dev/null
                       --dhcp-range=198.51.100.100,198.51.100.150,255.255.255.0,1h";
 const HOSTAPD: &str = "/sbin/ip netns exec ap /sbin/hostapd -B -P /run/hostapd.pid";
 
+/// What a wireless link needs at both ends.
+pub(crate) fn radio(kit: &Kit, image: &mut Image) {
+    for program in ["hostapd", "iw", "wpa_supplicant", "wpa_cli", "dnsmasq"] {
+        image.program(&kit.program(program), &format!("/sbin/{program}"));
+    }
+    image.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+    image.file("/etc/group", "root:x:0:\n");
+    image.modules("radio", &["ccm", "ctr", "cmac", "gcm", "aes_generic", "mac80211_hwsim"]);
+}
+
 #[test]
 fn a_laptop_goes_from_cable_to_radio_and_back() {
     with_kit(|lab| {
         let kit = Kit::find().unwrap();
         let mut image = image(&kit, &SERVICES);
-        for program in ["hostapd", "iw", "wpa_supplicant", "dnsmasq"] {
-            image.program(&kit.program(program), &format!("/sbin/{program}"));
-        }
-        image.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
-        image.file("/etc/group", "root:x:0:\n");
-        image.file("/etc/home.conf", &format!("{ACCESS_POINT}a good passphrase\n"));
-        image.file("/etc/other.conf", &format!("{ACCESS_POINT}another passphrase\n"));
+        radio(&kit, &mut image);
+        image.file("/etc/home.conf", &access_point("wlan1", "home", "a good passphrase"));
+        image.file("/etc/other.conf", &access_point("wlan1", "home", "another passphrase"));
         image.file("/var/service/supplicant_wlan0/wpa_supplicant.conf", NETWORK);
         image.file("/var/service/fw/fw.conf", "preferred_default_route_iface=\"eth0\"\n");
-        image.modules("radio", &["ccm", "ctr", "cmac", "gcm", "aes_generic", "mac80211_hwsim"]);
         let mut guest = Guest::boot(lab, &kit, image, AIR);
         guest.wait("the cable's default route", |guest| guest.good_uplinks() == ["eth0"]);
         assert_eq!(guest.address("wlan0"), None);

@@ -6,9 +6,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -72,7 +73,8 @@ fn is_still(file: &File, path: &Path) -> bool {
 
 /// The pid and the locked file of a running daemon; `None` when none runs.
 fn running(path: &Path) -> io::Result<Option<(Pid, File)>> {
-    let file = match File::open(path) {
+    // A fifo of that name would keep us for ever.
+    let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
@@ -137,6 +139,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(taken.remove());
         stop(&path, false).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_does_not_keep_us() {
+        let path = path("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(holder(&path).unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
