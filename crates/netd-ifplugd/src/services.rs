@@ -8,9 +8,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use netd::daemon::Log;
-use netd::ipconf::{self, Record};
-use netd::notify::Notifier;
+use netd::ipconf::Record;
 use netd::peers::Peers;
+use netd::publisher::{Publisher, RecordChange};
 use supervise::control::{Command, ControlError, RunState, ServiceDir, Want};
 
 /// The service directories of an interface, by the seed's names.
@@ -19,10 +19,8 @@ const PREFIXES: [&str; 2] = ["dhcp_", "zcip_"];
 /// One interface's services.
 pub(crate) struct Services {
     iface: String,
-    dir: PathBuf,
-    fw: Notifier,
-    /// fw was told of this process's knowledge at least once.
-    told: bool,
+    /// The link's, for fw.
+    pub(crate) record: Publisher,
     /// What went wrong last, by whom.
     complaints: Vec<(String, String)>,
     /// The services as they were when the cage was entered.
@@ -39,44 +37,14 @@ pub(crate) fn names(iface: &str) -> impl Iterator<Item = String> {
 impl Services {
     /// Nothing is touched yet.
     pub(crate) fn new(iface: &str, dir: PathBuf, fw: OsString, peers: Option<Peers>) -> Services {
-        let fw = Notifier::new(fw);
-        Services { iface: iface.to_owned(), dir, fw, told: false, complaints: Vec::new(), peers, out_of_reach: None }
+        let record = Publisher::new(dir, format!("link_{iface}"), fw);
+        Services { iface: iface.to_owned(), record, complaints: Vec::new(), peers, out_of_reach: None }
     }
 
     /// Writes the record with `health` (up or down), and tells fw when that changed anything.
     pub(crate) fn publish(&mut self, health: &str, log: &Log) {
         let record = Record::new().with("if", self.iface.as_str()).with("health", health);
-        let done = ipconf::publish(&self.dir, &self.record_name(), &[record]);
-        self.published(done, log);
-    }
-
-    /// Removes the record.
-    pub(crate) fn withdraw(&mut self, log: &Log) {
-        // A record that was not there means nothing to fw.
-        self.told = true;
-        let done = ipconf::withdraw(&self.dir, &self.record_name());
-        self.published(done, log);
-    }
-
-    fn record_name(&self) -> String {
-        format!("link_{}", self.iface)
-    }
-
-    fn published(&mut self, done: std::io::Result<bool>, log: &Log) {
-        let name = self.record_name();
-        let changed = match done {
-            Ok(changed) => changed,
-            Err(e) => {
-                let text = format!("unable to write {}/{name}.ipconf: {e}", self.dir.display());
-                return self.complain("record", Some(text), log);
-            }
-        };
-        self.complain("record", None, log);
-        // The first time always: a predecessor may have been killed between writing the record and telling fw.
-        if changed || !self.told {
-            self.told = true;
-            self.fw.tell(log);
-        }
+        self.record.act(RecordChange::Publish(record), log);
     }
 
     /// `u` or `d` to each service that is there and is not steered so already.
@@ -140,6 +108,8 @@ fn is_steered(want: Want, state: RunState, command: Command) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netd::ipconf;
+
     use super::*;
 
     #[test]
@@ -171,7 +141,7 @@ mod tests {
         assert_eq!(health(), (Some("eth9".into()), Some("down".into())));
         services.publish("up", &log);
         assert_eq!(health(), (Some("eth9".into()), Some("up".into())));
-        services.withdraw(&log);
+        services.record.act(RecordChange::Withdraw, &log);
         assert_eq!(ipconf::list(&dir).unwrap(), Vec::<PathBuf>::new());
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -14,6 +14,7 @@ use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::daemon::{Log, Signal, Signals};
 use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
+use netd::publisher::RecordChange;
 use netd::runner::{Outcome, Runner};
 use supervise::control::Command as Control;
 use tokio::time::{Instant, sleep_until};
@@ -142,6 +143,7 @@ impl Daemon<'_> {
             transition = watch.next() => Woken::Link(transition),
             () = until(deadline) => Woken::Tick,
             () = until(raise) => Woken::Raise,
+            never = self.services.record.insist(self.log) => match never {},
         }
     }
 
@@ -187,7 +189,7 @@ impl Daemon<'_> {
                         self.options.config.longest_hold.as_secs_f64()
                     )),
                     Action::DampingEnds => self.log.info(format_args!("link is steady again, it is {}", self.state())),
-                    Action::Withdraw => self.services.withdraw(self.log),
+                    Action::Withdraw => self.services.record.act(RecordChange::Withdraw, self.log),
                     Action::ServicesUp => self.services.control(Control::Up, self.log),
                     Action::ServicesDown => self.services.control(Control::Down, self.log),
                     Action::Script { current, previous } => {

@@ -1,7 +1,7 @@
 //! The shell of pinger: waits for the link, the lease, answers, signals and the clock; steps the machine; performs.
 //!
 //! What is decided, watchdog.rs decides. Order is the correctness argument: the verdict's record is in its place before fw is
-//! told (netd::handler). Without a link or a lease nothing wakes it. Called by `lib`.
+//! told (netd::publisher). Without a link or a lease nothing wakes it. Called by `lib`.
 
 use std::ffi::{OsStr, OsString};
 use std::future::pending;
@@ -13,12 +13,12 @@ use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, USUAL};
 use netd::directory::DirectoryWatch;
-use netd::handler::{Handler, Notice, RecordChange};
 use netd::ipconf::{self, ReadError, Record};
 use netd::link::{LinkWatch, Transition};
 use netd::notify::notify;
 use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
+use netd::publisher::{Publisher, RecordChange};
 use netd::rng::Rng;
 use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::task::JoinSet;
@@ -50,7 +50,7 @@ struct Daemon<'a> {
     machine: Watchdog,
     rng: Rng,
     /// The verdict's record, and fw.
-    handler: Handler,
+    record: Publisher,
     link: LinkWatch,
     directory: DirectoryWatch,
     arp: Option<PacketSocket>,
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         log,
         machine: Watchdog::new(options.config, Rng::from_os(), found, clock::now()),
         rng: Rng::from_os(),
-        handler: Handler::ipconf(options.dynamic.clone(), name, options.notify.clone()),
+        record: Publisher::new(options.dynamic.clone(), name, options.notify.clone()),
         link: LinkWatch::open(&options.iface)?,
         directory: DirectoryWatch::open(&options.dynamic)?,
         arp: None,
@@ -122,7 +122,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
             return Err(io::Error::other(format!("{name} was not there at the start: to be started again")));
         }
     }
-    daemon.handler.push(record_notice(RecordChange::Withdraw), log);
+    daemon.record.act(RecordChange::Withdraw, log);
     if !options.status.as_os_str().is_empty() {
         let _ = std::fs::remove_file(&options.status);
     }
@@ -163,10 +163,6 @@ fn verdict_of(records: &[Record], iface: &str) -> Option<Verdict> {
     }
 }
 
-fn record_notice(record: RecordChange) -> Notice {
-    Notice { event: None, env: Vec::new(), record }
-}
-
 impl Daemon<'_> {
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
         let file = format!("{}.ipconf", self.options.record);
@@ -187,6 +183,7 @@ impl Daemon<'_> {
             },
             arp = received(self.arp.as_ref()) => Woken::Arp(arp),
             expired = self.timer.expired() => Woken::Tick(expired),
+            never = self.record.insist(self.log) => match never {},
         }
     }
 
@@ -350,7 +347,7 @@ impl Daemon<'_> {
             Verdict::Bad => "down",
         };
         let record = Record::new().with("if", self.options.iface.as_str()).with("health", health);
-        self.handler.push(record_notice(RecordChange::Publish(record)), self.log);
+        self.record.act(RecordChange::Publish(record), self.log);
     }
 
     fn restart(&mut self) {

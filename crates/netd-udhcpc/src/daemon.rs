@@ -18,6 +18,7 @@ use netd::handler::{self, Handler};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Interface};
+use netd::publisher::Publisher;
 use netd::rng::Rng;
 use netd::runner::Runner;
 
@@ -219,7 +220,7 @@ impl<'a> Daemon<'a> {
             (Handling::Ipconf { dir, notify }, None) => {
                 // RFC 7844 section 3.3: an address of before would tell this network where we were.
                 let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
-                (Handler::ipconf(dir, record, notify), resume)
+                (Handler::Ipconf(Publisher::new(dir, record, notify)), resume)
             }
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };

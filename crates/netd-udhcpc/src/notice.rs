@@ -2,7 +2,8 @@
 //!
 //! Pure. The one place where the two ways to act on a lease meet. Called by daemon.rs.
 
-use netd::handler::{Notice, RecordChange};
+use netd::handler::Notice;
+use netd::publisher::RecordChange;
 
 use crate::client::Change;
 use crate::env;

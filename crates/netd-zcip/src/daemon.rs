@@ -3,6 +3,7 @@
 //! One task, one packet socket, one timer, one child at most. It owns what the machine must not know: the interface's index, the
 //! script, files. No decision about the protocol is made here.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,6 +19,7 @@ use netd::handler::{self, Ended, Handler, Notice};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
+use netd::publisher::Publisher;
 use netd::rng::Rng;
 use netd::runner::Runner;
 
@@ -134,7 +136,7 @@ struct Daemon {
     socket: Option<PacketSocket>,
     machine: Ipv4ll,
     script: Option<Handler>,
-    record: Option<Handler>,
+    record: Option<Publisher>,
     context: Context,
     resumes: bool,
     foreground: bool,
@@ -179,7 +181,7 @@ impl Daemon {
             resumes: config.resume.is_some(),
             machine: Ipv4ll::new(config, Rng::from_os()),
             script: runner.map(Handler::script).transpose()?,
-            record: options.ipconf.map(|ipconf| Handler::ipconf(ipconf.dir, record, ipconf.notify)),
+            record: options.ipconf.map(|ipconf| Publisher::new(ipconf.dir, record, ipconf.notify)),
             context,
             foreground: options.foreground,
             state: options.state,
@@ -269,6 +271,7 @@ impl Daemon {
             change = sources.links.next() => Woken::Link(change?),
             done = sources.addresses.changed() => done.map(|()| Woken::Addresses)?,
             ended = finished(self.script.as_mut(), &self.log) => Woken::Script(ended),
+            never = insist(self.record.as_mut(), &self.log) => match never {},
             // Before the timer: after a stall, an objection that waits must be heard before an address is found free.
             received = heard(self.socket.as_ref(), &mut buffer) => Woken::Packet(received),
             done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
@@ -392,7 +395,7 @@ impl Daemon {
 
     fn tell(&mut self, notice: Notice) {
         if let Some(record) = &mut self.record {
-            record.push(notice.clone(), &self.log);
+            record.act(notice.record.clone(), &self.log);
         }
         if let Some(script) = &mut self.script {
             script.push(notice, &self.log);
@@ -452,6 +455,14 @@ async fn heard(socket: Option<&PacketSocket>, buffer: &mut [u8]) -> io::Result<R
 async fn finished(script: Option<&mut Handler>, log: &Log) -> Ended {
     match script {
         Some(script) => script.finished(log).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A record that could not be written is tried again meanwhile.
+async fn insist(record: Option<&mut Publisher>, log: &Log) -> Infallible {
+    match record {
+        Some(record) => record.insist(log).await,
         None => std::future::pending().await,
     }
 }

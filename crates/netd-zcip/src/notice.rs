@@ -4,8 +4,9 @@
 
 use std::net::Ipv4Addr;
 
-use netd::handler::{Notice, RecordChange};
+use netd::handler::Notice;
 use netd::ipconf::Record;
+use netd::publisher::RecordChange;
 
 use crate::ipv4ll::Config;
 

@@ -2,7 +2,7 @@
 //!
 //! A shell. `Script` has one script run at a time, outside the cage (netd::runner); what comes meanwhile is queued, so the
 //! protocol never waits for it.
-//! `Ipconf` writes the record and tells fw: no fork. The script's environment is BUILT: the notice's variables and a
+//! `Ipconf` writes the record and tells fw (publisher.rs): no fork. The script's environment is BUILT: the notice's variables and a
 //! short list of our own (see PASSED); a variable that a server did not send is never somebody else's.
 //! Called by udhcpc and zcip.
 
@@ -10,11 +10,10 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Display, Path, PathBuf};
+use std::path::{Display, Path};
 
 use crate::daemon::Log;
-use crate::ipconf::{self, Record};
-use crate::notify::Notifier;
+use crate::publisher::{Publisher, RecordChange};
 use crate::runner::{Outcome, Program, Runner};
 
 /// Variables of ours that a script gets; a `*` at the end stands for anything. What comes after the first line is the
@@ -41,17 +40,6 @@ pub struct Notice {
     pub record: RecordChange,
 }
 
-/// What becomes of the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordChange {
-    /// Nothing.
-    Keep,
-    /// It is written.
-    Publish(Record),
-    /// It is removed.
-    Withdraw,
-}
-
 /// A script that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -66,7 +54,7 @@ pub enum Handler {
     /// Run a program.
     Script(Script),
     /// Publish natively.
-    Ipconf(Ipconf),
+    Ipconf(Publisher),
 }
 
 impl Handler {
@@ -75,16 +63,11 @@ impl Handler {
         Ok(Handler::Script(Script { runner: runner.watched()?, running: None, queue: VecDeque::new(), lost: false }))
     }
 
-    /// Writes DIR/NAME.ipconf, then sends `u` to the service `notify`. To be used inside a tokio runtime.
-    pub fn ipconf(dir: PathBuf, name: String, notify: OsString) -> Handler {
-        Handler::Ipconf(Ipconf { dir, name, fw: Notifier::new(notify) })
-    }
-
     /// Acts on a notice, or queues it.
     pub fn push(&mut self, notice: Notice, log: &Log) {
         match self {
             Handler::Script(script) => script.push(notice, log),
-            Handler::Ipconf(ipconf) => ipconf.act(notice.record, log),
+            Handler::Ipconf(publisher) => publisher.act(notice.record, log),
         }
     }
 
@@ -112,11 +95,11 @@ impl Handler {
         }
     }
 
-    /// Waits for the running script to end and starts the next one, or for the runner to be lost. Safe to drop.
+    /// Waits for the running script to end and starts the next one, or for the runner to be lost. Publishing never ends. Safe to drop.
     pub async fn finished(&mut self, log: &Log) -> Ended {
         match self {
             Handler::Script(script) => script.finished(log).await,
-            Handler::Ipconf(_) => std::future::pending().await,
+            Handler::Ipconf(publisher) => match publisher.insist(log).await {},
         }
     }
 }
@@ -212,30 +195,10 @@ impl Script {
     }
 }
 
-/// A record in the dynamic directory.
-pub struct Ipconf {
-    dir: PathBuf,
-    name: String,
-    fw: Notifier,
-}
-
-impl Ipconf {
-    fn act(&mut self, change: RecordChange, log: &Log) {
-        let done = match change {
-            RecordChange::Keep => return,
-            RecordChange::Publish(record) => ipconf::publish(&self.dir, &self.name, &[record]),
-            RecordChange::Withdraw => ipconf::withdraw(&self.dir, &self.name),
-        };
-        match done {
-            Ok(true) => self.fw.tell(log),
-            Ok(false) => {}
-            Err(e) => log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -337,21 +300,5 @@ mod tests {
         {
             assert_eq!(is_passed(OsStr::new(name), &pass), want, "{name}");
         }
-    }
-
-    #[test]
-    fn a_record_is_written_and_removed() {
-        let dir = temp("ipconf");
-        let log = Log::new("test", None, 0);
-        let mut handler = Handler::ipconf(dir.clone(), "dhcp_x0".into(), dir.join("no-fw").into());
-        let record = Record::new().with("if", "x0");
-        let push = |handler: &mut Handler, record| {
-            handler.push(Notice { event: None, env: Vec::new(), record }, &log);
-        };
-        push(&mut handler, RecordChange::Publish(record));
-        assert!(dir.join("dhcp_x0.ipconf").exists());
-        push(&mut handler, RecordChange::Withdraw);
-        assert!(!dir.join("dhcp_x0.ipconf").exists());
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pace;
 pub mod packet;
 pub mod peers;
+pub mod publisher;
 pub mod reach;
 pub mod rng;
 pub mod runner;

@@ -2,7 +2,7 @@
 //!
 //! A shell. At boot every service is started in the same moment, and a daemon may be ready before there is a runsv for fw; one that
 //! was killed is replaced within milliseconds. So when nobody listens it is said again, for five seconds, and only what stays so is worth a
-//! line. A service that is not there at all is named at once. Called by what publishes records: handler.rs, ifplugd, the pinger.
+//! line. A service that is not there at all is named at once. Called by publisher.rs, and by who tells without a record.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
