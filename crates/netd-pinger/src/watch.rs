@@ -15,7 +15,6 @@ use netd::daemon::{Log, Signal, Signals, USUAL};
 use netd::directory::DirectoryWatch;
 use netd::ipconf::{self, ReadError, Record};
 use netd::link::{LinkWatch, Transition};
-use netd::notify::notify;
 use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::publisher::{Publisher, RecordChange};
@@ -83,10 +82,6 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     let name = format!("health_{}", options.iface);
     let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
     let found = found.ok().and_then(|records| verdict_of(&records, &options.iface));
-    if found.is_some() {
-        // The predecessor was killed, perhaps between writing its verdict and telling fw.
-        let _ = notify(&options.notify);
-    }
     let peers = Peers::look(services(options));
     let mut daemon = Daemon {
         options,
@@ -109,6 +104,10 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         // Nothing has been read from outside yet, but the verdict of before.
         cage::enter(&needs(options, &peers), log);
         daemon.peers = Some(peers);
+    }
+    if let Some(verdict) = found {
+        // The predecessor was killed, perhaps between writing it and telling fw.
+        daemon.record.act(RecordChange::Publish(record_of(&options.iface, verdict)), log);
     }
     daemon.look_at_lease();
     loop {
@@ -151,6 +150,14 @@ fn needs(options: &Options, peers: &Peers) -> Needs {
     let status = options.status.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     files.extend(status.map(|dir| Files::Directory(dir.to_owned())));
     Needs { capabilities: vec![Capability::NetRaw], sockets, files, background: false }
+}
+
+fn record_of(iface: &str, verdict: Verdict) -> Record {
+    let health = match verdict {
+        Verdict::Good => "up",
+        Verdict::Bad => "down",
+    };
+    Record::new().with("if", iface).with("health", health)
 }
 
 /// The verdict that a record states.
@@ -342,12 +349,7 @@ impl Daemon<'_> {
             (Verdict::Bad, "router") => self.log.info(format_args!("uplink is bad: router{router} does not answer")),
             (Verdict::Bad, _) => self.log.info(format_args!("uplink is bad: nothing behind router{router} answers")),
         }
-        let health = match verdict {
-            Verdict::Good => "up",
-            Verdict::Bad => "down",
-        };
-        let record = Record::new().with("if", self.options.iface.as_str()).with("health", health);
-        self.record.act(RecordChange::Publish(record), self.log);
+        self.record.act(RecordChange::Publish(record_of(&self.options.iface, verdict)), self.log);
     }
 
     fn restart(&mut self) {
