@@ -151,10 +151,15 @@ fn supervisor_killed(story: &mut Story) -> Told {
 fn fw_killed(story: &mut Story) -> Told {
     let title = "Act 7. fw is killed with -9 in the middle of its run";
     let begun = story.begin(title);
+    let stat = story.appliance.services().join("fw/supervise/stat");
     let mut hit = None;
     for _ in 0..20 {
         story.appliance.run(&["sv", "up", "fw"]);
-        let caught = poll_for(Duration::from_millis(100), || story.appliance.service_pid("fw"));
+        // When it has said `o`: from then on it reads and writes.
+        let caught = poll_for(Duration::from_millis(100), || {
+            let stat = std::fs::read_to_string(&stat).ok().filter(|stat| stat.starts_with("run, want down"));
+            stat.and_then(|_| story.appliance.service_pid("fw"))
+        });
         if let Some(pid) = caught
             && kill_9(pid)
         {
