@@ -187,6 +187,7 @@ fn what_was_given_back_or_lost_is_asked_for_when_a_lease_is_wanted_again() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "mounts")]
 fn a_lease_that_finds_the_disk_full_is_published_as_soon_as_there_is_room() {
     isolated(&["mount"], |lab| {
         let w = world(lab);
