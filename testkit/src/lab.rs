@@ -79,6 +79,11 @@ impl Lab {
         run("mount", &["-t", "tmpfs", "netsv-lab", path]);
     }
 
+    /// The same with room for one page of 4096 bytes, for a disk that is soon full.
+    pub fn cover_with_little(&self, path: &str) {
+        run("mount", &["-t", "tmpfs", "-o", "size=4k", "netsv-lab", path]);
+    }
+
     /// Links every applet of the netsv under test into a directory that is first in the PATH of all commands in the
     /// lab's namespaces. Without this call they find the system's own programs.
     pub fn use_netsv(&self, netsv: &Path) {

@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
         for opt in OPTIONS {
-            assert!(USAGE.contains(&format!("[--{}", opt.long)), "usage: {}", opt.long);
+            let end = if opt.arg == Arg::No { ']' } else { ' ' };
+            assert!(USAGE.contains(&format!("[--{}{end}", opt.long)), "usage: {}", opt.long);
             let item = format!(".It Fl -{}", opt.long);
             assert!(MAN.lines().any(|line| line.split(" Ar").next() == Some(&item)), "man: {}", opt.long);
         }
