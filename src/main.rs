@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-use supervise::{Applet, EXIT_SYSTEM, EXIT_USAGE};
+use applet::{Applet, EXIT_SYSTEM, EXIT_USAGE};
 
 /// Every applet by the name that calls it.
 const APPLETS: &[(&str, Applet)] = &[
@@ -44,14 +44,14 @@ const USAGE: &str = "usage: netsv APPLET [ARGS...] | netsv --list | netsv --inst
 #[expect(unsafe_code, reason = "the C library calls it by this name, of which there is no other")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
-    supervise::start();
+    applet::sys::start();
     // Writes out what stdout holds.
     std::process::exit(i32::from(run()))
 }
 
 #[cfg(not(target_env = "gnu"))]
 fn main() -> std::process::ExitCode {
-    supervise::start();
+    applet::sys::start();
     std::process::ExitCode::from(run())
 }
 

@@ -179,7 +179,7 @@ fn not_started(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "unable to run nft: file does not exist: no firewall and no masquerading; \
                                     install nftables (Debian: apt-get install nftables), or say firewall=\"no\" in fw.conf"
             .to_owned(),
-        _ => format!("unable to run nft: {}", supervise::control::error_text(error)),
+        _ => format!("unable to run nft: {}", applet::control::error_text(error)),
     }
 }
 

@@ -54,7 +54,7 @@ fn kind(is_static: bool) -> &'static str {
 }
 
 fn text(error: &io::Error) -> String {
-    supervise::control::error_text(error)
+    applet::control::error_text(error)
 }
 
 impl Input {

@@ -8,10 +8,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use applet::control::{Command, ControlError, ServiceDir, error_text};
+use applet::getopt::{Arg, Getopt, Opt};
+use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use netd::ipconf::{self, Record};
-use supervise::control::{Command, ControlError, ServiceDir, error_text};
-use supervise::getopt::{Arg, Getopt, Opt};
-use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
 pub mod conf;
 pub mod conntrack;
@@ -88,7 +88,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let (paths, once, operands) = match parse(argv.into_iter().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            supervise::say::error(format_args!("fw: {error}\n{USAGE}"));
+            applet::say::error(format_args!("fw: {error}\n{USAGE}"));
             return EXIT_USAGE;
         }
     };
@@ -98,7 +98,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         ["apply"] => {
             // First of all things: a `u` that comes from here on means one more run, with what its sender has published before.
             if once && let Err(e) = ServiceDir::at(".").send(&[Command::Once]) {
-                supervise::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
+                applet::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
             }
             Some(at_home(&paths).and_then(|()| run::apply(&paths)))
         }
@@ -111,11 +111,11 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     match done {
         Some(Ok(code)) => code,
         Some(Err(error)) => {
-            supervise::say::error(format_args!("fw: fatal: {error}\n"));
+            applet::say::error(format_args!("fw: fatal: {error}\n"));
             EXIT_SYSTEM
         }
         None => {
-            supervise::say::error(format_args!("{USAGE}"));
+            applet::say::error(format_args!("{USAGE}"));
             EXIT_USAGE
         }
     }
@@ -198,7 +198,7 @@ fn tell_fw(changed: bool) -> u8 {
             ControlError::Missing(_) | ControlError::NotRunning(_) => "run `fw apply`",
             ControlError::Full | ControlError::Io(..) => "the record counts at the next run",
         };
-        supervise::say::error(format_args!("fw: warning: fw: {e}: {hint}\n"));
+        applet::say::error(format_args!("fw: warning: fw: {e}: {hint}\n"));
     }
     run::EXIT_OK
 }

@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use applet::control::{Command, ServiceDir, error_text};
 use netd::disk;
-use supervise::control::{Command, ServiceDir, error_text};
 
 use crate::conf;
 use crate::conntrack::{self, Mover};
@@ -55,12 +55,12 @@ struct Report {
 
 impl Report {
     fn note(&self, text: &str) {
-        supervise::say::error(format_args!("fw: {text}\n"));
+        applet::say::error(format_args!("fw: {text}\n"));
     }
 
     fn error(&mut self, text: &str) {
         self.failed = true;
-        supervise::say::error(format_args!("fw: error: {text}\n"));
+        applet::say::error(format_args!("fw: error: {text}\n"));
     }
 
     fn check(&mut self, what: &Path, result: io::Result<()>) {
@@ -117,7 +117,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
             .into_iter()
             .map(|f| format!("{} file {}", if f.path.exists() { '~' } else { '+' }, f.path.display())),
     );
-    supervise::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    applet::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     say_missing(&plan, &Memory::default(), &s, &report);
     plan.notes.iter().for_each(|n| report.note(n));
     Ok(match (report.failed, lines.is_empty()) {

@@ -39,8 +39,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = io::Error::from_raw_os_error(self.errno);
         match &self.text {
-            Some(text) => write!(f, "{} ({text})", supervise::control::error_text(&error)),
-            None => f.write_str(&supervise::control::error_text(&error)),
+            Some(text) => write!(f, "{} ({text})", applet::control::error_text(&error)),
+            None => f.write_str(&applet::control::error_text(&error)),
         }
     }
 }

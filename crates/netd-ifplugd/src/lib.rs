@@ -13,10 +13,10 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use netd::daemon::Log;
 use netd::runner::{Program, Runner};
 use nix::unistd::Pid;
-use supervise::{EXIT_SYSTEM, EXIT_USAGE};
 
 mod cli;
 mod damping;

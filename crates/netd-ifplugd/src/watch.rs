@@ -10,13 +10,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use applet::control::Command as Control;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::daemon::{Log, Signal, Signals};
 use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
 use netd::publisher::RecordChange;
 use netd::runner::{Outcome, Runner};
-use supervise::control::Command as Control;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{Absent, Options};

@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use applet::getopt::{Arg, Opt, opt};
 use netd::given::{Given, invalid};
 use netd::ipconf;
-use supervise::getopt::{Arg, Opt, opt};
 
 use crate::history::KEPT;
 use crate::target::Target;

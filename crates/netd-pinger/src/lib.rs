@@ -7,10 +7,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 
+use applet::{EXIT_SYSTEM, EXIT_USAGE, control, say};
 use netd::clock;
 use netd::daemon::Log;
 use netd::ipconf;
-use supervise::{EXIT_SYSTEM, EXIT_USAGE, control, say};
 
 mod cli;
 pub mod dns;

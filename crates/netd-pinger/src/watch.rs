@@ -8,6 +8,7 @@ use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use applet::control::{Command, ControlError, ServiceDir};
 use netd::arp::{self, Arp, ETHERTYPE_ARP};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
@@ -19,7 +20,6 @@ use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::publisher::{Publisher, RecordChange};
 use netd::rng::Rng;
-use supervise::control::{Command, ControlError, ServiceDir};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 

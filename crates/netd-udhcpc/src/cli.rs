@@ -1,15 +1,15 @@
 //! The command line: udhcpc's options, and ours, which have no short form.
 //!
-//! Pure. Syntax is supervise::getopt's, the table is table.rs's; here is what each option means.
+//! Pure. Syntax is applet::getopt's, the table is table.rs's; here is what each option means.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use applet::getopt::Getopt;
 use netd::acd::Timing;
 use netd::given::CliError;
-use supervise::getopt::Getopt;
 
 use crate::client::Config;
 use crate::duid::Duid;

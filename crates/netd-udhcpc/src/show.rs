@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use applet::json;
 use netd::clock;
 use netd::ipconf::{self, Record};
-use supervise::json;
 
 /// Where records are without `--ipconf`; as fw's.
 const DIRECTORY: &str = "/run/service/fw";

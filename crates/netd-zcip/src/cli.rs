@@ -1,13 +1,13 @@
 //! The command line: zcip's options, and ours (`--ipconf`, `--notify`, `--state`, `--with-routable`, `--env`, `--no-cage`).
 //!
-//! Pure. Syntax is supervise::getopt's; here is what each option means. man/zcip.8 is held against USAGE by a test.
+//! Pure. Syntax is applet::getopt's; here is what each option means. man/zcip.8 is held against USAGE by a test.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use applet::getopt::{Arg, Getopt, Opt, opt};
 use netd::given::CliError;
-use supervise::getopt::{Arg, Getopt, Opt, opt};
 
 use crate::ipv4ll::{LINK_LOCAL, is_within};
 

@@ -11,9 +11,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use applet::control::ServiceDir;
 use nix::errno::Errno;
 use nix::libc;
-use supervise::control::ServiceDir;
 
 use crate::daemon::Log;
 

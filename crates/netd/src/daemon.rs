@@ -108,7 +108,7 @@ pub struct Signals {
 impl Signals {
     /// From here on these do not kill. Must be called inside a tokio runtime, once in a process.
     pub fn new(signals: &[Signal]) -> io::Result<Signals> {
-        Ok(Signals { pipe: watch(supervise::signal_pipe(signals)?)? })
+        Ok(Signals { pipe: watch(applet::sys::signal_pipe(signals)?)? })
     }
 
     /// Waits for the next one. Safe to drop and to call again.

@@ -1,14 +1,14 @@
 //! Options as they were given, before they are seen together; values that several daemons read alike, and
 //! what is said of wrong ones. PURE but for that.
 //!
-//! Syntax is supervise::getopt's, and what an option means is the daemon's. Called by the command lines of
+//! Syntax is applet::getopt's, and what an option means is the daemon's. Called by the command lines of
 //! the daemons.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use supervise::getopt::{Getopt, Opt};
-use supervise::say;
+use applet::getopt::{Getopt, Opt};
+use applet::say;
 
 /// A whole command line without operands.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +101,7 @@ pub fn seconds(value: &OsStr) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use supervise::getopt::Arg;
+    use applet::getopt::Arg;
 
     use super::*;
 

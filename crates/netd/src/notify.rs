@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use supervise::control::{Command, ControlError, ServiceDir};
+use applet::control::{Command, ControlError, ServiceDir};
 use tokio::task::JoinHandle;
 
 use crate::daemon::Log;

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
-use supervise::control::ServiceDir;
+use applet::control::ServiceDir;
 
 use crate::cage::Files;
 

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use nix::sys::resource::Resource;
 
-use crate::getopt::{Arg, Getopt, Opt, OptError};
-use crate::{EXIT_SYSTEM, EXIT_USAGE};
+use applet::getopt::{Arg, Getopt, Opt, OptError};
+use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use apply::Stop;
 
 mod accounts;
@@ -150,7 +150,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let plan = match parse(argv) {
         Ok(plan) => plan,
         Err(text) => {
-            crate::say::error(format_args!("{text}"));
+            applet::say::error(format_args!("{text}"));
             return EXIT_USAGE;
         }
     };
@@ -158,7 +158,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         Ok(never) => match never {},
         Err(Stop::NoLock) => 0,
         Err(Stop::Fatal(text)) => {
-            crate::say::error(format_args!("chpst: fatal: {text}\n"));
+            applet::say::error(format_args!("chpst: fatal: {text}\n"));
             EXIT_SYSTEM
         }
     }
@@ -322,7 +322,7 @@ fn chpst(args: impl Iterator<Item = OsString>) -> Result<Plan, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manpage;
+    use applet::manpage;
 
     fn plan(args: &[&str]) -> Result<Plan, String> {
         parse(args.iter().map(OsString::from).collect())

@@ -15,8 +15,8 @@ use nix::libc::O_NONBLOCK;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::control::{Status, error_text, in_place_of};
 use crate::service::Role;
+use applet::control::{Status, error_text, in_place_of};
 
 /// A fatal error with its text, worded as runit words it.
 pub(crate) struct Fatal(pub(crate) String);

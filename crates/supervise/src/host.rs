@@ -15,13 +15,13 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::fchdir;
 
-use crate::control::{Command, error_text};
 use crate::files::{Fatal, unable};
 use crate::service::{Event, Exit, Role};
 use crate::settings::is_shortage;
 use crate::shared::Shared;
 use crate::sys;
 use crate::unit::{Unit, inode};
+use applet::control::{Command, error_text};
 
 /// A directory that may not be entered is tried again after this.
 const ENTER_AGAIN: Duration = Duration::from_secs(1);

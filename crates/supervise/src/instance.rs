@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::control::{RunState, Want, below};
 use crate::settings::is_shortage;
+use applet::control::{RunState, Want, below};
 
 /// A record has some 150 bytes; what would be longer is not written.
 pub(crate) const LONGEST: usize = 1024;

@@ -15,11 +15,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
-use crate::control::error_text;
 use crate::files::{Fatal, unable};
 use crate::host::Host;
 use crate::shared::Shared;
-use crate::{EXIT_SYSTEM, say, sys};
+use crate::sys;
+use applet::control::error_text;
+use applet::{EXIT_SYSTEM, say};
 
 /// What `runsv` without arguments says, behind `usage: ` and the name it was called by.
 pub const USAGE: &str = " dir\n\n";
@@ -44,7 +45,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 
 fn supervise(dir: &Path, name: &str) -> Result<(), Fatal> {
     sys::close_leaked_on_exec();
-    let signals = sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM]);
+    let signals = applet::sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM]);
     let mut signals = File::from(unable("create selfpipe", signals)?);
     unable("change to directory", env::set_current_dir(dir))?;
     let mut host = Host::new(unable("start", Shared::new())?);

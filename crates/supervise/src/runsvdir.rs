@@ -19,10 +19,11 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::fchdir;
 
-use crate::control::{ServiceDir, error_text};
-use crate::getopt::{Arg, Getopt, Opt};
 use crate::scan::{Action, Entry, Event, Ident, Scan};
-use crate::{EXIT_SYSTEM, say, sys};
+use crate::sys;
+use applet::control::{ServiceDir, error_text};
+use applet::getopt::{Arg, Getopt, Opt};
+use applet::{EXIT_SYSTEM, say};
 
 mod proctitle;
 mod runners;
@@ -131,7 +132,7 @@ impl Scanner {
         // The first process of a namespace gets no signal that it does not catch: with -w it shall hear of Ctrl-C.
         let more = [Signal::SIGINT];
         let signals = if options.wait { [&signals[..], &more].concat() } else { signals.to_vec() };
-        let signals = File::from(sys::signal_pipe(&signals)?);
+        let signals = File::from(applet::sys::signal_pipe(&signals)?);
         let mut scanner = Scanner {
             dir,
             name: name.to_owned(),
@@ -432,7 +433,7 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manpage;
+    use applet::manpage;
 
     #[test]
     fn usage_and_manual_pages_agree() {

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::control::{Command, Want};
+use applet::control::{Command, Want};
 
 mod backoff;
 mod report;

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 
-use crate::control::error_text;
 use crate::service::Settings;
+use applet::control::error_text;
 
 /// A file longer than this is none of these.
 const LONGEST: usize = 64;

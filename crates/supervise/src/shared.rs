@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::control::error_text;
-use crate::{instance, say};
+use crate::instance;
+use applet::control::error_text;
+use applet::say;
 
 /// Which descriptor of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

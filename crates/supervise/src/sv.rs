@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::control::{Command, ControlError, ServiceDir, error_text, is_path, services};
-use crate::getopt::{Arg, Getopt, Opt, OptError};
-use crate::{EXIT_USAGE, say, sys};
+use crate::sys;
+use applet::control::{Command, ControlError, ServiceDir, error_text, is_path, services};
+use applet::getopt::{Arg, Getopt, Opt, OptError};
+use applet::{EXIT_USAGE, say};
 
 mod daemontools;
 mod facts;
@@ -365,7 +366,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manpage;
+    use applet::manpage;
 
     const PAGE: &str = include_str!("../../../man/sv.8");
 

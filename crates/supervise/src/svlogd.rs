@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::EXIT_SYSTEM;
-use crate::control::error_text;
-use crate::getopt::{Arg, Getopt, Opt, OptError};
+use applet::EXIT_SYSTEM;
+use applet::control::error_text;
+use applet::getopt::{Arg, Getopt, Opt, OptError};
 use collect::{Action, Collect};
 use config::count;
 use deliver::{At, Output, Side};
@@ -78,7 +78,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let options = match parse(argv) {
         Ok(options) => options,
         Err(text) => {
-            crate::say::error(format_args!("{text}"));
+            applet::say::error(format_args!("{text}"));
             return EXIT_WRONG_USE;
         }
     };
@@ -89,7 +89,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 }
 
 fn fatal(text: &str) -> u8 {
-    crate::say::error(format_args!("svlogd: fatal: {text}\n"));
+    applet::say::error(format_args!("svlogd: fatal: {text}\n"));
     EXIT_SYSTEM
 }
 
@@ -438,7 +438,7 @@ enum Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manpage;
+    use applet::manpage;
 
     fn parse_args(args: &[&str]) -> Result<Options, String> {
         parse(std::iter::once("svlogd").chain(args.iter().copied()).map(OsString::from).collect())

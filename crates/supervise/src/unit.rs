@@ -20,13 +20,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
-use crate::control::{Command, RunState, Status, Tai64n, Want, error_text};
 use crate::files::{Fatal, Files};
 use crate::instance::{self, Instance, Ready};
 use crate::service::{Action, Event, Exit, PERMANENT_FAILURE, Role, Service};
 use crate::settings::Extras;
 use crate::shared::{Shared, Source};
-use crate::{say, sys};
+use crate::sys;
+use applet::control::{Command, RunState, Status, Tai64n, Want, error_text};
+use applet::say;
 
 mod start;
 mod takeover;

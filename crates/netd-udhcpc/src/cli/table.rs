@@ -2,7 +2,7 @@
 //!
 //! Data only; cli.rs has their meaning. A test holds both against man/udhcpc.8.
 
-use supervise::getopt::{Arg, Opt, opt};
+use applet::getopt::{Arg, Opt, opt};
 
 pub(super) const IPCONF: char = '\u{1}';
 pub(super) const NOTIFY: char = '\u{2}';

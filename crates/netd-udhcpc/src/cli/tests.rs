@@ -1,6 +1,6 @@
 //! The command line, option by option.
 
-use supervise::getopt::Arg;
+use applet::getopt::Arg;
 
 use super::*;
 

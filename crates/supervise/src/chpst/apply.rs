@@ -21,8 +21,8 @@ use nix::unistd::{Gid, Uid, chdir, chroot, close, execve, setgid, setgroups, set
 
 use super::accounts;
 use super::{Account, EnvDir, Limit, Lock, Plan};
-use crate::control::error_text;
 use crate::sys;
+use applet::control::error_text;
 
 /// chpst(8) of runit: 60 groups at the most.
 const MAX_GROUPS: usize = 60;
@@ -113,7 +113,7 @@ fn read_envdir(dir: &EnvDir, verbose: bool, environment: &mut Environment) -> Re
             },
             Err(e) if e.kind() == io::ErrorKind::IsADirectory && !dir.strict => {
                 if verbose {
-                    crate::say::error(format_args!("chpst: warning: {shown}: {}\n", error_text(&e)));
+                    applet::say::error(format_args!("chpst: warning: {shown}: {}\n", error_text(&e)));
                 }
             }
             Err(e) => return Err(fatal(shown, e)),
@@ -274,7 +274,7 @@ impl Program {
 
     /// Comes back only when no candidate could be executed. A file without `#!` is not given to a shell.
     fn exec(&self) -> Stop {
-        sys::restore_sigpipe();
+        applet::sys::restore_sigpipe();
         let mut reason = Errno::ENOENT;
         for candidate in &self.candidates {
             match execve(candidate, &self.argv, &self.environment) {

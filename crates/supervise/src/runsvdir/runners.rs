@@ -15,13 +15,13 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
 
-use crate::control::error_text;
 use crate::files::Fatal;
 use crate::host::Host;
 use crate::scan::Event;
 use crate::service::Exit;
 use crate::shared::Shared;
 use crate::spawn::Plan;
+use applet::control::error_text;
 
 /// execvp(3): where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -1,7 +1,7 @@
 //! What a machine says of itself: for supervise/status, stat and instance. Pure; called by unit.rs and host.rs.
 
 use super::{Exit, Goal, Service, State};
-use crate::control::{RunState, Want};
+use applet::control::{RunState, Want};
 
 impl Service {
     /// For the status: what runs, and its process id.

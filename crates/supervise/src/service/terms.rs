@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::Command;
+use applet::control::Command;
 
 /// runsv(8): a process that ends within this time after its start is started again only after this time.
 pub const THROTTLE: Duration = Duration::from_secs(1);

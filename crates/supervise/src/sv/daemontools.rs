@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use super::verb;
-use crate::control::{Command, ControlError, ServiceDir};
-use crate::getopt::Getopt;
-use crate::{EXIT_SYSTEM, EXIT_USAGE, say};
+use applet::control::{Command, ControlError, ServiceDir};
+use applet::getopt::Getopt;
+use applet::{EXIT_SYSTEM, EXIT_USAGE, say};
 
 /// What `svc` says when it is used wrongly.
 pub const USAGE_SVC: &str = "usage: svc [-udopchaitkx12q] service ...\n\n";

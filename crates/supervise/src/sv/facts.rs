@@ -15,9 +15,9 @@ use std::time::SystemTime;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::control::{ControlError, RunState, ServiceDir, Status, Tai64n, Want, below};
 use crate::instance::{self, Instance, Ready};
 use crate::sys;
+use applet::control::{ControlError, RunState, ServiceDir, Status, Tai64n, Want, below};
 
 /// One service, or one log.
 #[derive(Clone, Debug, PartialEq, Eq)]

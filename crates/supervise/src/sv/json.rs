@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::facts::{Facts, Report};
 use super::text;
-use crate::control::{ControlError, ServiceDir, Want};
-use crate::json::{self, or_null, string};
+use applet::control::{ControlError, ServiceDir, Want};
+use applet::json::{self, or_null, string};
 
 /// An array of one object for each service, and a line feed. `services`: the directory that names are relative to.
 pub(super) fn array(reports: &[Report], services: &Path) -> String {

@@ -3,7 +3,7 @@
 
 use super::facts::{Facts, Recorded, Report};
 use super::text;
-use crate::control::{RunState, Want};
+use applet::control::{RunState, Want};
 
 /// ECMA-48 8.3.117, Select Graphic Rendition.
 const BOLD: &str = "\x1b[1m";
@@ -154,7 +154,7 @@ mod tests {
 
     use super::super::text::tests::facts;
     use super::*;
-    use crate::control::ControlError;
+    use applet::control::ControlError;
 
     #[test]
     fn columns_are_aligned_and_empty_ones_left_out() {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 
 use super::facts::{Facts, Report};
-use crate::control::{ControlError, RunState, Want};
+use applet::control::{ControlError, RunState, Want};
 
 /// `run: NAME: (pid N) Ns, normally down, paused, want down, got TERM`
 pub(super) fn state(out: &mut Vec<u8>, name: &[u8], facts: &Facts) {
@@ -97,7 +97,7 @@ pub(super) mod tests {
     use std::io;
 
     use super::*;
-    use crate::control::{Status, Tai64n};
+    use applet::control::{Status, Tai64n};
 
     /// A running service, pid 7, for 61 seconds.
     pub(in crate::sv) fn facts() -> Facts {

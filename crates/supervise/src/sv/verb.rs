@@ -1,7 +1,7 @@
 //! The words of sv: what each sends, and which state it waits for. Pure: no file, no clock.
 
-use crate::control::{Command, RunState, Status, Want};
-use crate::getopt::{Arg, Opt};
+use applet::control::{Command, RunState, Status, Want};
+use applet::getopt::{Arg, Opt};
 
 /// What the services are to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Tai64n;
+    use applet::control::Tai64n;
 
     fn status(text: &str) -> Status {
         let mut words = text.split(' ');

@@ -18,9 +18,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::facts::{Facts, Reader};
 use super::text;
 use super::verb::Goal;
-use crate::control::{ControlError, ServiceDir, Status, error_text};
 use crate::settings::is_shortage;
-use crate::{say, sys};
+use crate::sys;
+use applet::control::{ControlError, ServiceDir, Status, error_text};
+use applet::say;
 
 /// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
 const NET: Duration = Duration::from_secs(1);

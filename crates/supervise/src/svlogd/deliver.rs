@@ -15,7 +15,7 @@ use super::dir::{Context, LogDir, Put, warn};
 use super::line::{Piece, Replace, StampKind, first_piece, stamp};
 use super::record::{Done, State};
 use super::source::Source;
-use crate::control::error_text;
+use applet::control::error_text;
 
 /// Everything that lines pass through.
 pub(super) struct Output {

@@ -23,8 +23,8 @@ use super::config::Config;
 use super::record::{Done, FileId, Progress, Start};
 use super::rotate::{Age, Growth, Processor, ProcessorEvent, Room, is_leftover, oldest, unused_stamp};
 use super::wait::{Input, Pending, Signals};
-use crate::control::{Tai64n, error_text};
 use crate::sys::now;
+use applet::control::{Tai64n, error_text};
 
 mod processor;
 
@@ -51,13 +51,13 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn info(&self, text: &str) {
         if self.verbose {
-            crate::say::error(format_args!("svlogd: info: {text}\n"));
+            applet::say::error(format_args!("svlogd: info: {text}\n"));
         }
     }
 }
 
 pub(super) fn warn(text: &str) {
-    crate::say::error(format_args!("svlogd: warning: {text}\n"));
+    applet::say::error(format_args!("svlogd: warning: {text}\n"));
 }
 
 pub(super) fn warn_error(what: &str, name: &str, error: &io::Error) {
@@ -401,7 +401,7 @@ fn retry<T>(
 
 fn pause(context: &mut Context, what: &str, name: &str, error: &io::Error, complained: &mut bool) {
     if !std::mem::replace(complained, true) {
-        crate::say::error(format_args!("svlogd: pausing: {what}: {name}: {}\n", error_text(error)));
+        applet::say::error(format_args!("svlogd: pausing: {what}: {name}: {}\n", error_text(error)));
     }
     // Signals are noted and dealt with afterwards; each of them is also a reason to try again.
     let _ = context.signals.wait(Input::None, Some(PAUSE));

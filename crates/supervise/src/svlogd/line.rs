@@ -7,7 +7,7 @@
 use std::io::BufRead;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::control::Tai64n;
+use applet::control::Tai64n;
 
 /// A part of a line that is handed on as soon as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::dir::{MODE_DONE, MODE_OPEN, warn_error};
-use crate::sys;
 
 /// What the processor wrote is complete: it is on disk, and then it has its name.
 pub(super) fn keep_output(stamp: &str) -> io::Result<()> {
@@ -54,7 +53,7 @@ pub(super) fn spawn(command: &[u8], stamp: &str, mask: &SigSet) -> nix::Result<P
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
     attributes.set_sigmask(mask)?;
     // We ignore SIGPIPE, and what is ignored stays so across exec.
-    let pipe = if sys::pipe_ignored() { SigSet::empty() } else { SigSet::from(Signal::SIGPIPE) };
+    let pipe = if applet::sys::pipe_ignored() { SigSet::empty() } else { SigSet::from(Signal::SIGPIPE) };
     attributes.set_sigdefault(&pipe)?;
     let argv = [text(b"sh".to_vec())?, text(b"-c".to_vec())?, text(command.to_vec())?];
     let variable = |(name, value): (OsString, OsString)| {

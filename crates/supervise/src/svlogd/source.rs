@@ -18,8 +18,8 @@ use nix::unistd::{UnlinkatFlags, pipe2, read, unlinkat};
 
 use super::dir::warn;
 use super::record::{FileId, Origin, State, Version, checksum, decode, encode, slot_of, slot_size};
-use crate::control::error_text;
 use crate::sys::{Mapping, consume, queued};
+use applet::control::error_text;
 
 const RECORD: &str = "record";
 /// It is written under this name and renamed.

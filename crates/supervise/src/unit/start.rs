@@ -11,13 +11,14 @@ use nix::libc::O_NONBLOCK;
 
 use super::Unit;
 use crate::cgroup::Cgroup;
-use crate::control::{RunState, error_text};
 use crate::instance::{Instance, Ready};
 use crate::service::Event;
 use crate::settings::{self, is_shortage};
 use crate::shared::Source;
 use crate::spawn::{Plan, Started};
-use crate::{readiness, say, sys};
+use crate::{readiness, sys};
+use applet::control::{RunState, error_text};
+use applet::say;
 
 /// The answer to [`Action::Control`] when there is no script.
 const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });

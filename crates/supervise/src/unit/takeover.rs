@@ -10,13 +10,13 @@ use nix::unistd::Pid;
 
 use super::Unit;
 use crate::cgroup::Cgroup;
-use crate::control::{Command, RunState, Status};
 use crate::files::{Fatal, unable};
 use crate::instance::{self, Instance, Ready};
 use crate::service::{Event, Exit, Found, Role, Service};
 use crate::settings::is_shortage;
 use crate::shared::Source;
 use crate::{readiness, sys};
+use applet::control::{Command, RunState, Status};
 
 /// A process that was sent KILL has gone after this, or waits for something.
 const LAST_GASP: Duration = Duration::from_millis(100);

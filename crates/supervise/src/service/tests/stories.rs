@@ -2,7 +2,7 @@
 
 use super::table::service_in;
 use super::*;
-use crate::control::RunState;
+use applet::control::RunState;
 
 /// A shell that answers at once: no control scripts, and a ./finish or none.
 struct Shell {

@@ -273,7 +273,7 @@ impl ServiceDir {
     }
 
     /// The same for one of many, where `services` is looked up once for all.
-    pub(crate) fn resolve_in(services: &Path, name: &OsStr) -> ServiceDir {
+    pub fn resolve_in(services: &Path, name: &OsStr) -> ServiceDir {
         ServiceDir::at(if is_path(name) { PathBuf::from(name) } else { services.join(name) })
     }
 
@@ -344,7 +344,7 @@ impl ServiceDir {
     }
 
     /// As [`Self::send`], after [`Self::check_running`] was asked.
-    pub(crate) fn send_unchecked(&self, commands: &[Command]) -> Result<(), ControlError> {
+    pub fn send_unchecked(&self, commands: &[Command]) -> Result<(), ControlError> {
         let letters: Vec<u8> = commands.iter().map(|c| c.letter()).collect();
         match self.open_fifo("supervise/control")?.write(&letters) {
             Ok(n) if n == letters.len() => Ok(()),
@@ -389,7 +389,7 @@ impl ServiceDir {
 }
 
 /// Whether the name of a service is taken as it is; else it is relative to [`services`].
-pub(crate) fn is_path(name: &OsStr) -> bool {
+pub fn is_path(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     matches!(bytes.first(), Some(b'/' | b'.')) || bytes.last() == Some(&b'/')
 }
@@ -402,7 +402,7 @@ pub fn services() -> PathBuf {
 
 /// Where runsv keeps the supervise directory of the service directory `dir` when that is on a read-only file system: named by
 /// device and inode, so that every name of the directory leads there.
-pub(crate) fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
+pub fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
     let base = std::env::var_os(RUN_VARIABLE).filter(|v| !v.is_empty());
     let stat = std::fs::metadata(dir)?;
     let name = format!("{:x}-{:x}", stat.dev(), stat.ino());
@@ -411,7 +411,7 @@ pub(crate) fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
 
 /// `dir`/`name` to be opened, in one allocation: `sv status` makes a thousand. Where it is shown, [`Path::join`] minds a `/` at the
 /// end of `dir`.
-pub(crate) fn below(dir: &Path, name: &str) -> PathBuf {
+pub fn below(dir: &Path, name: &str) -> PathBuf {
     let mut path = OsString::with_capacity(dir.as_os_str().len() + 1 + name.len());
     path.push(dir);
     path.push("/");
