@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::Timing;
-use netd::arp::Arp;
-use netd::rng::Rng;
+use netd_core::acd::Timing;
+use netd_core::rng::Rng;
+use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event, Resume, Watch};
 use netd_udhcpc::message::{Template, decode};
 use netd_udhcpc::schedule::Schedule;

@@ -1,11 +1,11 @@
 //! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the same.
 
+use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
-use netd::ipconf;
 use netd_udhcpc::client::Grant;
 use netd_udhcpc::env;
 use netd_udhcpc::message::{self, Reply};
@@ -37,8 +37,8 @@ pub fn message(data: &[u8]) {
     let context = Context { interface: "eth0".into(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO };
     let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
     let record = record::record(&context, &grant);
-    let text = ipconf::render(&[record]).expect("a record of a reply can be written");
-    assert_eq!(ipconf::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
+    let text = text::render(&[record]).expect("a record of a reply can be written");
+    assert_eq!(text::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
 }
 
 /// What netd::runner demands of it, and what man/udhcpc.8 promises.

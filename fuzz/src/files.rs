@@ -1,28 +1,28 @@
 //! Records and fw.conf: text that anybody who may write the directory can choose.
 
+use netd_core::record::text;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fw::conf::{self, Now};
 use fw::memory::Memory;
 use fw::{nft, policy};
-use netd::ipconf;
 use netd_udhcpc::record;
 
 /// What is read is written and read again unchanged; a lease is resumed only before its end.
 pub fn record(data: &[u8]) {
-    let Ok(records) = ipconf::parse(data) else { return };
+    let Ok(records) = text::parse(data) else { return };
     let plain = |c: char| !c.is_control() || c == '\t';
     for record in &records {
-        assert!(record.fields().all(|(name, value)| ipconf::is_field_name(name) && value.chars().all(plain)));
+        assert!(record.fields().all(|(name, value)| text::is_field_name(name) && value.chars().all(plain)));
         let now = Duration::from_secs(1000);
         if let Some(resume) = record::resume(record, "eth0", "0123abcd", now) {
             assert!(resume.end > now && !resume.ip.is_unspecified() && !resume.ip.is_multicast());
         }
     }
-    let Ok(text) = ipconf::render(&records) else { return };
-    let again = ipconf::parse(text.as_bytes()).expect("what we write can be read");
-    let fields = |records: &[ipconf::Record]| -> Vec<Vec<(String, String)>> {
+    let Ok(text) = text::render(&records) else { return };
+    let again = text::parse(text.as_bytes()).expect("what we write can be read");
+    let fields = |records: &[text::Record]| -> Vec<Vec<(String, String)>> {
         records.iter().map(|r| r.fields().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()).collect()
     };
     assert_eq!(fields(&records), fields(&again));
@@ -32,7 +32,7 @@ pub fn record(data: &[u8]) {
 pub fn fw(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == 0);
     let (policy, _) = policy::parse(parts.next().unwrap_or_default());
-    let Ok(records) = ipconf::parse(parts.next().unwrap_or_default()) else { return };
+    let Ok(records) = text::parse(parts.next().unwrap_or_default()) else { return };
     let read = records.iter().filter_map(|r| fw::record::read(r, false, "fuzz".into()).ok());
     let entries: Vec<_> = read.map(|(entry, _)| entry).collect();
     let external: BTreeSet<String> = entries.iter().map(|e| e.interface.clone()).collect();

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::{Acd, Event, Timing};
-use netd::arp::{self, Arp};
 use netd::link::{Tracker, Transition, transitions};
-use netd::rng::Rng;
+use netd_core::acd::{Acd, Event, Timing};
+use netd_core::rng::Rng;
+use netd_core::wire::arp::{self, Arp};
 use netd_pinger::dns;
 use netd_pinger::icmp::Echo;
 use netd_udhcpc::frame;

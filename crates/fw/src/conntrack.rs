@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 
-use netd::netlink::{self, Message};
+use netd_core::wire::netlink::{self, Message};
 
 use crate::model::{Have, Prefix, Route, TABLE_MAIN};
 use crate::socket::{NETFILTER, Netlink};

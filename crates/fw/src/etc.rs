@@ -158,7 +158,7 @@ pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::record;
-    use netd::ipconf::Record;
+    use netd_core::record::text::Record;
 
     fn entry(fields: &[(&str, &str)]) -> Entry {
         let record = fields.iter().fold(Record::new(), |r, (k, v)| r.with(k, *v));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use netd::clock;
 use netd::disk;
-use netd::netlink::{self, Message};
+use netd_core::wire::netlink::{self, Message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 

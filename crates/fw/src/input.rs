@@ -3,6 +3,7 @@
 //! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
 //! a copy of every good file is kept in `.good` of the dynamic directory. Called by run.rs.
 
+use netd_core::record::text;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -10,7 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use netd::disk;
-use netd::ipconf::{self, Record};
+use netd::ipconf;
+use netd_core::record::text::Record;
 
 use crate::policy::{self, Policy};
 use crate::record::{self, Entry};
@@ -136,7 +138,7 @@ impl Input {
     /// All records of a file, or the reason why the file cannot be used.
     fn understand(&mut self, path: &Path, bytes: &[u8], is_static: bool) -> Result<Vec<Entry>, String> {
         let path = path.display();
-        let records = ipconf::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
+        let records = text::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
         let (mut entries, mut complaints) = (Vec::new(), Vec::new());
         for record in &records {
             let origin = format!("{path}:{}", record.line);

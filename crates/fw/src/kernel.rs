@@ -9,7 +9,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use netd::clock;
-use netd::netlink::{self, Message};
+use netd_core::wire::netlink::{self, Message};
 
 use crate::conf::Now;
 use crate::memory::Memory;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use applet::control::{Command, ControlError, ServiceDir, error_text};
 use applet::getopt::{Arg, Getopt, Opt};
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
-use netd::ipconf::{self, Record};
+use netd::ipconf;
+use netd_core::record::text::Record;
 
 pub mod conf;
 pub mod conntrack;
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_shipped_record_is_good() {
-        let records = ipconf::parse(include_bytes!("../../../services/fw/conf/lo.ipconf")).unwrap();
+        let records = netd_core::record::text::parse(include_bytes!("../../../services/fw/conf/lo.ipconf")).unwrap();
         assert_eq!(records.len(), 2);
         assert!(records.iter().all(|r| record::read(r, true, String::new()).is_ok()));
     }

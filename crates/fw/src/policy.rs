@@ -3,7 +3,7 @@
 //! Pure. It is read as data: nothing is expanded or run. A wrong line is reported with its number and the others
 //! still count here; input.rs, which calls this, prefers the last content that was good. What the knobs do is in conf.rs and nft.rs. `man 8 fw` lists them.
 
-use netd::ipconf::MAX_FILE;
+use netd_core::record::text::MAX_FILE;
 
 use crate::model::{self, Prefix};
 

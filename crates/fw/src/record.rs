@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netd::ipconf::Record;
+use netd_core::record::text::Record;
 
 use crate::model::{self, Prefix, Scope, TABLE_MAIN};
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netd::netlink::{self, Message, errno};
+use netd_core::wire::netlink::{self, Message, errno};
 use netlink_sys::{Socket, SocketAddr};
 
 /// NETLINK_ROUTE.

@@ -1,12 +1,12 @@
 //! The rtnetlink objects that fw reads and writes, as bytes: links, addresses, routes and rules of rtnetlink(7).
 //!
-//! Pure, and no more than fw needs. Messages and attributes are netd::netlink's. All integers are in host byte order.
+//! Pure, and no more than fw needs. Messages and attributes are netd_core::wire::netlink's. All integers are in host byte order.
 //! Foreign bytes are never indexed. Called by kernel.rs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use netd::netlink::{
+use netd_core::wire::netlink::{
     AF_INET, AF_INET6, DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, IFF_UP,
     Message, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, REQUEST, attributes, family, ifinfomsg, ip, u32_at,
 };

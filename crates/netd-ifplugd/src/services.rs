@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use applet::control::{Command, ControlError, RunState, ServiceDir, Want};
 use netd::daemon::Log;
-use netd::ipconf::Record;
 use netd::peers::Peers;
 use netd::publisher::{Publisher, RecordChange};
+use netd_core::record::text::Record;
 
 /// The service directories of an interface, by the seed's names.
 const PREFIXES: [&str; 2] = ["dhcp_", "zcip_"];

@@ -2,13 +2,13 @@
 //!
 //! The usage text is held against man/pinger.8 by a test. Called by `lib`.
 
+use netd_core::record::text;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use applet::getopt::{Arg, Opt, opt};
 use netd::given::{Given, invalid};
-use netd::ipconf;
 
 use crate::history::KEPT;
 use crate::target::Target;
@@ -132,7 +132,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));
     let dynamic = PathBuf::from(dynamic.unwrap_or_else(|| "/run/service/fw".into()));
     let record = given.text(RECORD)?.map_or_else(|| format!("dhcp_{iface}"), str::to_owned);
-    if !ipconf::is_record_name(&record) {
+    if !text::is_record_name(&record) {
         return Err(invalid("record name", record.as_ref()));
     }
     let targets = targets(given)?;
@@ -208,7 +208,7 @@ fn targets(given: &Given) -> Result<Vec<Target>, String> {
 
 /// A name that can be an interface's and part of a record's: 1 to 15 bytes (IFNAMSIZ, with its NUL).
 fn iface(value: &OsString) -> Result<String, String> {
-    let name = value.to_str().filter(|n| n.len() <= 15 && ipconf::is_record_name(n));
+    let name = value.to_str().filter(|n| n.len() <= 15 && text::is_record_name(n));
     name.map(str::to_owned).ok_or_else(|| invalid("interface name", value))
 }
 

@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use netd::packet::Instruction;
+use netd_core::wire::bpf::Instruction;
 
 /// RFC 792: echo reply, echo.
 const REPLY: u8 = 0;
@@ -104,7 +104,7 @@ pub fn filter(id: u16) -> Vec<Instruction> {
 
 #[cfg(test)]
 mod tests {
-    use netd::rng::Rng;
+    use netd_core::rng::Rng;
 
     use super::*;
 

@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::ipconf::Record;
+use netd_core::record::text::Record;
 
 /// What probes need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

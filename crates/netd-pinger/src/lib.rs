@@ -3,6 +3,7 @@
 //! Here: the command line's four ways to go. The loop is `watch`, the decisions are `watchdog`. Called by the multi-call
 //! binary.
 
+use netd_core::record::text;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -10,7 +11,6 @@ use std::io::{self, Write};
 use applet::{EXIT_SYSTEM, EXIT_USAGE, control, say};
 use netd::clock;
 use netd::daemon::Log;
-use netd::ipconf;
 
 mod cli;
 pub mod dns;
@@ -60,7 +60,7 @@ fn watch(options: &Options) -> u8 {
 fn show(options: &Options, json: bool) -> u8 {
     let file = options.status.display();
     let read = fs::read(&options.status).map_err(|e| control::error_text(&e));
-    let records = read.and_then(|bytes| ipconf::parse(&bytes).map_err(|e| e.to_string()));
+    let records = read.and_then(|bytes| text::parse(&bytes).map_err(|e| e.to_string()));
     match records.map(|records| status::show(&records, json, clock::now())) {
         Ok(Some((text, bad))) => match print(&text) {
             0 if bad => EXIT_BAD,

@@ -8,8 +8,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netd::clock;
-use netd::pace::Pace;
 use netd::packet;
+use netd_core::pace::Pace;
 use tokio::net::{TcpSocket, UdpSocket};
 
 use crate::dns;

@@ -3,10 +3,11 @@
 //! The file has the form of an `*.ipconf` (one record for the uplink, one per target), so that there is one reader of such
 //! text, and shell scripts can use it; its name is not one of a record that fw reads. Called by watch.rs (render) and lib.rs (show).
 
+use netd_core::record::text;
 use std::fmt::Write;
 use std::time::Duration;
 
-use netd::ipconf::{self, Record};
+use netd_core::record::text::Record;
 
 use crate::history::Numbers;
 use crate::target::Target;
@@ -30,7 +31,7 @@ pub(crate) fn render(iface: &str, report: &Report, targets: &[Target], now: Dura
     records.extend(router.map(|_| record("router".into(), &report.router)));
     records.extend(targets.iter().zip(&report.targets).map(|(t, numbers)| record(t.to_string(), numbers)));
     // Nothing in it has a quote or a control character.
-    ipconf::render(&records).unwrap_or_default()
+    text::render(&records).unwrap_or_default()
 }
 
 fn record(target: String, numbers: &Numbers) -> Record {
@@ -148,7 +149,7 @@ mod tests {
     fn shown(report: &Report, json: bool) -> (String, bool) {
         let targets = [Target::parse("icmp:203.0.113.10").unwrap()];
         let text = render("eth0", report, &targets, Duration::from_secs(180));
-        let records = ipconf::parse(text.as_bytes()).unwrap();
+        let records = text::parse(text.as_bytes()).unwrap();
         show(&records, json, Duration::from_secs(183)).unwrap()
     }
 
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn another_file_is_none() {
         for text in ["", "let cfg=cfg+1\nif[$cfg]=eth0\n", "let cfg=cfg+1\nstate[$cfg]=bad\nsince_boottime[$cfg]=x\n"] {
-            assert_eq!(show(&ipconf::parse(text.as_bytes()).unwrap(), true, Duration::ZERO), None);
+            assert_eq!(show(&text::parse(text.as_bytes()).unwrap(), true, Duration::ZERO), None);
         }
     }
 }

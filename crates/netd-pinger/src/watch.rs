@@ -9,17 +9,19 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use applet::control::{Command, ControlError, ServiceDir};
-use netd::arp::{self, Arp, ETHERTYPE_ARP};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, USUAL};
 use netd::directory::DirectoryWatch;
-use netd::ipconf::{self, ReadError, Record};
+use netd::ipconf::{self, ReadError};
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::publisher::{Publisher, RecordChange};
-use netd::rng::Rng;
+use netd_core::record::text::Record;
+use netd_core::rng::Rng;
+use netd_core::wire::arp::{self, Arp, ETHERTYPE_ARP};
+use netd_core::wire::bpf::Instruction;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -86,8 +88,8 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     let mut daemon = Daemon {
         options,
         log,
-        machine: Watchdog::new(options.config, Rng::from_os(), found, clock::now()),
-        rng: Rng::from_os(),
+        machine: Watchdog::new(options.config, netd::entropy::rng(), found, clock::now()),
+        rng: netd::entropy::rng(),
         record: Publisher::new(options.dynamic.clone(), name, options.notify.clone()),
         link: LinkWatch::open(&options.iface)?,
         directory: DirectoryWatch::open(&options.dynamic)?,
@@ -268,7 +270,7 @@ impl Daemon<'_> {
         }
     }
 
-    fn arp_filter(&self) -> Vec<packet::Instruction> {
+    fn arp_filter(&self) -> Vec<Instruction> {
         self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::replies_of)
     }
 

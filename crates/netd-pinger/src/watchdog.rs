@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use netd::arp::{Arp, Operation};
 use netd::packet::BROADCAST;
-use netd::rng::Rng;
+use netd_core::rng::Rng;
+use netd_core::wire::arp::{Arp, Operation};
 
 use crate::history::{History, Numbers};
 use crate::lease::Lease;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use applet::getopt::Getopt;
-use netd::acd::Timing;
 use netd::given::CliError;
+use netd_core::acd::Timing;
 
 use crate::client::Config;
 use crate::duid::Duid;

@@ -7,8 +7,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::{self, Acd};
-use netd::rng::Rng;
+use netd_core::acd::{self, Acd};
+use netd_core::rng::Rng;
 
 pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume, Watch};
 use crate::lease::Terms;

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netd::addresses::addresses;
-use netd::arp::Arp;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background};
@@ -19,8 +18,8 @@ use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Interface};
 use netd::publisher::Publisher;
-use netd::rng::Rng;
 use netd::runner::Runner;
+use netd_core::wire::arp::Arp;
 
 use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
@@ -227,7 +226,7 @@ impl<'a> Daemon<'a> {
         let state = options.state.map(|dir| State::new(&dir, &options.interface, mac));
         let remembered = state.as_ref().and_then(State::recall);
         let config = Config { resume, remembered, mac, ..options.config };
-        let client = Client::new(config, Rng::from_os());
+        let client = Client::new(config, netd::entropy::rng());
         Ok(Daemon {
             log,
             name: options.interface,

@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::Timing;
-use netd::arp::Arp;
+use netd_core::acd::Timing;
+use netd_core::wire::arp::Arp;
 
 use crate::message::{Outgoing, Reply};
 use crate::schedule::Schedule;

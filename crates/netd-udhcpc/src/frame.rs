@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use netd::packet::Instruction;
+use netd_core::wire::bpf::Instruction;
 
 /// Port of the server.
 pub const SERVER_PORT: u16 = 67;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 
 /// udhcpc's defaults: 3 packets, 3 s apart, and 20 s of rest.
 const RETRIES: u32 = 3;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use applet::json;
 use netd::clock;
-use netd::ipconf::{self, Record};
+use netd::ipconf;
+use netd_core::record::text::Record;
 
 /// Where records are without `--ipconf`; as fw's.
 const DIRECTORY: &str = "/run/service/fw";

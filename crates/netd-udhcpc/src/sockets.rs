@@ -7,9 +7,9 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
-use netd::arp::{self, Arp};
 use netd::daemon::Log;
 use netd::packet::{self, BROADCAST, ETHERTYPE_IP, Interface, PacketSocket, Received};
+use netd_core::wire::arp::{self, Arp};
 
 use crate::client::{Destination, Watch};
 use crate::frame::{self, CLIENT_PORT, SERVER_PORT};

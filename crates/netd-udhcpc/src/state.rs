@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use netd::daemon::Log;
-use netd::ipconf::{self, Record};
+use netd::ipconf;
+use netd_core::record::text::Record;
 
 use crate::client::{Action, Change, Grant};
 use crate::lease::is_host;

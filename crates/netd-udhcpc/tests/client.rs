@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::bench::{Bench, checked, secs};
 use common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire};
-use netd::acd::Timing;
-use netd::arp::Arp;
+use netd_core::acd::Timing;
+use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Config, Destination, Event, Resume, Watch};
 use netd_udhcpc::message::{MessageType, Template};
 use netd_udhcpc::schedule::Schedule;

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire, var};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder, v4};
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::frame::{self, FrameError};
 use netd_udhcpc::message::{MessageType, Outgoing, Template, decode, fqdn, max_message};
 use pnet_packet::ipv4::{self, Ipv4Packet};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::bench::Bench;
 use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire};
 use dhcproto::{Decodable, Decoder, v4};
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Grant};
 use netd_udhcpc::message::{MessageType, Outgoing, Template};
 use netd_udhcpc::record::{Context, record};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::bench::{Bench, FROM, checked, secs};
 use common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire};
-use netd::acd::Timing;
-use netd::arp::{Arp, Operation};
+use netd_core::acd::Timing;
+use netd_core::wire::arp::{Arp, Operation};
 use netd_udhcpc::client::{Action, Config, Event, Watch};
 
 const NONE: [&str; 0] = [];

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use common::{ACK, Wire, var};
 use netd::reach::Reached;
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::env;
 use netd_udhcpc::message::Reply;
 use netd_udhcpc::routes::{Policy, vet};

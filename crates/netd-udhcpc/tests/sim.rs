@@ -11,10 +11,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use common::{ACK, MAC, NAK, OFFER, Wire as Bytes};
-use netd::acd::Timing;
-use netd::arp::Arp;
-use netd::rng::Rng;
-use netd::sim::{Conditions, Events, Wire};
+use netd_core::acd::Timing;
+use netd_core::rng::Rng;
+use netd_core::sim::{Conditions, Events, Wire};
+use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use netd_udhcpc::message::{MessageType, Template, decode};
 

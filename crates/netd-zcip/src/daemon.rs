@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
-use netd::arp::{self, Arp};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Log, Signal, Signals, USUAL, background};
@@ -20,8 +19,8 @@ use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
 use netd::publisher::Publisher;
-use netd::rng::Rng;
 use netd::runner::Runner;
+use netd_core::wire::arp::{self, Arp};
 
 use crate::cli::{self, Options, USAGE};
 use crate::ipv4ll::{Action, Addresses, Config, Event, Ipv4ll};
@@ -179,7 +178,7 @@ impl Daemon {
             waits: options.ipconf.is_some(),
             socket: None,
             resumes: config.resume.is_some(),
-            machine: Ipv4ll::new(config, Rng::from_os()),
+            machine: Ipv4ll::new(config, netd::entropy::rng()),
             script: runner.map(Handler::script).transpose()?,
             record: options.ipconf.map(|ipconf| Publisher::new(ipconf.dir, record, ipconf.notify)),
             context,

@@ -1,16 +1,16 @@
 //! The machine of IPv4 link-local addresses, RFC 3927: choose, probe, use, defend, give up.
 //!
 //! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. No clock, no socket, no interface: it is told of the link, of ARP and of
-//! the addresses that this machine has elsewhere. Probes and defence are netd::acd's (RFC 3927 and RFC 5227 have them in common).
+//! the addresses that this machine has elsewhere. Probes and defence are netd_core::acd's (RFC 3927 and RFC 5227 have them in common).
 //! Driven by daemon.rs and tests/sim.rs.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::{self, Acd, MAX_CONFLICTS, PROBE_MIN, RATE_LIMIT_INTERVAL, Timing};
-use netd::arp::Arp;
-use netd::rng::Rng;
+use netd_core::acd::{self, Acd, MAX_CONFLICTS, PROBE_MIN, RATE_LIMIT_INTERVAL, Timing};
+use netd_core::rng::Rng;
+use netd_core::wire::arp::Arp;
 
 /// RFC 3927 section 2.1.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 0);

@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 
 use netd::handler::Notice;
-use netd::ipconf::Record;
 use netd::publisher::RecordChange;
+use netd_core::record::text::Record;
 
 use crate::ipv4ll::Config;
 

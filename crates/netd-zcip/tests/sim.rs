@@ -8,9 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::arp::{Arp, Operation};
-use netd::rng::Rng;
-use netd::sim::{Conditions, Events, Wire};
+use netd_core::rng::Rng;
+use netd_core::sim::{Conditions, Events, Wire};
+use netd_core::wire::arp::{Arp, Operation};
 use netd_zcip::ipv4ll::{Action, Config, Event, Ipv4ll, LINK_LOCAL};
 
 /// A host that meets nothing but conflicts: ten times three probes at once, then one address a minute; a host that is

@@ -13,12 +13,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 use tokio::time::Instant;
 
-mod tracker;
-mod wire;
-
-pub use tracker::{Seen, Tracker, Transition};
-pub use wire::Link;
-use wire::Message;
+pub use netd_core::link::tracker::{Seen, Tracker, Transition};
+pub use netd_core::wire::link::Link;
+use netd_core::wire::link::{self as wire, Message};
 
 /// Bit of RTNLGRP_LINK (1) in the mask of multicast groups, rtnetlink(7).
 const GROUP_LINK: u32 = 1;

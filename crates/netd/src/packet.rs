@@ -16,8 +16,9 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, So
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::pace::Pace;
 use crate::{clock, link};
+use netd_core::pace::Pace;
+use netd_core::wire::bpf::Instruction;
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
@@ -29,19 +30,6 @@ const AD_PKTTYPE: u32 = 0xffff_f004;
 const PACKET_OTHERHOST: u32 = 3;
 /// Ethernet's broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
-
-/// One classic BPF instruction: bpf(2), linux/filter.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    /// Operation.
-    pub code: u16,
-    /// Instructions to skip when true.
-    pub jt: u8,
-    /// Instructions to skip when false.
-    pub jf: u8,
-    /// Operand.
-    pub k: u32,
-}
 
 /// What the kernel says about an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::daemon::Log;
-use crate::ipconf::{self, Record};
+use crate::ipconf;
 use crate::notify::Notifier;
+use netd_core::record::text::Record;
 
 /// Until the first new try; the next pauses are each twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::netlink::{
+use netd_core::wire::netlink::{
     AF_INET, DONE, DUMP, ERROR, GET_LINK, GET_ROUTE, Message, NEW_LINK, NEW_ROUTE, attribute, errno, ifinfomsg,
     messages, u32_at,
 };

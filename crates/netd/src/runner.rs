@@ -26,8 +26,7 @@ use tokio::io::unix::AsyncFd;
 use crate::cage::sys;
 use crate::packet::watch;
 
-mod request;
-use request::Request;
+use netd_core::request::{self, Request};
 
 /// The runner must outlive what ends the daemon: it still has to run the last program. Its name is the daemon's to killall(1).
 const OUTLIVED: [Signal; 6] =

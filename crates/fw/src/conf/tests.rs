@@ -3,14 +3,14 @@
 use super::*;
 use crate::policy;
 use crate::record;
-use netd::ipconf;
+use netd_core::record::text;
 
 fn entries(text: &str) -> Vec<Entry> {
     let mut out = Vec::new();
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
         let fields = line.replace('=', "[$cfg]=");
-        let records = ipconf::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
+        let records = text::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
         out.push(record::read(&records[0], is_static, "f:1".into()).unwrap().0);
     }
     out

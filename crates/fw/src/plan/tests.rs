@@ -6,7 +6,7 @@ use crate::conf;
 use crate::policy::{self, Policy};
 use crate::record::{self, Entry};
 use crate::rule::Rule;
-use netd::ipconf;
+use netd_core::record::text;
 
 /// Records in the files' own text; `static:` in front of a line starts the static ones.
 fn entries(text: &str) -> Vec<Entry> {
@@ -14,7 +14,7 @@ fn entries(text: &str) -> Vec<Entry> {
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
         let fields = line.replace('=', "[$cfg]=");
-        let records = ipconf::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
+        let records = text::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
         out.push(record::read(&records[0], is_static, "f:1".into()).unwrap().0);
     }
     out

@@ -1,6 +1,6 @@
 //! Golden bytes: payloads that Linux 6.18 sent in dumps, with `ip` from iproute2 6.1 having made the objects.
 
-use netd::netlink::{CREATE, Header, REPLACE, messages};
+use netd_core::wire::netlink::{CREATE, Header, REPLACE, messages};
 
 use super::*;
 

@@ -563,7 +563,7 @@ impl World {
 #[test]
 fn whatever_the_link_does_the_last_word_is_right_and_nothing_is_said_twice() {
     for seed in 0..2000 {
-        let mut rng = netd::rng::Rng::seeded(seed);
+        let mut rng = netd_core::rng::Rng::seeded(seed);
         let mut below = |n: u32| rng.next_u32() % n;
         let mut config = Config { script: true, ignore_failure: true, ..services() };
         config.up_delay = Duration::from_millis(below(3000).into());
@@ -617,7 +617,7 @@ fn however_the_link_flaps_the_runs_of_a_minute_are_few() {
     const MOST: usize = 2 * (4 + 6 + 5) + 1;
     let mut seen = 0;
     for seed in 0..200 {
-        let mut rng = netd::rng::Rng::seeded(seed);
+        let mut rng = netd_core::rng::Rng::seeded(seed);
         let mut below = |n: u32| rng.next_u32() % n;
         let longest_hold = Duration::from_secs(30);
         let config = Config { up_delay: Duration::ZERO, down_delay: Duration::ZERO, longest_hold, ..script() };

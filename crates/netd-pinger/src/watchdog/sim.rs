@@ -2,7 +2,7 @@
 //! hold at every step: bounded probes, no verdict sooner after the last one than the hold-down, restarts that back off
 //! and only for a silent router, and recovery, always.
 
-use netd::sim::{Conditions, Events, Wire as Air};
+use netd_core::sim::{Conditions, Events, Wire as Air};
 
 use super::*;
 

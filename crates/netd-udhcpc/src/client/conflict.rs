@@ -1,12 +1,12 @@
 //! The client's part of conflict detection: when its address is probed for, and what a conflict costs.
 //!
-//! Pure. The detector itself is netd::acd. It begins with the REQUEST, beside the protocol: what the ACK has to wait for is only the
+//! Pure. The detector itself is netd_core::acd. It begins with the REQUEST, beside the protocol: what the ACK has to wait for is only the
 //! rest of the probes (RFC 2131 section 4.4.1: the client should check before it uses the address).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::acd::{self, Acd, MAX_CONFLICTS, RATE_LIMIT_INTERVAL};
+use netd_core::acd::{self, Acd, MAX_CONFLICTS, RATE_LIMIT_INTERVAL};
 
 use super::{Action, Change, Claim, Client, Destination, Grant, Lease, State};
 use crate::event::Watch;

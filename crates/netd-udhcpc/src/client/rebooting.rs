@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use netd::arp::{Arp, Operation};
+use netd_core::wire::arp::{Arp, Operation};
 
 use super::{Action, Change, Client, Destination, Exchange, Lease, MIN_RENEWAL, State, Times};
 use crate::event::Watch;

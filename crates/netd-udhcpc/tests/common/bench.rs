@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use netd::acd::Timing;
-use netd::rng::Rng;
+use netd_core::acd::Timing;
+use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use netd_udhcpc::message::Outgoing;
 use netd_udhcpc::schedule::Schedule;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event};
 use netd_udhcpc::env;
 use netd_udhcpc::message::{MessageType, Outgoing, decode};

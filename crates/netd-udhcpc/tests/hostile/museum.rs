@@ -1,12 +1,12 @@
 //! The museum: a hostile packet for each known attack on DHCPv4 clients, by the ids of the project's list. Others are where their
 //! code is: d07 in properties.rs, d26 in ../routes.rs, d31 and d33 in ../client.rs, d29 (DNAv4) in ../rebooting.rs; d25 is DHCPv6.
 
+use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire, var};
-use netd::ipconf;
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Client, Config, Event, Grant};
 use netd_udhcpc::env;
 use netd_udhcpc::frame;
@@ -62,9 +62,9 @@ fn d04_the_bootp_fields_cannot_write_into_the_record() {
     let reply = ack().at(44, text).at(108, text).opt(66, text).opt(67, text).opt(17, text).reply();
     let context = Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply };
-    let file = ipconf::render(&[record(&context, &grant)]).unwrap();
+    let file = text::render(&[record(&context, &grant)]).unwrap();
     assert!(!file.contains('"') && !file.contains("'lo'"), "{file}");
-    assert_eq!(ipconf::parse(file.as_bytes()).unwrap().len(), 1);
+    assert_eq!(text::parse(file.as_bytes()).unwrap().len(), 1);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn d28_nobody_guesses_an_xid() {
             _ => None,
         })
     };
-    let mut xids: Vec<Option<u32>> = (0..500).map(|_| first(Rng::from_os())).collect();
+    let mut xids: Vec<Option<u32>> = (0..500).map(|_| first(netd::entropy::rng())).collect();
     assert!(xids.iter().all(Option::is_some));
     xids.sort();
     xids.dedup();

@@ -1,11 +1,11 @@
 //! Whatever comes from the wire, or stands in a file: what leaves us is clean.
 
+use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netd::ipconf;
 use netd::reach::Reached;
-use netd::rng::Rng;
+use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event, Grant};
 use netd_udhcpc::lease::Terms;
 use netd_udhcpc::message::{MessageType, Reply, decode};
@@ -128,8 +128,8 @@ fn grant(reply: &Reply) -> Grant {
 /// The record can be written, reads back the same, has nothing that a shell would expand, and is what resume and show expect.
 fn clean_record(grant: &Grant) {
     let record = record(&context(), grant);
-    let text = ipconf::render(std::slice::from_ref(&record)).unwrap_or_else(|e| panic!("{e}: {record:?}"));
-    let back = ipconf::parse(text.as_bytes()).unwrap();
+    let text = text::render(std::slice::from_ref(&record)).unwrap_or_else(|e| panic!("{e}: {record:?}"));
+    let back = text::parse(text.as_bytes()).unwrap();
     assert_eq!(back.len(), 1, "{text}");
     assert!(back[0].fields().eq(record.fields()), "{text}");
     for (name, value) in record.fields() {
@@ -170,7 +170,7 @@ fn d07_d10_d15_each_option_alone_with_any_bytes() {
 #[test]
 fn d05_a_spoiled_record_is_never_believed_too_much() {
     let wire = Wire::usual(ACK, 1).opt(3, &SERVER.octets()).opt(15, b"example.org");
-    let good = ipconf::render(&[record(&context(), &grant(&wire.reply()))]).unwrap();
+    let good = text::render(&[record(&context(), &grant(&wire.reply()))]).unwrap();
     let mut rng = Rng::seeded(5);
     let now = Duration::from_secs(10);
     let (mut parsed, mut resumed) = (0, 0);
@@ -185,7 +185,7 @@ fn d05_a_spoiled_record_is_never_believed_too_much() {
                 _ => bytes.truncate(at.max(1)),
             }
         }
-        let Ok(records) = ipconf::parse(&bytes) else { continue };
+        let Ok(records) = text::parse(&bytes) else { continue };
         parsed += 1;
         for record in records {
             if let Some(found) = resume(&record, "eth0", "12345678", now) {
@@ -197,7 +197,7 @@ fn d05_a_spoiled_record_is_never_believed_too_much() {
     }
     assert!(parsed > 3_000 && resumed > 1_000, "{parsed} {resumed}");
     // No lease is longer than 2^32 s, and no end may be out of the reach of arithmetic.
-    let record = ipconf::parse(good.as_bytes()).unwrap().remove(0);
+    let record = text::parse(good.as_bytes()).unwrap().remove(0);
     for (end, want) in [(10 + u64::from(u32::MAX), true), (11 + u64::from(u32::MAX), false), (u64::MAX, false)] {
         let found = resume(&record.clone().with("lease_end_boottime", end.to_string()), "eth0", "12345678", now);
         assert_eq!(found.is_some(), want, "{end}");

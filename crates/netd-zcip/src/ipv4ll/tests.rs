@@ -1,8 +1,8 @@
 //! Every state with every event in one table; then the rules that take more than one step.
 
 use super::*;
-use netd::acd::DEFEND_INTERVAL;
-use netd::arp::Operation;
+use netd_core::acd::DEFEND_INTERVAL;
+use netd_core::wire::arp::Operation;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const NEW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];

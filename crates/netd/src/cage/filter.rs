@@ -7,7 +7,7 @@
 
 use nix::libc;
 
-use crate::packet::Instruction;
+use netd_core::wire::bpf::Instruction;
 
 /// A kind of socket that may be opened later: its family and its type.
 pub(super) type SocketKind = (i32, i32);

@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::ForkResult;
 
-use crate::packet::Instruction;
+use netd_core::wire::bpf::Instruction;
 
 /// _LINUX_CAPABILITY_VERSION_3: 64 capabilities in two words.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;

@@ -5,7 +5,7 @@
 //! `R`, the event, then `name=value` for each variable, each ended by a NUL; or `B`. Called by runner.rs.
 
 /// A longer request is refused, in bytes. The variables of the largest reply that a client takes are a third of it.
-pub(super) const MAX: usize = 64 * 1024;
+pub const MAX: usize = 64 * 1024;
 /// More variables are refused: a DHCP reply has at most one for each of 254 options, and a few of its own.
 const MAX_VARIABLES: usize = 300;
 /// Longer names are refused.
@@ -13,7 +13,7 @@ const MAX_NAME: usize = 32;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Request<'a> {
+pub enum Request<'a> {
     /// The program is run.
     Run {
         /// Its argument.
@@ -26,7 +26,7 @@ pub(super) enum Request<'a> {
 }
 
 /// The bytes of a request to run the program.
-pub(super) fn run(event: &str, env: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub fn run(event: &str, env: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = [b"R", event.as_bytes(), b"\0"].concat();
     for (name, value) in env {
         bytes.extend([name.as_bytes(), b"=", value, b"\0"].concat());
@@ -35,10 +35,10 @@ pub(super) fn run(event: &str, env: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// The bytes of the other request.
-pub(super) const BACKGROUND: &[u8] = b"B";
+pub const BACKGROUND: &[u8] = b"B";
 
 /// The request, when all of it is as it should be.
-pub(super) fn parse(bytes: &[u8]) -> Option<Request<'_>> {
+pub fn parse(bytes: &[u8]) -> Option<Request<'_>> {
     if bytes == BACKGROUND {
         return Some(Request::Background);
     }

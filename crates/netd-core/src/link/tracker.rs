@@ -3,7 +3,7 @@
 //! The kernel tells of an interface for many reasons and merges quick changes; here only transitions come out, and a
 //! flap that was merged away still does: the carrier counters show it. Called by `link`.
 
-use super::wire::Link;
+use crate::wire::link::Link;
 
 /// Something that happened to the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::packet::Instruction;
+use crate::wire::bpf::Instruction;
 
 /// ETH_P_ARP.
 pub const ETHERTYPE_ARP: u16 = 0x0806;

@@ -1,10 +1,9 @@
 //! A small seeded generator for transaction ids and jitter.
 //!
-//! Pure but for `from_os`. ChaCha with 8 rounds: a transaction id tells nothing about the next one (a client that could be guessed
+//! ChaCha with 8 rounds: a transaction id tells nothing about the next one (a client that could be guessed
 //! was taken over from outside its network: the GCP dhclient takeover of 2021). A fixed seed gives a fixed
 //! sequence, so tests replay. Owned by the machines that need it; not for keys.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// The generator.
@@ -26,15 +25,8 @@ impl Rng {
         Rng::from_key([a, b, c, d, e, f, g, h])
     }
 
-    /// A sequence that nobody can guess. std keys its hash tables with getrandom(2); a keyed hash of eight different
-    /// inputs gives eight words of them, without a file that a chroot may lack.
-    pub fn from_os() -> Rng {
-        let state = RandomState::new();
-        let word = |n: u32| u32::try_from(state.hash_one(n) >> 32).unwrap_or_default();
-        Rng::from_key([word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)])
-    }
-
-    fn from_key(key: [u32; 8]) -> Rng {
+    /// The sequence of a key.
+    pub fn from_key(key: [u32; 8]) -> Rng {
         Rng { key, counter: 0, block: [0; 16], used: 16 }
     }
 
@@ -126,7 +118,6 @@ mod tests {
         };
         assert_eq!(take(7), take(7));
         assert_ne!(take(7), take(8));
-        assert_ne!(Rng::from_os().next_u32(), Rng::from_os().next_u32());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! our libraries cannot make a message unreadable, and so silently lost. Headers and attributes are `netlink`'s.
 //! Called by `link` alone. Layouts: rtnetlink(7), linux/if_link.h; all integers are in host byte order.
 
-use crate::netlink::{
+use crate::wire::netlink::{
     self, DEL_LINK, ERROR, GET_LINK, IFF_UP, NEW_LINK, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
 };
 
@@ -64,7 +64,7 @@ pub struct Link {
 
 /// One message of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// An interface is there, or changed, or is the answer to a question.
     New(Link),
     /// An interface has gone.
@@ -82,7 +82,7 @@ pub(crate) enum Message {
 }
 
 /// The messages of one datagram that mean something to a watcher. A malformed rest is dropped.
-pub(crate) fn decode(datagram: &[u8]) -> Vec<Message> {
+pub fn decode(datagram: &[u8]) -> Vec<Message> {
     netlink::messages(datagram)
         .filter_map(|(header, payload)| match header.kind {
             NEW_LINK => link(payload).map(Message::New),
@@ -147,7 +147,7 @@ fn text(value: &[u8]) -> String {
 }
 
 /// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an outcome of ENODEV.
-pub(crate) fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
+pub fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
     let name = [name.as_bytes(), &[0]].concat();
     // The counters of packets are most of an answer's bytes, and nobody here reads them.
     let mask = SKIP_STATS.to_ne_bytes();
@@ -158,7 +158,7 @@ pub(crate) fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
 }
 
 /// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.
-pub(crate) fn set_up(seq: u32, ifindex: u32) -> Vec<u8> {
+pub fn set_up(seq: u32, ifindex: u32) -> Vec<u8> {
     netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, IFF_UP)).finish(seq)
 }
 

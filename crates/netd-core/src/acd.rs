@@ -6,8 +6,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::arp::Arp;
 use crate::rng::Rng;
+use crate::wire::arp::Arp;
 
 /// RFC 5227 section 1.1.
 pub const PROBE_WAIT: Duration = Duration::from_secs(1);
@@ -264,7 +264,7 @@ impl Acd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arp::Operation;
+    use crate::wire::arp::Operation;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];

@@ -1,0 +1,3 @@
+//! One interface, followed by its name.
+
+pub mod tracker;

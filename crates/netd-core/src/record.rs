@@ -1,0 +1,3 @@
+//! Records: how the daemons tell fw what they know.
+
+pub mod text;
