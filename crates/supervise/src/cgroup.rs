@@ -3,6 +3,7 @@
 //!
 //! What it is not: limits of resources (chpst has those), or a decision when to kill (unit.rs, which calls this).
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,12 +20,12 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     /// Makes the group below our own, named by the service and the inode of its directory `dir`.
-    pub(crate) fn open(dir: &Path, service: &str) -> io::Result<Cgroup> {
+    pub(crate) fn open(dir: &Path, service: &OsStr) -> io::Result<Cgroup> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let parent = own_group(&own, &mounts).ok_or_else(|| io::Error::other("no cgroup v2 here"))?;
         let inode = fs::metadata(dir)?.ino();
-        let path = parent.join(format!("runsv.{}.{inode:x}", plain(service)));
+        let path = parent.join(format!("runsv.{}.{inode:x}", plain(&service.to_string_lossy())));
         match fs::create_dir(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             Ok(()) | Err(_) => Ok(Cgroup { path }),

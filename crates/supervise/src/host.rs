@@ -4,6 +4,7 @@
 //! service's own whenever something is done for it: names stay right when directories are renamed. What it is not: waiting
 //! (runsv.rs, runsvdir.rs), deciding (service.rs) or doing (unit.rs).
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -63,7 +64,7 @@ impl Host {
     }
 
     /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it is wanted up.
-    pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &str) -> Result<Slot, Fatal> {
+    pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &OsStr) -> Result<Slot, Fatal> {
         let slot = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
         if let Some(dir) = &dir {
             unable("change to directory", fchdir(dir).map_err(io::Error::from))?;
@@ -196,7 +197,7 @@ impl Host {
 }
 
 impl Supervised {
-    fn open(shared: &Rc<Shared>, slot: Slot, dir: Option<OwnedFd>, name: &str) -> Result<Supervised, Fatal> {
+    fn open(shared: &Rc<Shared>, slot: Slot, dir: Option<OwnedFd>, name: &OsStr) -> Result<Supervised, Fatal> {
         let name = Rc::from(name);
         let token = (slot as u64) << 1;
         let mut main = Unit::open(shared, token, &name, Role::Main)?;

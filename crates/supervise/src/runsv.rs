@@ -9,7 +9,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -33,23 +32,22 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         say::error(format_args!("usage: {}{USAGE}", argv.first().map_or(OsStr::new("runsv"), |name| name).display()));
         return EXIT_RUNSV_USAGE;
     };
-    let name = dir.to_string_lossy().into_owned();
-    match supervise(Path::new(dir), &name) {
+    match supervise(dir) {
         Ok(()) => 0,
         Err(Fatal(text)) => {
-            say::error(format_args!("runsv {name}: fatal: {text}\n"));
+            say::error(format_args!("runsv {}: fatal: {text}\n", dir.display()));
             EXIT_SYSTEM
         }
     }
 }
 
-fn supervise(dir: &Path, name: &str) -> Result<(), Fatal> {
+fn supervise(dir: &OsStr) -> Result<(), Fatal> {
     sys::close_leaked_on_exec();
     let signals = applet::sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM]);
     let mut signals = File::from(unable("create selfpipe", signals)?);
     unable("change to directory", env::set_current_dir(dir))?;
     let mut host = Host::new(unable("start", Shared::new())?);
-    host.add(None, name)?;
+    host.add(None, dir)?;
     loop {
         host.settle();
         if host.is_empty() {

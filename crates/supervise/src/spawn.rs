@@ -38,6 +38,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) session: bool,
     /// Its limit of open descriptors: soft, hard.
     pub(crate) limit: Option<(u64, u64)>,
+    /// `NAME=VALUE`, in place of any other value of that name in our environment.
+    variable: Option<CString>,
     record: Option<Record>,
 }
 
@@ -62,6 +64,19 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::Error::from(Errno::EINVAL))
 }
 
+/// By this variable a script learns the name that its service was called by: where several
+/// directories are links to one, the directory does not tell it.
+pub(crate) const NAME: &str = "RUNSV_NAME";
+
+/// The name of a service that is called `dir`: its last component.
+pub(crate) fn called(dir: &Path) -> io::Result<OsString> {
+    match dir.file_name() {
+        Some(last) => Ok(last.to_owned()),
+        // `runsv .`
+        None => Ok(dir.canonicalize()?.file_name().unwrap_or_default().to_owned()),
+    }
+}
+
 impl<'a> Plan<'a> {
     /// The file `program`, called `words`, in `dir`, below which it is looked for.
     pub(crate) fn new<'w>(
@@ -79,6 +94,7 @@ impl<'a> Plan<'a> {
             cgroup: None,
             session: false,
             limit: None,
+            variable: None,
             record: None,
         })
     }
@@ -90,14 +106,23 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// It gets [`NAME`], for the service in the working directory that is called `dir`.
+    pub(crate) fn name(&mut self, dir: &Path) -> io::Result<()> {
+        // Relative to where we were when we were called; now that is here.
+        let name = called(if dir.file_name().is_some() { dir } else { Path::new(".") })?;
+        self.variable = Some(c_string(&[OsStr::new(NAME), OsStr::new("="), &name].into_iter().collect::<OsString>())?);
+        Ok(())
+    }
+
     /// Starts it. An error is that of the first step that failed, the last of which is execve(2).
     pub(crate) fn spawn(self) -> io::Result<Started> {
         // The pointers that execve(2) takes: the child must not allocate.
         let argv = sys::Pointers::to(&self.args);
+        let envp = self.variable.as_ref().map(sys::Pointers::environment_with);
         let (starttime, recorded, failed) = (Cell::new(0), Cell::new(false), Cell::new(Errno::UnknownErrno));
         let mut child = || {
             let error = self.prepare(&starttime, &recorded).err();
-            failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv)));
+            failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv, envp.as_ref())));
             // As a shell says it; nobody sees it.
             127
         };

@@ -67,6 +67,29 @@ impl Pointers<'_> {
         let end = std::iter::once(std::ptr::null());
         Pointers { array: strings.iter().map(|s| s.as_ptr()).chain(end).collect(), strings: PhantomData }
     }
+
+    /// Our own environment with `variable` (`NAME=VALUE`) in place of any other value of that name.
+    pub(crate) fn environment_with(variable: &CString) -> Pointers<'_> {
+        let name = variable.as_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
+        let mut array = vec![variable.as_ptr()];
+        // SAFETY: environ(7) is an array of pointers that ends in a null pointer, and no thread changes it.
+        let mut at = unsafe { environ };
+        while !at.is_null() {
+            // SAFETY: `at` is within the array: the null pointer at its end ends this loop.
+            let entry = unsafe { *at };
+            if entry.is_null() {
+                break;
+            }
+            // SAFETY: each entry is a string that ends in NUL and lives as long as we do.
+            let text = unsafe { CStr::from_ptr(entry) };
+            if !text.to_bytes().starts_with(name) {
+                array.push(entry);
+            }
+            at = at.wrapping_add(1);
+        }
+        array.push(std::ptr::null());
+        Pointers { array, strings: PhantomData }
+    }
 }
 
 unsafe extern "C" {
@@ -74,10 +97,13 @@ unsafe extern "C" {
     static environ: *const *const libc::c_char;
 }
 
-/// Executes a program with our environment. Does not return when it works; allocates nothing.
-pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>) -> Errno {
-    // SAFETY: both arrays end in a null pointer; the strings of the one live as long as it does, those of the other as we do.
-    unsafe { libc::execve(program.as_ptr(), argv.array.as_ptr(), environ) };
+/// Executes a program, with our own environment if none is given. Does not return when it works;
+/// allocates nothing.
+pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>, envp: Option<&Pointers<'_>>) -> Errno {
+    // SAFETY: environ(7) is set before main, and no thread changes it.
+    let envp = envp.map_or(unsafe { environ }, |given| given.array.as_ptr());
+    // SAFETY: both arrays end in a null pointer, and their strings live as long as they do.
+    unsafe { libc::execve(program.as_ptr(), argv.array.as_ptr(), envp) };
     Errno::last()
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "stamps the status with the wall clock")]
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -56,8 +57,8 @@ pub(crate) struct Unit {
     role: Role,
     /// `.` or `log`: the working directory of what is started.
     dir: &'static Path,
-    /// For messages: the service as it was named.
-    name: Rc<str>,
+    /// The service as the supervisor was called for it.
+    name: Rc<OsStr>,
     files: Files,
     stamp: Tai64n,
     /// The same moment, CLOCK_BOOTTIME.
@@ -99,7 +100,7 @@ struct Complaints {
 
 impl Unit {
     /// Makes or takes over supervise/ below `dir`. For a log alone in its runsv the lock is waited for, as runit does.
-    pub(crate) fn open(shared: &Rc<Shared>, token: u64, name: &Rc<str>, role: Role) -> Result<Unit, Fatal> {
+    pub(crate) fn open(shared: &Rc<Shared>, token: u64, name: &Rc<OsStr>, role: Role) -> Result<Unit, Fatal> {
         let dir = Path::new(match role {
             Role::Main => ".",
             Role::Log => "log",
@@ -142,7 +143,7 @@ impl Unit {
     }
 
     pub(crate) fn warn(&self, text: &str) {
-        say::error(format_args!("runsv {}: warning: {text}\n", self.name));
+        say::error(format_args!("runsv {}: warning: {text}\n", self.name.display()));
     }
 
     /// Takes an event, and does what follows from it until nothing follows.

@@ -74,7 +74,7 @@ impl Runners {
         let shown = name.to_string_lossy();
         let opened = File::open(dir.join(name)).map(OwnedFd::from);
         let opened = opened.map_err(|e| format!("{shown}: unable to open directory: {}", error_text(&e)))?;
-        let slot = host.add(Some(opened), &shown).map_err(|Fatal(text)| format!("{shown}: {text}"))?;
+        let slot = host.add(Some(opened), name).map_err(|Fatal(text)| format!("{shown}: {text}"))?;
         Ok(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 

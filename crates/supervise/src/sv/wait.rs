@@ -19,7 +19,7 @@ use super::facts::{Facts, Reader};
 use super::text;
 use super::verb::Goal;
 use crate::settings::is_shortage;
-use crate::sys;
+use crate::{spawn, sys};
 use applet::control::{ControlError, ServiceDir, Status, error_text};
 use applet::say;
 
@@ -127,7 +127,12 @@ impl Target {
             }
             Ok(_) => {}
         }
-        match Process::new("./check").current_dir(path).stdout(Stdio::null()).spawn() {
+        let mut check = Process::new("./check");
+        check.current_dir(path).stdout(Stdio::null());
+        if let Ok(name) = spawn::called(path) {
+            check.env(spawn::NAME, name);
+        }
+        match check.spawn() {
             Ok(mut child) => {
                 let pidfd = sys::pidfd_open(child.id()).ok();
                 if pidfd.is_none() {

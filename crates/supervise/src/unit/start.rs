@@ -95,6 +95,7 @@ impl Unit {
         plan.stdout = self.wiring.stdout.as_ref().map(AsFd::as_fd);
         plan.session = self.shared.sessions();
         plan.limit = self.shared.given_limit();
+        plan.name(Path::new(&*self.name))?;
         Ok(plan)
     }
 
@@ -146,7 +147,7 @@ impl Unit {
     /// Said once, not at every try.
     fn complain_start(&mut self, text: String) {
         if self.complaints.start.as_ref() != Some(&text) {
-            say::error(format_args!("runsv {}: {text}\n", self.name));
+            say::error(format_args!("runsv {}: {text}\n", self.name.display()));
             self.complaints.start = Some(text);
         }
     }
