@@ -2,8 +2,10 @@
 //! puts up with, ours does, too.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use testkit::appliance::Appliance;
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
 use testkit::{Signal, holds_for, isolated, wait_until};
 
@@ -236,5 +238,33 @@ fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
         asked(3);
         renewed(3);
         assert!(!client.log().contains("broadcasting renew"), "{}", client.log());
+    });
+}
+
+/// Some cards lose their link for a moment when their MTU changes, and with the link goes the lease.
+#[test]
+fn a_lease_that_comes_and_goes_changes_the_mtu_once() {
+    isolated(&["dnsmasq"], |lab| {
+        let w = world(lab);
+        let mut argv = dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.20,255.255.255.0,1h"]);
+        argv.extend(["--dhcp-authoritative", "--dhcp-option=26,1400"]);
+        let server = w.isp.spawn(&argv);
+        server.wait_log("DHCP, IP range", SOON);
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
+        let mut appliance = Appliance::prepare(lab, &w.home, &sources, &["fw", "dhcp_eth0", "ifplugd_eth0"]);
+        appliance.write("ifplugd_eth0/env/IFPLUGD_UP", "0");
+        appliance.write("ifplugd_eth0/env/IFPLUGD_DOWN", "0");
+        appliance.start();
+        let addressed = || w.home.addresses("eth0").iter().any(|address| address.starts_with("192.0.2."));
+        let done = || appliance.run(&["sv", "status", "fw"]).starts_with("down: fw");
+        let mtu = || w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["mtu"].as_u64();
+        for _ in 0..2 {
+            wait_until("an address", SOON, || addressed() && done());
+            assert_eq!(mtu(), Some(1400));
+            w.cable.pull();
+            wait_until("no address", SOON, || !addressed() && done());
+            assert_eq!(mtu(), Some(1400), "another change would be another lost link, and so on");
+            w.cable.plug();
+        }
     });
 }

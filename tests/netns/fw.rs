@@ -504,6 +504,9 @@ fn a_router_outside_the_prefix_classless_routes_and_ipv6_work() {
         assert_eq!(w.fw("plan"), (0, String::new()));
         w.remove("dyn/dhcp_eth1.ipconf");
         w.apply();
+        assert_eq!(w.home.ip_json(&["link", "show", "dev", "eth1"])[0]["mtu"], 1400, "the lease may come back");
+        w.lease(1, 3600);
+        w.apply();
         assert_eq!(w.home.ip_json(&["link", "show", "dev", "eth1"])[0]["mtu"], 1500);
     });
 }

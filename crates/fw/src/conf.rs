@@ -175,13 +175,20 @@ fn add_link(want: &mut Want, entry: &Entry) {
         Some(link) => {
             link.up |= entry.address.is_some();
             link.mtu = [link.mtu, entry.mtu].into_iter().flatten().min();
+            link.leased |= is_lease(entry);
         }
         None => want.links.push(WantLink {
             interface: entry.interface.clone(),
             up: entry.address.is_some(),
             mtu: entry.mtu,
+            leased: is_lease(entry),
         }),
     }
+}
+
+/// What a DHCP server gives: the MTU is an option of DHCP for IPv4 alone.
+fn is_lease(entry: &Entry) -> bool {
+    !entry.is_static && entry.address.is_some_and(|a| a.ip.is_ipv4() && !is_link_local(a.ip))
 }
 
 /// Whether it means something on its link only.

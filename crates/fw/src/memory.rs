@@ -1,9 +1,13 @@
 //! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS`, `address IF ADDR/LEN`; a
+//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS [lease]`,
+//! `address IF ADDR/LEN`; a
 //! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
 
 use crate::model::{self, Prefix};
+
+/// The last word of an MTU that a lease asked for.
+const LEASE: &str = "lease";
 
 /// The MTU that fw lowered on a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub struct SavedMtu {
     pub original: u32,
     /// Bytes that fw set; another value means that somebody else has changed it since.
     pub ours: u32,
+    /// A lease asked for it.
+    pub leased: bool,
 }
 
 /// Everything remembered.
@@ -64,9 +70,9 @@ impl Memory {
             ("number", [number]) => self.numbers.extend(model::decimal(number).map(|n| (interface, n))),
             ("best", []) => self.best = Some(interface),
             ("missing", []) => self.missing.push(interface),
-            ("mtu", [original, ours]) => {
+            ("mtu", [original, ours, by @ ..]) => {
                 if let (Some(original), Some(ours)) = (model::decimal(original), model::decimal(ours)) {
-                    self.mtus.push(SavedMtu { interface, original, ours });
+                    self.mtus.push(SavedMtu { interface, original, ours, leased: by == [LEASE] });
                 }
             }
             ("address", [prefix]) => self.addresses.extend(Prefix::parse(prefix).map(|p| (interface, p))),
@@ -78,7 +84,8 @@ impl Memory {
     pub fn render(&self) -> String {
         let uplinks = self.uplinks.iter().map(|n| format!("uplink {n}\n"));
         let missing = self.missing.iter().map(|n| format!("missing {n}\n"));
-        let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}\n", m.interface, m.original, m.ours));
+        let by = |m: &SavedMtu| if m.leased { format!(" {LEASE}") } else { String::new() };
+        let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}{}\n", m.interface, m.original, m.ours, by(m)));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
@@ -92,7 +99,7 @@ mod tests {
 
     #[test]
     fn while_the_kernel_is_changed_both_sides_are_remembered() {
-        let mtu = |ours| SavedMtu { interface: "eth0".into(), original: 1500, ours };
+        let mtu = |ours| SavedMtu { interface: "eth0".into(), original: 1500, ours, leased: false };
         let address = |text| ("eth0".to_owned(), Prefix::parse(text).unwrap());
         let memory = |uplink: &str, ours, text| Memory {
             uplinks: vec![uplink.into()],
@@ -115,7 +122,9 @@ mod tests {
             numbers: vec![("eth0".into(), 2), ("wlan0".into(), 1)],
             best: Some("wlan0".into()),
             missing: vec!["usb0".into()],
-            mtus: vec![SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }],
+            mtus: [("eth0", false), ("wlan0", true)]
+                .map(|(name, leased)| SavedMtu { interface: name.into(), original: 1500, ours: 1400, leased })
+                .to_vec(),
             addresses: vec![("eth0".into(), Prefix::parse("10.0.0.1/24").unwrap())],
         };
         let text = memory.render();

@@ -228,6 +228,8 @@ pub struct WantLink {
     pub up: bool,
     /// Not larger than this, in bytes.
     pub mtu: Option<u32>,
+    /// A lease is there: it has the last word about an MTU that a lease before it has lowered.
+    pub leased: bool,
 }
 
 /// A kernel switch below /proc/sys.

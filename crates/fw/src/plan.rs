@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::memory::{Memory, SavedMtu};
 use crate::model::{
     Address, FORWARD_V4, FORWARD_V6, Have, Link, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Prefix,
-    Route, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantRoute,
+    Route, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantLink, WantRoute,
 };
 use crate::rule::{self, Rule};
 
@@ -189,16 +189,23 @@ fn sysctls<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = Sysctl> +
 fn links(want: &Want, have: &Have, memory: &Memory, plan: &mut Plan) {
     for link in &have.links {
         let wanted = want.links.iter().find(|l| l.interface == link.name);
-        mtu(want, have, link, wanted.and_then(|l| l.mtu), memory, plan);
+        mtu(want, have, link, wanted, memory, plan);
         if wanted.is_some_and(|l| l.up) && !link.up {
             plan.changes.push(Change::LinkUp { index: link.index, name: link.name.clone() });
         }
     }
 }
 
-/// Lowers the MTU as far as a record asks, never above what the link had, and gives it back afterwards.
-fn mtu(want: &Want, have: &Have, link: &Link, asked: Option<u32>, memory: &Memory, plan: &mut Plan) {
+/// Lowers the MTU as far as a record asks, never above what the link had, and gives it back when no record asks any more.
+///
+/// An MTU that a lease has lowered outlives the lease: only another lease gives it back. Some cards lose their link for a
+/// moment when their MTU changes, and with the link goes the lease: to give the MTU back then would be another change, and
+/// so on without end.
+fn mtu(want: &Want, have: &Have, link: &Link, wanted: Option<&WantLink>, memory: &Memory, plan: &mut Plan) {
     let saved = memory.mtus.iter().find(|m| m.interface == link.name && m.ours == link.mtu);
+    let leased = wanted.is_some_and(|l| l.leased);
+    let kept = saved.filter(|m| m.leased && !leased);
+    let asked = [wanted.and_then(|l| l.mtu), kept.map(|m| m.ours)].into_iter().flatten().min();
     let original = saved.map_or(link.mtu, |m| m.original);
     let has_v6 = have.addresses.iter().any(|a| a.index == link.index && a.address.ip.is_ipv6())
         || want.addresses.iter().any(|a| a.interface == link.name && a.address.ip.is_ipv6());
@@ -208,7 +215,8 @@ fn mtu(want: &Want, have: &Have, link: &Link, asked: Option<u32>, memory: &Memor
         plan.changes.push(Change::LinkMtu { index: link.index, name: link.name.clone(), mtu: target });
     }
     if target != original {
-        plan.mtus.push(SavedMtu { interface: link.name.clone(), original, ours: target });
+        let leased = leased || kept.is_some();
+        plan.mtus.push(SavedMtu { interface: link.name.clone(), original, ours: target, leased });
     }
 }
 

@@ -406,12 +406,12 @@ fn mtu_goes_down_only_and_comes_back() {
     let first = plan(&low, &have, &Memory::default());
     assert_eq!(first.changes[0].to_string(), "~ link eth0 mtu 1400");
     let memory = Memory { mtus: first.mtus.clone(), ..Memory::default() };
-    assert_eq!(memory.mtus, [SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400 }]);
+    assert_eq!(memory.mtus, [SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400, leased: true }]);
     first.changes.iter().for_each(|c| step(&mut have, c));
     let second = plan(&low, &have, &memory);
     assert_eq!((second.changes, second.mtus), (vec![], memory.mtus.clone()));
     let back = plan(&want("if=eth0 ipmask=10.1.0.5/24"), &have, &memory);
-    assert_eq!((back.changes[0].to_string(), back.mtus), ("~ link eth0 mtu 1500".into(), vec![]));
+    assert_eq!((back.changes[0].to_string(), back.mtus), ("~ link eth0 mtu 1500".into(), vec![]), "a lease without");
     for (mtu, then) in [(9000, 1500), (1000, 1000)] {
         let plan = plan(&want(&format!("if=eth1 ipmask=10.2.0.5/24 mtu={mtu}")), &machine(), &Memory::default());
         let set: Vec<u32> = plan
@@ -423,6 +423,36 @@ fn mtu_goes_down_only_and_comes_back() {
             })
             .collect();
         assert_eq!(set.first().copied().unwrap_or(1500), then, "asked {mtu}");
+    }
+}
+
+#[test]
+fn an_mtu_that_a_lease_has_lowered_stays_until_another_lease_says_otherwise() {
+    let (mut have, mut memory) = (machine(), Memory::default());
+    let lease = "if=eth0 ipmask=10.1.0.5/24 mtu=1400";
+    for (records, mtu) in [
+        (lease, 1400),
+        // Some cards lose their link when the MTU changes, and so the lease.
+        ("", 1400),
+        ("if=eth0 ipmask=169.254.1.1/16", 1400),
+        ("static if=eth0 ipmask=192.168.5.1/24\nif=eth0 health=down", 1400),
+        ("static if=eth0 ipmask=192.168.5.1/24 mtu=1450", 1400),
+        ("if=eth0 ipmask=2001:db8::5/64", 1400),
+        (lease, 1400),
+        ("", 1400),
+        ("if=eth0 ipmask=10.1.0.5/24 mtu=1450", 1450),
+        ("if=eth0 ipmask=10.1.0.5/24", 1500),
+        ("", 1500),
+        // The administrator's word counts at once.
+        ("static if=eth0 ipmask=10.1.0.5/24 mtu=1400", 1400),
+        ("static if=eth0 ipmask=10.1.0.5/24", 1500),
+        ("static if=eth0 ipmask=10.1.0.5/24 mtu=1400", 1400),
+        ("", 1500),
+    ] {
+        let plan = plan(&want(records), &have, &memory);
+        plan.changes.iter().for_each(|c| step(&mut have, c));
+        memory.mtus = plan.mtus;
+        assert_eq!(have.link("eth0").unwrap().mtu, mtu, "{records}");
     }
 }
 
