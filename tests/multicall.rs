@@ -180,3 +180,35 @@ fn the_man_page_names_every_applet_and_option() {
         assert!(page.lines().any(|line| line.starts_with(&format!(".It Fl -{option}"))), "--{option}");
     }
 }
+
+#[test]
+fn each_program_explains_its_options_when_it_is_asked_for_help_alone() {
+    for name in listed() {
+        for word in ["--help", "-h"] {
+            // svc -h sends HUP.
+            if (name.as_str(), word) == ("svc", "-h") {
+                continue;
+            }
+            let output = netsv(&[&name, word]);
+            assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{name} {word}");
+            assert!(text(&output.stdout).starts_with("usage: ") && text(&output.stdout).lines().count() > 1, "{name}");
+        }
+    }
+    assert_eq!(netsv(&["svc", "-h"]).status.code(), Some(100));
+}
+
+#[test]
+fn a_wrong_word_is_named_and_the_one_that_was_meant_is_offered() {
+    for (args, want) in [
+        (&["udhcp"][..], "netsv: fatal: no applet \"udhcp\": did you mean udhcpc? see netsv --list\n"),
+        (&["qqqqq"], "netsv: fatal: no applet \"qqqqq\": see netsv --list\n"),
+        (&["fw", "aply"], "fw: no command 'aply': did you mean apply?\nusage: fw "),
+        (&["fw", "explode"], "fw: no command 'explode'\nusage: fw "),
+        (&["fw", "--statik", "x"], "fw: invalid option -- '--statik' (did you mean '--static'?)\nusage: fw "),
+        (&["udhcpc", "--retires", "3"], "udhcpc: invalid option -- '--retires' (did you mean '--retries'?)\nusage: "),
+    ] {
+        let output = netsv(args);
+        assert!(text(&output.stderr).starts_with(want), "{}", text(&output.stderr));
+        assert!(matches!(output.status.code(), Some(1 | 100)), "{args:?}");
+    }
+}

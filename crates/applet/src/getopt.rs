@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::suggest::nearest;
+
 /// Whether an option takes an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arg {
@@ -39,6 +41,8 @@ pub const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
 pub enum OptError {
     /// No such option; with its dashes.
     Unknown(String),
+    /// No such long option, and one that is close to it; both with their dashes.
+    Misspelt(String, String),
     /// The argument is missing.
     NeedsArgument(String),
     /// A long option that takes none was given one.
@@ -51,6 +55,9 @@ impl fmt::Display for OptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OptError::Unknown(o) => write!(f, "invalid option -- '{}'", o.escape_debug()),
+            OptError::Misspelt(o, near) => {
+                write!(f, "invalid option -- '{}' (did you mean '{near}'?)", o.escape_debug())
+            }
             OptError::NeedsArgument(o) => write!(f, "option requires an argument -- '{}'", o.escape_debug()),
             OptError::UnwantedArgument(o) => write!(f, "option '{}' doesn't allow an argument", o.escape_debug()),
             OptError::Ambiguous(o) => write!(f, "option '{}' is ambiguous", o.escape_debug()),
@@ -110,7 +117,7 @@ impl Getopt {
             None => match (found.next(), found.next()) {
                 (Some(opt), None) => opt,
                 (Some(_), Some(_)) => return Err(OptError::Ambiguous(shown)),
-                (None, _) => return Err(OptError::Unknown(shown)),
+                (None, _) => return Err(unknown(self.table, &name)),
             },
         };
         let value = match (opt.arg, glued) {
@@ -119,6 +126,14 @@ impl Getopt {
             (_, glued) => glued,
         };
         Ok((opt.key, value))
+    }
+}
+
+fn unknown(table: &[Opt], name: &str) -> OptError {
+    let names = table.iter().map(|o| o.long).filter(|long| !long.is_empty());
+    match nearest(name, names) {
+        Some(near) => OptError::Misspelt(format!("--{name}"), format!("--{near}")),
+        None => OptError::Unknown(format!("--{name}")),
     }
 }
 
@@ -193,6 +208,11 @@ mod tests {
         assert_eq!(walk(&["-i"]).0, [Err(OptError::NeedsArgument("i".into()))]);
         assert_eq!(walk(&["--i"]).0, [Err(OptError::Ambiguous("--i".into()))]);
         assert_eq!(walk(&["--now=1"]).0, [Err(OptError::UnwantedArgument("--now".into()))]);
+        assert_eq!(walk(&["--zzz"]).0, [Err(OptError::Unknown("--zzz".into()))]);
+        assert_eq!(
+            walk(&["--intreface", "x"]).0,
+            [Err(OptError::Misspelt("--intreface".into(), "--interface".into()))]
+        );
         assert_eq!(walk(&["-\u{1}"]).0, [Err(OptError::Unknown("\u{1}".into()))]);
     }
 

@@ -10,6 +10,7 @@ pub mod getopt;
 pub mod json;
 pub mod manpage;
 pub mod say;
+pub mod suggest;
 pub mod sys;
 
 /// An applet's entry: `argv` with the name it was called by at index 0; the result is the exit code.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use applet::control::{Command, ControlError, ServiceDir, error_text};
 use applet::getopt::{Arg, Getopt, Opt};
+use applet::suggest::nearest;
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use netd::ipconf;
 use netd_core::record::text::Record;
@@ -39,6 +40,27 @@ usage: fw [--once] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] ap
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
 ";
+
+/// What `fw --help` prints.
+pub const HELP: &str = "\
+usage: fw [options] apply|plan
+       fw [--dynamic DIR] publish NAME KEY=VALUE...
+       fw [--dynamic DIR] withdraw NAME
+
+  apply          make addresses, routes, firewall and files as the records ask
+  plan           print what apply would do; exit 2 when there is something
+  publish        write the record DIR/NAME.ipconf and tell fw; ipconf(5) has the keys
+  withdraw       remove it and tell fw
+
+  --static DIR   the administrator's records (default $FW_STATIC, or ./conf)
+  --dynamic DIR  the daemons' records (default $FW_DYNAMIC, or /run/service/fw)
+  --config FILE  the policy (default $FW_CONFIG, or ./fw.conf)
+  --etc DIR      where resolv.conf and hosts are (default $FW_ETC, or /etc)
+  --once         with apply, in a service directory: begin with `sv o .'
+";
+
+/// The words of the command line.
+const WORDS: [&str; 4] = ["apply", "plan", "publish", "withdraw"];
 
 const OPTIONS: &[Opt] = &[
     Opt { key: '\u{1}', long: "static", arg: Arg::Required },
@@ -116,10 +138,18 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             EXIT_SYSTEM
         }
         None => {
-            applet::say::error(format_args!("{USAGE}"));
+            applet::say::error(format_args!("{}{USAGE}", complaint(&operands)));
             EXIT_USAGE
         }
     }
+}
+
+/// A line about the first word, when it is none of fw's.
+fn complaint(operands: &[OsString]) -> String {
+    let word = operands.first().map(|w| w.to_string_lossy()).filter(|w| !WORDS.contains(&w.as_ref()));
+    let Some(word) = word else { return String::new() };
+    let near = nearest(&word, WORDS).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+    format!("fw: no command '{}'{near}\n", word.escape_debug())
 }
 
 /// Called by hand in any other directory than the service's, without a word about where things are, it would find no records and no
@@ -206,6 +236,8 @@ fn tell_fw(changed: bool) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use applet::manpage;
+
     use super::*;
 
     const MAN: &str = include_str!("../../../man/fw.8");
@@ -221,8 +253,14 @@ mod tests {
         }
         let in_man = MAN.lines().filter_map(|l| l.strip_prefix(".It Fl -")).filter_map(|l| l.split(' ').next());
         assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long == name)));
-        for word in ["apply", "plan", "publish", "withdraw"] {
-            assert!(USAGE.contains(word) && MAN.contains(&format!(".It Cm {word}\n")), "{word}");
+        assert_eq!(manpage::listed(HELP), manpage::names(OPTIONS));
+        for word in WORDS {
+            assert!(
+                HELP.contains(&format!("\n  {word} "))
+                    && USAGE.contains(word)
+                    && MAN.contains(&format!(".It Cm {word}\n")),
+                "{word}"
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::debounce::Config;
 
 /// Printed for wrong use and by -h.
-pub(crate) const USAGE: &str = "\
+pub const USAGE: &str = "\
 usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t SEC] [-T USEC] [-m MODE]
        [-aAMfFlpqIns] [-bUD] [-kWcwSRzvh] [--damp SEC] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE] [--no-cage]
        [--verbose]

@@ -19,6 +19,7 @@ use netd::runner::{Program, Runner};
 use nix::unistd::Pid;
 
 mod cli;
+pub use cli::USAGE;
 mod damping;
 mod debounce;
 mod pidfile;

@@ -15,7 +15,7 @@ use crate::target::Target;
 use crate::watchdog::Config;
 
 /// Printed for wrong use and by -h.
-pub(crate) const USAGE: &str = "\
+pub const USAGE: &str = "\
 usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--timeout SEC] [--bad K/N]
        [--hold-down SEC] [--restart SEC] [--no-restart] [--record NAME] [--ipconf DIR] [--notify SERVICE]
        [--status FILE] [--status-every SEC] [--no-cage]

@@ -13,6 +13,7 @@ use netd::clock;
 use netd::daemon::Log;
 
 mod cli;
+pub use cli::USAGE;
 pub mod dns;
 mod history;
 pub mod icmp;

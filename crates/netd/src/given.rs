@@ -69,7 +69,7 @@ impl CliError {
     /// Says it; the exit code, which is 1 as the originals'.
     pub fn report(&self, applet: &str, usage: &str) -> u8 {
         match self {
-            CliError::Help => say::error(format_args!("{usage}")),
+            CliError::Help => say::out(usage),
             CliError::Usage(text) => say::error(format_args!("{applet}: {text}\n{usage}")),
             CliError::Fatal(text) => say::error(format_args!("{applet}: {text}\n")),
         }

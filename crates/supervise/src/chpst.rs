@@ -37,7 +37,7 @@ const fn with_value(key: char) -> Opt {
     Opt { key, long: "", arg: Arg::Required }
 }
 
-const OPTIONS: &[Opt] = &[
+pub(crate) const OPTIONS: &[Opt] = &[
     flag('v'),
     flag('V'),
     flag('P'),
@@ -63,9 +63,9 @@ const OPTIONS: &[Opt] = &[
     with_value('t'),
 ];
 
-const SETLOCK_OPTIONS: &[Opt] = &[flag('n'), flag('N'), flag('x'), flag('X')];
+pub(crate) const SETLOCK_OPTIONS: &[Opt] = &[flag('n'), flag('N'), flag('x'), flag('X')];
 
-const SOFTLIMIT_OPTIONS: &[Opt] = &[
+pub(crate) const SOFTLIMIT_OPTIONS: &[Opt] = &[
     with_value('a'),
     with_value('c'),
     with_value('d'),
@@ -219,7 +219,9 @@ fn wrong_option(name: &str, usage: &str, error: &OptError) -> String {
         OptError::NeedsArgument(option) => {
             format!("{name}: option requires an argument -- {}\n{usage}\n", option.escape_debug())
         }
-        OptError::UnwantedArgument(_) | OptError::Ambiguous(_) => format!("{name}: {error}\n{usage}\n"),
+        OptError::UnwantedArgument(_) | OptError::Ambiguous(_) | OptError::Misspelt(..) => {
+            format!("{name}: {error}\n{usage}\n")
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod cgroup;
 pub mod chpst;
 mod files;
+pub mod help;
 mod host;
 mod instance;
 mod readiness;

@@ -35,7 +35,7 @@ use watch::Watch;
 /// What `runsvdir` without a directory says, behind `usage: ` and the name it was called by.
 pub const USAGE: &str = " [-P] [-1w] dir [log]\n\n";
 
-const OPTIONS: &[Opt] = &[
+pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 'P', long: "", arg: Arg::No },
     Opt { key: '1', long: "", arg: Arg::No },
     Opt { key: 'w', long: "", arg: Arg::No },

@@ -30,13 +30,15 @@ pub use daemontools::{USAGE_SVC, USAGE_SVOK};
 use daemontools::{svc, svok};
 use facts::{Reader, Report};
 use text::put;
+#[cfg(test)]
+pub(crate) use verb::SVC_OPTIONS;
 use verb::{Goal, Order, order};
 use wait::{Look, Target, Watch};
 
 /// What `sv` says when it is used wrongly: runit's words.
 pub const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
 
-const OPTIONS: &[Opt] = &[
+pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 'v', long: "", arg: Arg::No },
     Opt { key: 'w', long: "", arg: Arg::Required },
     Opt { key: 'V', long: "", arg: Arg::No },
@@ -105,7 +107,9 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
                     OptError::NeedsArgument(letter) => {
                         say::error(format_args!("sv: option requires an argument -- {letter}\n"))
                     }
-                    OptError::UnwantedArgument(_) | OptError::Ambiguous(_) => say::error(format_args!("sv: {e}\n")),
+                    OptError::UnwantedArgument(_) | OptError::Ambiguous(_) | OptError::Misspelt(..) => {
+                        say::error(format_args!("sv: {e}\n"))
+                    }
                 }
                 return usage(lsb.as_deref());
             }

@@ -39,7 +39,7 @@ mod wait;
 
 const USAGE: &str = "usage: svlogd [-tttvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...\n";
 
-const OPTIONS: &[Opt] = &[
+pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 't', long: "", arg: Arg::No },
     Opt { key: 'v', long: "", arg: Arg::No },
     Opt { key: 'V', long: "", arg: Arg::No },
@@ -137,7 +137,7 @@ fn wrong_option(error: &OptError) -> String {
     match error {
         OptError::Unknown(option) => format!("illegal option -- {}", option.escape_debug()),
         OptError::NeedsArgument(option) => format!("option requires an argument -- {}", option.escape_debug()),
-        OptError::UnwantedArgument(_) | OptError::Ambiguous(_) => error.to_string(),
+        OptError::UnwantedArgument(_) | OptError::Ambiguous(_) | OptError::Misspelt(..) => error.to_string(),
     }
 }
 

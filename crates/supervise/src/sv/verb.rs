@@ -42,7 +42,7 @@ pub(super) struct Order {
 }
 
 /// daemontools' options, with busybox's and the rest of the letters.
-pub(super) const SVC_OPTIONS: &[Opt] = &[
+pub(crate) const SVC_OPTIONS: &[Opt] = &[
     Opt { key: 'u', long: "", arg: Arg::No },
     Opt { key: 'd', long: "", arg: Arg::No },
     Opt { key: 'o', long: "", arg: Arg::No },
