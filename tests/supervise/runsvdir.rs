@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{World, both, ours, signal, with_each_others_runsv};
+use crate::subject::{World, both, each_way, ours, signal, with_each_others_runsv};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
@@ -59,6 +59,70 @@ fn a_replaced_directory_is_another_service() {
         world.wait("two to run and one to end", || {
             fs::read_to_string(world.dir.join("two/starts")).is_ok() && world.count("sleep 1000") == 1
         });
+    });
+}
+
+#[test]
+fn a_directory_that_is_back_at_once_is_the_same_service() {
+    each_way(|world| {
+        prepare(world, "real");
+        symlink("../real", world.at("link")).unwrap();
+        world.script("a/run", SLEEPER);
+        let _runsvdir = world.runsvdir();
+        for service in ["link", "a"] {
+            world.wait_stat(service, "run");
+            world.wait_lines(&format!("{service}/starts"), 1);
+        }
+        let pids = [world.pid("link"), world.pid("a")];
+        for _ in 0..20 {
+            // As busybox's `ln -sfn` does it.
+            fs::remove_file(world.at("link")).unwrap();
+            symlink("../real", world.at("link")).unwrap();
+            // Away and back, itself and what a link leads to.
+            fs::rename(world.at("a"), world.dir.join("a")).unwrap();
+            fs::rename(world.dir.join("a"), world.at("a")).unwrap();
+            fs::rename(world.dir.join("real"), world.dir.join("moved")).unwrap();
+            fs::rename(world.dir.join("moved"), world.dir.join("real")).unwrap();
+            // runit looks every five seconds, ours at every change: what is new says that it has looked.
+            if world.subject.is_ours() {
+                let _ = fs::remove_dir_all(world.at("new"));
+                world.script("new/run", SLEEPER);
+                world.wait_lines("new/starts", 1);
+            }
+        }
+        world.script("last/run", SLEEPER);
+        world.wait_lines("last/starts", 1);
+        assert_eq!([world.pid("link"), world.pid("a")], pids);
+        assert_eq!([world.lines("link/starts").len(), world.lines("a/starts").len()], [1, 1]);
+    });
+}
+
+#[test]
+fn a_services_directory_that_is_switched_or_made_anew_keeps_what_is_in_both() {
+    each_way(|world| {
+        prepare(world, "real");
+        for set in ["one", "two"] {
+            fs::create_dir(world.dir.join(set)).unwrap();
+            symlink("../real", world.dir.join(set).join("both")).unwrap();
+        }
+        symlink("one", world.dir.join("current")).unwrap();
+        let how: &[&str] = if world.subject.is_hosted() { &["-1", "../current"] } else { &["../current"] };
+        let _runsvdir = world.start("runsvdir", how);
+        world.wait_stat("../real", "run");
+        world.wait_lines("../real/starts", 1);
+        // With rm and ln, as by hand.
+        for (set, last) in [("two", "two"), ("one", "three")] {
+            fs::remove_file(world.dir.join("current")).unwrap();
+            symlink(set, world.dir.join("current")).unwrap();
+            world.script(&format!("../{set}/{last}/run"), SLEEPER);
+            world.wait_lines(&format!("../{set}/{last}/starts"), 1);
+        }
+        // The directory itself away and back.
+        fs::rename(world.dir.join("one"), world.dir.join("moved")).unwrap();
+        fs::rename(world.dir.join("moved"), world.dir.join("one")).unwrap();
+        world.script("../one/last/run", SLEEPER);
+        world.wait_lines("../one/last/starts", 1);
+        assert_eq!(world.lines("../real/starts").len(), 1);
     });
 }
 

@@ -1,7 +1,8 @@
 //! Which runsv is to run: a directory listing against the children that exist, as a pure machine.
 //!
-//! What it is: runsvdir(8)'s rules. A service is an inode, not a name: a renamed directory goes on, a replaced one is
-//! another service. What it is not: reading directories, spawning, waiting. Called by runsvdir.rs.
+//! What it is: runsvdir(8)'s rules. A service is an inode, not a name: a renamed directory goes on, a
+//! replaced one is another service. What it is not: reading directories, spawning, waiting. Called by
+//! runsvdir.rs.
 
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a new directory without an executable ./run is given to get one, before runsv says what it thinks of it.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a directory may be away and still be the same service. `ln -sfn` of busybox removes a link
+/// and makes it again. runit looks every five seconds and sees neither.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// So many are started before anything else is looked at: with a thousand of them, the first shall not wait for the last.
 const STARTS_AT_ONCE: usize = 16;
@@ -85,6 +89,8 @@ struct Child {
     name: OsString,
     ident: Ident,
     state: State,
+    /// It is not in the directory now. At this moment it is given up.
+    away_until: Option<Duration>,
 }
 
 /// The machine.
@@ -112,8 +118,9 @@ impl Scan {
             Event::Ended { pid, told } => self.ended(now, pid, told),
             Event::Tick => {}
         }
+        out.extend(self.give_up(|child| child.away_until.is_some_and(|until| now >= until)));
         let mut starts = if not_now { STARTS_AT_ONCE } else { 0 };
-        for child in &mut self.children {
+        for child in self.children.iter_mut().filter(|child| child.away_until.is_none()) {
             if starts == STARTS_AT_ONCE {
                 break;
             }
@@ -137,9 +144,9 @@ impl Scan {
 
     /// When [`Event::Tick`] is due, CLOCK_BOOTTIME.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let due = self.children.iter().filter_map(|child| match child.state {
-            State::Fresh { until } | State::Waiting { until, .. } => Some(until),
-            State::Starting { .. } | State::Running { .. } | State::Other => None,
+        let due = self.children.iter().filter_map(|child| match (child.away_until, child.state) {
+            (Some(until), _) | (None, State::Fresh { until } | State::Waiting { until, .. }) => Some(until),
+            (None, State::Starting { .. } | State::Running { .. } | State::Other) => None,
         });
         due.min()
     }
@@ -156,7 +163,8 @@ impl Scan {
 
     /// Directories that wait for their ./run: the shell watches them.
     pub(crate) fn fresh(&self) -> impl Iterator<Item = &OsStr> {
-        self.children.iter().filter(|c| matches!(c.state, State::Fresh { .. })).map(|c| c.name.as_os_str())
+        let fresh = |c: &&Child| c.away_until.is_none() && matches!(c.state, State::Fresh { .. });
+        self.children.iter().filter(fresh).map(|c| c.name.as_os_str())
     }
 
     fn set(&mut self, ident: Ident, to: impl Fn(State) -> State) {
@@ -184,11 +192,27 @@ impl Scan {
         }
     }
 
-    fn listing(&mut self, now: Duration, entries: Vec<Entry>, out: &mut Vec<Action>) {
-        let (kept, gone): (Vec<Child>, Vec<Child>) =
-            self.children.drain(..).partition(|child| entries.iter().any(|e| e.ident == child.ident));
+    /// Forgets these, and says how their runsvs are ended.
+    fn give_up(&mut self, which: impl Fn(&Child) -> bool) -> Vec<Action> {
+        let (lost, kept) = self.children.drain(..).partition(which);
         self.children = kept;
-        out.extend(gone.into_iter().filter_map(Child::stop));
+        lost.into_iter().filter_map(Child::stop).collect()
+    }
+
+    fn listing(&mut self, now: Duration, entries: Vec<Entry>, out: &mut Vec<Action>) {
+        let known: Vec<Ident> = self.children.iter().map(|child| child.ident).collect();
+        for child in &mut self.children {
+            let is_there = entries.iter().any(|e| e.ident == child.ident);
+            child.away_until = if is_there { None } else { child.away_until.or(Some(now + AWAY)) };
+        }
+        // A directory that was never here before has its name: that one has replaced it. A known one may
+        // be exchanging its name with it.
+        let new = |e: &&Entry| !known.contains(&e.ident);
+        out.extend(
+            self.give_up(|child| {
+                child.away_until.is_some() && entries.iter().filter(new).any(|e| e.name == child.name)
+            }),
+        );
         for entry in &entries {
             let Some(child) = self.children.iter_mut().find(|c| c.ident == entry.ident) else {
                 let until = if entry.ready { now } else { now + GRACE };
@@ -196,6 +220,7 @@ impl Scan {
                     name: entry.name.clone(),
                     ident: entry.ident,
                     state: State::Fresh { until },
+                    away_until: None,
                 });
                 continue;
             };
@@ -216,6 +241,7 @@ impl Scan {
 }
 
 impl Child {
+    /// What ends its runsv.
     fn stop(self) -> Option<Action> {
         match self.state {
             State::Running { pid, .. } => Some(Action::Stop(pid)),
@@ -276,9 +302,49 @@ mod tests {
     fn a_new_directory_is_started_and_a_removed_one_stopped_and_forgotten() {
         let mut scan = running();
         assert_eq!(list(&mut scan, secs(101), &[entry("a", 1)]), []);
-        assert_eq!(list(&mut scan, secs(102), &[]), [Action::Stop(10)]);
-        assert_eq!(scan.step(secs(103), Event::Ended { pid: 10, told: true }), []);
+        assert_eq!(list(&mut scan, secs(102), &[]), []);
+        assert_eq!(scan.deadline(), Some(secs(103)));
+        // Another listing does not begin the second anew.
+        assert_eq!(list(&mut scan, secs(102) + AWAY / 2, &[]), []);
+        assert_eq!(scan.step(secs(103), Event::Tick), [Action::Stop(10)]);
+        assert_eq!(scan.step(secs(104), Event::Ended { pid: 10, told: true }), []);
         assert_eq!(scan.deadline(), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_back_within_a_second_is_the_same_service() {
+        let (away, back) = (secs(102), secs(103) - Duration::from_millis(1));
+        let mut scan = running();
+        assert_eq!([list(&mut scan, away, &[]), list(&mut scan, back, &[entry("b", 1)])], [vec![], vec![]]);
+        assert_eq!((scan.deadline(), scan.step(secs(110), Event::Tick)), (None, vec![]));
+        // It ends while it is away: it is started again when it is back, not before.
+        assert_eq!(list(&mut scan, secs(111), &[]), []);
+        assert_eq!(scan.step(secs(111), Event::Ended { pid: 10, told: false }), []);
+        assert_eq!(scan.step(secs(111), Event::Tick), []);
+        let now = secs(111) + AWAY / 2;
+        assert_eq!(list(&mut scan, now, &[entry("b", 1)]), [Action::Start(id(1), "b".into())]);
+        // One that cannot run does not lose its pause by it.
+        assert_eq!(scan.step(now, Event::Started(id(1), 11)), []);
+        assert_eq!(scan.step(now, Event::Ended { pid: 11, told: false }), []);
+        let due = scan.deadline().unwrap();
+        assert_eq!([list(&mut scan, now, &[]), list(&mut scan, now, &[entry("b", 1)])], [vec![], vec![]]);
+        assert_eq!(scan.deadline(), Some(due));
+        // Nor is the runsv of a killed runsvdir told to end.
+        let mut scan = running();
+        assert_eq!(scan.step(secs(100), Event::Occupied(id(1))), []);
+        assert_eq!([list(&mut scan, away, &[]), list(&mut scan, back, &[entry("a", 1)])], [vec![], vec![]]);
+        assert_eq!(scan.deadline(), None);
+    }
+
+    #[test]
+    fn two_directories_that_exchange_their_names_go_on() {
+        let mut scan = running();
+        list(&mut scan, secs(101), &[entry("a", 1), entry("b", 2)]);
+        scan.step(secs(101), Event::Started(id(2), 11));
+        for entries in [vec![entry("b", 2)], vec![entry("a", 2)], vec![entry("a", 2), entry("b", 1)]] {
+            assert_eq!(list(&mut scan, secs(102), &entries), []);
+        }
+        assert_eq!((scan.deadline(), scan.children.len()), (None, 2));
     }
 
     #[test]
@@ -362,7 +428,8 @@ mod tests {
         assert_eq!(list(&mut scan, secs(50), &[entry("a", 1)]), []);
         assert_eq!(scan.step(secs(60), Event::Freed(id(1))), [Action::Start(id(1), "a".into())]);
         scan.step(secs(60), Event::Occupied(id(1)));
-        assert_eq!(list(&mut scan, secs(61), &[]), [Action::StopOther(id(1))]);
+        assert_eq!(list(&mut scan, secs(61), &[]), []);
+        assert_eq!(scan.step(secs(62), Event::Tick), [Action::StopOther(id(1))]);
     }
 
     #[test]
