@@ -1,7 +1,7 @@
 //! chpst: changes the state of its process (ids, environment, limits, lock ...) and becomes another program.
 //! Called by another name it is setuidgid, envuidgid, envdir, pgrphack, setlock or softlimit of daemontools.
 //!
-//! Here the command line becomes a [`Plan`], without side effects; chpst/apply.rs carries it out.
+//! Here the command line becomes a `Plan`, without side effects; chpst/apply.rs carries it out.
 //! Called by the applet table. The contract is chpst(8) of runit 2.1.2 (`-C`: 2.2.0); for the other names the pages of
 //! daemontools. Messages begin with `chpst:` whatever the name, as runit's do.
 
