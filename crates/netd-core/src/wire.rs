@@ -2,5 +2,6 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod ipv4;
 pub mod link;
 pub mod netlink;

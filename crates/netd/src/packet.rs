@@ -18,15 +18,13 @@ use tokio::io::unix::AsyncFd;
 
 use crate::{clock, link};
 use netd_core::pace::Pace;
-use netd_core::wire::bpf::Instruction;
+use netd_core::wire::bpf::Op::{Give, Label, Unless, Word};
+use netd_core::wire::bpf::Test::Equal;
+use netd_core::wire::bpf::{AD_IFINDEX, AD_PKTTYPE, DROP, Instruction, assemble};
 
 /// ETH_P_IP.
 pub const ETHERTYPE_IP: u16 = 0x0800;
-/// linux/filter.h: what the kernel knows of a frame beside its bytes. The interface that it is for now ...
-const AD_IFINDEX: u32 = 0xffff_f008;
-/// ... and whom it is for.
-const AD_PKTTYPE: u32 = 0xffff_f004;
-/// linux/if_packet.h: another station's, or of a VLAN that nobody here is in.
+/// linux/if_packet.h: the frame is for another station, or in a VLAN that this host is not in.
 const PACKET_OTHERHOST: u32 = 3;
 /// Ethernet's broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
@@ -174,13 +172,19 @@ fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {
     }
 }
 
-/// What is for this station on this interface meets `filter`. A packet socket is given also the frames of VLANs on its interface, with and
-/// without a device for them: other networks, in which other hosts may have our addresses.
+/// Prepends two checks to `filter`: the frame is on this interface, and it is not addressed to another host. A packet socket
+/// is also given the frames of VLANs on its interface, with and without a device for them. These are other networks, in which
+/// other hosts may have our addresses.
 fn on_link(index: u32, filter: &[Instruction]) -> Vec<Instruction> {
-    let load = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
-    let equal = |k, jt, jf| Instruction { code: 0x15, jt, jf, k };
-    let drop = Instruction { code: 0x06, jt: 0, jf: 0, k: 0 };
-    let own = [load(AD_IFINDEX), equal(index, 0, 2), load(AD_PKTTYPE), equal(PACKET_OTHERHOST, 0, 1), drop];
+    let own = assemble(&[
+        Word(AD_IFINDEX),
+        Unless(Equal(index), "drop"),
+        Word(AD_PKTTYPE),
+        Unless(Equal(PACKET_OTHERHOST), "filter"),
+        Label("drop"),
+        Give(DROP),
+        Label("filter"),
+    ]);
     [&own, filter].concat()
 }
 
@@ -275,6 +279,23 @@ fn aux_status(message: &libc::msghdr) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netd_core::wire::bpf;
+
+    #[test]
+    fn only_frames_on_the_interface_and_for_this_host_reach_the_filter() {
+        let program = on_link(7, &assemble(&[Give(42)]));
+        let answer = |ifindex, kind| {
+            bpf::run(&program, |at, _| match at {
+                AD_IFINDEX => Some(ifindex),
+                AD_PKTTYPE => Some(kind),
+                _ => None,
+            })
+        };
+        // linux/if_packet.h: PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST.
+        for (ifindex, kind, want) in [(7, 0, 42), (7, 1, 42), (7, 2, 42), (7, PACKET_OTHERHOST, DROP), (8, 0, DROP)] {
+            assert_eq!(answer(ifindex, kind), want, "{ifindex} {kind}");
+        }
+    }
 
     #[test]
     fn the_loopback_interface_is_found_and_a_missing_one_is_not() {

@@ -5,14 +5,27 @@
 
 use std::net::Ipv4Addr;
 
-use crate::wire::bpf::Instruction;
+use pnet_packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket};
+use pnet_packet::ethernet::EtherTypes;
+
+use crate::wire::bpf::Op::{Give, Half, If, Label, Unless, Word};
+use crate::wire::bpf::Test::Equal;
+use crate::wire::bpf::{DROP, Instruction, PASS, assemble};
 
 /// ETH_P_ARP.
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// Length of the message in bytes.
 pub const LEN: usize = 28;
-/// Hardware type 1 (Ethernet), protocol type 0x0800 (IPv4), address lengths 6 and 4: RFC 826.
-const HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
+/// Length of an Ethernet address in bytes.
+const MAC_LEN: u8 = 6;
+/// Length of an IPv4 address in bytes.
+const IP_LEN: u8 = 4;
+/// Hardware type 1 (Ethernet), protocol type 0x0800 (IPv4), the lengths of both addresses: RFC 826.
+const HEAD: [u8; 6] = [0, 1, 8, 0, MAC_LEN, IP_LEN];
+/// Offsets for the filters.
+const OPERATION: u32 = 6;
+const SENDER_IP: u32 = 14;
+const TARGET_IP: u32 = 24;
 
 /// Request or reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,44 +69,44 @@ impl Arp {
 
     /// The bytes behind the Ethernet header.
     pub fn encode(&self) -> [u8; LEN] {
-        let operation: u16 = match self.operation {
-            Operation::Request => 1,
-            Operation::Reply => 2,
-        };
-        let fields = HEAD.into_iter().chain(operation.to_be_bytes());
-        let sender = self.sender_mac.into_iter().chain(self.sender_ip.octets());
-        let target = self.target_mac.into_iter().chain(self.target_ip.octets());
         let mut bytes = [0; LEN];
-        for (to, from) in bytes.iter_mut().zip(fields.chain(sender).chain(target)) {
-            *to = from;
+        if let Some(mut packet) = MutableArpPacket::new(&mut bytes) {
+            packet.set_hardware_type(ArpHardwareTypes::Ethernet);
+            packet.set_protocol_type(EtherTypes::Ipv4);
+            packet.set_hw_addr_len(MAC_LEN);
+            packet.set_proto_addr_len(IP_LEN);
+            packet.set_operation(match self.operation {
+                Operation::Request => ArpOperations::Request,
+                Operation::Reply => ArpOperations::Reply,
+            });
+            packet.set_sender_hw_addr(self.sender_mac.into());
+            packet.set_sender_proto_addr(self.sender_ip);
+            packet.set_target_hw_addr(self.target_mac.into());
+            packet.set_target_proto_addr(self.target_ip);
         }
         bytes
     }
 
-    /// Reads the bytes behind the Ethernet header; padding may follow them. `None`: not a request or reply for IPv4 over Ethernet, or
-    /// a sender that no station can be (a group address, RFC 826 knows none).
+    /// Reads the bytes behind the Ethernet header; padding may follow them. `None`: the message is no request or reply for
+    /// IPv4 over Ethernet, or its sender is a group address, which RFC 826 does not know. pnet_packet looks at neither
+    /// the types nor the lengths.
     pub fn decode(bytes: &[u8]) -> Option<Arp> {
-        let (head, rest) = bytes.split_first_chunk::<6>()?;
-        let (operation, rest) = rest.split_first_chunk::<2>()?;
-        let (sender_mac, rest) = rest.split_first_chunk::<6>()?;
-        let (sender_ip, rest) = rest.split_first_chunk::<4>()?;
-        let (target_mac, rest) = rest.split_first_chunk::<6>()?;
-        let (target_ip, _) = rest.split_first_chunk::<4>()?;
-        let operation = match u16::from_be_bytes(*operation) {
-            1 => Operation::Request,
-            2 => Operation::Reply,
+        let packet = ArpPacket::new(bytes)?;
+        let operation = match packet.get_operation() {
+            ArpOperations::Request => Operation::Request,
+            ArpOperations::Reply => Operation::Reply,
             _ => return None,
         };
-        let [first, ..] = sender_mac;
-        if *head != HEAD || first & 1 == 1 {
+        let sender_mac = packet.get_sender_hw_addr();
+        if !bytes.starts_with(&HEAD) || sender_mac.is_multicast() {
             return None;
         }
         Some(Arp {
             operation,
-            sender_mac: *sender_mac,
-            sender_ip: Ipv4Addr::from(*sender_ip),
-            target_mac: *target_mac,
-            target_ip: Ipv4Addr::from(*target_ip),
+            sender_mac: sender_mac.octets(),
+            sender_ip: packet.get_sender_proto_addr(),
+            target_mac: packet.get_target_hw_addr().octets(),
+            target_ip: packet.get_target_proto_addr(),
         })
     }
 
@@ -109,59 +122,56 @@ impl Arp {
     }
 }
 
-/// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a watched address sleeps through
-/// all else. bpf(2), from the ARP header on.
+/// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a watched address sleeps
+/// through all else. Offsets are from the ARP header on.
 pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
     filter_with(ip, ip)
 }
 
-/// Lets only the replies of `ip` through: it may ask for every host of a network, which is nobody's business here.
+/// Lets only the replies of `ip` through. `ip` may ask for every host of a network, and its requests concern nobody here.
 pub fn replies_of(ip: Ipv4Addr) -> Vec<Instruction> {
-    let give = |k| Instruction { code: 0x06, jt: 0, jf: 0, k };
-    let equal = |k, jf| Instruction { code: 0x15, jt: 0, jf, k };
-    vec![
-        // The operation, then the sender's address.
-        Instruction { code: 0x28, jt: 0, jf: 0, k: 6 },
-        equal(2, 3),
-        Instruction { code: 0x20, jt: 0, jf: 0, k: 14 },
-        equal(ip.into(), 1),
-        give(u32::MAX),
-        give(0),
-    ]
+    assemble(&[
+        Half(OPERATION),
+        Unless(Equal(u32::from(ArpOperations::Reply.0)), "drop"),
+        Word(SENDER_IP),
+        Unless(Equal(ip.into()), "drop"),
+        Give(PASS),
+        Label("drop"),
+        Give(DROP),
+    ])
 }
 
-/// The same, and what the owner of `also` says.
+/// As [`filter`], and also what the owner of `also` says.
 pub fn filter_with(ip: Ipv4Addr, also: Ipv4Addr) -> Vec<Instruction> {
-    let load_word = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
-    let load_half = |k| Instruction { code: 0x28, jt: 0, jf: 0, k };
-    let equal = |k, jt, jf| Instruction { code: 0x15, jt, jf, k };
-    let give = |k| Instruction { code: 0x06, jt: 0, jf: 0, k };
-    let ip = u32::from(ip);
-    vec![
-        load_word(0),
-        equal(0x0001_0800, 0, 9),
-        load_half(4),
-        equal(0x0604, 0, 7),
-        // The sender's address, then the target's.
-        load_word(14),
-        equal(ip, 4, 0),
-        equal(also.into(), 3, 0),
-        equal(0, 0, 3),
-        load_word(24),
-        equal(ip, 0, 1),
-        give(u32::MAX),
-        give(0),
-    ]
+    let [a, b, c, d, e, f] = HEAD;
+    assemble(&[
+        Word(0),
+        Unless(Equal(u32::from_be_bytes([a, b, c, d])), "drop"),
+        Half(4),
+        Unless(Equal(u32::from(u16::from_be_bytes([e, f]))), "drop"),
+        Word(SENDER_IP),
+        If(Equal(ip.into()), "pass"),
+        If(Equal(also.into()), "pass"),
+        // A probe has no sender's address.
+        Unless(Equal(0), "drop"),
+        Word(TARGET_IP),
+        Unless(Equal(ip.into()), "drop"),
+        Label("pass"),
+        Give(PASS),
+        Label("drop"),
+        Give(DROP),
+    ])
 }
 
 /// Lets nothing through.
 pub fn deaf() -> Vec<Instruction> {
-    vec![Instruction { code: 0x06, jt: 0, jf: 0, k: 0 }]
+    assemble(&[Give(DROP)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::bpf;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -195,20 +205,8 @@ mod tests {
         }
     }
 
-    /// The three instructions that filters are made of, as bpf(2) describes them.
-    fn passes(filter: &[Instruction], frame: &[u8]) -> bool {
-        let (mut at, mut loaded) = (0, 0);
-        loop {
-            let step = filter[at];
-            at += 1;
-            let k = step.k as usize;
-            match step.code {
-                0x20 => loaded = u32::from_be_bytes(frame[k..k + 4].try_into().unwrap()),
-                0x28 => loaded = u16::from_be_bytes(frame[k..k + 2].try_into().unwrap()).into(),
-                0x15 => at += usize::from(if loaded == step.k { step.jt } else { step.jf }),
-                _ => return step.k != 0,
-            }
-        }
+    fn passes(filter: &[Instruction], bytes: &[u8]) -> bool {
+        bpf::run(filter, bpf::frame(bytes)) != DROP
     }
 
     #[test]

@@ -7,35 +7,44 @@
 
 use nix::libc;
 
-use netd_core::wire::bpf::Instruction;
+use netd_core::wire::bpf::Op::{self, And, Give, If, Label, Unless, Word};
+use netd_core::wire::bpf::Test::{AnyBit, Equal};
+use netd_core::wire::bpf::{Instruction, assemble};
 
 /// A kind of socket that may be opened later: its family and its type.
 pub(super) type SocketKind = (i32, i32);
 
-/// The kernel's name of the architecture, linux/audit.h. `None`: no list was tried on it, so there is no filter.
+/// linux/audit.h: the number of an architecture is its number in ELF files (linux/elf-em.h) and these two flags.
+const AUDIT_ARCH_64BIT: u32 = 0x8000_0000;
+const AUDIT_ARCH_LE: u32 = 0x4000_0000;
+
+/// The kernel's number of the architecture. `None`: no list was tried on it, so there is no filter.
 pub(super) const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
-    Some(0xc000_003e)
+    Some(AUDIT_ARCH_64BIT | AUDIT_ARCH_LE | libc::EM_X86_64 as u32)
 } else if cfg!(target_arch = "aarch64") {
-    Some(0xc000_00b7)
+    Some(AUDIT_ARCH_64BIT | AUDIT_ARCH_LE | libc::EM_AARCH64 as u32)
 } else {
     None
 };
 
-/// SECCOMP_RET_ALLOW.
-const ALLOW: u32 = 0x7fff_0000;
-/// SECCOMP_RET_ERRNO.
-const ERRNO: u32 = 0x0005_0000;
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 /// The answer to what is not listed.
-const MISSING: u32 = ERRNO | libc::ENOSYS as u32;
+const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 /// The answer to what is listed, with other arguments.
-const REFUSED: u32 = ERRNO | libc::EPERM as u32;
+const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
 /// Offsets in struct seccomp_data, linux/seccomp.h: int nr, u32 arch, u64 instruction pointer, u64 args[6].
 const NR: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// Namespaces in clone(2)'s flags: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
-const NAMESPACES: u32 = 0x7e02_0000;
+/// Namespaces in clone(2)'s flags.
+const NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
 const PROT_EXEC: u32 = libc::PROT_EXEC as u32;
 /// The lower bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE: u32 = 0xf;
@@ -136,35 +145,34 @@ const BACKGROUND_OLDER: &[libc::c_long] = &[];
 
 /// The filter of a daemon that opens these sockets and, perhaps, goes to the background.
 pub(super) fn filter(arch: u32, sockets: &[SocketKind], background: bool) -> Vec<Instruction> {
-    let mut program = vec![load(ARCHITECTURE), equal(arch, 1, 0), answer(MISSING), load(NR)];
+    let mut program = vec![Word(ARCHITECTURE), If(Equal(arch), "ours"), Give(MISSING), Label("ours"), Word(NR)];
     let lists: &[&[libc::c_long]] =
         if background { &[ALWAYS, OLDER, BACKGROUND, BACKGROUND_OLDER] } else { &[ALWAYS, OLDER] };
     for call in lists.iter().copied().flatten() {
-        program.extend([equal(number(*call), 0, 1), answer(ALLOW)]);
+        program.extend([Unless(Equal(number(*call)), "next"), Give(ALLOW), Label("next")]);
     }
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        checked(&mut program, call, &[load(argument(2)), any_bit(PROT_EXEC, 1, 0), answer(ALLOW)]);
+        checked(&mut program, call, &[Word(argument(2)), If(AnyBit(PROT_EXEC), "refused"), Give(ALLOW)]);
     }
     if background {
-        checked(&mut program, libc::SYS_clone, &[load(argument(0)), any_bit(NAMESPACES, 1, 0), answer(ALLOW)]);
+        checked(&mut program, libc::SYS_clone, &[Word(argument(0)), If(AnyBit(NAMESPACES), "refused"), Give(ALLOW)]);
     }
     let mut kinds = Vec::new();
     for (family, kind) in sockets {
-        kinds.extend([load(argument(0)), equal(number(i64::from(*family)), 0, 4)]);
-        kinds.extend([load(argument(1)), and(SOCK_TYPE), equal(number(i64::from(*kind)), 0, 1), answer(ALLOW)]);
+        kinds.extend([Word(argument(0)), Unless(Equal(number(i64::from(*family))), "next kind")]);
+        kinds.extend([Word(argument(1)), And(SOCK_TYPE), Unless(Equal(number(i64::from(*kind))), "next kind")]);
+        kinds.extend([Give(ALLOW), Label("next kind")]);
     }
     checked(&mut program, libc::SYS_socket, &kinds);
-    program.push(answer(MISSING));
-    program
+    program.push(Give(MISSING));
+    assemble(&program)
 }
 
-/// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must hold the number.
-fn checked(program: &mut Vec<Instruction>, call: libc::c_long, check: &[Instruction]) {
-    // A jump reaches 255 instructions: that is 42 kinds of sockets.
-    let skip = u8::try_from(check.len() + 1).unwrap_or(u8::MAX);
-    program.push(equal(number(call), 0, skip));
+/// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must hold the number of the call.
+fn checked(program: &mut Vec<Op>, call: libc::c_long, check: &[Op]) {
+    program.push(Unless(Equal(number(call)), "next"));
     program.extend(check);
-    program.push(answer(REFUSED));
+    program.extend([Label("refused"), Give(REFUSED), Label("next")]);
 }
 
 fn number(n: i64) -> u32 {
@@ -176,30 +184,10 @@ const fn argument(n: u32) -> u32 {
     16 + 8 * n + if cfg!(target_endian = "big") { 4 } else { 0 }
 }
 
-// linux/bpf_common.h
-const fn load(offset: u32) -> Instruction {
-    Instruction { code: 0x20, jt: 0, jf: 0, k: offset }
-}
-
-const fn equal(k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code: 0x15, jt, jf, k }
-}
-
-const fn any_bit(k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code: 0x45, jt, jf, k }
-}
-
-const fn and(k: u32) -> Instruction {
-    Instruction { code: 0x54, jt: 0, jf: 0, k }
-}
-
-const fn answer(k: u32) -> Instruction {
-    Instruction { code: 0x06, jt: 0, jf: 0, k }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netd_core::wire::bpf;
 
     const HERE: u32 = 7;
 
@@ -209,19 +197,11 @@ mod tests {
         data[..4].copy_from_slice(&u32::try_from(nr).unwrap().to_ne_bytes());
         data[4..8].copy_from_slice(&arch.to_ne_bytes());
         data.extend(args.iter().flat_map(|a| a.to_ne_bytes()));
-        let (mut a, mut pc) = (0u32, 0usize);
-        loop {
-            let i = program[pc];
-            pc += 1;
-            match i.code {
-                0x20 => a = u32::from_ne_bytes(data[i.k as usize..i.k as usize + 4].try_into().unwrap()),
-                0x15 => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
-                0x45 => pc += usize::from(if a & i.k != 0 { i.jt } else { i.jf }),
-                0x54 => a &= i.k,
-                0x06 => return i.k,
-                code => panic!("instruction {code:#x}"),
-            }
-        }
+        // seccomp(2): 4 bytes in the byte order of the machine, at offsets that are multiples of 4.
+        bpf::run(program, |at, width| {
+            let at = usize::try_from(at).ok().filter(|at| width == 4 && at % 4 == 0)?;
+            Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
+        })
     }
 
     #[test]

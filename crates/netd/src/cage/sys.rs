@@ -168,11 +168,11 @@ pub(crate) fn outlive(signals: &[Signal]) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use netd_core::wire::bpf::Op::{Give, If, Label, Unless, Word};
+    use netd_core::wire::bpf::Test::Equal;
+    use netd_core::wire::bpf::assemble;
 
-    const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
-        Instruction { code, jt, jf, k }
-    }
+    use super::*;
 
     #[test]
     fn a_kernel_that_keeps_no_log_of_refusals_has_a_filter_all_the_same() {
@@ -180,14 +180,14 @@ mod tests {
         let tried = std::thread::spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
             // seccomp(2) with a flag is EINVAL: what such a kernel says. linux/seccomp.h: number at 0, flags at 24.
-            let call = u32::try_from(libc::SYS_seccomp).unwrap();
-            let (allow, einval) = (0x7fff_0000, 0x0005_0000 | libc::EINVAL as u32);
-            let old = [op(0x20, 0, 0, 0), op(0x15, 0, 2, call), op(0x20, 0, 0, 24), op(0x15, 0, 1, 0)];
-            set_filter(&[&old[..], &[op(0x06, 0, 0, allow), op(0x06, 0, 0, einval)]].concat()).unwrap();
+            let answer = |errno| Give(libc::SECCOMP_RET_ERRNO | errno as u32);
+            let call = |n| Unless(Equal(u32::try_from(n).unwrap()), "allow");
+            let allow = [Label("allow"), Give(libc::SECCOMP_RET_ALLOW)];
+            let old = [Word(0), call(libc::SYS_seccomp), Word(24), If(Equal(0), "allow"), answer(libc::EINVAL)];
+            set_filter(&assemble(&[&old[..], &allow].concat())).unwrap();
             // From now on chdir(2) is EXDEV.
-            let call = u32::try_from(libc::SYS_chdir).unwrap();
-            let answers = [op(0x06, 0, 0, 0x0005_0000 | libc::EXDEV as u32), op(0x06, 0, 0, allow)];
-            set_filter(&[&[op(0x20, 0, 0, 0), op(0x15, 0, 1, call)], &answers[..]].concat()).unwrap();
+            let new = [Word(0), call(libc::SYS_chdir), answer(libc::EXDEV)];
+            set_filter(&assemble(&[&new[..], &allow].concat())).unwrap();
             nix::unistd::chdir("/")
         });
         assert_eq!(tried.join().unwrap(), Err(Errno::EXDEV), "the filter is in force");
