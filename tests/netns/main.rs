@@ -30,6 +30,7 @@ mod fw_packets;
 mod fw_ways;
 mod hostile;
 mod ifplugd;
+mod names;
 mod pinger;
 mod roaming;
 mod servers;

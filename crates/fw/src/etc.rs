@@ -114,11 +114,6 @@ fn is_zone_bound(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
-/// A name that hosts can carry.
-pub fn is_hostname(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
-}
-
 /// The file that a symbolic link leads to, also when it is not there yet but its directory is: /etc/resolv.conf may lead to a
 /// file in /run or /tmp, and these are empty at boot.
 fn behind(path: &Path) -> PathBuf {

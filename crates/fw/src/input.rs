@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use netd::disk;
 use netd::ipconf;
+use netd_core::net::HostName;
 use netd_core::record::text::Record;
 
 use crate::policy::{self, Policy};
@@ -192,8 +193,8 @@ fn read_config(config: &Path) -> io::Result<Vec<u8>> {
 /// The name of this host, when hosts can carry it.
 pub fn hostname() -> String {
     let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = OsStr::from_bytes(bytes.trim_ascii()).to_string_lossy().into_owned();
-    Some(name).filter(|n| crate::etc::is_hostname(n)).unwrap_or_default()
+    let name = std::str::from_utf8(bytes.trim_ascii()).ok().and_then(HostName::parse);
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! `address IF ADDR/LEN`; a
 //! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
 
+use netd_core::net::IfName;
+
 use crate::model::{self, Prefix};
 
 /// The last word of an MTU that a lease asked for.
@@ -46,7 +48,7 @@ impl Memory {
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
-                [kind, name, rest @ ..] if model::is_interface_name(name) => memory.take(kind, name, rest),
+                [kind, name, rest @ ..] if IfName::parse(name).is_some() => memory.take(kind, name, rest),
                 _ => {}
             }
         }

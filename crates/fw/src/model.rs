@@ -2,9 +2,11 @@
 //!
 //! Pure data. conf.rs makes a `Want`, kernel.rs makes a `Have`, plan.rs compares the two.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+// The names by which the other files of fw know them.
+pub use netd_core::net::{Prefix, Scope, bits, decimal};
 
 use crate::rule::Rule;
 
@@ -26,156 +28,6 @@ pub const METRIC_V6_DEFAULT: u32 = 1024;
 pub const FORWARD_V4: &str = "net/ipv4/ip_forward";
 /// The same for IPv6.
 pub const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
-
-/// rt_scope_t of linux/rtnetlink.h; the kernel ignores it for IPv6 routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// 0: beyond a router.
-    Global,
-    /// 253: on the link.
-    Link,
-    /// 254: this host.
-    Host,
-    /// Any other number.
-    Other(u8),
-}
-
-impl Scope {
-    /// The kernel's number.
-    pub fn number(self) -> u8 {
-        match self {
-            Scope::Global => 0,
-            Scope::Link => 253,
-            Scope::Host => 254,
-            Scope::Other(n) => n,
-        }
-    }
-
-    /// From the kernel's number.
-    pub fn from_number(n: u8) -> Scope {
-        match n {
-            0 => Scope::Global,
-            253 => Scope::Link,
-            254 => Scope::Host,
-            n => Scope::Other(n),
-        }
-    }
-}
-
-/// An address and the number of leading bits that name its network. The host bits may be set: an interface's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix {
-    /// The address.
-    pub ip: IpAddr,
-    /// Leading bits, 0..=32 or 0..=128.
-    pub len: u8,
-}
-
-impl Prefix {
-    /// `None` when `len` is too large for the family.
-    pub fn new(ip: IpAddr, len: u8) -> Option<Prefix> {
-        (len <= bits(ip)).then_some(Prefix { ip, len })
-    }
-
-    /// Every destination of `ip`'s family.
-    pub fn default_of(ip: IpAddr) -> Prefix {
-        let ip = match ip {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        Prefix { ip, len: 0 }
-    }
-
-    /// `A/LEN`, or `A` alone as one host. In IPv4 trailing zero bytes may be left out, as in `0/0` and `172.16/12`.
-    pub fn parse(text: &str) -> Option<Prefix> {
-        let (address, len) = match text.split_once('/') {
-            Some((address, len)) => (address, Some(decimal(len)?)),
-            None => (text, None),
-        };
-        let ip = if address.contains(':') {
-            IpAddr::V6(address.parse().ok()?)
-        } else if len.is_some() {
-            IpAddr::V4(short_v4(address)?)
-        } else {
-            IpAddr::V4(address.parse().ok()?)
-        };
-        Prefix::new(ip, len.unwrap_or_else(|| bits(ip)))
-    }
-
-    /// The same with the host bits cleared.
-    pub fn network(self) -> Prefix {
-        let shift = u32::from(self.len);
-        let ip = match self.ip {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX.checked_shl(32 - shift.min(32)).unwrap_or(0);
-                IpAddr::V4(Ipv4Addr::from(u32::from(a) & mask))
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX.checked_shl(128 - shift.min(128)).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from(u128::from(a) & mask))
-            }
-        };
-        Prefix { ip, len: self.len }
-    }
-
-    /// Whether `ip` is in the network.
-    pub fn contains(self, ip: IpAddr) -> bool {
-        self.ip.is_ipv4() == ip.is_ipv4() && Prefix { ip, len: self.len }.network() == self.network()
-    }
-
-    /// Whether it is every destination of its family.
-    pub fn is_default(self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether it is a single host.
-    pub fn is_host(self) -> bool {
-        self.len == bits(self.ip)
-    }
-
-    /// The last address of an IPv4 network that has a broadcast address (RFC 3021: a /31 has none).
-    pub fn broadcast(self) -> Option<Ipv4Addr> {
-        match self.ip {
-            IpAddr::V4(a) if self.len < 31 => {
-                let host = u32::MAX.checked_shr(u32::from(self.len)).unwrap_or(0);
-                Some(Ipv4Addr::from(u32::from(a) | host))
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.ip, self.len)
-    }
-}
-
-/// Bits of an address of this family.
-pub fn bits(ip: IpAddr) -> u8 {
-    match ip {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
-}
-
-/// A decimal number without sign or blanks, unlike `str::parse`, which takes `+1`.
-pub fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
-}
-
-fn short_v4(text: &str) -> Option<Ipv4Addr> {
-    let missing = 3usize.checked_sub(text.bytes().filter(|b| *b == b'.').count())?;
-    format!("{text}{}", ".0".repeat(missing)).parse().ok()
-}
-
-/// Whether the kernel and nft can both use `name`: the kernel's own rule (at most 15 bytes, no slash, colon or blank)
-/// narrowed to an allow-list, because it goes into paths below /proc/sys and into nft's text.
-pub fn is_interface_name(name: &str) -> bool {
-    (1..=15).contains(&name.len())
-        && !matches!(name, "." | ".." | "all" | "default")
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b))
-}
 
 /// An address that an interface should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -353,60 +205,5 @@ impl Have {
     /// The name of a link, or its number in words when it has gone.
     pub fn name(&self, index: u32) -> String {
         self.links.iter().find(|l| l.index == index).map_or_else(|| format!("if{index}"), |l| l.name.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn p(text: &str) -> Prefix {
-        Prefix::parse(text).unwrap()
-    }
-
-    #[test]
-    fn prefixes_in_all_their_forms() {
-        let table = [
-            ("0/0", "0.0.0.0/0"),
-            ("10/8", "10.0.0.0/8"),
-            ("172.16/12", "172.16.0.0/12"),
-            ("192.168.1.5/24", "192.168.1.5/24"),
-            ("192.0.2.1", "192.0.2.1/32"),
-            ("::/0", "::/0"),
-            ("2001:db8::1/64", "2001:db8::1/64"),
-            ("fe80::1", "fe80::1/128"),
-        ];
-        for (text, want) in table {
-            assert_eq!(p(text).to_string(), want);
-        }
-        for bad in
-            ["", "/", "10", "1.2.3.4/33", "1.2.3.4/+8", "1.2.3.4.5/8", "a/8", "::1/129", "1.2.3.4/", ":/0", "10./8"]
-        {
-            assert_eq!(Prefix::parse(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn networks_and_broadcasts() {
-        assert_eq!(p("192.168.1.5/24").network(), p("192.168.1.0/24"));
-        assert_eq!(p("1.2.3.4/0").network(), p("0/0"));
-        assert_eq!(p("1.2.3.4/32").network(), p("1.2.3.4/32"));
-        assert_eq!(p("2001:db8:1::5/48").network(), p("2001:db8:1::/48"));
-        assert!(p("10/8").contains("10.255.0.1".parse().unwrap()));
-        assert!(!p("10/8").contains("11.0.0.1".parse().unwrap()));
-        assert!(!p("0/0").contains("::1".parse().unwrap()));
-        assert_eq!(p("192.168.1.5/24").broadcast(), Some(Ipv4Addr::new(192, 168, 1, 255)));
-        assert_eq!(p("192.168.1.5/31").broadcast(), None);
-        assert_eq!(p("1.2.3.4/0").broadcast(), Some(Ipv4Addr::BROADCAST));
-    }
-
-    #[test]
-    fn interface_names_that_could_mean_something_else_are_refused() {
-        for good in ["eth0", "eth0.5", "wlx00c0ca-1", "br_lan"] {
-            assert!(is_interface_name(good), "{good}");
-        }
-        for bad in ["", ".", "..", "all", "default", "eth0/..", "a b", "eth*", "\"x\"", "0123456789abcdef", "a:b"] {
-            assert!(!is_interface_name(bad), "{bad}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure. It is read as data: nothing is expanded or run. A wrong line is reported with its number and the others
 //! still count here; input.rs, which calls this, prefers the last content that was good. What the knobs do is in conf.rs and nft.rs. `man 8 fw` lists them.
 
+use netd_core::net::IfName;
 use netd_core::record::text::MAX_FILE;
 
 use crate::model::{self, Prefix};
@@ -153,7 +154,7 @@ fn words(value: &str) -> impl Iterator<Item = &str> {
 }
 
 fn interfaces(value: &str) -> Result<Vec<String>, String> {
-    words(value).map(|w| if model::is_interface_name(w) { Ok(w.to_owned()) } else { Err(bad(w)) }).collect()
+    words(value).map(|w| if IfName::parse(w).is_some() { Ok(w.to_owned()) } else { Err(bad(w)) }).collect()
 }
 
 fn ports(value: &str) -> Result<Vec<(u16, u16)>, String> {

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use netd_core::net::{DomainName, IfName};
 use netd_core::record::text::Record;
 
 use crate::model::{self, Prefix, Scope, TABLE_MAIN};
@@ -76,7 +77,7 @@ pub type Read = Result<(Entry, Vec<String>), String>;
 /// Understands a record. `Err`: the record cannot be used.
 pub fn read(record: &Record, is_static: bool, origin: String) -> Read {
     let interface = filled(record, "if").ok_or("record without `if`")?;
-    if !model::is_interface_name(interface) {
+    if IfName::parse(interface).is_none() {
         return Err(bad("if", interface));
     }
     let mut dropped = Vec::new();
@@ -102,8 +103,10 @@ pub fn read(record: &Record, is_static: bool, origin: String) -> Read {
         dns: words(record, "dns", &mut dropped, |w| w.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())),
         dns_prio: parsed(record, "dns_prio", |v| v.parse().ok())?.unwrap_or(0),
         dnsmasq: words(record, "dnsmasq", &mut dropped, |w| w.is_ascii().then(|| w.to_owned())),
-        domain: words(record, "domain", &mut dropped, domain).into_iter().next(),
-        search: words(record, "search", &mut dropped, domain),
+        domain: words(record, "domain", &mut dropped, |w| DomainName::parse(w).map(|d| d.to_string()))
+            .into_iter()
+            .next(),
+        search: words(record, "search", &mut dropped, |w| DomainName::parse(w).map(|d| d.to_string())),
         healthy: parsed(record, "health", health)?,
         lease_end_boottime: parsed(record, "lease_end_boottime", seconds)?,
         lease_end: parsed(record, "lease_end", seconds)?,
@@ -174,17 +177,6 @@ fn health(text: &str) -> Option<bool> {
 /// Whole seconds; a fraction is cut off.
 fn seconds(text: &str) -> Option<u64> {
     model::decimal(text.split('.').next()?)
-}
-
-/// A domain name as resolv.conf and hosts can carry it.
-fn domain(text: &str) -> Option<String> {
-    let label = |l: &str| {
-        (1..=63).contains(&l.len())
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-            && !l.starts_with('-')
-    };
-    let name = text.strip_suffix('.').unwrap_or(text);
-    (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_owned())
 }
 
 fn mtu(record: &Record, dropped: &mut Vec<String>) -> Option<u32> {

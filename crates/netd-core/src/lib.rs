@@ -7,6 +7,7 @@
 
 pub mod acd;
 pub mod link;
+pub mod net;
 pub mod pace;
 pub mod record;
 pub mod request;

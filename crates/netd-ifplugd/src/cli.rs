@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use applet::getopt::{Arg, Opt, opt};
-use netd::given::{Given, invalid, number};
+use netd::given::{Given, interface, invalid, number};
+use netd_core::net::IfName;
 use nix::sys::signal::Signal;
 
 use crate::debounce::Config;
@@ -138,7 +139,7 @@ pub(crate) enum Absent {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) mode: Mode,
-    pub(crate) iface: String,
+    pub(crate) iface: IfName,
     pub(crate) program: OsString,
     pub(crate) extra: Option<OsString>,
     pub(crate) config: Config,
@@ -244,15 +245,9 @@ fn absent(given: &Given) -> Absent {
     }
 }
 
-/// A name that can be an interface's and part of a file's: 1 to 15 bytes (IFNAMSIZ, with its NUL), no slash, no
-/// blank, and not a directory.
-fn iface(value: Option<&OsString>) -> Result<String, String> {
-    let Some(value) = value else { return Ok("eth0".into()) };
-    let name = value.to_str().ok_or_else(|| invalid("interface name", value))?;
-    let good = (1..=15).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
-        && !matches!(name, "." | "..");
-    if good { Ok(name.into()) } else { Err(invalid("interface name", value)) }
+/// The interface: eth0 unless another is named.
+fn iface(value: Option<&OsString>) -> Result<IfName, String> {
+    interface(value.map_or("eth0".as_ref(), |value| value))
 }
 
 /// Only the first character counts, in any case, as in 0.28.

@@ -141,7 +141,7 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
 fn program(options: &Options) -> Program {
     Program {
         path: options.program.clone(),
-        before: vec![options.iface.clone().into()],
+        before: vec![options.iface.to_string().into()],
         after: options.extra.iter().cloned().collect(),
         env: std::env::vars_os().filter(|(name, _)| name != REPORT).collect(),
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use applet::getopt::{Arg, Opt, opt};
-use netd::given::{Given, invalid};
+use netd::given::{Given, interface, invalid};
 
 use crate::history::KEPT;
 use crate::target::Target;
@@ -125,7 +125,7 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsStri
 fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
     let mode = mode(given);
     let iface = match (mode, given.value(SHOW).or(given.value('i'))) {
-        (_, Some(value)) => iface(value)?,
+        (_, Some(value)) => interface(value)?.to_string(),
         (Mode::Help | Mode::Version, None) => String::new(),
         (Mode::Watch | Mode::Show { .. }, None) => return Err("no interface: -i IFACE is needed".into()),
     };
@@ -204,12 +204,6 @@ fn targets(given: &Given) -> Result<Vec<Target>, String> {
         return Err(format!("more than {MAX_TARGETS} targets"));
     }
     Ok(targets)
-}
-
-/// A name that can be an interface's and part of a record's: 1 to 15 bytes (IFNAMSIZ, with its NUL).
-fn iface(value: &OsString) -> Result<String, String> {
-    let name = value.to_str().filter(|n| n.len() <= 15 && text::is_record_name(n));
-    name.map(str::to_owned).ok_or_else(|| invalid("interface name", value))
 }
 
 #[cfg(test)]

@@ -4,9 +4,6 @@
 //! nothing is behind it, so only "here it is" and "there is no such name" are answers. Called by probe.rs and by the
 //! fuzz targets.
 
-/// RFC 1035 2.3.4
-const MAX_LABEL: usize = 63;
-const MAX_NAME: usize = 253;
 /// RFC 1035 3.2.2 and 3.2.4
 const TYPE_A: u16 = 1;
 const TYPE_NS: u16 = 2;
@@ -18,16 +15,6 @@ const OPCODE: u16 = 0x7800;
 const RCODE: u16 = 0x000f;
 /// NXDOMAIN
 const NAME_ERROR: u16 = 3;
-
-/// Whether `name` can be asked for; the empty one is the root.
-pub fn is_name(name: &str) -> bool {
-    let label = |l: &str| {
-        (1..=MAX_LABEL).contains(&l.len())
-            && !l.starts_with('-')
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    name.is_empty() || (name.len() <= MAX_NAME && name.split('.').all(label))
-}
 
 /// The question for `name`: its address, or for the root its servers.
 pub fn query(id: u16, name: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd_core::net::is_host;
 use netd_core::record::text::Record;
 
 /// What probes need to know.
@@ -41,10 +42,7 @@ fn router(record: &Record) -> Option<Ipv4Addr> {
 
 /// An address that one station can have.
 pub(crate) fn host(text: &str) -> Option<Ipv4Addr> {
-    let ip: Ipv4Addr = text.parse().ok()?;
-    let [first, ..] = ip.octets();
-    // RFC 1122 3.2.1.3: 0/8, loopback; 224/3: multicast, reserved and broadcast.
-    (!matches!(first, 0 | 127 | 224..)).then_some(ip)
+    text.parse().ok().filter(|ip| is_host(*ip))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::dns;
+use netd_core::net::DomainName;
+
 use crate::lease::host;
 
 /// RFC 1035 4.2.1
@@ -31,8 +32,9 @@ impl Target {
             }
             ("dns", rest) => {
                 let (ip, name) = rest.split_once('/').unwrap_or((rest, ""));
-                dns::is_name(name).then_some(())?;
-                Some(Target::Dns(host(ip)?, name.to_owned()))
+                // The empty name is the root's.
+                let name = if name.is_empty() { String::new() } else { DomainName::parse(name)?.to_string() };
+                Some(Target::Dns(host(ip)?, name))
             }
             _ => None,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use applet::getopt::Getopt;
 use netd::given::CliError;
 use netd_core::acd::Timing;
+use netd_core::net::IfName;
 
 use crate::client::Config;
 use crate::duid::Duid;
@@ -155,6 +156,16 @@ fn text(value: OsString) -> Result<String, CliError> {
     value.into_string().map_err(|v| CliError::Fatal(format!("not UTF-8: {v:?}")))
 }
 
+/// The name of an interface, perhaps with an alias behind a colon.
+fn interface(value: OsString) -> Result<String, CliError> {
+    let name = text(value)?;
+    let (device, alias) = name.split_once(':').unwrap_or((&name, "a"));
+    match (IfName::parse(device), IfName::parse(alias)) {
+        (Some(_), Some(_)) => Ok(name),
+        _ => Err(CliError::Fatal(format!("invalid interface name '{}': {}", name.escape_debug(), IfName::RULE))),
+    }
+}
+
 fn number(value: OsString) -> Result<u32, CliError> {
     let value = text(value)?;
     value.parse().map_err(|_| CliError::Fatal(format!("invalid number '{}'", value.escape_debug())))
@@ -173,7 +184,7 @@ fn option_code(name: &str) -> Result<u8, CliError> {
 impl Raw {
     fn take(&mut self, key: char, value: OsString) -> Result<(), CliError> {
         match key {
-            'i' => self.interface = Some(text(value)?),
+            'i' => self.interface = Some(interface(value)?),
             's' => self.script = Some(value),
             'p' => self.pidfile = Some(value.into()),
             't' => self.retries = Some(number(value)?),

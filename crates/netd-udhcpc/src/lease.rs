@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd_core::net::is_host;
+
 use crate::message::Reply;
 use crate::options::{LEASE, MTU, REBINDING, RENEWAL, SERVER_ID, SUBNET};
 
@@ -105,13 +107,6 @@ impl Terms {
         let (t1, t2) = (given(self.t1).unwrap_or(usual.0), given(self.t2).unwrap_or(usual.1));
         Some(if t1 < t2 { (t1, t2) } else { usual })
     }
-}
-
-/// An address that one host on an Ethernet can own.
-pub fn is_host(ip: Ipv4Addr) -> bool {
-    // 224/3 is multicast, reserved and broadcast in one.
-    let [first, ..] = ip.octets();
-    first != 0 && first != 127 && first < 224
 }
 
 /// Prefix length of a usable mask.

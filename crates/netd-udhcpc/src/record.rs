@@ -6,11 +6,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd_core::net::is_host;
 use netd_core::record::text::Record;
 
 use crate::client::{Grant, Resume};
 use crate::env;
-use crate::lease::{is_host, mtu_of, prefix_len_of};
+use crate::lease::{mtu_of, prefix_len_of};
 use crate::message::Reply;
 use crate::options::{
     BROADCAST, CAPTIVE_PORTAL, DNS, DOMAIN, FQDN, HOSTNAME, MS_STATIC_ROUTES, NTP, ROUTER, SEARCH, STATIC_ROUTES,

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use netd::daemon::Log;
 use netd::ipconf;
+use netd_core::net::{Mac, is_host};
 use netd_core::record::text::Record;
 
 use crate::client::{Action, Change, Grant};
-use crate::lease::is_host;
 use crate::message::MessageType;
 
 /// The file of one interface.
@@ -36,7 +36,7 @@ pub(crate) enum Fate {
 impl State {
     /// The file in `dir` for this interface as it was named, with this Ethernet address.
     pub(crate) fn new(dir: &Path, interface: &str, mac: [u8; 6]) -> State {
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = Mac(mac).to_string();
         let name = format!("lease_{interface}");
         State { dir: dir.to_owned(), name, interface: interface.to_owned(), mac, failed: false }
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use applet::getopt::{Arg, Getopt, Opt, opt};
 use netd::given::CliError;
+use netd_core::net::IfName;
 
 use crate::ipv4ll::{LINK_LOCAL, is_within};
 
@@ -17,8 +18,6 @@ const STATE: char = '\u{3}';
 const ROUTABLE: char = '\u{4}';
 const ENV: char = '\u{5}';
 const NO_CAGE: char = '\u{6}';
-/// linux/if.h: IFNAMSIZ, without the final 0.
-const MAX_NAME: usize = 15;
 
 const TABLE: &[Opt] = &[
     opt('f', "", Arg::No),
@@ -186,18 +185,12 @@ impl Options {
         if let Some(more) = operands.next() {
             return Err(CliError::Usage(format!("unexpected argument {more:?}")));
         }
-        let name = interface.into_string().ok().filter(|name| is_interface_name(name));
-        self.interface = name.ok_or_else(|| CliError::Fatal("bad interface name".into()))?;
+        let name = interface.to_str().and_then(IfName::parse);
+        let name =
+            name.ok_or_else(|| CliError::Fatal(format!("bad interface name {interface:?}: {}", IfName::RULE)))?;
+        self.interface = name.to_string();
         Ok(())
     }
-}
-
-/// What the kernel takes (dev_valid_name), and can stand in a line of the log.
-fn is_interface_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
 }
 
 #[cfg(test)]
@@ -261,7 +254,7 @@ mod tests {
         assert!(wrong(&["--with-routable", "yes", "eth0", "x"]).contains("keep or withdraw"));
         assert_eq!(parsed(&["--help"]), Err(CliError::Help));
         for name in ["", "..", "a/b", "a b", "a\nb", "eth0:1", "sixteen-letters-"] {
-            assert_eq!(wrong(&[name, "x"]), "bad interface name", "{name:?}");
+            assert!(wrong(&[name, "x"]).starts_with("bad interface name"), "{name:?}");
         }
         assert_eq!(parsed(&["fifteen-letters", "x"]).unwrap().interface, "fifteen-letters");
     }

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use netd_core::acd::{self, Acd, MAX_CONFLICTS, PROBE_MIN, RATE_LIMIT_INTERVAL, Timing};
+use netd_core::net::Mac;
 use netd_core::rng::Rng;
 use netd_core::wire::arp::Arp;
 
@@ -476,7 +477,7 @@ fn sequence(mac: [u8; 6]) -> Rng {
 }
 
 fn shown(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+    Mac(mac).to_string()
 }
 
 #[cfg(test)]

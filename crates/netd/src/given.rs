@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use applet::getopt::{Getopt, Opt};
 use applet::say;
+use netd_core::net::IfName;
 
 /// A whole command line without operands.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +81,12 @@ impl CliError {
 /// What is said of a wrong value.
 pub fn invalid(what: &str, value: &OsStr) -> String {
     format!("invalid {what} '{}'", value.to_string_lossy().escape_debug())
+}
+
+/// The name of an interface.
+pub fn interface(value: &OsStr) -> Result<IfName, String> {
+    let name = value.to_str().and_then(IfName::parse);
+    name.ok_or_else(|| format!("{}: {}", invalid("interface name", value), IfName::RULE))
 }
 
 /// A whole number of at most 2^32 - 1.

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::net::IfName;
+
 /// A larger file is refused, in bytes.
 pub const MAX_FILE: usize = 64 * 1024;
 /// More records in one file are refused.
@@ -207,12 +209,13 @@ pub fn render(records: &[Record]) -> Result<String, BadValue> {
     Ok(out)
 }
 
-/// Whether `name` can be a record file's name: `[A-Za-z0-9_.:@-]`, not starting with a dot, 200 bytes at the most.
+/// Whether `name` can be a record file's name: what may stand in the name of an interface, and the colon of an alias; it does
+/// not start with a dot and has 200 bytes at the most.
 pub fn is_record_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200
         && !name.starts_with('.')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:@-".contains(&b))
+        && name.bytes().all(|b| IfName::takes(b) || b == b':')
 }
 
 #[cfg(test)]

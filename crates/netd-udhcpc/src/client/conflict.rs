@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use netd_core::acd::{self, Acd, MAX_CONFLICTS, RATE_LIMIT_INTERVAL};
+use netd_core::net::Mac;
 
 use super::{Action, Change, Claim, Client, Destination, Grant, Lease, State};
 use crate::event::Watch;
@@ -155,5 +156,5 @@ impl Client {
 }
 
 fn shown(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+    Mac(mac).to_string()
 }

@@ -190,7 +190,7 @@ fn d05_a_spoiled_record_is_never_believed_too_much() {
         for record in records {
             if let Some(found) = resume(&record, "eth0", "12345678", now) {
                 resumed += 1;
-                assert!(netd_udhcpc::lease::is_host(found.ip) && found.end > now, "{found:?}");
+                assert!(netd_core::net::is_host(found.ip) && found.end > now, "{found:?}");
             }
             show::array(&[(record, Duration::ZERO)]);
         }
