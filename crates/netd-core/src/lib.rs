@@ -6,6 +6,7 @@
 #![forbid(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 
 pub mod acd;
+pub mod complaints;
 pub mod link;
 pub mod net;
 pub mod pace;
@@ -14,4 +15,5 @@ pub mod request;
 pub mod rng;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod sink;
 pub mod wire;

@@ -3,14 +3,10 @@
 //! Order is the correctness argument: the record is in its place before fw is told. What cannot be done is said once
 //! per change of state, not per try. Called by `watch`.
 
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::path::PathBuf;
-
 use applet::control::{Command, ControlError, RunState, ServiceDir, Want};
-use netd::daemon::Log;
+use netd::daemon::{Complaints, Log};
 use netd::peers::Peers;
-use netd::publisher::{Publisher, RecordChange};
+use netd::sink::{News, RecordChange};
 use netd_core::record::text::Record;
 
 /// The service directories of an interface, by the seed's names.
@@ -19,10 +15,7 @@ const PREFIXES: [&str; 2] = ["dhcp_", "zcip_"];
 /// One interface's services.
 pub(crate) struct Services {
     iface: String,
-    /// The link's, for fw.
-    pub(crate) record: Publisher,
-    /// What went wrong last, by whom.
-    complaints: Vec<(String, String)>,
+    complaints: Complaints,
     /// The services as they were when the cage was entered.
     peers: Option<Peers>,
     /// One of them is another now.
@@ -36,15 +29,8 @@ pub(crate) fn names(iface: &str) -> impl Iterator<Item = String> {
 
 impl Services {
     /// Nothing is touched yet.
-    pub(crate) fn new(iface: &str, dir: PathBuf, fw: OsString, peers: Option<Peers>) -> Services {
-        let record = Publisher::new(dir, format!("link_{iface}"), fw);
-        Services { iface: iface.to_owned(), record, complaints: Vec::new(), peers, out_of_reach: None }
-    }
-
-    /// Writes the record with `health` (up or down), and tells fw when that changed anything.
-    pub(crate) fn publish(&mut self, health: &str, log: &Log) {
-        let record = Record::new().with("if", self.iface.as_str()).with("health", health);
-        self.record.act(RecordChange::Publish(record), log);
+    pub(crate) fn new(iface: &str, peers: Option<Peers>) -> Services {
+        Services { iface: iface.to_owned(), complaints: Complaints::default(), peers, out_of_reach: None }
     }
 
     /// `u` or `d` to each service that is there and is not steered so already.
@@ -52,20 +38,21 @@ impl Services {
         let iface = self.iface.clone();
         for name in names(&iface) {
             let service = ServiceDir::resolve(name.as_ref());
-            let text = match send(&service, command) {
-                Ok(true) => {
-                    log.debug(format_args!("sent {} to {name}", char::from(command.letter())));
-                    None
+            match send(&service, command) {
+                Ok(sent) => {
+                    self.complaints.right(&name);
+                    if sent {
+                        log.debug(format_args!("sent {} to {name}", char::from(command.letter())));
+                    }
                 }
-                // A service that nobody installed is not missed.
-                Ok(false) | Err(ControlError::Missing(_)) => None,
+                // A service that is not installed is not missed.
+                Err(ControlError::Missing(_)) => drop(self.complaints.right(&name)),
                 Err(e) => {
+                    log.wrong(&mut self.complaints, &name, &format!("unable to control {name}: {e}"));
                     let is_new = self.peers.as_ref().is_some_and(|peers| peers.is_new(&name));
-                    self.out_of_reach = is_new.then(|| name.clone()).or(self.out_of_reach.take());
-                    Some(format!("unable to control {name}: {e}"))
+                    self.out_of_reach = is_new.then_some(name).or(self.out_of_reach.take());
                 }
-            };
-            self.complain(&name, text, log);
+            }
         }
     }
 
@@ -73,17 +60,11 @@ impl Services {
     pub(crate) fn out_of_reach(&self) -> Option<&str> {
         self.out_of_reach.as_deref()
     }
+}
 
-    /// Logs what is new, and what is good again.
-    fn complain(&mut self, who: &str, text: Option<String>, log: &Log) {
-        let before = self.complaints.iter().position(|(w, _)| w == who).map(|at| self.complaints.swap_remove(at).1);
-        if let Some(text) = text {
-            if before.as_ref() != Some(&text) {
-                log.info(&text as &dyn Display);
-            }
-            self.complaints.push((who.to_owned(), text));
-        }
-    }
+/// The link's record, for fw, with `health` (up or down).
+pub(crate) fn record(iface: &str, health: &str) -> News {
+    News::of_record(RecordChange::Publish(Record::new().with("if", iface).with("health", health)))
 }
 
 /// Whether a letter had to be sent.
@@ -108,8 +89,6 @@ fn is_steered(want: Want, state: RunState, command: Command) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use netd::ipconf;
-
     use super::*;
 
     #[test]
@@ -130,19 +109,9 @@ mod tests {
 
     #[test]
     fn the_record_says_what_fw_reads() {
-        let dir = std::env::temp_dir().join(format!("ifplugd-services-{}", std::process::id()));
-        let log = Log::new("ifplugd", Some("eth9"), 0);
-        let mut services = Services::new("eth9", dir.clone(), "/nonexistent/fw".into(), None);
-        let health = || {
-            let records = ipconf::read(&dir, &dir.join("link_eth9.ipconf")).unwrap();
-            (records[0].get("if").map(str::to_owned), records[0].get("health").map(str::to_owned))
-        };
-        services.publish("down", &log);
-        assert_eq!(health(), (Some("eth9".into()), Some("down".into())));
-        services.publish("up", &log);
-        assert_eq!(health(), (Some("eth9".into()), Some("up".into())));
-        services.record.act(RecordChange::Withdraw, &log);
-        assert_eq!(ipconf::list(&dir).unwrap(), Vec::<PathBuf>::new());
-        std::fs::remove_dir_all(&dir).unwrap();
+        for health in ["down", "up"] {
+            let RecordChange::Publish(record) = record("eth9", health).record else { panic!("nothing is published") };
+            assert_eq!((record.get("if"), record.get("health")), (Some("eth9"), Some(health)));
+        }
     }
 }

@@ -3,21 +3,17 @@
 //! What is decided, debounce.rs decides. Nothing here polls: with nothing pending and nothing happening it sleeps.
 //! Called by `lib`.
 
-use std::collections::VecDeque;
-use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use applet::control::Command as Control;
 use netd::cage::{self, Capability, Files, Needs, Socket};
-use netd::daemon::{Log, Signal, Signals};
+use netd::clock::{self, Timer};
+use netd::daemon::{Complaints, Log, Signal, Signals};
 use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
-use netd::publisher::RecordChange;
-use netd::runner::{Outcome, Runner};
-use tokio::time::{Instant, sleep_until};
+use netd::runner::Runner;
+use netd::sink::{Ended, News, Place, RecordChange, Sink};
 
 use crate::cli::{Absent, Options};
 use crate::debounce::{Action, Debounce, Event, Verdict};
@@ -26,13 +22,14 @@ use crate::services::{self, Services};
 /// What the program is told of the time before the daemon started and after it stopped.
 const DISABLED: &str = "disabled";
 
+/// A key of [`Complaints`].
+const RAISING: &str = "raising";
+
 /// Setting the interface up: what, and when.
 #[derive(Clone, Copy, Debug)]
 struct Raise {
     ifindex: u32,
-    at: Instant,
-    /// It failed before, and that was said.
-    failed: bool,
+    at: Duration,
 }
 
 struct Daemon<'a> {
@@ -40,10 +37,12 @@ struct Daemon<'a> {
     log: &'a Log,
     machine: Debounce,
     services: Services,
-    start: Instant,
+    /// The program and the record.
+    sink: Sink,
+    timer: Timer,
     link: Option<Verdict>,
-    runner: Option<Runner>,
     raise: Option<Raise>,
+    complaints: Complaints,
     /// Told the first verdict: -w.
     report: Option<&'a dyn Fn(Verdict)>,
 }
@@ -55,14 +54,13 @@ const SIGNALS: [Signal; 6] =
 /// Something that ended the wait.
 enum Woken {
     Link(io::Result<Transition>),
-    Script(io::Result<Outcome>),
+    Script(Ended),
     Stop,
     Quit,
     Info,
     Suspend,
     Resume,
-    Raise,
-    Tick,
+    Tick(io::Result<()>),
 }
 
 /// Watches until it is told to stop; the result is the exit code. `report` is told the first verdict.
@@ -75,6 +73,7 @@ pub(crate) async fn run(
     let mut signals = Signals::new(&SIGNALS)?;
     let mut watch = LinkWatch::open(&options.iface).map_err(unwatched)?;
     let peers = options.config.services.then(|| Peers::look(services::names(&options.iface)));
+    let (sink, timer) = (Sink::new(runner, options.config.services.then(|| place(options)))?, Timer::new()?);
     if options.cage {
         // Nothing has been read from the kernel yet.
         cage::enter(&needs(options, peers.as_ref(), report.is_some()), log);
@@ -83,24 +82,27 @@ pub(crate) async fn run(
         options,
         log,
         machine: Debounce::new(options.config),
-        services: Services::new(
-            &options.iface,
-            options.dynamic.clone(),
-            options.notify.clone(),
-            peers.filter(|_| options.cage),
-        ),
-        start: Instant::now(),
+        services: Services::new(&options.iface, peers.filter(|_| options.cage)),
+        sink,
+        timer,
         link: None,
-        runner: runner.map(Runner::watched).transpose()?,
         raise: None,
+        complaints: Complaints::default(),
         report,
     };
     loop {
+        daemon.timer.set(daemon.deadline())?;
         let woken = daemon.wait(&mut watch, &mut signals).await;
         if let Some(code) = daemon.handle(woken)? {
             return Ok(code);
         }
     }
+}
+
+/// The link's record.
+fn place(options: &Options) -> Place {
+    let name = format!("link_{}", options.iface);
+    Place { dir: options.dynamic.clone(), name, notify: options.notify.clone() }
 }
 
 /// What is used after the start: the interface is set up, the pidfile removed, the record written and the services told.
@@ -126,9 +128,16 @@ fn unwatched(e: io::Error) -> io::Error {
 }
 
 impl Daemon<'_> {
+    /// When the interface is set up, unless the daemon is suspended.
+    fn raise_at(&self) -> Option<Duration> {
+        self.raise.filter(|_| self.machine.suspended() == 0).map(|raise| raise.at)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.machine.deadline().into_iter().chain(self.raise_at()).min()
+    }
+
     async fn wait(&mut self, watch: &mut LinkWatch, signals: &mut Signals) -> Woken {
-        let deadline = self.machine.deadline().map(|d| self.start + d);
-        let raise = self.raise.filter(|_| self.machine.suspended() == 0).map(|r| r.at);
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
@@ -139,11 +148,9 @@ impl Daemon<'_> {
                 // TERM, and INT.
                 _ => Woken::Stop,
             },
-            ended = ended(self.runner.as_mut()) => Woken::Script(ended),
+            ended = self.sink.turn(self.log) => Woken::Script(ended),
             transition = watch.next() => Woken::Link(transition),
-            () = until(deadline) => Woken::Tick,
-            () = until(raise) => Woken::Raise,
-            never = self.services.record.insist(self.log) => match never {},
+            expired = self.timer.expired() => Woken::Tick(expired),
         }
     }
 
@@ -151,10 +158,16 @@ impl Daemon<'_> {
     fn handle(&mut self, woken: Woken) -> io::Result<Option<u8>> {
         let event = match woken {
             Woken::Link(transition) => self.transition(transition.map_err(unwatched)?),
-            Woken::Script(outcome) => Some(self.script_ended(outcome)?),
+            Woken::Script(ended) => Some(self.script_ended(ended)?),
             Woken::Stop => Some(Event::Stop),
             Woken::Quit => Some(Event::Quit),
-            Woken::Tick => Some(Event::Tick),
+            Woken::Tick(expired) => {
+                expired?;
+                if self.raise_at().is_some_and(|at| at <= clock::now()) {
+                    self.raise();
+                }
+                Some(Event::Tick)
+            }
             Woken::Info => self.info(),
             Woken::Suspend => {
                 self.log
@@ -165,7 +178,6 @@ impl Daemon<'_> {
                 self.log.info(format_args!("SIGUSR2: Daemon resumed (#{})", self.machine.suspended()));
                 Some(Event::Resume)
             }
-            Woken::Raise => self.raise(),
         };
         let code = event.and_then(|event| self.step(event));
         match self.services.out_of_reach() {
@@ -178,29 +190,24 @@ impl Daemon<'_> {
     }
 
     fn step(&mut self, event: Event) -> Option<u8> {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for action in self.machine.step(self.start.elapsed(), event) {
-                match action {
-                    Action::Demote => self.services.publish("down", self.log),
-                    Action::Restore => self.services.publish("up", self.log),
-                    Action::DampingBegins => self.log.info(format_args!(
-                        "link is flapping: it is held down until it has lasted, at most {} s",
-                        self.options.config.longest_hold.as_secs_f64()
-                    )),
-                    Action::DampingEnds => self.log.info(format_args!("link is steady again, it is {}", self.state())),
-                    Action::Withdraw => self.services.record.act(RecordChange::Withdraw, self.log),
-                    Action::ServicesUp => self.services.control(Control::Up, self.log),
-                    Action::ServicesDown => self.services.control(Control::Down, self.log),
-                    Action::Script { current, previous } => {
-                        let previous = previous.map_or(DISABLED, word);
-                        events.extend(self.run_script(word(current), [previous, word(current)]));
-                    }
-                    Action::LastScript => {
-                        events.extend(self.run_script(word(Verdict::Down), [word(Verdict::Up), DISABLED]));
-                    }
-                    Action::Exit(code) => return Some(code),
+        for action in self.machine.step(clock::now(), event) {
+            match action {
+                Action::Demote => self.sink.tell(services::record(&self.options.iface, "down"), self.log),
+                Action::Restore => self.sink.tell(services::record(&self.options.iface, "up"), self.log),
+                Action::DampingBegins => self.log.info(format_args!(
+                    "link is flapping: it is held down until it has lasted, at most {} s",
+                    self.options.config.longest_hold.as_secs_f64()
+                )),
+                Action::DampingEnds => self.log.info(format_args!("link is steady again, it is {}", self.state())),
+                Action::Withdraw => self.sink.tell(News::of_record(RecordChange::Withdraw), self.log),
+                Action::ServicesUp => self.services.control(Control::Up, self.log),
+                Action::ServicesDown => self.services.control(Control::Down, self.log),
+                Action::Script { current, previous } => {
+                    let previous = previous.map_or(DISABLED, word);
+                    self.run_script(word(current), [previous, word(current)]);
                 }
+                Action::LastScript => self.run_script(word(Verdict::Down), [word(Verdict::Up), DISABLED]),
+                Action::Exit(code) => return Some(code),
             }
         }
         None
@@ -217,12 +224,12 @@ impl Daemon<'_> {
             Transition::Appeared { ifindex, admin_up } => {
                 self.log.debug(format_args!("interface {iface} has index {ifindex}"));
                 let wanted = !admin_up && self.options.raise_new;
-                self.raise = wanted.then(|| Raise { ifindex, at: Instant::now(), failed: false });
+                self.raise = wanted.then(|| Raise { ifindex, at: clock::now() });
                 None
             }
             Transition::AdminDown { ifindex } => {
-                let at = Instant::now() + self.options.poll;
-                self.raise = self.options.raise_again.then_some(Raise { ifindex, at, failed: false });
+                let at = clock::now() + self.options.poll;
+                self.raise = self.options.raise_again.then_some(Raise { ifindex, at });
                 None
             }
             Transition::Up => Some(self.verdict(Verdict::Up)),
@@ -254,8 +261,8 @@ impl Daemon<'_> {
             && let Some(report) = self.report
         {
             report(verdict);
-            if let (Some(runner), true) = (&self.runner, self.options.syslog) {
-                let _ = runner.background();
+            if self.options.syslog {
+                let _ = self.sink.background();
             }
         }
         if self.link.replace(verdict) != Some(verdict) {
@@ -279,56 +286,40 @@ impl Daemon<'_> {
         None
     }
 
-    fn raise(&mut self) -> Option<Event> {
-        let raise = self.raise.take()?;
+    fn raise(&mut self) {
+        let Some(raise) = self.raise.take() else { return };
         match link::set_up(raise.ifindex) {
-            Ok(()) => self.log.info("upping interface"),
+            Ok(()) => {
+                self.complaints.right(RAISING);
+                self.log.info("upping interface");
+            }
             Err(e) => {
-                if !raise.failed {
-                    self.log.info(format_args!("can't set the interface up: {e}{}", hint(&e)));
-                }
-                // A privilege does not come back; a radio switch does, and nobody tells of it.
+                let text = format!("can't set the interface up: {e}{}", hint(&e));
+                self.log.wrong(&mut self.complaints, RAISING, &text);
+                // A privilege does not come back; a radio switch does, and the kernel tells nothing of it.
                 let again = e.kind() != ErrorKind::PermissionDenied && self.options.poll > Duration::ZERO;
-                self.raise = again.then(|| Raise { at: Instant::now() + self.options.poll, failed: true, ..raise });
+                self.raise = again.then(|| Raise { at: clock::now() + self.options.poll, ..raise });
             }
         }
-        None
     }
 
-    /// Has the program run, with IFPLUGD_PREVIOUS and IFPLUGD_CURRENT; an event when nobody does.
-    fn run_script(&mut self, what: &str, [previous, current]: [&str; 2]) -> Option<Event> {
+    /// Has the program run, with IFPLUGD_PREVIOUS and IFPLUGD_CURRENT.
+    fn run_script(&mut self, what: &'static str, [previous, current]: [&str; 2]) {
         let Options { program, iface, .. } = self.options;
-        let shown = program.display();
-        self.log.info(format_args!("executing '{shown} {iface} {what}'"));
+        self.log.info(format_args!("executing '{} {iface} {what}'", program.display()));
         let env = [("IFPLUGD_PREVIOUS", previous), ("IFPLUGD_CURRENT", current)];
-        let env = env.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-        let asked = self.runner.as_mut().map_or(Err(ErrorKind::NotFound.into()), |runner| runner.run(what, &env));
-        match asked {
-            Ok(()) => None,
-            Err(e) => {
-                self.log.info(format_args!("can't have '{shown}' run: {e}"));
-                Some(Event::ScriptDone { ok: false })
-            }
-        }
+        let env = env.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).into();
+        self.sink.tell(News { event: Some(what), env, record: RecordChange::Keep }, self.log);
     }
 
-    fn script_ended(&self, outcome: io::Result<Outcome>) -> io::Result<Event> {
-        let shown = self.options.program.display();
-        let status = match outcome {
-            // wait(2): the code is in the second byte, a signal in the first.
-            Ok(Outcome::Code(code)) => Some(ExitStatus::from_raw(code << 8)),
-            Ok(Outcome::Signal(signal)) => Some(ExitStatus::from_raw(signal)),
-            Ok(Outcome::NotStarted(errno)) => {
-                self.log.info(format_args!("can't execute '{shown}': {}", io::Error::from_raw_os_error(errno)));
-                None
-            }
-            Ok(Outcome::Refused) => None,
-            Err(_) => return Err(io::Error::other("the script runner was killed")),
-        };
-        if let Some(status) = status.filter(|status| !status.success()) {
-            self.log.info(format_args!("{shown}: {status}"));
+    fn script_ended(&self, Ended { code, .. }: Ended) -> io::Result<Event> {
+        if self.sink.is_lost() {
+            return Err(io::Error::other("the script runner was killed"));
         }
-        Ok(Event::ScriptDone { ok: status.is_some_and(|status| status.success()) })
+        if let Some(code) = code.filter(|code| *code != 0) {
+            self.log.info(format_args!("{}: exit status: {code}", self.options.program.display()));
+        }
+        Ok(Event::ScriptDone { ok: code == Some(0) })
     }
 }
 
@@ -344,21 +335,5 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::PermissionDenied => " (CAP_NET_ADMIN is needed)",
         _ => "",
-    }
-}
-
-/// The end of the running program, or of who runs it; never when there is none to run.
-async fn ended(runner: Option<&mut Runner>) -> io::Result<Outcome> {
-    match runner {
-        Some(runner) => runner.ended().await,
-        None => pending().await,
-    }
-}
-
-/// That time; never when there is none.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => pending().await,
     }
 }

@@ -66,7 +66,7 @@ pub(crate) async fn ask(question: Question) -> io::Result<()> {
         }
         pace.count(clock::now());
         if let Some(rest) = pace.rest(clock::now()) {
-            tokio::time::sleep(rest).await;
+            clock::sleep(rest).await;
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The shell of pinger: waits for the link, the lease, answers, signals and the clock; steps the machine; performs.
 //!
 //! What is decided, watchdog.rs decides. Order is the correctness argument: the verdict's record is in its place before fw is
-//! told (netd::publisher). Without a link or a lease nothing wakes it. Called by `lib`.
+//! told (netd::sink). Without a link or a lease nothing wakes it. Called by `lib`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -11,19 +11,19 @@ use std::path::Path;
 use applet::control::{Command, ControlError, ServiceDir};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, USUAL};
+use netd::daemon::{Complaints, Log, Signal, Signals, USUAL};
 use netd::directory::DirectoryWatch;
+use netd::disk;
 use netd::ipconf::{self, ReadError};
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, PacketSocket, Received};
 use netd::peers::Peers;
-use netd::publisher::{Publisher, RecordChange};
+use netd::sink::{News, Place, RecordChange, Sink};
 use netd_core::record::text::Record;
 use netd_core::rng::Rng;
 use netd_core::wire::arp::{self, Arp, ETHERTYPE_ARP};
 use netd_core::wire::bpf::Instruction;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::cli::Options;
 use crate::icmp::Echo;
@@ -51,7 +51,7 @@ struct Daemon<'a> {
     machine: Watchdog,
     rng: Rng,
     /// The verdict's record, and fw.
-    record: Publisher,
+    sink: Sink,
     link: LinkWatch,
     directory: DirectoryWatch,
     arp: Option<PacketSocket>,
@@ -59,8 +59,7 @@ struct Daemon<'a> {
     timer: Timer,
     boot_id: String,
     lease: Option<Lease>,
-    /// What went wrong last with whom.
-    complaints: Vec<(String, String)>,
+    complaints: Complaints,
     /// The services as they were when the cage was entered.
     peers: Option<Peers>,
     /// One of them could not be restarted because it is another now.
@@ -90,7 +89,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         log,
         machine: Watchdog::new(options.config, netd::entropy::rng(), found, clock::now()),
         rng: netd::entropy::rng(),
-        record: Publisher::new(options.dynamic.clone(), name, options.notify.clone()),
+        sink: Sink::new(None, Some(Place { dir: options.dynamic.clone(), name, notify: options.notify.clone() }))?,
         link: LinkWatch::open(&options.iface)?,
         directory: DirectoryWatch::open(&options.dynamic)?,
         arp: None,
@@ -98,7 +97,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
         timer: Timer::new()?,
         boot_id: clock::boot_id(),
         lease: None,
-        complaints: Vec::new(),
+        complaints: Complaints::default(),
         peers: None,
         out_of_reach: None,
     };
@@ -109,7 +108,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     }
     if let Some(verdict) = found {
         // The predecessor was killed, perhaps between writing it and telling fw.
-        daemon.record.act(RecordChange::Publish(record_of(&options.iface, verdict)), log);
+        daemon.publish(verdict);
     }
     daemon.look_at_lease();
     loop {
@@ -123,7 +122,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
             return Err(io::Error::other(format!("{name} was not there at the start: to be started again")));
         }
     }
-    daemon.record.act(RecordChange::Withdraw, log);
+    daemon.sink.tell(News::of_record(RecordChange::Withdraw), log);
     if !options.status.as_os_str().is_empty() {
         let _ = std::fs::remove_file(&options.status);
     }
@@ -192,7 +191,8 @@ impl Daemon<'_> {
             },
             arp = received(self.arp.as_ref()) => Woken::Arp(arp),
             expired = self.timer.expired() => Woken::Tick(expired),
-            never = self.record.insist(self.log) => match never {},
+            // It has no program that could end.
+            _ = self.sink.turn(self.log) => Woken::Tick(Ok(())),
         }
     }
 
@@ -230,7 +230,10 @@ impl Daemon<'_> {
             match action {
                 Action::Arp { message, to } => self.send_arp(&message, to),
                 Action::Probe { who, round } => self.ask(who, round),
-                Action::Publish(verdict) => self.publish(verdict),
+                Action::Publish(verdict) => {
+                    self.announce(verdict);
+                    self.publish(verdict);
+                }
                 Action::Restart => self.restart(),
                 Action::Status => self.write_status(),
             }
@@ -320,8 +323,8 @@ impl Daemon<'_> {
         let question = Question { device: self.options.iface.clone(), source: lease.ip, target, echo };
         let limit = self.options.config.timeout * LATE;
         self.questions.spawn(async move {
-            let answer = timeout(limit, probe::ask(question)).await;
-            (who, round, answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())))
+            let answer = clock::timeout(limit, probe::ask(question)).await;
+            (who, round, answer.flatten())
         });
     }
 
@@ -344,6 +347,11 @@ impl Daemon<'_> {
     }
 
     fn publish(&mut self, verdict: Verdict) {
+        let record = RecordChange::Publish(record_of(&self.options.iface, verdict));
+        self.sink.tell(News::of_record(record), self.log);
+    }
+
+    fn announce(&self, verdict: Verdict) {
         let report = self.machine.report();
         let router = report.lease.and_then(|l| l.router).map_or_else(String::new, |r| format!(" {r}"));
         match (verdict, report.cause) {
@@ -351,7 +359,6 @@ impl Daemon<'_> {
             (Verdict::Bad, "router") => self.log.info(format_args!("uplink is bad: router{router} does not answer")),
             (Verdict::Bad, _) => self.log.info(format_args!("uplink is bad: nothing behind router{router} answers")),
         }
-        self.record.act(RecordChange::Publish(record_of(&self.options.iface, verdict)), self.log);
     }
 
     fn restart(&mut self) {
@@ -379,22 +386,16 @@ impl Daemon<'_> {
             return;
         }
         let text = status::render(&self.options.iface, &self.machine.report(), &self.options.targets, clock::now());
-        let mut tmp = path.file_name().map_or_else(OsString::new, OsStr::to_owned);
-        tmp.push(".tmp");
-        let tmp = path.with_file_name(tmp);
-        let written = std::fs::write(&tmp, text).and_then(|()| std::fs::rename(&tmp, path));
+        let written = disk::replace(path, text.as_bytes(), None);
         let text = written.err().map(|e| format!("unable to write {}: {e}", path.display()));
         self.complain("status", text);
     }
 
-    /// Logs what is new.
-    fn complain(&mut self, who: &str, text: Option<String>) {
-        let before = self.complaints.iter().position(|(w, _)| w == who).map(|at| self.complaints.swap_remove(at).1);
-        if let Some(text) = text {
-            if before.as_ref() != Some(&text) {
-                self.log.info(&text);
-            }
-            self.complaints.push((who.to_owned(), text));
+    /// Logs a reason that is new.
+    fn complain(&mut self, what: &str, text: Option<String>) {
+        match text {
+            Some(text) => self.log.wrong(&mut self.complaints, what, &text),
+            None => drop(self.complaints.right(what)),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! One task, one packet socket, one timer, one child at most. It owns what the machine must not know: the interface's index, the
 //! script, files. No decision about the protocol is made here.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,13 +12,12 @@ use std::time::Duration;
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Signal, Signals, USUAL, background};
-use netd::handler::{self, Ended, Handler, Notice};
+use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
-use netd::publisher::Publisher;
-use netd::runner::Runner;
+use netd::runner::{Program, Runner};
+use netd::sink::{Ended, News, Place, Sink};
 use netd_core::wire::arp::{self, Arp};
 
 use crate::cli::{self, Options, USAGE};
@@ -30,6 +28,10 @@ use crate::notice::{self, Context};
 const EXIT_FAILURE: u8 = 1;
 /// How long a script may still run when we are to end.
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
+
+/// Keys of [`Complaints`].
+const SENDING: &str = "sending";
+const REMEMBERING: &str = "remembering";
 
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
@@ -49,7 +51,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 
 /// The runner of the script is forked before anything else is there that it would hold.
 fn start(options: Options, log: Log) -> io::Result<u8> {
-    let program = options.script.clone().map(|path| handler::program(path, &options.pass));
+    let program = options.script.clone().map(|path| Program::script(path, &options.pass));
     let runner = program.map(|program| Runner::start("zcip", program)).transpose().map_err(context("can't fork"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options, runner, log))
@@ -134,17 +136,13 @@ struct Daemon {
     /// Open while the interface is there.
     socket: Option<PacketSocket>,
     machine: Ipv4ll,
-    script: Option<Handler>,
-    record: Option<Publisher>,
+    sink: Sink,
     context: Context,
     resumes: bool,
     foreground: bool,
     state: Option<PathBuf>,
     watched: Option<Ipv4Addr>,
-    /// The last send failed, and that was logged.
-    mute: bool,
-    /// The remembered address could not be written, and that was logged.
-    forgets: bool,
+    complaints: Complaints,
     /// A send failed in this step.
     unsent: bool,
     /// The exit code, and when to stop waiting for the script: after -q whoever called us waits for what it does.
@@ -173,20 +171,20 @@ impl Daemon {
         let record = format!("zcip_{}", options.interface);
         let dir = options.ipconf.as_ref().map(|ipconf| ipconf.dir.as_path());
         config.resume = found.and(resume(dir, &record, &context, &config)?);
+        let waits = options.ipconf.is_some();
+        let place = options.ipconf.map(|ipconf| Place { dir: ipconf.dir, name: record, notify: ipconf.notify });
         let mut daemon = Daemon {
             name: options.interface,
-            waits: options.ipconf.is_some(),
+            waits,
             socket: None,
             resumes: config.resume.is_some(),
             machine: Ipv4ll::new(config, netd::entropy::rng()),
-            script: runner.map(Handler::script).transpose()?,
-            record: options.ipconf.map(|ipconf| Publisher::new(ipconf.dir, record, ipconf.notify)),
+            sink: Sink::new(runner, place)?,
             context,
             foreground: options.foreground,
             state: options.state,
             watched: None,
-            mute: false,
-            forgets: false,
+            complaints: Complaints::default(),
             unsent: false,
             ending: None,
             log,
@@ -206,7 +204,7 @@ impl Daemon {
     /// The interface is there, or there again.
     fn serve(&mut self, found: &Interface) -> io::Result<()> {
         // Without a script nobody else brings it up.
-        if self.script.is_none()
+        if !self.sink.has_script()
             && !found.up
             && let Err(e) = set_up(found.index)
         {
@@ -222,18 +220,14 @@ impl Daemon {
     /// `SCRIPT init`, and to the background when it has ended. When it fails, so do we.
     async fn initialize(&mut self, signals: &mut Signals) -> io::Result<()> {
         self.tell(notice::init(&self.context, self.resumes));
-        if let Some(script) = &mut self.script {
-            // One that could not be started has been named.
-            let code = match script.is_idle() {
-                true => Some(EXIT_FAILURE),
-                false => tokio::select! {
-                    biased;
-                    () = terminated(signals) => Some(0),
-                    ended = script.finished(&self.log) => {
-                        self.script_ended(ended)?;
-                        (ended.code != Some(0)).then_some(EXIT_FAILURE)
-                    }
-                },
+        if self.sink.has_script() {
+            let code = tokio::select! {
+                biased;
+                () = terminated(signals) => Some(0),
+                ended = self.sink.turn(&self.log) => {
+                    self.script_ended(ended)?;
+                    (ended.code != Some(0)).then_some(EXIT_FAILURE)
+                }
             };
             if let Some(code) = code {
                 self.stop(code);
@@ -241,9 +235,7 @@ impl Daemon {
             }
         }
         if !self.foreground {
-            if let Some(script) = &self.script {
-                script.background().map_err(context("can't send the script runner to the background"))?;
-            }
+            self.sink.background().map_err(context("can't send the script runner to the background"))?;
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
             // Without a syslogd there is nobody to tell that there is none.
@@ -255,7 +247,7 @@ impl Daemon {
     }
 
     fn ended(&self) -> Option<u8> {
-        let idle = self.script.as_ref().is_none_or(Handler::is_idle);
+        let idle = self.sink.is_idle();
         let is_over = |at: Option<Duration>| idle || at.is_some_and(|at| at <= clock::now());
         self.ending.filter(|(_, at)| is_over(*at)).map(|(code, _)| code)
     }
@@ -269,8 +261,7 @@ impl Daemon {
             signal = sources.signals.next() => Woken::Signal(signal),
             change = sources.links.next() => Woken::Link(change?),
             done = sources.addresses.changed() => done.map(|()| Woken::Addresses)?,
-            ended = finished(self.script.as_mut(), &self.log) => Woken::Script(ended),
-            never = insist(self.record.as_mut(), &self.log) => match never {},
+            ended = self.sink.turn(&self.log) => Woken::Script(ended),
             // Before the timer: after a stall, an objection that waits must be heard before an address is found free.
             received = heard(self.socket.as_ref(), &mut buffer) => Woken::Packet(received),
             done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
@@ -312,7 +303,7 @@ impl Daemon {
                 self.ending = self.ending.map(|(code, _)| (code, Some(Duration::ZERO)));
             }
             done = sources.timer.expired() => done?,
-            ended = finished(self.script.as_mut(), &self.log) => drop(self.script_ended(ended)),
+            ended = self.sink.turn(&self.log) => drop(self.script_ended(ended)),
         }
         Ok(())
     }
@@ -350,13 +341,13 @@ impl Daemon {
     }
 
     fn script_ended(&self, ended: Ended) -> io::Result<()> {
-        if self.script.as_ref().is_some_and(Handler::is_lost) {
+        if self.sink.is_lost() {
             return Err(io::Error::other("the script runner was killed"));
         }
         match ended.code {
             Some(0) => {}
             Some(code) => self.log.info(format_args!("script {} failed, exitcode={code}", ended.event)),
-            // The handler has said so.
+            // The sink has said so.
             None => {}
         }
         Ok(())
@@ -392,24 +383,16 @@ impl Daemon {
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
-        if let Some(record) = &mut self.record {
-            record.act(notice.record.clone(), &self.log);
-        }
-        if let Some(script) = &mut self.script {
-            script.push(notice, &self.log);
-        }
+    fn tell(&mut self, news: News) {
+        self.sink.tell(news, &self.log);
     }
 
     fn send(&mut self, arp: &Arp) {
         let Some(socket) = &self.socket else { return };
         match socket.send(&arp.encode(), BROADCAST) {
-            Ok(()) => self.mute = false,
+            Ok(()) => drop(self.complaints.right(SENDING)),
             Err(e) => {
-                if !self.mute {
-                    self.log.info(format_args!("can't send: {e}"));
-                }
-                self.mute = true;
+                self.log.wrong(&mut self.complaints, SENDING, &format!("can't send: {e}"));
                 self.unsent = true;
             }
         }
@@ -428,12 +411,13 @@ impl Daemon {
         let Some(dir) = &self.state else { return };
         let name = state_name(&self.name);
         let written = ipconf::publish(dir, &name, &[notice::remember(&self.context, ip)]);
-        if let Err(e) = &written
-            && !self.forgets
-        {
-            self.log.info(format_args!("{}/{name}.ipconf: {e}", dir.display()));
+        match written {
+            Ok(_) => drop(self.complaints.right(REMEMBERING)),
+            Err(e) => {
+                let text = format!("{}/{name}.ipconf: {e}", dir.display());
+                self.log.wrong(&mut self.complaints, REMEMBERING, &text);
+            }
         }
-        self.forgets = written.is_err();
     }
 }
 
@@ -446,22 +430,6 @@ async fn terminated(signals: &mut Signals) {
 async fn heard(socket: Option<&PacketSocket>, buffer: &mut [u8]) -> io::Result<Received> {
     match socket {
         Some(socket) => socket.recv(buffer).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The end of the running script; for ever nothing without one.
-async fn finished(script: Option<&mut Handler>, log: &Log) -> Ended {
-    match script {
-        Some(script) => script.finished(log).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A record that could not be written is tried again meanwhile.
-async fn insist(record: Option<&mut Publisher>, log: &Log) -> Infallible {
-    match record {
-        Some(record) => record.insist(log).await,
         None => std::future::pending().await,
     }
 }

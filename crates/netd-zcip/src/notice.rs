@@ -4,9 +4,8 @@
 
 use std::net::Ipv4Addr;
 
-use netd::handler::Notice;
-use netd::publisher::RecordChange;
 use netd_core::record::text::Record;
+use netd_core::sink::{News, RecordChange};
 
 use crate::ipv4ll::Config;
 
@@ -25,20 +24,20 @@ pub struct Context {
 }
 
 /// The beginning: there is no address. A record of before is left alone when its address is ours still.
-pub fn init(context: &Context, resumes: bool) -> Notice {
+pub fn init(context: &Context, resumes: bool) -> News {
     let record = if resumes { RecordChange::Keep } else { RecordChange::Withdraw };
-    Notice { event: Some("init"), env: env(context, None), record }
+    News { event: Some("init"), env: env(context, None), record }
 }
 
 /// There is an address.
-pub fn config(context: &Context, ip: Ipv4Addr) -> Notice {
+pub fn config(context: &Context, ip: Ipv4Addr) -> News {
     let record = RecordChange::Publish(record(context, ip));
-    Notice { event: Some("config"), env: env(context, Some(ip)), record }
+    News { event: Some("config"), env: env(context, Some(ip)), record }
 }
 
 /// There is none any more.
-pub fn deconfig(context: &Context, ip: Ipv4Addr) -> Notice {
-    Notice { event: Some("deconfig"), env: env(context, Some(ip)), record: RecordChange::Withdraw }
+pub fn deconfig(context: &Context, ip: Ipv4Addr) -> News {
+    News { event: Some("deconfig"), env: env(context, Some(ip)), record: RecordChange::Withdraw }
 }
 
 fn env(context: &Context, ip: Option<Ipv4Addr>) -> Vec<(String, Vec<u8>)> {
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_script_hears_of_the_interface_always_and_of_the_address_when_there_is_one() {
-        let env = |notice: Notice| {
+        let env = |notice: News| {
             let text = |(n, v): (String, Vec<u8>)| format!("{n}={}", String::from_utf8(v).unwrap());
             (notice.event.unwrap(), notice.env.into_iter().map(text).collect::<Vec<_>>().join(" "))
         };

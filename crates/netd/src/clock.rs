@@ -76,6 +76,31 @@ impl Timer {
     }
 }
 
+/// Waits until `deadline` (time since boot). Unlike the runtime's own, it counts the time that the machine sleeps.
+pub async fn sleep_until(deadline: Duration) {
+    let done = async {
+        let mut timer = Timer::new()?;
+        timer.set(Some(deadline))?;
+        timer.expired().await
+    };
+    // Without a descriptor for a timer (EMFILE): at once is a wait that is too short, never is one that hangs.
+    let _: io::Result<()> = done.await;
+}
+
+/// Waits so long.
+pub async fn sleep(wait: Duration) {
+    sleep_until(now() + wait).await;
+}
+
+/// The result of `future`, unless it takes longer than `limit`.
+pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> io::Result<T> {
+    tokio::select! {
+        biased;
+        value = future => Ok(value),
+        () = sleep(limit) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +120,18 @@ mod tests {
             timer.set(Some(at)).unwrap();
             timer.expired().await.unwrap();
             assert!(now() >= at);
+        });
+    }
+
+    #[test]
+    fn a_wait_ends_in_time_and_a_limit_ends_what_takes_longer() {
+        run(async {
+            let at = now() + Duration::from_millis(20);
+            sleep_until(at).await;
+            assert!(now() >= at);
+            assert_eq!(timeout(Duration::from_secs(600), async { 7 }).await.unwrap(), 7);
+            let late = timeout(Duration::from_millis(1), std::future::pending::<()>()).await;
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         });
     }
 

@@ -2,17 +2,21 @@
 //!
 //! Log lines go to stderr without time stamps (svlogd adds them), as `udhcpc: eth0: text`.
 
+use std::cell::OnceCell;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use netd_core::complaints::Complaints;
 pub use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
+use crate::disk;
 use crate::packet::watch;
 
 /// Log prefix and verbosity of one daemon.
@@ -57,6 +61,13 @@ impl Log {
         }
     }
 
+    /// One line when this is a new reason why `what` is wrong.
+    pub fn wrong(&self, complaints: &mut Complaints, what: &str, text: &str) {
+        if complaints.wrong(what, text) {
+            self.info(text);
+        }
+    }
+
     /// One line when at least one `-v` was given.
     pub fn debug(&self, text: impl fmt::Display) {
         if self.verbosity > 0 {
@@ -66,26 +77,46 @@ impl Log {
 }
 
 /// A pidfile that is removed when this is dropped; the default has none.
+///
+/// It is put in its place by the replacer: a link there is not followed. From then on it is written through its descriptor,
+/// which the cage cannot refuse, and it is removed only while it is still ours.
 #[derive(Debug, Default)]
 pub struct Pidfile {
     path: Option<PathBuf>,
+    ours: OnceCell<File>,
 }
 
 impl Pidfile {
     /// A file to be written by [`Pidfile::write`].
     pub fn new(path: Option<PathBuf>) -> Pidfile {
-        Pidfile { path }
+        Pidfile { path, ours: OnceCell::new() }
     }
 
     /// Writes the id of this process, again after [`background`].
     pub fn write(&self) -> io::Result<()> {
-        self.path.as_ref().map_or(Ok(()), |path| fs::write(path, format!("{}\n", std::process::id())))
+        let Some(path) = &self.path else { return Ok(()) };
+        let text = format!("{}\n", std::process::id());
+        match self.ours.get() {
+            Some(file) => {
+                file.write_all_at(text.as_bytes(), 0)?;
+                file.set_len(text.len() as u64)
+            }
+            None => {
+                let file = disk::replace_open(path, text.as_bytes(), None)?;
+                let _ = self.ours.set(file);
+                Ok(())
+            }
+        }
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        if let (Some(path), Some(file)) = (&self.path, self.ours.get())
+            && let (Ok(there), Ok(ours)) = (path.symlink_metadata().map(identity), file.metadata().map(identity))
+            && there == ours
+        {
             let _ = fs::remove_file(path);
         }
     }
@@ -140,6 +171,29 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_pidfile_replaces_a_link_and_one_of_another_process_is_left() {
+        let dir = std::env::temp_dir().join(format!("pidfile-link-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let [path, passwd] = ["x.pid", "passwd"].map(|name| dir.join(name));
+        let own = format!("{}\n", std::process::id());
+        fs::write(&passwd, "root").unwrap();
+        std::os::unix::fs::symlink(&passwd, &path).unwrap();
+        let file = Pidfile::new(Some(path.clone()));
+        for _ in 0..2 {
+            file.write().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), own);
+        }
+        assert_eq!(fs::read_to_string(&passwd).unwrap(), "root");
+        let later = Pidfile::new(Some(path.clone()));
+        later.write().unwrap();
+        drop(file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), own, "the later one's");
+        drop(later);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -19,3 +19,4 @@ pub mod peers;
 pub mod publisher;
 pub mod reach;
 pub mod runner;
+pub mod sink;

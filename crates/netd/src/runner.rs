@@ -47,6 +47,33 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
 }
 
+/// Variables of ours that a script gets; a `*` at the end stands for anything. The two last lines are the callers' own, for
+/// the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script reads IF_METRIC),
+/// and OpenWrt's netifd (its dhcp.script sends all to the interface $INTERFACE).
+#[rustfmt::skip]
+const PASSED: &[&str] = &[
+    "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
+    "IF_*", "IFACE", "LOGICAL", "ADDRFAM", "METHOD", "CLASS", "MODE", "PHASE", "VERBOSITY", "VERBOSE", "INTERFACES_FILE",
+    "INTERFACE", "IFACE6RD", "IFACE6RD_DELEGATE", "ZONE", "ZONE6RD", "MTU6RD", "CUSTOMROUTES",
+];
+
+impl Program {
+    /// `path EVENT`, with what is passed on of our environment; `pass` names more of that. The rest of a script's environment is
+    /// built: a variable that a server did not send is never another program's.
+    pub fn script(path: OsString, pass: &[String]) -> Program {
+        let env = std::env::vars_os().filter(|(name, _)| is_passed(name, pass)).collect();
+        Program { path, before: Vec::new(), after: Vec::new(), env }
+    }
+}
+
+fn is_passed(name: &OsStr, pass: &[String]) -> bool {
+    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => name.as_bytes().starts_with(prefix.as_bytes()),
+        None => name.as_bytes() == pattern.as_bytes(),
+    };
+    PASSED.iter().copied().any(matches) || pass.iter().any(|p| matches(p))
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -241,4 +268,19 @@ fn to_background() -> Outcome {
         Ok(())
     };
     done().map_or(Outcome::Refused, |()| Outcome::Code(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_to_pass() {
+        let pass = ["MY_*".to_owned(), "ONE".to_owned()];
+        for (name, want) in
+            [("PATH", true), ("FW_DYNAMIC", true), ("MY_X", true), ("ONE", true), ("ONES", false), ("router", false)]
+        {
+            assert_eq!(is_passed(OsStr::new(name), &pass), want, "{name}");
+        }
+    }
 }

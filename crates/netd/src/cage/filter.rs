@@ -62,6 +62,7 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
+    libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
     libc::SYS_clock_gettime,
     libc::SYS_gettimeofday,
