@@ -4,9 +4,11 @@ use netd_core::record::text;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fw::conf::{self, Now};
-use fw::memory::Memory;
-use fw::{nft, policy};
+use fw::firewall;
+use fw::input::lease::{self, Now};
+use fw::input::memory::Memory;
+use fw::input::policy;
+use fw::want;
 use netd_udhcpc::record;
 
 /// What is read is written and read again unchanged; a lease is resumed only before its end.
@@ -42,12 +44,12 @@ pub fn fw(data: &[u8]) {
         wall: Duration::from_secs(2_000_000_000),
         boot_id: "0123abcd".into(),
     };
-    let (current, _) = conf::current(entries, &now);
+    let (current, _) = lease::current(entries, &now);
     assert!(current.iter().all(|(_, left)| left.is_none_or(|left| left > Duration::ZERO)));
     let memory = Memory { uplinks: external.clone(), ..Memory::default() };
-    let want = conf::want(&current, &policy, &memory);
+    let want = want::want(&current, &policy, &memory);
     assert!(want.addresses.len() <= current.len());
-    if let Some(rules) = nft::render(&external, &want.numbers, &policy) {
+    if let Some(rules) = firewall::text::render(&external, &want.numbers, &policy) {
         let allowed = |c: char| c.is_ascii_graphic() || " \t\n".contains(c);
         assert!(rules.chars().all(allowed), "{rules}");
         for name in &external {

@@ -12,7 +12,8 @@ use std::net::IpAddr;
 
 use netd_core::wire::netlink::{self, Message};
 
-use crate::model::{Have, Prefix, Route, TABLE_MAIN};
+use crate::have::{Have, Route};
+use crate::model::{Prefix, TABLE_MAIN};
 use crate::socket::{NETFILTER, Netlink};
 
 /// NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET.
@@ -182,7 +183,8 @@ impl Mover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, Scope};
+    use crate::have::Address;
+    use crate::model::Scope;
 
     fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
         let bytes = Message::new(0, 0, &[]).with(kind, value).finish(0);

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use netd::disk;
+use netd_core::net::HostName;
 
 use crate::record::Entry;
 
@@ -112,6 +113,13 @@ pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
 /// Useless without an interface beside it.
 fn is_zone_bound(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+/// The name of this host, when hosts can carry it.
+pub fn hostname() -> String {
+    let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::str::from_utf8(bytes.trim_ascii()).ok().and_then(HostName::parse);
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 /// The file that a symbolic link leads to, also when it is not there yet but its directory is: /etc/resolv.conf may lead to a

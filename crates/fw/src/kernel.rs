@@ -2,19 +2,16 @@
 //!
 //! Shell: netlink and /proc/sys, no decision. Every refused object is reported and the others are still applied. Called
 //! by run.rs.
-#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
 
 use std::fs;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use netd::clock;
 use netd_core::wire::netlink::{self, Message};
 
-use crate::conf::Now;
-use crate::memory::Memory;
-use crate::model::{Have, Link, PROTOCOL, Sysctl};
-use crate::plan::Change;
+use crate::change::Change;
+use crate::have::{Have, Link};
+use crate::input::memory::Memory;
+use crate::model::{PROTOCOL, Sysctl};
 use crate::socket::{Netlink, ROUTE, Refusal};
 use crate::wire;
 
@@ -163,15 +160,6 @@ fn claim(have: &mut Have, memory: &Memory) {
         if memory.addresses.iter().any(|(n, prefix)| Some(n) == name && *prefix == address.address) {
             address.protocol = PROTOCOL;
         }
-    }
-}
-
-/// The clocks and the boot that they count from.
-pub fn now() -> Now {
-    Now {
-        boottime: clock::now(),
-        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        boot_id: clock::boot_id(),
     }
 }
 

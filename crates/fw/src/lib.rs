@@ -3,7 +3,7 @@
 //! It reads static and dynamic records and fw.conf, compares what they ask for with what the kernel has, and writes only
 //! the difference: addresses, routes, its own nft table, a few switches, resolv.conf and hosts. It is no daemon: the
 //! DHCP client and the link watcher publish a record and send `u` to the service that runs it.
-//! Here: the command line. run.rs has the order of things; conf.rs, plan.rs, nft.rs and etc.rs decide.
+//! Here: the command line. run.rs has the order of things: input, want, ways, plan, firewall, kernel, etc.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use netd::ipconf;
 use netd_core::record::text::Record;
 
-pub mod conf;
+pub mod change;
 pub mod conntrack;
 pub mod etc;
 pub mod firewall;
+pub mod have;
 pub mod input;
 pub mod kernel;
-pub mod memory;
 pub mod model;
-pub mod nft;
 pub mod plan;
-pub mod policy;
 pub mod record;
-pub mod rule;
+pub mod report;
 pub mod run;
 pub mod socket;
+pub mod want;
+pub mod ways;
 pub mod wire;
 
 use run::Paths;
@@ -271,7 +271,7 @@ mod tests {
             items.flat_map(|l| l.split(" , ")).any(|word| word == key)
         };
         assert!(KEYS.iter().all(|key| listed(MAN_IPCONF, key)));
-        let (_, errors) = policy::parse(include_bytes!("../../../services/fw/fw.conf"));
+        let (_, errors) = input::policy::parse(include_bytes!("../../../services/fw/fw.conf"));
         assert_eq!(errors, []);
         for line in include_str!("../../../services/fw/fw.conf").lines().filter(|l| !l.starts_with('#')) {
             if let Some((key, _)) = line.split_once('=') {

@@ -4,132 +4,22 @@
 //! what bears our protocol number is ever changed or deleted (or anything, with reset_all_netdevs). An empty plan means
 //! that nothing is written. Called by run.rs; kernel.rs applies it.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::memory::{Memory, SavedMtu};
+use crate::change::Change;
+use crate::have::{Address, Have, Link, Route};
+use crate::input::memory::{Memory, SavedMtu};
 use crate::model::{
-    Address, FORWARD_V4, FORWARD_V6, Have, Link, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Prefix,
-    Route, Scope, Sysctl, TABLE_MAIN, Want, WantAddress, WantLink, WantRoute,
+    FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Scope, Sysctl, TABLE_MAIN,
 };
-use crate::rule::{self, Rule};
+use crate::want::{Want, WantAddress, WantLink, WantRoute};
+use crate::ways::Ways;
 
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at different moments.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
 /// RFC 8200 5: no IPv6 on a link with less.
 const MTU_MIN_V6: u32 = 1280;
-
-/// One write to the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Write a switch below /proc/sys.
-    Sysctl(Sysctl),
-    /// Set a link's MTU.
-    LinkMtu {
-        /// Kernel's number.
-        index: u32,
-        /// Name, for messages.
-        name: String,
-        /// Bytes.
-        mtu: u32,
-    },
-    /// Set a link up.
-    LinkUp {
-        /// Kernel's number.
-        index: u32,
-        /// Name, for messages.
-        name: String,
-    },
-    /// Add an address.
-    AddAddress(String, Address),
-    /// Give an address of ours a new lifetime.
-    RefreshAddress(String, Address),
-    /// Add a route.
-    AddRoute(String, Route),
-    /// Put a route of ours into the place of another one with the same destination and metric.
-    ReplaceRoute(String, Route),
-    /// Delete a route.
-    DelRoute(String, Route),
-    /// Add a rule.
-    AddRule(Rule),
-    /// Delete a rule.
-    DelRule(Rule),
-    /// Delete an address.
-    DelAddress(String, Address),
-}
-
-impl Change {
-    /// The kernel's number of the interface that it is about; 0 for a route over several.
-    pub fn index(&self) -> Option<u32> {
-        match self {
-            Change::LinkMtu { index, .. } | Change::LinkUp { index, .. } => Some(*index),
-            Change::AddAddress(_, a) | Change::RefreshAddress(_, a) | Change::DelAddress(_, a) => Some(a.index),
-            Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r.index),
-            Change::Sysctl(_) | Change::AddRule(_) | Change::DelRule(_) => None,
-        }
-    }
-
-    /// The route, when it is about one.
-    pub fn route(&self) -> Option<&Route> {
-        match self {
-            Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r),
-            Change::Sysctl(_)
-            | Change::LinkMtu { .. }
-            | Change::LinkUp { .. }
-            | Change::AddAddress(..)
-            | Change::RefreshAddress(..)
-            | Change::DelAddress(..)
-            | Change::AddRule(_)
-            | Change::DelRule(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Change::Sysctl(s) => write!(f, "~ sysctl {}={}", s.path, s.value),
-            Change::LinkMtu { name, mtu, .. } => write!(f, "~ link {name} mtu {mtu}"),
-            Change::LinkUp { name, .. } => write!(f, "~ link {name} up"),
-            Change::AddAddress(name, a) => write!(f, "+ address {}", show_address(name, a)),
-            Change::RefreshAddress(name, a) => write!(f, "~ address {}", show_address(name, a)),
-            Change::DelAddress(name, a) => write!(f, "- address {} dev {name}", a.address),
-            Change::AddRoute(name, r) => write!(f, "+ route {}", show_route(name, r)),
-            Change::ReplaceRoute(name, r) => write!(f, "~ route {}", show_route(name, r)),
-            Change::DelRoute(name, r) => write!(f, "- route {}", show_route(name, r)),
-            Change::AddRule(r) => write!(f, "+ rule {r}"),
-            Change::DelRule(r) => write!(f, "- rule {r}"),
-        }
-    }
-}
-
-fn show_address(name: &str, a: &Address) -> String {
-    let lifetime = a.lifetime.map_or_else(|| "forever".to_owned(), |d| format!("{}sec", d.as_secs()));
-    format!("{} dev {name} valid_lft {lifetime}", a.address)
-}
-
-fn show_route(name: &str, r: &Route) -> String {
-    let mut out = if r.destination.is_default() && r.destination.ip.is_ipv4() {
-        "default".to_owned()
-    } else {
-        r.destination.to_string()
-    };
-    if let Some(gateway) = r.gateway {
-        out += &format!(" via {gateway}");
-    }
-    out += &format!(" dev {name} metric {}", r.metric);
-    if let Some(source) = r.source {
-        out += &format!(" src {source}");
-    }
-    if r.table != TABLE_MAIN {
-        out += &format!(" table {}", r.table);
-    }
-    if r.onlink {
-        out += " onlink";
-    }
-    out
-}
 
 /// The changes and what was learned while making them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -287,50 +177,34 @@ fn may_reset_route(r: &Route) -> bool {
     r.unicast && r.table == TABLE_MAIN && !matches!(r.protocol, 1 | PROTOCOL_KERNEL | PROTOCOL_RA)
 }
 
-/// What the kernel tells routes apart by.
-fn key(r: &Route) -> (u32, Prefix, u8, u32) {
-    (r.table, r.destination, r.tos, r.metric)
-}
-
-fn is_same(a: &Route, b: &Route) -> bool {
-    let scope = a.scope == b.scope || a.destination.ip.is_ipv6();
-    key(a) == key(b)
-        && scope
-        && (a.index, a.gateway, a.onlink, a.source, a.protocol) == (b.index, b.gateway, b.onlink, b.source, b.protocol)
-        && a.unicast == b.unicast
-}
-
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     let removable = |r: &Route| (r.protocol == PROTOCOL && r.unicast) || (want.reset && may_reset_route(r));
-    let possible = [true, false].map(|v4| rule::are_possible(want, have, v4, &removable));
-    let wanted = resolve_routes(want, have, possible, &removable, &mut plan.notes);
+    let ways = Ways::new(want, have, &removable);
+    let wanted = resolve_routes(want, have, &ways, &removable, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     for route in &wanted {
         let name = have.name(route.index);
-        if have.routes.iter().any(|r| is_same(r, route)) {
+        if have.routes.iter().any(|r| r.is_same(route)) {
             continue;
         }
-        match have.routes.iter().any(|r| key(r) == key(route)) {
+        match have.routes.iter().any(|r| r.key() == route.key()) {
             true => replaces.push(Change::ReplaceRoute(name, route.clone())),
             false => adds.push(Change::AddRoute(name, route.clone())),
         }
     }
     for route in have.routes.iter().filter(|r| removable(r)) {
-        let taken_over = wanted.iter().any(|w| key(w) == key(route));
-        let stays = wanted.iter().any(|w| is_same(w, route));
+        let taken_over = wanted.iter().any(|w| w.key() == route.key());
+        let stays = wanted.iter().any(|w| w.is_same(route));
         if !taken_over && !stays {
             deletes.push(Change::DelRoute(have.name(route.index), route.clone()));
         }
     }
-    // On the link first: a router must be reachable before a route goes through it. Defaults last: everything is ready
-    // when the packets turn. New places before places taken over: nobody is ever without a route.
-    let stage =
-        |c: &Change| c.route().map_or(0, |r| u8::from(r.gateway.is_some()) + u8::from(r.destination.is_default()));
+    // New places before places taken over: no destination is ever without a route.
     let mut make: Vec<Change> = adds.into_iter().chain(replaces).collect();
-    make.sort_by_key(stage);
-    deletes.sort_by_key(|c| 2 - stage(c));
+    make.sort_by_key(Change::stage);
+    deletes.sort_by_key(|c| 2 - c.stage());
     plan.changes.extend(make);
-    rule::plan(want, have, possible, plan);
+    plan.changes.extend(ways.changes(want, have));
     plan.changes.extend(deletes);
 }
 
@@ -338,7 +212,7 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
 fn resolve_routes(
     want: &Want,
     have: &Have,
-    [way_v4, way_v6]: [bool; 2],
+    ways: &Ways,
     removable: &dyn Fn(&Route) -> bool,
     notes: &mut Vec<String>,
 ) -> Vec<Route> {
@@ -361,17 +235,17 @@ fn resolve_routes(
             protocol: PROTOCOL,
             unicast: true,
         };
-        let foreign = |r: &Route| have.routes.iter().any(|h| key(h) == key(r) && !removable(h));
+        let foreign = |r: &Route| have.routes.iter().any(|h| h.key() == r.key() && !removable(h));
         let mut put = |mut route: Route| {
-            while (foreign(&route) || out.iter().any(|o| key(o) == key(&route))) && route.metric < u32::MAX {
+            while (foreign(&route) || out.iter().any(|o| o.key() == route.key())) && route.metric < u32::MAX {
                 route.metric += 1;
             }
             let metric = route.metric;
             out.push(route);
             metric
         };
-        if wanted.way != 0 && if v6 { way_v6 } else { way_v4 } {
-            put(Route { table: wanted.way, metric: plain, ..route.clone() });
+        if let Some(table) = ways.table(wanted) {
+            put(Route { table, metric: plain, ..route.clone() });
         }
         if wanted.is_prefix_route && kernel_has_prefix_route(wanted, link, have) {
             continue;
@@ -396,30 +270,6 @@ fn kernel_has_prefix_route(wanted: &WantRoute, link: &Link, have: &Have) -> bool
             && a.kernel_prefix_route
             && a.address.network() == wanted.destination
     })
-}
-
-/// The routes as they will be after the changes. What the kernel removes by itself with an address is not foreseen.
-pub fn routes_after(routes: &[Route], changes: &[Change]) -> Vec<Route> {
-    let mut out = routes.to_vec();
-    for change in changes {
-        match change {
-            Change::AddRoute(_, r) => out.push(r.clone()),
-            Change::ReplaceRoute(_, r) => {
-                out.retain(|o| key(o) != key(r));
-                out.push(r.clone());
-            }
-            Change::DelRoute(_, r) => out.retain(|o| !is_same(o, r)),
-            Change::Sysctl(_)
-            | Change::LinkMtu { .. }
-            | Change::LinkUp { .. }
-            | Change::AddAddress(..)
-            | Change::RefreshAddress(..)
-            | Change::DelAddress(..)
-            | Change::AddRule(_)
-            | Change::DelRule(_) => {}
-        }
-    }
-    out
 }
 
 #[cfg(test)]

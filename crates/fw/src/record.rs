@@ -2,7 +2,7 @@
 //!
 //! Pure. A record whose own configuration is wrong (`if ipmask gw net metric ...`) makes its file malformed; a wrong
 //! word among what a DHCP server sends on the side (`dns domain search mtu routes`) is left out and reported, so that
-//! one bad option does not cost the lease. Called by input.rs; conf.rs makes a `Want` of it. `man 5 ipconf` is the
+//! one bad option does not cost the lease. Called by input/files.rs; want.rs makes a `Want` of it. `man 5 ipconf` is the
 //! users' version.
 
 use std::net::{IpAddr, Ipv4Addr};

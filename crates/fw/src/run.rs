@@ -11,18 +11,22 @@ use std::path::{Path, PathBuf};
 use applet::control::{Command, ServiceDir, error_text};
 use netd::disk;
 
-use crate::conf;
+use crate::change::routes_after;
 use crate::conntrack::{self, Mover};
 use crate::etc;
-use crate::firewall::{self, Ending, Firewall, Running};
-use crate::input::{self, Input};
+use crate::firewall::load::{self, Ending, Firewall, Running};
+use crate::firewall::text;
+use crate::have::Have;
+use crate::input::files::{self, Input};
+use crate::input::lease;
+use crate::input::memory::Memory;
+use crate::input::policy::Policy;
 use crate::kernel::{self, EPERM, Kernel};
-use crate::memory::Memory;
-use crate::model::{Have, TABLE_MAIN, Want};
-use crate::nft;
+use crate::model::TABLE_MAIN;
 use crate::plan::{self, Plan};
-use crate::policy::Policy;
 use crate::record::Entry;
+use crate::report::{NO_CAPABILITY, Report};
+use crate::want::{self, Want};
 
 /// Everything done, or nothing to do.
 pub const EXIT_OK: u8 = 0;
@@ -30,9 +34,6 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_ERRORS: u8 = 1;
 /// `plan`: there are changes.
 pub const EXIT_CHANGES: u8 = 2;
-
-/// What is said when the kernel refuses.
-pub const NO_CAPABILITY: &str = "no permission to change the network: capability CAP_NET_ADMIN is missing";
 
 /// Where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,29 +48,6 @@ pub struct Paths {
     pub etc: PathBuf,
 }
 
-/// Lines for the administrator, and whether any was an error.
-#[derive(Default)]
-struct Report {
-    failed: bool,
-}
-
-impl Report {
-    fn note(&self, text: &str) {
-        applet::say::error(format_args!("fw: {text}\n"));
-    }
-
-    fn error(&mut self, text: &str) {
-        self.failed = true;
-        applet::say::error(format_args!("fw: error: {text}\n"));
-    }
-
-    fn check(&mut self, what: &Path, result: io::Result<()>) {
-        if let Err(e) = result {
-            self.error(&format!("unable to write {}: {}", what.display(), error_text(&e)));
-        }
-    }
-}
-
 /// All that is known before the kernel is asked.
 struct Situation {
     input: Input,
@@ -80,13 +58,13 @@ struct Situation {
 }
 
 fn situation(paths: &Paths, report: &mut Report) -> Situation {
-    let mut input = input::read(&paths.static_dir, &paths.dynamic);
+    let mut input = files::read(&paths.static_dir, &paths.dynamic);
     let policy = input.policy(&paths.config, &paths.dynamic);
     input.errors.iter().for_each(|e| report.error(e));
     let memory = Memory::parse(&fs::read_to_string(memory_file(paths)).unwrap_or_default());
-    let (current, messages) = conf::current(std::mem::take(&mut input.entries), &kernel::now());
+    let (current, messages) = lease::current(std::mem::take(&mut input.entries), &files::now());
     messages.iter().for_each(|m| report.note(m));
-    let want = conf::want(&current, &policy, &memory);
+    let want = want::want(&current, &policy, &memory);
     let records = current.into_iter().map(|(entry, _)| entry).collect();
     Situation { input, policy, memory, records, want }
 }
@@ -102,7 +80,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let have = open_kernel(&s)?.1;
     let plan = plan::plan(&s.want, &have, &s.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-    let text = nft::render(&s.want.external, &s.want.numbers, &s.policy);
+    let text = text::render(&s.want.external, &s.want.numbers, &s.policy);
     let firewall = Firewall::open(&paths.dynamic);
     if firewall.difference(text.as_deref()).is_some() {
         let sign = match (&text, firewall.is_there()) {
@@ -110,7 +88,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
             (Some(_), true) => '~',
             (Some(_), false) => '+',
         };
-        lines.push(format!("{sign} nft table inet {}", nft::TABLE));
+        lines.push(format!("{sign} nft table inet {}", text::TABLE));
     }
     lines.extend(
         etc_files(paths, &s.records, &mut report)
@@ -188,7 +166,7 @@ struct Wall {
 impl Wall {
     /// Starts nft, which then works while the kernel's state is read.
     fn begin(firewall: &Firewall, s: &Situation) -> Wall {
-        let last = nft::render(&s.want.external, &s.want.numbers, &s.policy);
+        let last = text::render(&s.want.external, &s.want.numbers, &s.policy);
         let mut both = s.want.external.clone();
         both.extend(s.memory.uplinks.iter().filter(|_| s.policy.external.is_empty()).cloned());
         both.sort();
@@ -196,9 +174,9 @@ impl Wall {
         let mut numbers = s.memory.numbers.clone();
         let is_new = |name: &str| !s.memory.numbers.iter().any(|(n, _)| n == name);
         numbers.extend(s.want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
-        let first = nft::render(&both, &numbers, &s.policy);
+        let first = text::render(&both, &numbers, &s.policy);
         let running = match &first {
-            Some(text) => firewall.difference(Some(text)).map(|text| firewall::start(&text)),
+            Some(text) => firewall.difference(Some(text)).map(|text| load::start(&text)),
             None => None,
         };
         Wall { first, last, running, endings: Vec::new(), is_missing: false }
@@ -215,18 +193,18 @@ impl Wall {
             return;
         }
         if let Some(text) = firewall.difference(self.last.as_deref()) {
-            self.finish(firewall::start(&text), self.last.clone().as_deref(), firewall, report);
+            self.finish(load::start(&text), self.last.clone().as_deref(), firewall, report);
         }
     }
 
     fn finish(&mut self, running: Running, table: Option<&str>, firewall: &mut Firewall, report: &mut Report) {
-        let has_failed = |result: &Result<(), String>| result.as_ref().is_err_and(|e| e != firewall::SILENT);
+        let has_failed = |result: &Result<(), String>| result.as_ref().is_err_and(|e| e != load::SILENT);
         let mut result = self.committed(running);
         if has_failed(&result) && firewall.look_is_stale() {
-            result = self.committed(firewall::start(&replacement(table)));
+            result = self.committed(load::start(&replacement(table)));
         }
-        if let (true, Some(less)) = (has_failed(&result), table.and_then(nft::without_marks)) {
-            result = self.committed(firewall::start(&replacement(Some(&less))));
+        if let (true, Some(less)) = (has_failed(&result), table.and_then(text::without_marks)) {
+            result = self.committed(load::start(&replacement(Some(&less))));
             if result.is_ok() {
                 report
                     .note("this kernel marks no connections: answers of hosts behind it leave by the preferred uplink");
@@ -257,7 +235,7 @@ impl Wall {
             return;
         }
         let last = self.last.clone();
-        let running = firewall::start(&replacement(last.as_deref()));
+        let running = load::start(&replacement(last.as_deref()));
         self.finish(running, last.as_deref(), firewall, report);
         if !self.have_ended_well() {
             report.error("nft: failed beside another one that makes our table");
@@ -272,7 +250,7 @@ impl Wall {
 
 /// Puts the table in the place of whatever there is.
 fn replacement(table: Option<&str>) -> String {
-    table.map_or_else(nft::removal, |table| nft::transaction(table, true))
+    table.map_or_else(text::removal, |table| text::transaction(table, true))
 }
 
 /// Applies the plan, and moves the flows of an uplink that loses the default route.
@@ -280,7 +258,7 @@ fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
     if plan.changes.is_empty() {
         return;
     }
-    let after = plan::routes_after(&have.routes, &plan.changes);
+    let after = routes_after(&have.routes, &plan.changes);
     let losers = conntrack::losers(have, &after);
     // Without connection tracking in the kernel nothing is masqueraded and nothing has to move.
     let mut mover = Some(losers).filter(|l| !l.is_empty()).and_then(|l| Mover::prepare(l, have, after).ok());
@@ -354,7 +332,7 @@ fn etc_files(paths: &Paths, records: &[Entry], report: &mut Report) -> Vec<EtcFi
         };
         out.extend(render(&old).filter(|new| *new != old).map(|content| EtcFile { path, content, service }));
     };
-    let hostname = input::hostname();
+    let hostname = etc::hostname();
     file("resolv.conf", None, &|old| etc::resolv_conf(&records, old).map(String::into_bytes));
     file("hosts", None, &|old| Some(etc::hosts(&records, &hostname, old)));
     file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| etc::dnsmasq_servers(&records, old).map(String::into_bytes));

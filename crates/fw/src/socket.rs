@@ -1,7 +1,7 @@
 //! A netlink socket for one-shot work: dumps, and batches of requests with one result each.
 //!
 //! Synchronous: the kernel has queued every answer when sendto(2) returns, and goes on with a dump when it is read, so
-//! nothing here ever waits. Called by kernel.rs, conntrack.rs and firewall.rs.
+//! nothing here ever waits. Called by kernel.rs, conntrack.rs and firewall/load.rs.
 
 use std::fmt;
 use std::io;

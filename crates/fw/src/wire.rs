@@ -11,8 +11,8 @@ use netd_core::wire::netlink::{
     Message, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, REQUEST, attributes, family, ifinfomsg, ip, u32_at,
 };
 
-use crate::model::{Address, Link, PROTOCOL, Prefix, Route, Scope, TABLE_LOCAL, bits};
-use crate::rule::{MARKS, Rule};
+use crate::have::{Address, Link, MARKS, Route, Rule};
+use crate::model::{PROTOCOL, Prefix, Scope, TABLE_LOCAL, bits};
 
 const IFF_LOOPBACK: u32 = 8;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;

@@ -13,7 +13,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::time::{ClockId as Clock, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
-use crate::packet::watch;
+use crate::ready::watch;
 
 /// CLOCK_BOOTTIME.
 pub fn now() -> Duration {

@@ -17,7 +17,7 @@ pub use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
 use crate::disk;
-use crate::packet::watch;
+use crate::ready::watch;
 
 /// Log prefix and verbosity of one daemon.
 #[derive(Clone, Debug)]

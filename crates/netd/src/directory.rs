@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 
-use crate::packet::watch;
+use crate::ready::watch;
 
 /// A directory under watch.
 pub struct DirectoryWatch {

@@ -18,5 +18,6 @@ pub mod packet;
 pub mod peers;
 pub mod publisher;
 pub mod reach;
+mod ready;
 pub mod runner;
 pub mod sink;

@@ -1,4 +1,4 @@
-//! Packet sockets: the only file of this crate with unsafe code.
+//! Packet sockets, with the system calls that nix has no safe form of.
 //!
 //! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
 //! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
@@ -16,6 +16,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, So
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::ready::watch;
 use crate::{clock, link};
 use netd_core::pace::Pace;
 use netd_core::wire::bpf::Op::{Give, Label, Unless, Word};
@@ -151,12 +152,6 @@ pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Re
     setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
-}
-
-/// Lets the runtime tell when a descriptor can be read. For an `OwnedFd`, which cannot be swapped or closed inside.
-pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd owns its descriptor, and nobody replaces it while the AsyncFd holds it.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::ERROR) }.map_err(io::Error::from)
 }
 
 fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {

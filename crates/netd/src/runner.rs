@@ -24,7 +24,7 @@ use nix::unistd::{ForkResult, Pid};
 use tokio::io::unix::AsyncFd;
 
 use crate::cage::sys;
-use crate::packet::watch;
+use crate::ready::watch;
 
 use netd_core::request::{self, Request};
 

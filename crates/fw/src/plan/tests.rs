@@ -2,10 +2,13 @@
 //! again it is empty, and no step leaves a destination without the route that it had before and has after.
 
 use super::*;
-use crate::conf;
-use crate::policy::{self, Policy};
+use crate::change::routes_after;
+use crate::have::Rule;
+use crate::input::lease;
+use crate::input::policy::{self, Policy};
+use crate::model::{Prefix, TABLE_MAIN};
 use crate::record::{self, Entry};
-use crate::rule::Rule;
+use crate::want;
 use netd_core::record::text;
 
 /// Records in the files' own text; `static:` in front of a line starts the static ones.
@@ -23,10 +26,10 @@ fn entries(text: &str) -> Vec<Entry> {
 fn want_with(text: &str, policy: &str, remembered: &[&str]) -> Want {
     let (policy, errors): (Policy, _) = policy::parse(policy.as_bytes());
     assert_eq!(errors, []);
-    let now = conf::Now { boottime: Duration::from_secs(1000), ..conf::Now::default() };
-    let (current, _) = conf::current(entries(text), &now);
+    let now = lease::Now { boottime: Duration::from_secs(1000), ..lease::Now::default() };
+    let (current, _) = lease::current(entries(text), &now);
     let uplinks = remembered.iter().map(ToString::to_string).collect();
-    conf::want(&current, &policy, &Memory { uplinks, ..Memory::default() })
+    want::want(&current, &policy, &Memory { uplinks, ..Memory::default() })
 }
 
 fn want(text: &str) -> Want {

@@ -1,15 +1,16 @@
 //! What the firewall should be, as the text of one nft transaction.
 //!
 //! Pure. One table, `inet netsv`, which is ours alone: the transaction makes it, or deletes it and makes it anew, all or nothing.
-//! Every word comes from an allow-list. firewall.rs loads it.
+//! Every word comes from an allow-list. load.rs loads it.
 //!
 //! There is no set in it, not even an anonymous one: a packet that is on its way through the old table when the kernel
 //! turns to the new one still sees the old rules, but no element of the old sets any more. With `ct state vmap` one in
 //! forty replacements cost a forwarded packet under a ping each 2 ms, and a missed `iifname` would let one in.
 
+use crate::have::MARKS;
+use crate::input::policy::{Masquerade, Policy};
 use crate::model::Prefix;
-use crate::policy::{Masquerade, Policy};
-use crate::rule;
+use crate::ways;
 
 /// The name of our table, of family inet.
 pub const TABLE: &str = "netsv";
@@ -140,10 +141,10 @@ fn masquerade(out: &mut String, external: &[String], who: &Masquerade) {
 }
 
 /// Connections from outside to hosts behind us remember their uplink, and answers carry its number before a route is looked up for
-/// them: the rules of rule.rs send them back by it. All other bits of both marks are somebody else's.
+/// them: the rules of ways.rs send them back by it. All other bits of both marks are somebody else's.
 fn marks(out: &mut String, numbers: &[(String, u8)]) {
-    let ours = rule::MARKS;
-    let set = |number: u8| format!("& {:#010x} | {:#010x}", !ours, rule::mark(number));
+    let ours = MARKS;
+    let set = |number: u8| format!("& {:#010x} | {:#010x}", !ours, ways::mark(number));
     let mut rules = vec!["type filter hook prerouting priority mangle; policy accept;".to_owned()];
     rules.extend(
         numbers
@@ -151,7 +152,7 @@ fn marks(out: &mut String, numbers: &[(String, u8)]) {
             .map(|(name, number)| format!("iifname \"{name}\" ct state new ct mark set ct mark {}", set(*number))),
     );
     rules.extend(numbers.iter().map(|(_, number)| {
-        let is = format!("ct mark & {ours:#010x} == {:#010x}", rule::mark(*number));
+        let is = format!("ct mark & {ours:#010x} == {:#010x}", ways::mark(*number));
         format!("ct direction reply {is} meta mark set meta mark {}", set(*number))
     }));
     chain(out, MARKING, &rules);
@@ -176,7 +177,7 @@ mod tests {
         let policy = Policy { open_tcp: vec![(22, 22), (8000, 9000)], ..Policy::default() };
         let numbers = [("eth0".into(), 2), ("wlan0".into(), 1)];
         let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy).unwrap();
-        assert_eq!(transaction(&text, true), include_str!("../tests/golden/two_uplinks.nft"));
+        assert_eq!(transaction(&text, true), include_str!("../../tests/golden/two_uplinks.nft"));
     }
 
     #[test]
@@ -198,6 +199,6 @@ mod tests {
             ..Policy::default()
         };
         let text = render(&["eth0.5".into()], &[], &policy).unwrap();
-        assert_eq!(transaction(&text, false), include_str!("../tests/golden/closed.nft"));
+        assert_eq!(transaction(&text, false), include_str!("../../tests/golden/closed.nft"));
     }
 }

@@ -1,8 +1,12 @@
 //! Which records count, who comes first, what is outside, which switches are needed.
 
+use std::time::Duration;
+
 use super::*;
-use crate::policy;
-use crate::record;
+use crate::input::lease::{Now, current};
+use crate::input::policy;
+use crate::model::Scope;
+use crate::record::{self, Entry};
 use netd_core::record::text;
 
 fn entries(text: &str) -> Vec<Entry> {

@@ -1,7 +1,7 @@
 //! fw.conf: the administrator's policy, KEY="VALUE" lines as at the head of the seed's script.
 //!
 //! Pure. It is read as data: nothing is expanded or run. A wrong line is reported with its number and the others
-//! still count here; input.rs, which calls this, prefers the last content that was good. What the knobs do is in conf.rs and nft.rs. `man 8 fw` lists them.
+//! still count here; files.rs, which calls this, prefers the last content that was good. What the knobs do is in want.rs and firewall/text.rs. `man 8 fw` lists them.
 
 use netd_core::net::IfName;
 use netd_core::record::text::MAX_FILE;

@@ -1,0 +1,266 @@
+//! Loading our nft table, only when it is needed.
+//!
+//! Shell. The text that was loaded last is kept in `.nft` of the dynamic directory, with a fingerprint of what the
+//! kernel made of it (its own dump of our table, chains, rules and sets). When both are as before no process is started;
+//! when somebody has deleted or edited our table, the fingerprint differs. Called by run.rs.
+#![expect(clippy::disallowed_methods, reason = "starts nft")]
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use netd::clock;
+use netd::disk;
+use netd_core::wire::netlink::{self, Message};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::text;
+use crate::report::NO_CAPABILITY;
+use crate::socket::{NETFILTER, Netlink};
+
+/// NFPROTO_INET.
+const FAMILY: u8 = 1;
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, _GETCHAIN, _GETRULE, _GETSET.
+const GETS: [u16; 4] = [0x0a01, 0x0a04, 0x0a07, 0x0a0a];
+/// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE).
+const TABLE_NAME: u16 = 1;
+const ENOENT: i32 = 2;
+/// NFNLGRP_NFTABLES.
+const GROUP: u32 = 7;
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, _DELTABLE.
+const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
+/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
+const NEWGEN: u16 = 0x0a0f;
+/// An nft that says nothing for so long is killed: everything else waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is said then. There is no use in trying it again.
+pub const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
+
+/// Our table as it was left and as it is.
+pub struct Firewall {
+    cache: PathBuf,
+    /// The table that the last run left, if it is as it was left.
+    loaded: Option<String>,
+    /// A table of our name is there, whoever changed it last; `None`: not to be known.
+    is_there: Option<bool>,
+    netlink: Option<Netlink>,
+}
+
+/// An nft that is running, or the reason why it is not.
+pub struct Running {
+    child: io::Result<Child>,
+    /// Tells of every commit in this network namespace.
+    events: Option<Netlink>,
+}
+
+impl Firewall {
+    /// Reads what the last run left.
+    pub fn open(dynamic: &Path) -> Firewall {
+        let cache = dynamic.join(".nft");
+        let mut netlink = Netlink::open(NETFILTER).ok();
+        let now = netlink.as_mut().map(fingerprint);
+        let loaded = fs::read_to_string(&cache).ok().and_then(|content| {
+            let (mark, text) = content.split_once('\n')?;
+            let same = match &now {
+                Some(Ok(now)) => mark == format!("{now:016x}"),
+                // `plan` without privilege: believe the memory.
+                Some(Err(e)) => e.raw_os_error() == Some(Errno::EPERM as i32),
+                None => false,
+            };
+            same.then(|| text.to_owned())
+        });
+        let is_there = now.and_then(Result::ok).map(|mark| mark != Fnv::new().0);
+        Firewall { cache, loaded, is_there, netlink }
+    }
+
+    /// The transaction by which the kernel gets the table that is wanted, or none; `None`: it is so.
+    pub fn difference(&self, wanted: Option<&str>) -> Option<String> {
+        match wanted {
+            Some(table) if self.loaded.as_deref() == Some(table) => None,
+            Some(table) => Some(text::transaction(table, self.is_there != Some(false))),
+            // A table of our name, from an earlier run or from a boot whose directory is gone.
+            None => self.is_there().then(text::removal),
+        }
+    }
+
+    /// Whether one may have come in our way: there was none when we looked. An nft that a killed run left behind makes it later.
+    pub fn look_is_stale(&mut self) -> bool {
+        self.is_there.take() == Some(false)
+    }
+
+    /// Whether the kernel has a table of our name, whoever changed it last.
+    pub fn is_there(&self) -> bool {
+        self.is_there == Some(true)
+    }
+
+    /// Remembers which table was loaded, or none, after nft has ended well.
+    pub fn remember(&mut self, table: Option<&str>) -> io::Result<()> {
+        self.is_there = Some(table.is_some());
+        let text = table.unwrap_or_default();
+        self.loaded = Some(text.to_owned());
+        match self.netlink.as_mut().map(fingerprint) {
+            Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes(), None),
+            // Not readable: the next run loads it again.
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's state.
+pub fn start(text: &str) -> Running {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).env_clear().env("PATH", path);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().and_then(|mut child| {
+        // A few kB fit into the pipe. A write error means that nft has died: its exit code tells.
+        let written = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
+        match written {
+            Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+            Some(_) | None => Ok(child),
+        }
+    });
+    Running { child, events }
+}
+
+/// What [`Running::committed`] leaves: nft has nothing more to say, but may not have ended.
+pub struct Ending {
+    child: Option<Child>,
+    /// Kept open: to close a netfilter socket makes us wait for the same remains.
+    events: Option<Netlink>,
+}
+
+impl Ending {
+    /// Waits for the process. `false`: it has failed, so the commit that was seen was not its own.
+    pub fn reap(self) -> bool {
+        let ended = self.child.map(|mut child| child.wait());
+        drop(self.events);
+        ended.is_none_or(|status| status.is_ok_and(|s| s.success()))
+    }
+}
+
+impl Running {
+    /// Waits until the kernel has the table or nft has failed; that error is a line for the administrator. nft itself
+    /// ends 8 to 16 ms later: the kernel makes it wait for the old table's remains when it closes its socket.
+    pub fn committed(self) -> (Ending, Result<(), String>) {
+        let mut child = match self.child {
+            Ok(child) => child,
+            Err(e) => return (Ending { child: None, events: self.events }, Err(not_started(&e))),
+        };
+        match self.events.as_ref().map(|events| first_sign(events, &child)) {
+            Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
+            Some(Sign::None) => {
+                // What it may have started can hold its standard error open.
+                let _ = child.kill().and_then(|()| child.wait());
+                return (Ending { child: None, events: self.events }, Err(SILENT.to_owned()));
+            }
+            Some(Sign::LastWord) | None => {}
+        }
+        let mut words = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            let _ = stderr.read_to_string(&mut words);
+        }
+        let result = match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) if words.contains("Operation not permitted") => Err(format!("nft: {}", NO_CAPABILITY)),
+            Ok(_) => Err(format!("nft: {}", words.lines().next().unwrap_or("failed without a word").escape_debug())),
+            Err(e) => Err(format!("unable to wait for nft: {e}")),
+        };
+        (Ending { child: None, events: self.events }, result)
+    }
+}
+
+fn not_started(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "unable to run nft: file does not exist: no firewall and no masquerading; \
+                                    install nftables (Debian: apt-get install nftables), or say firewall=\"no\" in fw.conf"
+            .to_owned(),
+        _ => format!("unable to run nft: {}", applet::control::error_text(error)),
+    }
+}
+
+/// What an nft lets us know first.
+enum Sign {
+    /// The kernel has our table.
+    Commit,
+    /// It speaks or has ended.
+    LastWord,
+    /// Nothing, for [`PATIENCE`].
+    None,
+}
+
+/// Waits for a commit that is about our table, or the child's last word, whichever comes first. Whose commit it was is not asked: the
+/// kernel names the process by a number that is another one inside a container. Nobody else makes this table while we hold the lock but
+/// an nft that a killed run left behind; [`Ending::reap`] tells.
+fn first_sign(events: &Netlink, child: &Child) -> Sign {
+    let mut ours = false;
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        let left = u16::try_from(deadline.saturating_sub(clock::now()).as_millis()).unwrap_or(u16::MAX);
+        let Some(stderr) = &child.stderr else { return Sign::LastWord };
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Ok(0) => return Sign::None,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return Sign::LastWord,
+        }
+        let [_, last_word] = fds;
+        let committed = events.pending().iter().any(|(kind, payload)| match *kind {
+            NEWGEN => std::mem::take(&mut ours),
+            kind => {
+                ours |= TABLE_EVENTS.contains(&kind) && is_of_our_table(payload);
+                false
+            }
+        });
+        match (committed, last_word.any()) {
+            (true, _) => return Sign::Commit,
+            (false, Some(false)) => {}
+            (false, Some(true) | None) => return Sign::LastWord,
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here anyway.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Whether a table, chain, rule or set is, or is of, our table.
+fn is_of_our_table(payload: &[u8]) -> bool {
+    let name = payload.get(4..).and_then(|attributes| netlink::attribute(attributes, TABLE_NAME));
+    payload.first() == Some(&FAMILY) && name.and_then(|n| n.strip_suffix(b"\0")) == Some(text::TABLE.as_bytes())
+}
+
+/// A number that changes when our table changes. Attributes only: the header carries the ruleset's generation.
+fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
+    let mut name = text::TABLE.as_bytes().to_vec();
+    name.push(0);
+    let mut hash = Fnv::new();
+    for kind in GETS {
+        let request = Message::new(kind, netlink::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
+        let objects = match netlink.dump(&request) {
+            Ok(objects) => objects,
+            Err(e) if e.raw_os_error() == Some(ENOENT) => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        objects.iter().filter(|(_, payload)| is_of_our_table(payload)).for_each(|(_, payload)| {
+            hash.add(payload.get(4..).unwrap_or_default());
+        });
+    }
+    Ok(hash.0)
+}

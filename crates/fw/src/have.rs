@@ -1,0 +1,149 @@
+//! What the kernel has: links, addresses, routes, rules and switches as a snapshot shows them.
+//!
+//! Pure data. wire.rs decodes it, kernel.rs collects it, plan.rs compares it with what is wanted.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::model::{Prefix, Scope, Sysctl};
+
+/// The bits of a packet's and of a connection's mark that are ours: the number of an uplink.
+pub const MARKS: u32 = 0xff00_0000;
+/// A rule that leads to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The lowest is asked first.
+    pub priority: u32,
+    /// IPv4.
+    pub v4: bool,
+    /// Packets from this address.
+    pub source: Option<IpAddr>,
+    /// Packets with this number under [`MARKS`]; 0: any.
+    pub mark: u32,
+    /// Where they are looked up.
+    pub table: u32,
+    /// The default route there does not count (suppress_prefixlength 0).
+    pub specific: bool,
+    /// Who made it.
+    pub protocol: u8,
+    /// It has nothing else about it. Ours are so.
+    pub plain: bool,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.source.map_or("all".to_owned(), |ip| ip.to_string());
+        write!(f, "from {from}")?;
+        if self.mark != 0 {
+            write!(f, " fwmark {:#x}/{MARKS:#x}", self.mark)?;
+        }
+        write!(f, " lookup {}{}", self.table, if self.specific { " suppress_prefixlength 0" } else { "" })?;
+        write!(f, " priority {}", self.priority)
+    }
+}
+
+/// A link as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Kernel's number.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// IFF_UP.
+    pub up: bool,
+    /// IFF_LOOPBACK.
+    pub loopback: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// The smallest that the driver takes.
+    pub min_mtu: u32,
+}
+
+/// An address as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Kernel's number of the interface.
+    pub index: u32,
+    /// Address and prefix length.
+    pub address: Prefix,
+    /// IPv4 broadcast address.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Scope.
+    pub scope: Scope,
+    /// Seconds that it stays valid; `None`: for ever.
+    pub lifetime: Option<Duration>,
+    /// It was not made with IFA_F_NOPREFIXROUTE.
+    pub kernel_prefix_route: bool,
+    /// IFA_PROTO; 0 when there is none.
+    pub protocol: u8,
+}
+
+/// A route as it is. Routes of the kernel's local table are in no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Kernel's number of the interface; 0 when the route has several.
+    pub index: u32,
+    /// Destination.
+    pub destination: Prefix,
+    /// Router.
+    pub gateway: Option<IpAddr>,
+    /// RTNH_F_ONLINK.
+    pub onlink: bool,
+    /// RTNH_F_LINKDOWN or RTNH_F_DEAD.
+    pub dead: bool,
+    /// Metric.
+    pub metric: u32,
+    /// Table.
+    pub table: u32,
+    /// Scope.
+    pub scope: Scope,
+    /// Preferred source.
+    pub source: Option<IpAddr>,
+    /// Type of service, part of the kernel's key.
+    pub tos: u8,
+    /// Who made it.
+    pub protocol: u8,
+    /// It leads somewhere: no blackhole, unreachable, prohibit, throw ... of somebody else, which only holds its place.
+    pub unicast: bool,
+}
+
+impl Route {
+    /// What the kernel tells routes apart by.
+    pub fn key(&self) -> (u32, Prefix, u8, u32) {
+        (self.table, self.destination, self.tos, self.metric)
+    }
+
+    /// Whether all of both that fw sets is the same.
+    pub fn is_same(&self, other: &Route) -> bool {
+        let all = |r: &Route| (r.key(), r.index, r.gateway, r.onlink, r.source, r.protocol, r.unicast);
+        all(self) == all(other) && (self.scope == other.scope || self.destination.ip.is_ipv6())
+    }
+}
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// Every link.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
+    /// Every route outside the local table.
+    pub routes: Vec<Route>,
+    /// Every rule that says who made it; none: this kernel has no rules.
+    pub rules: Vec<Rule>,
+    /// The switches that the `Want` names, as far as they could be read.
+    pub sysctls: Vec<Sysctl>,
+}
+
+impl Have {
+    /// The link of this name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|l| l.name == name)
+    }
+
+    /// The name of a link, or its number in words when it has gone.
+    pub fn name(&self, index: u32) -> String {
+        self.links.iter().find(|l| l.index == index).map_or_else(|| format!("if{index}"), |l| l.name.clone())
+    }
+}

@@ -1,0 +1,224 @@
+//! Reading fw's input: the two directories of `*.ipconf` files and fw.conf.
+//!
+//! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
+//! a copy of every good file is kept in `.good` of the dynamic directory. Called by run.rs.
+#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
+
+use netd_core::record::text;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use netd::clock;
+use netd::disk;
+use netd::ipconf;
+use netd_core::record::text::Record;
+
+use super::lease::Now;
+use super::policy::{self, Policy};
+use crate::record::{self, Entry};
+
+/// What was read and what was wrong with it.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Records, static ones first, each directory in glob order.
+    pub entries: Vec<Entry>,
+    /// Lines for the administrator; each makes the run fail in the end.
+    pub errors: Vec<String>,
+    /// File name in `.good` and content, of every file that is good now.
+    good: Vec<(OsString, Vec<u8>)>,
+    /// Names in `.good` that have to stay though their file is malformed now.
+    kept: Vec<OsString>,
+}
+
+/// Reads both directories.
+pub fn read(static_dir: &Path, dynamic: &Path) -> Input {
+    let mut input = Input::default();
+    let good = dynamic.join(".good");
+    for (dir, is_static) in [(static_dir, true), (dynamic, false)] {
+        match ipconf::list(dir) {
+            Ok(paths) => paths.iter().for_each(|path| input.file(dir, path, is_static, &good)),
+            Err(e) => {
+                let what = format!("unable to read {}: {}: its last good content is kept", dir.display(), text(&e));
+                input.errors.push(what);
+                input.all_last_good(dir, is_static, &good);
+            }
+        }
+    }
+    input
+}
+
+/// fw.conf's name in `.good`.
+const POLICY: &str = "policy";
+
+/// How names of records begin in `.good`.
+fn kind(is_static: bool) -> &'static str {
+    if is_static { "static." } else { "dynamic." }
+}
+
+fn text(error: &io::Error) -> String {
+    applet::control::error_text(error)
+}
+
+impl Input {
+    fn file(&mut self, dir: &Path, path: &Path, is_static: bool, good_dir: &Path) {
+        let mut name = OsString::from(kind(is_static));
+        name.push(path.file_name().unwrap_or_default());
+        let read = ipconf::read_bytes(dir, path);
+        // Withdrawn since the directory was listed: as if it had been gone then. A link that leads nowhere is still there.
+        if read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) && path.symlink_metadata().is_err() {
+            return;
+        }
+        let read = read.map_err(|e| format!("{}: {}", path.display(), text(&e)));
+        let understood = read.and_then(|bytes| Ok((self.understand(path, &bytes, is_static)?, bytes)));
+        match understood {
+            Ok((entries, bytes)) => {
+                self.entries.extend(entries);
+                self.good.push((name, bytes));
+            }
+            Err(error) => {
+                let fate = match self.last_good(path, name, is_static, good_dir) {
+                    true => "its last good content is kept",
+                    false => "file skipped",
+                };
+                self.errors.push(format!("{error}: {fate}"));
+            }
+        }
+    }
+
+    /// Takes what a file said when it was good, if it ever was.
+    fn last_good(&mut self, path: &Path, name: OsString, is_static: bool, good_dir: &Path) -> bool {
+        let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
+        // Its complaints about single words were made when it was new.
+        let last = last.ok().and_then(|bytes| Input::default().understand(path, &bytes, is_static).ok());
+        let is_known = last.is_some();
+        self.entries.extend(last.unwrap_or_default());
+        self.kept.push(name);
+        is_known
+    }
+
+    /// The same for all files of a directory that cannot be read: a failing disk takes nobody's address away.
+    fn all_last_good(&mut self, dir: &Path, is_static: bool, good_dir: &Path) {
+        for copy in ipconf::list(good_dir).unwrap_or_default() {
+            let name = copy.file_name().unwrap_or_default();
+            if let Some(own) = name.as_bytes().strip_prefix(kind(is_static).as_bytes()) {
+                self.last_good(&dir.join(OsStr::from_bytes(own)), name.to_owned(), is_static, good_dir);
+            }
+        }
+    }
+
+    /// Reads fw.conf. One that is not there means the defaults. Of one that is not good the last good content counts as a whole: a
+    /// default in place of a wrong line could shut the administrator out, or open what he had closed.
+    pub fn policy(&mut self, config: &Path, dynamic: &Path) -> Policy {
+        let name = OsString::from(POLICY);
+        let path = config.display();
+        let (policy, errors, fate) = match read_config(config) {
+            Ok(bytes) => {
+                let (policy, errors) = policy::parse(&bytes);
+                if errors.is_empty() {
+                    self.good.push((name, bytes));
+                    return policy;
+                }
+                let errors = errors.iter().map(|e| format!("{path}:{}: {}", e.line, e.what)).collect();
+                (policy, errors, "line skipped")
+            }
+            // A link that leads nowhere is still there.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && config.symlink_metadata().is_err() => {
+                return Policy::default();
+            }
+            Err(e) => (Policy::default(), vec![format!("unable to read {path}: {}", text(&e))], "the defaults count"),
+        };
+        let good = dynamic.join(".good");
+        let last = ipconf::read_bytes(&good, &good.join(&name)).ok().map(|bytes| policy::parse(&bytes).0);
+        let fate = if last.is_some() { "its last good content is kept" } else { fate };
+        self.errors.extend(errors.into_iter().map(|e: String| format!("{e}: {fate}")));
+        self.kept.push(name);
+        last.unwrap_or(policy)
+    }
+
+    /// All records of a file, or the reason why the file cannot be used.
+    fn understand(&mut self, path: &Path, bytes: &[u8], is_static: bool) -> Result<Vec<Entry>, String> {
+        let path = path.display();
+        let records = text::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
+        let (mut entries, mut complaints) = (Vec::new(), Vec::new());
+        for record in &records {
+            let origin = format!("{path}:{}", record.line);
+            if is_nameless(record) {
+                complaints.push(format!("{origin}: record without `if`: record skipped"));
+                continue;
+            }
+            let (entry, dropped) =
+                record::read(record, is_static, origin.clone()).map_err(|what| format!("{origin}: {what}"))?;
+            complaints.extend(dropped.into_iter().map(|what| format!("{origin}: {what}: left out")));
+            entries.push(entry);
+        }
+        self.errors.append(&mut complaints);
+        Ok(entries)
+    }
+
+    /// Brings `.good` up to date: writes only what differs and removes what has no file any more.
+    pub fn keep_good(&self, dynamic: &Path) -> io::Result<()> {
+        let dir = dynamic.join(".good");
+        let is_wanted = |name: &OsString| self.good.iter().any(|(n, _)| n == name) || self.kept.contains(name);
+        match fs::read_dir(&dir) {
+            Ok(files) => {
+                for name in files.filter_map(|f| f.ok().map(|f| f.file_name())).filter(|n| !is_wanted(n)) {
+                    fs::remove_file(dir.join(name))?;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&dir)?,
+            Err(e) => return Err(e),
+        }
+        for (name, bytes) in &self.good {
+            let path: PathBuf = dir.join(name);
+            let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64);
+            if !(there && fs::read(&path).is_ok_and(|old| old == *bytes)) {
+                disk::replace(&path, bytes, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_nameless(record: &Record) -> bool {
+    record.get("if").is_none_or(|name| name.trim().is_empty())
+}
+
+/// fw.conf under the rules for records; a symbolic link may lead anywhere.
+fn read_config(config: &Path) -> io::Result<Vec<u8>> {
+    let real = config.canonicalize()?;
+    ipconf::read_bytes(real.parent().unwrap_or(&real), &real)
+}
+
+/// The clocks and the boot that they count from.
+pub fn now() -> Now {
+    Now {
+        boottime: clock::now(),
+        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        boot_id: clock::boot_id(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_withdrawn_while_the_directory_is_read_is_no_error_and_not_kept() {
+        let dir = std::env::temp_dir().join(format!("fw-input-{}", std::process::id()));
+        let good = dir.join(".good");
+        fs::create_dir_all(&good).unwrap();
+        fs::write(good.join("dynamic.link_eth0.ipconf"), "let cfg=cfg+1\nif[$cfg]=eth0\nhealth[$cfg]=down\n").unwrap();
+        let path = dir.join("link_eth0.ipconf");
+        let mut input = Input::default();
+        input.file(&dir, &path, false, &good);
+        assert!(input.entries.is_empty() && input.errors.is_empty() && input.kept.is_empty(), "{:?}", input.errors);
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        input.file(&dir, &path, false, &good);
+        assert_eq!((input.entries.len(), input.errors.len(), input.kept.len()), (1, 1, 1));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,49 @@
+//! Records and fw.conf -> [`Want`]: the whole policy of what the kernel should look like.
+//!
+//! Pure. Which uplink comes first and with which metric, which one goes behind, which interfaces are outside. What the
+//! kernel has is not looked at here: plan.rs does that. Called by run.rs.
+
+use crate::input::lease::Current;
+use crate::input::memory::Memory;
+use crate::input::policy::Policy;
+
+mod links;
+mod objects;
+mod routes;
+mod switches;
+mod uplinks;
+
+pub use objects::{Want, WantAddress, WantLink, WantRoute};
+
+/// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the others do not move when a
+/// lease comes and goes, and they stay outside for the firewall; the one that was used last stays when all are bad.
+pub fn want(current: &[Current], policy: &Policy, memory: &Memory) -> Want {
+    let uplinks = uplinks::rank(current, policy, &memory.uplinks);
+    let mut want = Want { reset: policy.reset, ..Want::default() };
+    for (entry, lifetime) in current {
+        links::add(&mut want, entry);
+        links::add_address(&mut want, entry, *lifetime);
+    }
+    let uplink_metric = |name: &str| uplinks.iter().find(|u| u.name == name).map(|u| u.metric);
+    let mut routes = Vec::new();
+    for (entry, _) in current {
+        routes::to_own_network(&mut routes, entry, uplink_metric(&entry.interface));
+    }
+    for (entry, _) in current {
+        routes.extend(entry.hops.iter().map(|hop| routes::by_hop(&want, entry, hop, uplink_metric(&entry.interface))));
+    }
+    want.external = uplinks::external(&uplinks, policy);
+    let names = uplinks.iter().map(|u| &u.name).chain(&want.external);
+    want.numbers = uplinks::numbers(names.collect(), &memory.numbers);
+    want.marks = policy.forward && policy.firewall;
+    let bad = uplinks::demoted(&uplinks, current, memory.best.as_deref());
+    routes::demote(&mut routes, &bad, policy);
+    routes::separate(&mut routes);
+    want.sysctls = switches::needed(current, policy, &routes, &want.addresses);
+    want.routes = routes;
+    want.uplinks = uplinks.into_iter().map(|u| u.name).collect();
+    want
+}
+
+#[cfg(test)]
+mod tests;

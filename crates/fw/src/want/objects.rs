@@ -1,0 +1,84 @@
+//! What the kernel should have: links, addresses, routes and switches as the records and fw.conf ask for them.
+//!
+//! Pure data. The files beside this one fill it, ways.rs and plan.rs read it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::model::{Prefix, Scope, Sysctl};
+
+/// An address that an interface should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantAddress {
+    /// Interface.
+    pub interface: String,
+    /// Address and prefix length.
+    pub address: Prefix,
+    /// IPv4 broadcast address.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Scope.
+    pub scope: Scope,
+    /// How long it stays valid from now on, in whole seconds; `None`: for ever.
+    pub lifetime: Option<Duration>,
+    /// The kernel shall make the prefix route itself (loopback only).
+    pub kernel_prefix_route: bool,
+}
+
+/// A route that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantRoute {
+    /// Interface.
+    pub interface: String,
+    /// Destination.
+    pub destination: Prefix,
+    /// Router; `None`: on the link.
+    pub gateway: Option<IpAddr>,
+    /// The router need not be inside a prefix of the interface (RTNH_F_ONLINK).
+    pub onlink: bool,
+    /// Metric.
+    pub metric: u32,
+    /// Routing table.
+    pub table: u32,
+    /// Scope; not compared for IPv6.
+    pub scope: Scope,
+    /// Preferred source address.
+    pub source: Option<IpAddr>,
+    /// It is the prefix route of an address in the same `Want`.
+    pub is_prefix_route: bool,
+}
+
+/// A link that should be in this state. Links that are not named here are left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantLink {
+    /// Interface.
+    pub interface: String,
+    /// It has to be up.
+    pub up: bool,
+    /// Not larger than this, in bytes.
+    pub mtu: Option<u32>,
+    /// A lease is there: it has the last word about an MTU that a lease before it has lowered.
+    pub leased: bool,
+}
+
+/// What the records and fw.conf ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Interfaces, in record order.
+    pub links: Vec<WantLink>,
+    /// Addresses, in record order.
+    pub addresses: Vec<WantAddress>,
+    /// Routes, prefix routes before those that need them.
+    pub routes: Vec<WantRoute>,
+    /// Kernel switches.
+    pub sysctls: Vec<Sysctl>,
+    /// Interfaces that lead outside, in order of preference.
+    pub uplinks: Vec<String>,
+    /// The number of each of them, which it keeps.
+    pub numbers: Vec<(String, u8)>,
+    /// The firewall marks connections from outside with them.
+    pub marks: bool,
+    /// Interfaces that the input and forward policy treats as outside.
+    pub external: Vec<String>,
+    /// Foreign addresses and routes are to be removed (`reset_all_netdevs`).
+    pub reset: bool,
+}

@@ -1,0 +1,96 @@
+//! Routes as the records ask for them, with their metrics.
+//!
+//! Pure. Called by want.rs.
+
+use std::net::IpAddr;
+
+use crate::input::policy::Policy;
+use crate::model::{METRIC_V6_DEFAULT, Prefix, Scope, TABLE_MAIN, is_v6_link_local};
+use crate::record::{Entry, Hop};
+
+use super::objects::{Want, WantRoute};
+
+/// What the kernel gives to its own IPv6 prefix routes (IP6_RT_PRIO_ADDRCONF).
+const METRIC_V6_PREFIX: u32 = 256;
+
+/// The route to the address's own network. The kernel would make it with metric 0 on every interface: two uplinks in
+/// one network need different metrics, and a route of ours bears our tag.
+pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_metric: Option<u32>) {
+    let Some(address) = entry.address else { return };
+    if address.is_host() || address.ip.is_loopback() || entry.interface == "lo" || is_v6_link_local(address.ip) {
+        return;
+    }
+    let destination = address.network();
+    if routes.iter().any(|r| r.interface == entry.interface && r.destination == destination) {
+        return;
+    }
+    let plain = if address.ip.is_ipv4() { 0 } else { METRIC_V6_PREFIX };
+    routes.push(WantRoute {
+        interface: entry.interface.clone(),
+        destination,
+        gateway: None,
+        onlink: false,
+        metric: uplink_metric.map_or(plain, |rank| entry.metric.unwrap_or(rank)),
+        table: TABLE_MAIN,
+        scope: Scope::Link,
+        source: Some(address.ip).filter(IpAddr::is_ipv4),
+        is_prefix_route: true,
+    });
+}
+
+pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Option<u32>) -> WantRoute {
+    let own_networks = || want.addresses.iter().filter(|a| a.interface == entry.interface).map(|a| a.address);
+    // A router outside every network of the interface, as with a /32 lease: say that it is on the link all the same.
+    let inside = |g: IpAddr| is_v6_link_local(g) || own_networks().any(|n| !n.is_host() && n.contains(g));
+    let v4 = hop.destination.ip.is_ipv4();
+    let plain = if v4 { 0 } else { METRIC_V6_DEFAULT };
+    WantRoute {
+        interface: entry.interface.clone(),
+        destination: hop.destination,
+        gateway: hop.gateway,
+        onlink: hop.gateway.is_some_and(|g| !inside(g)),
+        metric: entry.metric.or(uplink_metric).unwrap_or(plain),
+        table: entry.table,
+        scope: if hop.gateway.is_some() { Scope::Global } else { Scope::Link },
+        // With an IPv4 source the kernel removes the route together with the address when the lease ends, whoever is
+        // dead by then. IPv6 refuses a source that is still tentative (RFC 4862 5.4).
+        source: entry.source.or_else(|| entry.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
+        is_prefix_route: false,
+    }
+}
+
+/// Routes of a bad uplink that another interface could serve too go behind it; they stay, in case all are bad.
+pub(super) fn demote(routes: &mut [WantRoute], bad: &[&str], policy: &Policy) {
+    let served: Vec<(String, Prefix, u32)> =
+        routes.iter().map(|r| (r.interface.clone(), r.destination, r.table)).collect();
+    for route in routes.iter_mut().filter(|r| bad.contains(&r.interface.as_str())) {
+        let elsewhere =
+            served.iter().any(|(i, d, t)| *i != route.interface && *d == route.destination && *t == route.table);
+        if elsewhere || route.destination.is_default() {
+            route.metric = route.metric.saturating_add(policy.demote_metric);
+        }
+    }
+}
+
+/// The kernel tells routes apart by table, destination and metric: of several with the same three, the later ones get
+/// the next free metric; the very same one twice is one.
+pub(super) fn separate(routes: &mut Vec<WantRoute>) {
+    let mut out: Vec<WantRoute> = Vec::with_capacity(routes.len());
+    for mut route in routes.drain(..) {
+        let key = |r: &WantRoute| (r.table, r.destination);
+        let same_way = |r: &WantRoute| {
+            key(r) == key(&route)
+                && r.interface == route.interface
+                && r.gateway == route.gateway
+                && r.metric == route.metric
+        };
+        if out.iter().any(same_way) {
+            continue;
+        }
+        while out.iter().any(|r| key(r) == key(&route) && r.metric == route.metric) && route.metric < u32::MAX {
+            route.metric += 1;
+        }
+        out.push(route);
+    }
+    *routes = out;
+}

@@ -1,0 +1,90 @@
+//! Which interfaces lead outside, which one comes first, and which ones go behind the others.
+//!
+//! Pure. Called by want.rs.
+
+use crate::input::lease::Current;
+use crate::input::policy::Policy;
+use crate::model::TABLE_MAIN;
+use crate::record::Entry;
+
+/// Metric of the first uplink, and the distance to the next.
+const METRIC_STEP: u32 = 100;
+
+/// One interface that leads outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Uplink {
+    pub(super) name: String,
+    pub(super) metric: u32,
+}
+
+pub(super) fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
+    let mut out = policy.external.clone();
+    if out.is_empty() {
+        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.preferred.clone()));
+    }
+    out.sort();
+    out.dedup();
+    out
+}
+
+fn is_default_of_main(entry: &Entry) -> bool {
+    entry.table == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
+}
+
+/// The preferred one, then those of static records in their order, then the others by name: the order in which their
+/// dynamic files are read.
+pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) -> Vec<Uplink> {
+    let entries = || current.iter().map(|(e, _)| e);
+    let mut names: Vec<&str> = Vec::new();
+    let mut add = |name| {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    };
+    entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(&e.interface));
+    // A static address without a default route has made something else of a former uplink.
+    let reused = |name: &str| entries().any(|e| e.is_static && e.address.is_some() && e.interface == name);
+    let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface.as_str()).collect();
+    dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
+    dynamic.sort_unstable();
+    dynamic.into_iter().for_each(add);
+    let preferred = policy.preferred.as_deref();
+    names.sort_by_key(|n| Some(*n) != preferred);
+    // The first place stays free for a preferred one that has no lease yet.
+    let first = if preferred.is_some_and(|p| !names.contains(&p)) { 2 } else { 1 };
+    names.iter().zip(first..).map(|(n, place)| Uplink { name: (*n).to_owned(), metric: METRIC_STEP * place }).collect()
+}
+
+/// Each keeps the number that it had, and its place; a new one gets the lowest that is free, 1 to 255. What may become an uplink has one
+/// from the start, so that the firewall need not be loaded anew when it does.
+pub(super) fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
+    let mut out: Vec<(String, u8)> = Vec::new();
+    let is_new = |out: &[(String, u8)], name: &str, number| !out.iter().any(|(n, taken)| n == name || *taken == number);
+    for (name, number) in remembered {
+        if *number != 0 && names.contains(&name) && is_new(&out, name, *number) {
+            out.push((name.clone(), *number));
+        }
+    }
+    for name in names {
+        let free = (1..=u8::MAX).find(|number| !out.iter().any(|(_, taken)| taken == number));
+        if let Some(free) = free.filter(|free| is_new(&out, name, *free)) {
+            out.push((name.clone(), free));
+        }
+    }
+    out
+}
+
+/// The interfaces that go behind the others: those of which any record says `health=down`, be it of the link or of what is
+/// behind it. When all uplinks are bad, none is better: the one that was used last stays, else the first, so that the default
+/// route does not move from one dead router to another and back.
+pub(super) fn demoted<'a>(uplinks: &[Uplink], current: &'a [Current], last: Option<&str>) -> Vec<&'a str> {
+    let is_served = |name: &str| current.iter().any(|(e, _)| e.interface == name && is_default_of_main(e));
+    let down = |name: &str| current.iter().any(|(e, _)| e.interface == name && e.healthy == Some(false));
+    let served: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).filter(|n| is_served(n)).collect();
+    let stays = match served.iter().all(|name| down(name)) {
+        true => served.iter().find(|n| Some(**n) == last).or(served.first()),
+        false => None,
+    };
+    let names = current.iter().filter(|(e, _)| e.healthy == Some(false)).map(|(e, _)| e.interface.as_str());
+    names.filter(|name| Some(name) != stays).collect()
+}

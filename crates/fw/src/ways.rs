@@ -1,0 +1,124 @@
+//! Answers leave by the uplink that the question came in on: rules of ip-rule(8), and for each uplink a table of routes.
+//!
+//! Pure. Where two or more uplinks have a default route, each has a table with its networks and its routers, and these lead there:
+//!
+//! 1. from ADDRESS, lookup TABLE, no default: the uplink's own network. Those of two uplinks may have the same numbers.
+//! 2. from ADDRESS, lookup main, no default: what the main table knows better, as LANs and VPNs.
+//! 3. from ADDRESS, lookup TABLE.
+//!
+//! The same three for a mark, which answers of hosts behind us bear (firewall/text.rs), and the questions too where somebody gives packets the
+//! whole mark of their connection.
+//!
+//! A table that has nothing to say, because its link is dead or its routes are gone, leads on to the main one. Nothing depends on the
+//! order in which they are made, and what a killed run leaves is no worse than none. Called by plan.rs.
+
+use crate::change::Change;
+use crate::have::{Have, Route, Rule};
+use crate::model::{PROTOCOL, Prefix, TABLE_MAIN, is_link_local};
+use crate::want::{Want, WantRoute};
+
+/// Table of the uplink with number 0, if there were one: the route protocol, and room for all numbers.
+const TABLES: u32 = PROTOCOL as u32 * 1000;
+/// Right before the rule of the main table (32766): whatever rules somebody else has, a VPN's above all, they decide first. One
+/// that ip(8) adds without a priority comes before the first one, too.
+const PRIORITY: u32 = 32_763;
+
+/// The table of an uplink.
+pub fn table(number: u8) -> u32 {
+    TABLES + u32::from(number)
+}
+
+/// The mark of a connection that came in by this uplink.
+pub fn mark(number: u8) -> u32 {
+    u32::from(number) << 24
+}
+
+/// An uplink that has a default route of this family in the main table, and so a table of its own.
+struct Way<'a> {
+    interface: &'a str,
+    number: u8,
+    v4: bool,
+}
+
+/// The ways of all uplinks, as far as there shall, can and may be any.
+pub struct Ways<'a>(Vec<Way<'a>>);
+
+impl<'a> Ways<'a> {
+    /// Of these uplinks and routes. `removable` tells which routes of the kernel are not in the way.
+    pub fn new(want: &'a Want, have: &Have, removable: &dyn Fn(&Route) -> bool) -> Ways<'a> {
+        let families: Vec<bool> =
+            [true, false].into_iter().filter(|v4| are_possible(want, have, *v4, removable)).collect();
+        let mut ways = Vec::new();
+        for ((interface, number), v4) in want.numbers.iter().flat_map(|n| families.iter().map(move |v4| (n, *v4))) {
+            let is_default = |r: &&WantRoute| is_default_of_main(r.table, &r.destination, v4);
+            if want.routes.iter().filter(is_default).any(|r| r.interface == *interface) {
+                ways.push(Way { interface, number: *number, v4 });
+            }
+        }
+        Ways(ways)
+    }
+
+    /// The second table where a route stands.
+    pub fn table(&self, route: &WantRoute) -> Option<u32> {
+        let own = route.is_prefix_route && !is_link_local(route.destination.ip);
+        if route.table != TABLE_MAIN || !(own || route.destination.is_default()) {
+            return None;
+        }
+        let is_its = |w: &&Way| w.interface == route.interface && w.v4 == route.destination.ip.is_ipv4();
+        self.0.iter().find(is_its).map(|w| table(w.number))
+    }
+
+    /// Compares the rules. One that somebody else has made just so counts as there and stays his.
+    pub fn changes(&self, want: &Want, have: &Have) -> Vec<Change> {
+        let (v4, v6): (Vec<&Way>, Vec<&Way>) = self.0.iter().partition(|w| w.v4);
+        let ways = v4.into_iter().chain(v6).filter(|w| have.link(w.interface).is_some());
+        let wanted: Vec<Rule> = ways.flat_map(|way| rules(way, want)).collect();
+        let is_in = |rule: &Rule, rules: &[Rule]| rules.iter().any(|r| Rule { protocol: rule.protocol, ..*r } == *rule);
+        let adds = wanted.iter().filter(|w| !is_in(w, &have.rules)).map(|rule| Change::AddRule(*rule));
+        let ours = have.rules.iter().filter(|h| h.protocol == PROTOCOL && h.plain);
+        adds.chain(ours.filter(|h| !is_in(h, &wanted)).map(|rule| Change::DelRule(*rule))).collect()
+    }
+}
+
+fn is_default_of_main(table: u32, destination: &Prefix, v4: bool) -> bool {
+    table == TABLE_MAIN && destination.is_default() && destination.ip.is_ipv4() == v4
+}
+
+/// The rules that lead to this table.
+fn rules(way: &Way, want: &Want) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let (own, v4) = (table(way.number), way.v4);
+    let mut add = |source, mark| {
+        for (step, table, specific) in [(0, own, true), (1, TABLE_MAIN, true), (2, own, false)] {
+            let (priority, protocol) = (PRIORITY + step, PROTOCOL);
+            rules.push(Rule { priority, v4, source, mark, table, specific, protocol, plain: true });
+        }
+    };
+    for address in want.addresses.iter().filter(|a| a.interface == way.interface) {
+        let ip = address.address.ip;
+        // Two routers of one make give the same address to both uplinks: it says nothing about where a packet has to go.
+        let is_shared = want.addresses.iter().any(|o| o.interface != way.interface && o.address.ip == ip);
+        if ip.is_ipv4() == v4 && !is_link_local(ip) && !is_shared {
+            add(Some(ip), 0);
+        }
+    }
+    if want.marks {
+        add(None, mark(way.number));
+    }
+    rules
+}
+
+/// Whether rules for this family are needed, supported and safe. With one uplink there is nothing to choose. A kernel without rules
+/// shows none, and one before 4.17 does not say whose they are; the first has no tables either, and would put the routes into the main
+/// one. When a default route of somebody else comes before ours, as a VPN's or the blackhole that keeps packets inside it, nothing may
+/// get round it.
+fn are_possible(want: &Want, have: &Have, v4: bool, removable: &dyn Fn(&Route) -> bool) -> bool {
+    let is_default = |table: u32, destination: &Prefix| is_default_of_main(table, destination, v4);
+    let ours =
+        || want.routes.iter().filter(|r| is_default(r.table, &r.destination) && have.link(&r.interface).is_some());
+    let several = ours().any(|r| ours().any(|o| o.interface != r.interface));
+    let first = ours().map(|r| r.metric).min();
+    let before =
+        |r: &Route| is_default(r.table, &r.destination) && !removable(r) && first.is_none_or(|f| r.metric <= f);
+    several && have.rules.iter().any(|r| r.v4 == v4) && !have.routes.iter().any(before)
+}
