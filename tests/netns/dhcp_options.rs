@@ -10,13 +10,13 @@ use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, s
 use crate::dnsmasq_argv;
 
 /// A server that says more.
-fn serve(w: &World, options: &[(u8, &[u8])]) -> Dhcpd {
+pub(super) fn serve(w: &World, options: &[(u8, &[u8])]) -> Dhcpd {
     let options = options.iter().map(|(code, data)| (*code, data.to_vec())).collect();
     Dhcpd::start(&w.isp, "lan", Config { options, ..Config::for_router(ROUTER) }).unwrap()
 }
 
 /// One run of our fw over the published record, without its nft table.
-fn fw(lab: &Lab, home: &Net) {
+pub(super) fn fw(lab: &Lab, home: &Net) {
     let dir = lab.make_dir("fw");
     fs::write(dir.join("fw.conf"), "firewall=\"no\"\n").unwrap();
     let mut command = home.command(&["fw", "apply"]);
@@ -28,7 +28,7 @@ fn fw(lab: &Lab, home: &Net) {
 }
 
 /// `NET by ROUTER` of an interface's routes, without the network of its address.
-fn routes(net: &Net, interface: &str) -> Vec<String> {
+pub(super) fn routes(net: &Net, interface: &str) -> Vec<String> {
     let all = net.ip_json(&["-4", "route", "show", "table", "all", "dev", interface]);
     let text = |route: &Value, key: &str| route[key].as_str().unwrap_or("-").to_owned();
     let mut found: Vec<String> = all
@@ -116,7 +116,7 @@ fn option(message: &Message, code: u8) -> Option<Vec<u8>> {
     None
 }
 
-fn parameters(message: &Message) -> Vec<u8> {
+pub(super) fn parameters(message: &Message) -> Vec<u8> {
     option(message, 55).unwrap_or_default()
 }
 
@@ -393,7 +393,7 @@ const TABLE: [&[Raw]; 7] = [
     // What a host variable must not have, with its quirk.
     &[
         (12, b"a b"),
-        (15, b"example.org other.org"),
+        (15, b"example.org;other.org"),
         (40, b"-x"),
         (66, b"a/b"),
         (67, b"ends\0here"),

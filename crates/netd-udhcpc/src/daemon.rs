@@ -214,6 +214,7 @@ impl<'a> Daemon<'a> {
             wall_offset: Duration::ZERO,
         };
         let record = format!("dhcp_{}", options.interface);
+        let native = matches!(options.handling, Handling::Ipconf { .. });
         let (handler, resume) = match (options.handling, runner) {
             (_, Some(runner)) => (Handler::script(runner)?, None),
             (Handling::Ipconf { dir, notify }, None) => {
@@ -237,7 +238,7 @@ impl<'a> Daemon<'a> {
             handler,
             pidfile,
             context,
-            vetter: Vetter::new(options.routes),
+            vetter: Vetter::new(options.routes, native),
             mute: false,
             dead: false,
             unsent: false,

@@ -6,8 +6,10 @@
 
 use std::net::Ipv4Addr;
 
+use crate::bounds;
+use crate::lease::small_mtu;
 use crate::message::Reply;
-use crate::options::{self, SUBNET, Shape};
+use crate::options::{self, DOMAIN, MTU, SUBNET, Shape};
 
 /// Longest value in bytes.
 pub const MAX_VALUE: usize = 4096;
@@ -41,8 +43,10 @@ pub fn full(interface: &str, reply: &Reply) -> Env {
     }
     for (code, data) in reply.options() {
         match options::by_code(code) {
+            // A script would set it.
+            Some(_) if code == MTU && small_mtu(reply).is_some() => {}
             Some(known) => {
-                add(known.name, format(known.shape, data));
+                add(known.name, if code == DOMAIN { domain(data) } else { format(known.shape, data) });
                 if code == SUBNET
                     && let Some(mask) = reply.fixed::<4>(SUBNET)
                 {
@@ -83,7 +87,7 @@ fn format(shape: Shape, data: &[u8]) -> Vec<u8> {
         Shape::U32 => joined(data.as_chunks::<4>().0.iter().map(|c| u32::from_be_bytes(*c).to_string())),
         Shape::Text => until_nul(data).to_vec(),
         Shape::HostText => host_text(data),
-        Shape::Routes => joined(routes(data).iter().map(|(net, len, gw)| format!("{net}/{len} {gw}"))),
+        Shape::Routes => joined(within(&routes(data)).iter().map(words)),
         Shape::Names => joined(names(data).into_iter()),
         Shape::Sip => match data.split_first() {
             Some((0, rest)) => joined(names(rest).into_iter()),
@@ -93,6 +97,36 @@ fn format(shape: Shape, data: &[u8]) -> Vec<u8> {
         Shape::SixRd => six_rd(data).unwrap_or_default().into(),
         Shape::Raw => hex(data).into(),
     }
+}
+
+/// A route as scripts know it.
+fn words((net, len, gw): &bounds::Route) -> String {
+    format!("{net}/{len} {gw}")
+}
+
+/// The routes that fit into one variable.
+fn within(list: &[bounds::Route]) -> Vec<bounds::Route> {
+    // A blank behind each but the last.
+    bounds::routes(list, MAX_VALUE + 1, |route| words(route).len() + 1)
+}
+
+/// How many elements of a list its variable has, and how many the option has; `None`: it is no list.
+pub fn elements(code: u8, data: &[u8]) -> Option<(usize, usize)> {
+    let shape = options::by_code(code)?.shape;
+    let of = match shape {
+        Shape::Ip | Shape::IpList | Shape::U32 => data.len() / 4,
+        Shape::IpPairs => data.len() / 8,
+        Shape::U8 => data.len(),
+        Shape::U16 => data.len() / 2,
+        Shape::Names => count_names(data),
+        Shape::Routes => {
+            let list = routes(data);
+            return Some((within(&list).len(), list.len()));
+        }
+        Shape::Text | Shape::HostText | Shape::Sip | Shape::SixRd | Shape::Raw => return None,
+    };
+    let value = format(shape, data);
+    Some((value.split(|b| *b == b' ').filter(|word| !word.is_empty()).count(), of))
 }
 
 /// Items with blanks between them, whole items only up to [`MAX_VALUE`]: half a route is another route.
@@ -118,7 +152,8 @@ fn hex(data: &[u8]) -> String {
     data.iter().take(MAX_VALUE / 2).map(|b| format!("{b:02x}")).collect()
 }
 
-fn until_nul(data: &[u8]) -> &[u8] {
+/// The bytes up to the first NUL.
+pub fn until_nul(data: &[u8]) -> &[u8] {
     data.split(|b| *b == 0).next().unwrap_or_default()
 }
 
@@ -127,6 +162,22 @@ pub fn is_host_text(text: &[u8]) -> bool {
     !text.is_empty()
         && !text.starts_with(b"-")
         && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// The names of an option 15 with one or several, as many servers send it. RFC 2132 section 2: NULs at the end do not count.
+/// Empty when one of them is no name.
+pub fn domains(data: &[u8]) -> Vec<String> {
+    let words = || until_nul(data).split(|b| *b == b' ').filter(|word| !word.is_empty());
+    if !words().all(is_host_text) {
+        return Vec::new();
+    }
+    words().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// All names of option 15; udhcpc has `bad` in place of several.
+fn domain(data: &[u8]) -> Vec<u8> {
+    let names = domains(data);
+    if names.is_empty() { host_text(data) } else { joined(names.into_iter()) }
 }
 
 /// udhcpc's sanitising, with its quirk: `bad` is cut to one byte less than the option.
@@ -161,18 +212,39 @@ pub fn routes(mut data: &[u8]) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
 }
 
 /// RFC 1035 names with pointers inside the option (RFC 3397). Any name that is broken, loops or is cut makes the whole
-/// list empty, as in udhcpc; a name with anything but host characters is left out.
+/// list empty, as in udhcpc; a name with anything but host characters is left out, and so is each that does not fit into
+/// [`MAX_VALUE`] any more: with pointers, two bytes are a whole name.
 pub fn names(data: &[u8]) -> Vec<String> {
+    let mut room = MAX_VALUE + 1;
     let mut found = Vec::new();
+    let whole = each_name(data, |name| {
+        if name.len() < room {
+            room -= name.len() + 1;
+            found.push(name);
+        } else {
+            room = 0;
+        }
+    });
+    if whole { found } else { Vec::new() }
+}
+
+/// How many names there are.
+pub fn count_names(data: &[u8]) -> usize {
+    let mut count = 0;
+    if each_name(data, |_| count += 1) { count } else { 0 }
+}
+
+/// Hands out the names of host characters; false when the list is broken.
+fn each_name(data: &[u8], mut take: impl FnMut(String)) -> bool {
     let mut at = 0;
     while at < data.len() {
-        let Some((name, next)) = name(data, at) else { return Vec::new() };
+        let Some((name, next)) = name(data, at) else { return false };
         if is_host_text(name.as_bytes()) {
-            found.push(name);
+            take(name);
         }
         at = next;
     }
-    found
+    true
 }
 
 /// One name and where the next one starts.

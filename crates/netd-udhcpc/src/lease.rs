@@ -19,7 +19,7 @@ const INFINITE: u32 = u32::MAX;
 /// A shorter mask makes public networks look on-link (TunnelCrack, CVE-2023-36672).
 const MIN_PREFIX: u8 = 8;
 /// RFC 791: every host must take 576 bytes; a server that says less cuts us off (RFC 2132 section 5.1 allows 68).
-const MIN_MTU: u16 = 576;
+pub const MIN_MTU: u16 = 576;
 
 /// A believable offer or acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,17 +123,26 @@ fn host_bits(len: u8) -> u32 {
 /// Prefix length for the native record: the mask, or the address's class when there is none (RFC 791 section 3.2).
 pub fn prefix_len_of(reply: &Reply) -> u8 {
     let given = reply.option(SUBNET).and_then(|m| m.get(..4)).and_then(|m| <[u8; 4]>::try_from(m).ok());
-    given.and_then(|m| prefix_len(m.into())).unwrap_or_else(|| {
-        let [first, ..] = reply.yiaddr.octets();
-        match first {
-            0..=127 => 8,
-            128..=191 => 16,
-            192..=255 => 24,
-        }
-    })
+    given.and_then(|m| prefix_len(m.into())).unwrap_or_else(|| class_len(reply.yiaddr))
+}
+
+/// RFC 791 section 3.2: the prefix length of an address's class.
+pub fn class_len(ip: Ipv4Addr) -> u8 {
+    let [first, ..] = ip.octets();
+    match first {
+        0..=127 => 8,
+        128..=191 => 16,
+        192..=255 => 24,
+    }
 }
 
 /// An MTU that leaves a working network.
 pub fn mtu_of(reply: &Reply) -> Option<u16> {
     reply.fixed::<2>(MTU).map(u16::from_be_bytes).filter(|mtu| *mtu >= MIN_MTU)
+}
+
+/// The MTU of a reply that would cut us off.
+pub fn small_mtu(reply: &Reply) -> Option<u16> {
+    let all = reply.option(MTU)?.as_chunks::<2>().0.iter().map(|c| u16::from_be_bytes(*c));
+    all.min().filter(|mtu| *mtu < MIN_MTU)
 }

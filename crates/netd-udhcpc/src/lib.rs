@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+pub mod bounds;
 pub mod cli;
 pub mod client;
 mod daemon;

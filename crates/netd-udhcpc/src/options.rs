@@ -166,7 +166,7 @@ pub const END: u8 = 255;
 /// What udhcpc asks for without `-o`.
 pub const DEFAULT_PARAMETERS: [u8; 7] = [SUBNET, ROUTER, DNS, HOSTNAME, DOMAIN, BROADCAST, NTP];
 /// What a record has a place for.
-pub const NATIVE_PARAMETERS: [u8; 12] = [
+pub const NATIVE_PARAMETERS: [u8; 13] = [
     SUBNET,
     ROUTER,
     DNS,
@@ -174,6 +174,7 @@ pub const NATIVE_PARAMETERS: [u8; 12] = [
     DOMAIN,
     MTU,
     BROADCAST,
+    HOST_ROUTES,
     NTP,
     CAPTIVE_PORTAL,
     SEARCH,

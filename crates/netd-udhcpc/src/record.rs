@@ -9,16 +9,13 @@ use std::time::Duration;
 use netd_core::net::is_host;
 use netd_core::record::text::Record;
 
+use crate::bounds::{self, MAX_NAMES, MAX_ROUTES, MAX_SERVERS, Route};
 use crate::client::{Grant, Resume};
 use crate::env;
 use crate::lease::{mtu_of, prefix_len_of};
 use crate::message::Reply;
-use crate::options::{
-    BROADCAST, CAPTIVE_PORTAL, DNS, DOMAIN, FQDN, HOSTNAME, MS_STATIC_ROUTES, NTP, ROUTER, SEARCH, STATIC_ROUTES,
-};
-
-/// More routes than that no reader takes.
-const MAX_ROUTES: usize = 64;
+use crate::options::{BROADCAST, CAPTIVE_PORTAL, DNS, DOMAIN, FQDN, HOST_ROUTES, HOSTNAME, NTP, ROUTER, SEARCH};
+use crate::routes;
 
 /// What the machine cannot know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +47,9 @@ pub fn record(context: &Context, grant: &Grant) -> Record {
         }
     };
     put("dns", list(DNS));
-    put("domain", reply.option(DOMAIN).and_then(host_name).unwrap_or_default());
-    put("search", reply.option(SEARCH).map(env::names).unwrap_or_default().join(" "));
+    let domains = reply.option(DOMAIN).map(env::domains).unwrap_or_default();
+    put("domain", domains.first().cloned().unwrap_or_default());
+    put("search", search(reply, &domains));
     put("ntp", list(NTP));
     put("hostname", reply.option(HOSTNAME).and_then(host_name).unwrap_or_default());
     put("fqdn", reply.option(FQDN).and_then(fqdn).unwrap_or_default());
@@ -67,9 +65,16 @@ pub fn record(context: &Context, grant: &Grant) -> Record {
     record
 }
 
-/// A domain name that resolv.conf can take.
+/// The names of option 119, or those of option 15 when there are several.
+fn search(reply: &Reply, domains: &[String]) -> String {
+    let listed = reply.option(SEARCH).map(env::names).unwrap_or_default();
+    let names = if listed.is_empty() && domains.len() > 1 { domains } else { &listed };
+    names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// A name that resolv.conf can take. RFC 2132 section 2: NULs at the end do not count.
 fn host_name(data: &[u8]) -> Option<String> {
-    let text = data.strip_suffix(&[0]).unwrap_or(data);
+    let text = env::until_nul(data);
     env::is_host_text(text).then(|| String::from_utf8_lossy(text).into_owned())
 }
 
@@ -97,29 +102,27 @@ fn portal(data: &[u8]) -> Option<String> {
 
 fn ips(reply: &Reply, code: u8) -> Vec<Ipv4Addr> {
     let data = reply.option(code).unwrap_or_default();
-    // 16 are more than any reader takes (resolv.conf: 3).
-    data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).filter(|ip| is_host(*ip)).take(16).collect()
+    data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).filter(|ip| is_host(*ip)).take(MAX_SERVERS).collect()
 }
 
-/// First router, and `NET/LEN GW ...` when there are more routes than the default one: then all of them, because they stand in place of
-/// the router (ipconf(5)). RFC 3442: with option 121 (or its elder, 249) the router option does not count, and the default
-/// route is the 0/0 among the classless ones. A gateway of 0.0.0.0 says that the network is on the link.
+/// The router, and `NET/LEN GW ...` when there are more routes than the default one: then all of them, because they stand in place of
+/// the router (ipconf(5)). RFC 3442: with classless routes the router option does not count, and the default route is the 0/0 among
+/// them. The older option 33 has no default route: the router's stands behind its routes.
 fn routing(reply: &Reply, own: Ipv4Addr) -> (String, String) {
     let usable = |gw: &Ipv4Addr| *gw != own && is_host(*gw);
-    let option = reply.option(STATIC_ROUTES).or_else(|| reply.option(MS_STATIC_ROUTES));
-    let classless = env::routes(option.unwrap_or_default());
-    if classless.is_empty() {
-        let first = ips(reply, ROUTER).into_iter().find(usable);
-        return (first.map(|gw| gw.to_string()).unwrap_or_default(), String::new());
-    }
-    let gw = classless.iter().find(|(_, len, gw)| *len == 0 && usable(gw)).map(|(_, _, gw)| gw.to_string());
-    let gw = gw.unwrap_or_default();
-    if classless.iter().all(|(_, len, _)| *len == 0) {
+    let default = |gw: Ipv4Addr| (Ipv4Addr::UNSPECIFIED, 0, gw);
+    let router = ips(reply, ROUTER).into_iter().find(usable);
+    let (gw, all) = match routes::in_force(reply) {
+        Some((HOST_ROUTES, list)) => (router, [list, router.map(default).into_iter().collect()].concat()),
+        Some((_, list)) => (list.iter().find(|(_, len, _)| *len == 0).map(|(_, _, gw)| *gw), list),
+        None => (router, Vec::new()),
+    };
+    let gw = gw.map(|gw| gw.to_string()).unwrap_or_default();
+    if all.iter().all(|(_, len, _)| *len == 0) {
         return (gw, String::new());
     }
-    let possible = classless.iter().filter(|(_, len, gw)| usable(gw) || *len != 0 && gw.is_unspecified());
-    let words: Vec<String> = possible.take(MAX_ROUTES).map(|(net, len, gw)| format!("{net}/{len} {gw}")).collect();
-    (gw, words.join(" "))
+    let word = |(net, len, gw): &Route| format!("{net}/{len} {gw}");
+    (gw, bounds::routes(&all, MAX_ROUTES, |_| 1).iter().map(word).collect::<Vec<_>>().join(" "))
 }
 
 /// The address to ask for again (INIT-REBOOT): from our own record of this boot that has not expired at `now`.

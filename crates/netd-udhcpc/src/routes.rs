@@ -7,13 +7,13 @@
 use std::net::Ipv4Addr;
 
 use netd::reach::Reached;
+use netd_core::net::is_host;
 
+use crate::bounds::Route;
 use crate::env;
+use crate::lease::class_len;
 use crate::message::Reply;
 use crate::options::{HOST_ROUTES, MS_STATIC_ROUTES, ROUTER, STATIC_ROUTES};
-
-/// RFC 3442: network, prefix length, router.
-type Route = (Ipv4Addr, u8, Ipv4Addr);
 
 /// Half of the internet is two routes of length 1. Whoever really is given a network has none larger than this.
 const MIN_PREFIX: u8 = 8;
@@ -146,12 +146,33 @@ fn quads(data: &[u8]) -> Vec<Ipv4Addr> {
     data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).collect()
 }
 
-/// RFC 2132 section 5.8: host and router.
+/// RFC 2132 section 5.8: destination and router. It has no prefix length: an address whose class (RFC 791 section 3.2) leaves it no
+/// host is a network, as it was when the option was made; any other is a host.
 fn host_routes(data: &[u8]) -> Vec<Route> {
-    quads(data).as_chunks::<2>().0.iter().map(|[host, gw]| (*host, 32, *gw)).collect()
+    let len = |net: Ipv4Addr| {
+        let class = class_len(net);
+        let host = u32::MAX.checked_shr(class.into()).unwrap_or(0);
+        if u32::from(net) & host == 0 { class } else { 32 }
+    };
+    quads(data).as_chunks::<2>().0.iter().map(|[net, gw]| (*net, len(*net), *gw)).collect()
 }
 
-fn encode(code: u8, routes: &[Route]) -> Vec<u8> {
+/// The routes that a record takes, and the option that has them. RFC 3442: with option 121 (or its elder, 249) option 33 does not count. A
+/// gateway of 0.0.0.0 says that the network is on the link; a default route needs one, and is illegal in option 33.
+pub fn in_force(reply: &Reply) -> Option<(u8, Vec<Route>)> {
+    let usable = |gw: &Ipv4Addr| *gw != reply.yiaddr && is_host(*gw);
+    let code = [STATIC_ROUTES, MS_STATIC_ROUTES].into_iter().find(|code| reply.option(*code).is_some());
+    let classless = code.map(|code| (code, env::routes(reply.option(code).unwrap_or_default())));
+    let (code, list) = classless.filter(|(_, list)| !list.is_empty()).or_else(|| {
+        let list = host_routes(reply.option(HOST_ROUTES)?).into_iter().filter(|(net, _, _)| is_host(*net)).collect();
+        Some((HOST_ROUTES, list))
+    })?;
+    let possible = list.into_iter().filter(|(_, len, gw)| usable(gw) || *len != 0 && gw.is_unspecified());
+    Some((code, possible.collect()))
+}
+
+/// The bytes of an option with these routes.
+pub fn encode(code: u8, routes: &[Route]) -> Vec<u8> {
     let mut out = Vec::new();
     for (net, len, gw) in routes {
         if code == HOST_ROUTES {

@@ -1,10 +1,12 @@
-//! Shell of routes.rs: asks the kernel what other interfaces carry, and says what was refused. Called by daemon.rs.
+//! Shell of routes.rs and bounds.rs: asks the kernel what other interfaces carry, and says what of a lease is not taken.
+//! Called by daemon.rs.
 
 use std::io;
 
 use netd::daemon::Log;
 use netd::reach::Reach;
 
+use crate::bounds;
 use crate::client::Change;
 use crate::routes::{self, Policy};
 
@@ -13,17 +15,19 @@ pub(crate) struct Vetter {
     policy: Policy,
     /// Whom to ask, or why nobody.
     reach: io::Result<Reach>,
-    /// What was said last about refused routes.
-    refused: String,
+    /// The lease goes to a record, and not to a script.
+    native: bool,
+    /// What was said last about refused routes, and about what is too much.
+    said: [String; 2],
 }
 
 impl Vetter {
-    pub(crate) fn new(policy: Policy) -> Vetter {
+    pub(crate) fn new(policy: Policy, native: bool) -> Vetter {
         let reach = if policy == Policy::Safe { Reach::open() } else { Err(io::ErrorKind::Unsupported.into()) };
-        Vetter { policy, reach, refused: String::new() }
+        Vetter { policy, reach, native, said: Default::default() }
     }
 
-    /// Takes the routes out that the policy refuses, and says so when it is news.
+    /// Takes out what the policy refuses and what is too much, and says so when it is news.
     pub(crate) fn vet(&mut self, change: &mut Change, ifindex: u32, log: &Log) {
         let (Change::Bound(grant) | Change::Renew(grant)) = change else { return };
         let mut elsewhere = Vec::new();
@@ -38,9 +42,12 @@ impl Vetter {
             }
         }
         let refused = routes::vet(self.policy, &mut grant.reply, &elsewhere);
-        if !refused.is_empty() && refused != self.refused {
-            log.info(&refused);
+        let words = [refused, bounds::cut(&mut grant.reply, self.native)];
+        for (news, said) in words.iter().zip(&self.said) {
+            if !news.is_empty() && news != said {
+                log.info(news);
+            }
         }
-        self.refused = refused;
+        self.said = words;
     }
 }

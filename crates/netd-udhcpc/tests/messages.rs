@@ -316,7 +316,12 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (1, &[255, 255, 255, 0, 255, 0, 0, 0], "subnet", "255.255.255.0 255.0.0.0"),
         (33, &[1, 2, 3, 4], "routes", ""),
         (26, &[5], "mtu", ""),
-        (15, b"a b", "domain", "ba"),
+        (40, b"a b", "nisdomain", "ba"),
+        // Not its quirk: several domains are several names.
+        (15, b"a b", "domain", "a b"),
+        (15, b"a  b \0\0", "domain", "a b"),
+        (15, b"a\tb", "domain", "ba"),
+        (12, b"bbox\0\0", "hostname", "bbox"),
         (15, b"-x", "domain", "b"),
         (15, b"$", "domain", ""),
         (12, b"x;reboot", "hostname", "bad"),

@@ -44,6 +44,35 @@ fn what_the_record_tells_of_options() {
         ("mtu", &[(26, &[0, 68])], None),
         ("domain", &[(15, b"example.org\0")], Some("example.org")),
         ("domain", &[(15, b"a;b")], None),
+        // RFC 2132 section 2: NULs at the end, one or several, are no part of a text.
+        ("domain", &[(15, b"example.org\0\0\0")], Some("example.org")),
+        ("hostname", &[(12, b"bbox\0\0")], Some("bbox")),
+        // Several domains, as many servers send them; one that is no name spoils them.
+        ("domain", &[(15, b"example.org  example.net \0")], Some("example.org")),
+        ("search", &[(15, b"example.org  example.net \0")], Some("example.org example.net")),
+        ("search", &[(15, b"example.org")], None),
+        ("search", &[(15, b"example.org example.net"), (119, b"\x01a\0")], Some("a")),
+        ("domain", &[(15, b"example.org -x")], None),
+        ("search", &[(15, b"example.org $x")], None),
+        ("hostname", &[(12, b"a b")], None),
+        // RFC 2132 section 5.8: a host, or a network of its class; with the router's default route behind them.
+        ("gw", &[(3, &[10, 9, 0, 1]), (33, &[10, 20, 0, 1, 10, 9, 0, 7])], Some("10.9.0.1")),
+        (
+            "routes",
+            &[(3, &[10, 9, 0, 1]), (33, &[10, 20, 0, 1, 10, 9, 0, 7, 192, 168, 5, 0, 10, 9, 0, 8])],
+            Some("10.20.0.1/32 10.9.0.7 192.168.5.0/24 10.9.0.8 0.0.0.0/0 10.9.0.1"),
+        ),
+        ("routes", &[(33, &[10, 20, 0, 1, 10, 9, 0, 7])], Some("10.20.0.1/32 10.9.0.7")),
+        (
+            "routes",
+            &[(33, &[172, 16, 0, 0, 10, 9, 0, 7, 10, 0, 0, 0, 10, 9, 0, 7])],
+            Some("172.16.0.0/16 10.9.0.7 10.0.0.0/8 10.9.0.7"),
+        ),
+        // Illegal: a default route there, a router that is none, half a pair.
+        ("routes", &[(3, &[10, 9, 0, 1]), (33, &[0, 0, 0, 0, 10, 9, 0, 7, 10, 20, 0, 1, 224, 0, 0, 1, 10, 20])], None),
+        // RFC 3442: with classless routes it does not count.
+        ("routes", &[(33, &[10, 20, 0, 1, 10, 9, 0, 7]), (121, &[0, 10, 9, 0, 7])], None),
+        ("routes", &[(33, &[10, 20, 0, 1, 10, 9, 0, 7]), (249, &[8, 10, 10, 9, 0, 7])], Some("10.0.0.0/8 10.9.0.7")),
         ("search", &[(119, b"\x01a\x07example\0\x01b\xc0\x02")], Some("a.example b.example")),
         ("hostname", &[(12, b"bbox")], Some("bbox")),
         ("hostname", &[(12, b"-x")], None),

@@ -103,7 +103,7 @@ fn the_request_list_is_sorted_and_without_doubles() {
     assert_eq!(parsed(&["-O", "search", "-O", "121", "-O", "dns", "-o"]).unwrap().template.parameters, [6, 119, 121]);
     let native = parsed(&["--ipconf", "/d"]).unwrap().template.parameters;
     // RFC 3442: routes before the router.
-    assert_eq!(native, [1, 121, 249, 3, 6, 12, 15, 26, 28, 42, 114, 119]);
+    assert_eq!(native, [1, 121, 249, 3, 6, 12, 15, 26, 28, 33, 42, 114, 119]);
 }
 
 #[test]

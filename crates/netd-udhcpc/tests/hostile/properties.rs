@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netd::reach::Reached;
 use netd_core::rng::Rng;
+use netd_udhcpc::bounds::cut;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event, Grant};
 use netd_udhcpc::lease::Terms;
 use netd_udhcpc::message::{MessageType, Reply, decode};
@@ -55,6 +56,25 @@ fn mixed(rng: &mut Rng, most: u64) -> Vec<u8> {
     out
 }
 
+/// One option in many pieces, as long as a jumbo frame can have it.
+fn fat(rng: &mut Rng, mut wire: Wire) -> Wire {
+    let code = [6, 15, 33, 42, 119, 121, 249][rng.below(7) as usize];
+    let unit = [
+        &[24, 10, 1, 2, 10, 9, 0, 1][..],
+        &[10, 9, 0, 7],
+        b"\x3faaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\0",
+        &[0xc0, 0],
+        b"x ",
+    ];
+    let unit = unit[rng.below(5) as usize];
+    let len = 255 / unit.len() * unit.len();
+    let piece: Vec<u8> = unit.iter().copied().cycle().take(len).collect();
+    for _ in 0..rng.below(15) {
+        wire = wire.opt(code, &piece);
+    }
+    wire
+}
+
 /// A packet with known and unknown options of mixed content, in three places.
 fn packet(rng: &mut Rng) -> Vec<u8> {
     let kind = [OFFER, ACK, NAK][rng.below(3) as usize];
@@ -73,6 +93,9 @@ fn packet(rng: &mut Rng) -> Vec<u8> {
         if ![1, 52, 53].contains(&code) {
             wire = wire.opt(code, &mixed(rng, 30));
         }
+    }
+    if rng.below(16) == 0 {
+        wire = fat(rng, wire);
     }
     let mut bytes = wire.end();
     if rng.below(8) == 0 {
@@ -105,6 +128,8 @@ fn d07_no_control_byte_newline_or_function_reaches_an_environment_or_a_file() {
             &mut reply,
             &[Reached { net: Ipv4Addr::new(10, 0, 0, 0), len: 8, on_link: true, tunnel: true }],
         );
+        let said = cut(&mut reply, rng.below(2) == 0);
+        assert!(!said.chars().any(char::is_control) && said.len() < 1000, "{said:?}");
         let change = match reply.kind {
             MessageType::Nak => Change::Nak(Box::new(reply.clone())),
             _ => Change::Bound(Box::new(grant(&reply))),
@@ -131,6 +156,7 @@ fn clean_record(grant: &Grant) {
     let text = text::render(std::slice::from_ref(&record)).unwrap_or_else(|e| panic!("{e}: {record:?}"));
     let back = text::parse(text.as_bytes()).unwrap();
     assert_eq!(back.len(), 1, "{text}");
+    assert!(text.len() < 16 * 1024, "{} bytes", text.len());
     assert!(back[0].fields().eq(record.fields()), "{text}");
     for (name, value) in record.fields() {
         assert_clean(name, value.as_bytes());

@@ -1,0 +1,100 @@
+//! How much of a long list is kept, for script and record, and what is said about the rest.
+//!
+//! Pure. A server may send more routes, servers and names than a record has a place for (ipconf(5)) or a variable can carry
+//! (env.rs). The first ones are kept, and the default route always, wherever it stands in its list. Called by vet.rs
+//! for each lease, by env.rs and by record.rs.
+
+use std::net::Ipv4Addr;
+
+use netd_core::net::is_host;
+
+use crate::env;
+use crate::lease::{MIN_MTU, small_mtu};
+use crate::message::Reply;
+use crate::options::{DNS, DOMAIN, HOST_ROUTES, MTU, NTP, SEARCH};
+use crate::routes;
+
+/// A destination, its prefix length, and the router: RFC 3442.
+pub type Route = (Ipv4Addr, u8, Ipv4Addr);
+
+/// Routes in a record; fw reads as many.
+pub const MAX_ROUTES: usize = 64;
+/// Servers of one kind in a record. resolv.conf(5) takes three.
+pub const MAX_SERVERS: usize = 16;
+/// Names in a record; fw reads as many.
+pub const MAX_NAMES: usize = 64;
+
+/// The first routes whose costs fit into `budget`, in their order. The default route that will be used, and the route to a router outside of
+/// the own network, have their place before all others.
+pub fn routes(list: &[Route], budget: usize, cost: impl Fn(&Route) -> usize) -> Vec<Route> {
+    let usable = list.iter().position(|(_, len, gw)| *len == 0 && is_host(*gw));
+    let default = usable.or_else(|| list.iter().position(|(_, len, _)| *len == 0));
+    let router = default.and_then(|at| list.get(at)).map(|(_, _, gw)| *gw);
+    let on_link = list.iter().position(|(net, len, gw)| *len == 32 && gw.is_unspecified() && Some(*net) == router);
+    let first = [default, on_link];
+    let is_first = |at| first.contains(&Some(at));
+    let mut left =
+        first.iter().flatten().filter_map(|at| list.get(*at)).fold(budget, |left, r| left.saturating_sub(cost(r)));
+    let mut full = false;
+    let mut kept = Vec::new();
+    for (at, route) in list.iter().enumerate() {
+        if is_first(at) {
+            kept.push(*route);
+        } else if !full && cost(route) <= left {
+            left -= cost(route);
+            kept.push(*route);
+        } else {
+            full = true;
+        }
+    }
+    kept
+}
+
+/// Leaves out of the reply what would not fit, and an MTU that cuts us off. The answer is what to say about it; empty when all is kept.
+pub fn cut(reply: &mut Reply, native: bool) -> String {
+    let mut words = Vec::new();
+    if let Some(mtu) = small_mtu(reply) {
+        reply.set(MTU, Vec::new());
+        words.push(format!("an MTU of {mtu} bytes (less than {MIN_MTU})"));
+    }
+    let mut count = |code: u8, kept: usize, of: usize| {
+        if kept < of {
+            words.push(format!("{} of {of} elements of option {code}", of - kept));
+        }
+    };
+    if native {
+        if let Some((code, list)) = routes::in_force(reply) {
+            // The default route of option 3 stands beside those of option 33.
+            let most = if code == HOST_ROUTES { MAX_ROUTES - 1 } else { MAX_ROUTES };
+            let kept = routes(&list, most, |_| 1);
+            count(code, kept.len(), list.len());
+            if kept.len() < list.len() {
+                reply.set(code, routes::encode(code, &kept));
+            }
+        }
+        for code in [DNS, NTP] {
+            let all = reply
+                .option(code)
+                .unwrap_or_default()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .filter(|ip| is_host((**ip).into()))
+                .count();
+            count(code, all.min(MAX_SERVERS), all);
+        }
+        let names = env::count_names(reply.option(SEARCH).unwrap_or_default());
+        let domains = env::domains(reply.option(DOMAIN).unwrap_or_default()).len();
+        match names {
+            0 => count(DOMAIN, domains.min(MAX_NAMES), domains),
+            _ => count(SEARCH, env::names(reply.option(SEARCH).unwrap_or_default()).len().min(MAX_NAMES), names),
+        }
+    } else {
+        for (code, data) in reply.options() {
+            if let Some((kept, of)) = env::elements(code, data) {
+                count(code, kept, of);
+            }
+        }
+    }
+    if words.is_empty() { String::new() } else { format!("not taking {}", words.join(", ")) }
+}
