@@ -19,3 +19,4 @@ mod storm;
 mod subject;
 mod sv;
 mod takeover;
+mod words;

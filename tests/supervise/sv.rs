@@ -286,7 +286,10 @@ fn svc_and_svok() {
     ours(|world| {
         world.script("a/run", SLEEPER);
         assert_eq!(world.output("svok", &["a"]), (100, String::new()));
-        assert_eq!(world.output("svok", &["none"]), (100, String::new()));
+        let none = "svok: fatal: unable to chdir to none: file does not exist\n";
+        assert_eq!(world.output("svok", &["none"]), (111, none.into()));
+        world.write("file", "");
+        assert_eq!(world.output("svok", &["file"]).0, 111);
         let runsv = world.runsv("a");
         assert_eq!(world.output("svok", &["a"]), (0, String::new()));
         world.wait_stat("a", "run");

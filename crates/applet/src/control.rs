@@ -25,6 +25,10 @@ pub const DEFAULT_SVDIR: &str = "/var/service";
 const DEFAULT_RUN: &str = "/run/runsv";
 const RUN_VARIABLE: &str = "RUNSV_RUN";
 
+/// The byte behind letters by which sv learns that they have been obeyed: no command, so every runsv
+/// passes it over. runit's reads one byte a turn, and ours writes the status before it reads the last.
+const MARK: u8 = b'\n';
+
 /// What one byte in `supervise/control` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
@@ -346,12 +350,19 @@ impl ServiceDir {
     /// As [`Self::send`], after [`Self::check_running`] was asked.
     pub fn send_unchecked(&self, commands: &[Command]) -> Result<(), ControlError> {
         let letters: Vec<u8> = commands.iter().map(|c| c.letter()).collect();
-        match self.open_fifo("supervise/control")?.write(&letters) {
-            Ok(n) if n == letters.len() => Ok(()),
-            Ok(_) => Err(ControlError::Full),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(ControlError::Full),
-            Err(e) => Err(ControlError::Io("supervise/control", e)),
-        }
+        write_all(&self.open_control()?, &letters)
+    }
+
+    /// As [`Self::send_unchecked`], with a mark behind the letters; for [`Self::open_control`]. The
+    /// status tells of the letters when the mark has been read, see [`Self::has_read`].
+    pub fn send_marked(&self, control: &File, commands: &[Command]) -> Result<(), ControlError> {
+        write_all(control, &commands.iter().map(|c| c.letter()).chain([MARK]).collect::<Vec<u8>>())
+    }
+
+    /// Whether runsv has read everything that was written, and obeyed all before the last byte.
+    pub fn has_read(&self, control: &File) -> Result<bool, ControlError> {
+        let unread = crate::sys::unread(control).map_err(|e| ControlError::Io("supervise/control", e))?;
+        Ok(unread == 0)
     }
 
     /// Reads `supervise/status`. It may be left over from a runsv that has ended: see [`Self::check_running`].
@@ -417,6 +428,16 @@ pub fn below(dir: &Path, name: &str) -> PathBuf {
     path.push("/");
     path.push(name);
     PathBuf::from(path)
+}
+
+/// With one write(2): what is shorter than PIPE_BUF is not mixed with the letters of others.
+fn write_all(mut control: &File, letters: &[u8]) -> Result<(), ControlError> {
+    match control.write(letters) {
+        Ok(n) if n == letters.len() => Ok(()),
+        Ok(_) => Err(ControlError::Full),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(ControlError::Full),
+        Err(e) => Err(ControlError::Io("supervise/control", e)),
+    }
 }
 
 fn open_fifo(path: &Path) -> io::Result<File> {

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "signal handlers, mallopt and poll on numbers have no safe wrapper")]
 
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -75,6 +75,15 @@ pub fn signal_pipe(signals: &[Signal]) -> io::Result<OwnedFd> {
     }
     sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None)?;
     Ok(read)
+}
+
+/// The bytes in a pipe or fifo that wait to be read (FIONREAD, ioctl_tty(2)), by either of its ends.
+pub fn unread(pipe: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives through the call.
+    let result = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    Errno::result(result)?;
+    usize::try_from(bytes).map_err(io::Error::other)
 }
 
 /// Gives SIGPIPE the action back before an exec that it had when we were started: an ignored signal stays ignored in the

@@ -580,10 +580,13 @@ impl Service {
     }
 
     fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        self.goal = if self.for_good { Goal::Exit } else { goal };
+        let goal = if self.for_good { Goal::Exit } else { goal };
+        // A level: sv writes `d` whatever the status says, and TERM was sent when this was wanted first.
+        let again = (self.goal, goal) == (Goal::Down, Goal::Down) && self.got_term;
+        self.goal = goal;
         self.cancel_start();
         out.push(Action::Save);
-        if self.touch_running() {
+        if !again && self.touch_running() {
             self.control(now, Command::Term.letter(), Then::Stop, out);
         }
     }

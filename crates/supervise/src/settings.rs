@@ -41,24 +41,32 @@ pub(crate) struct Extras {
 /// descriptors or memory are short: another try later may work.
 pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
     let mut short = None;
-    let extras = Extras::from(|name| {
-        let mut bytes = Vec::new();
-        // A fifo would wait for somebody who writes to it.
-        let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name));
-        let text = opened
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map(|_| String::from_utf8_lossy(&bytes).into_owned());
-        match text {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => {
-                let why = error_text(&e);
-                short = Some(e).filter(is_shortage).or(short.take());
-                Err(why)
-            }
-            Ok(text) => Ok(Some(text)),
+    let extras = Extras::from(|name| match text_of(dir, name) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => {
+            let why = error_text(&e);
+            short = Some(e).filter(is_shortage).or(short.take());
+            Err(why)
         }
+        Ok(text) => Ok(Some(text)),
     });
     short.map_or(Ok(extras), Err)
+}
+
+fn text_of(dir: &Path, name: &str) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    // A fifo would wait for a writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// How long a service may take to end, where its files say that: `timeout-kill` for ./run, and
+/// `timeout-finish` for ./finish after it.
+pub(crate) fn time_to_end(dir: &Path) -> Option<Duration> {
+    let time = |name| limit(text_of(dir, name).ok()?.trim())?;
+    let times = [time("timeout-kill"), time("timeout-finish")];
+    times.iter().any(Option::is_some).then(|| times.into_iter().flatten().sum())
 }
 
 /// Processes, memory or descriptors are short.

@@ -1,8 +1,8 @@
 //! sv: reports on services and controls them; `svc` and `svok` by their names.
 //!
-//! What it is: the command line, and who is told what. A command is compared with the status read before it was sent: no
-//! "ok" for a state that is older than the command. What it is not: the protocol (control.rs), the words (sv/verb.rs), what
-//! is known of a service (sv/facts.rs) and how it is shown (sv/text.rs, table.rs, json.rs), the waiting (sv/wait.rs).
+//! What it is: the command line, and reports. What it is not: the protocol (control.rs), the words (sv/verb.rs),
+//! commands and their results (sv/obey.rs, sv/wait.rs), facts of a service (sv/facts.rs), and how they are shown
+//! (sv/text.rs, table.rs, json.rs).
 //! Called by people, scripts, and as the LSB interface of an init script.
 
 use std::env;
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::sys;
-use applet::control::{Command, ControlError, ServiceDir, error_text, is_path, services};
+use applet::control::{ControlError, error_text, is_path, services};
 use applet::getopt::{Arg, Getopt, Opt, OptError};
 use applet::{EXIT_USAGE, say};
 
 mod daemontools;
 mod facts;
 mod json;
+mod obey;
 mod table;
 mod text;
 mod verb;
@@ -29,11 +29,11 @@ mod wait;
 pub use daemontools::{USAGE_SVC, USAGE_SVOK};
 use daemontools::{svc, svok};
 use facts::{Reader, Report};
+use obey::Wait;
 use text::put;
 #[cfg(test)]
 pub(crate) use verb::SVC_OPTIONS;
-use verb::{Goal, Order, order};
-use wait::{Look, Target, Watch};
+use verb::{Goal, order};
 
 /// What `sv` says when it is used wrongly: runit's words.
 pub const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
@@ -86,13 +86,15 @@ fn usage(lsb: Option<&OsStr>) -> u8 {
 
 /// `lsb`: the name of an init script that is a link to sv; it names the service.
 fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
-    let mut wait_secs = env::var("SVWAIT").ok().map_or(WAIT_SECS, |text| leading_number(&text));
+    let secs = env::var("SVWAIT").ok().map_or(WAIT_SECS, |text| leading_number(&text));
+    let mut wait = Wait { time: Duration::from_secs(secs), exact: false };
     let (mut verbose, mut json) = (false, false);
     let mut getopt = Getopt::new(OPTIONS, args);
     for given in getopt.by_ref() {
         match given {
             Ok(('w', secs)) => {
-                wait_secs = leading_number(&secs.unwrap_or_default().to_string_lossy());
+                let secs = leading_number(&secs.unwrap_or_default().to_string_lossy());
+                wait = Wait { time: Duration::from_secs(secs), exact: true };
                 verbose = true;
             }
             Ok(('V', _)) => {
@@ -142,7 +144,7 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     if reports {
         run.report(names, Style::new(json));
     } else {
-        run.obey(&order, Duration::from_secs(wait_secs), names);
+        run.obey(&order, wait, names);
     }
     run.hint();
     if lsb.is_some() { run.lsb_code } else { u8::try_from(run.failed.min(MAX_FAILED)).unwrap_or(99) }
@@ -270,100 +272,6 @@ impl Run {
         if self.denied {
             say::error(format_args!("sv: are you root? the files of a service are its owner's alone\n"));
         }
-    }
-
-    fn obey(&mut self, order: &Order, wait: Duration, names: Vec<OsString>) {
-        let mut held = if order.wait { wait::descriptors(names.len()) } else { 0 };
-        let mut targets = Vec::new();
-        for name in names {
-            targets.extend(self.send(name, order, held > 0));
-            held = held.saturating_sub(1);
-        }
-        self.flush();
-        if order.wait {
-            self.wait_for(targets, order, wait);
-        }
-    }
-
-    /// Sends the letters; the target to wait for, if there is anything to wait for. `hold`: be told when its runsv ends.
-    fn send(&mut self, name: OsString, order: &Order, hold: bool) -> Option<Target> {
-        let dir = ServiceDir::resolve(&name);
-        let sent = (|| {
-            dir.check_running()?;
-            // Opened before the command, so that the end of runsv cannot be missed.
-            let control = if hold { Some(dir.open_control()?) } else { None };
-            let before = dir.status()?;
-            if !verb::superfluous(&order.letters, &before) {
-                dir.send_unchecked(&order.letters)?;
-            }
-            Ok((before, control))
-        })();
-        match sent {
-            Ok((before, control)) => Some(Target::new(name, dir, order.goal, before, control)),
-            Err(e) if order.goal == Goal::Gone && text::is_gone(&e) => {
-                self.tell(&[b"ok: ", name.as_bytes(), b": runsv not running"]);
-                None
-            }
-            Err(e) => {
-                self.complain(&name, &e);
-                None
-            }
-        }
-    }
-
-    fn wait_for(&mut self, mut targets: Vec<Target>, order: &Order, wait: Duration) {
-        let mut watch = Watch::new();
-        let end = sys::now().saturating_add(wait);
-        loop {
-            let now = sys::now();
-            let late = now >= end;
-            targets.retain_mut(|target| !(target.take_due(now) || late) || self.look(target, order, late));
-            self.flush();
-            if targets.is_empty() {
-                return;
-            }
-            watch.sleep(&mut targets, end);
-        }
-    }
-
-    /// Whether to go on waiting for this one.
-    fn look(&mut self, target: &mut Target, order: &Order, late: bool) -> bool {
-        let name = target.name.clone();
-        match target.look(&self.reader) {
-            Look::Reached(facts) => {
-                put(&mut self.out, &[b"ok: "]);
-                text::state(&mut self.out, name.as_bytes(), &facts);
-                self.out.push(b'\n');
-            }
-            Look::RunsvGone if target.goal == Goal::Gone => {
-                self.tell(&[b"ok: ", name.as_bytes(), b": runsv not running"]);
-            }
-            Look::RunsvGone => {
-                self.tell(&[b"fail: ", name.as_bytes(), b": runsv not running"]);
-                self.unsupervised = true;
-                self.fail();
-            }
-            Look::Lost(e) => self.complain(&name, &e),
-            Look::NotYet if late => self.expire(target, order),
-            Look::NotYet => return true,
-        }
-        false
-    }
-
-    fn expire(&mut self, target: &mut Target, order: &Order) {
-        put(&mut self.out, &[if order.kill { b"kill: " } else { b"timeout: " }]);
-        match self.reader.facts(&target.dir) {
-            Ok(facts) => text::state(&mut self.out, target.name.as_bytes(), &facts),
-            Err(e) => put(&mut self.out, &[target.name.as_bytes(), b": ", e.to_string().as_bytes()]),
-        }
-        self.out.push(b'\n');
-        self.fail();
-        if order.kill
-            && let Err(e) = target.dir.send(&[Command::Kill])
-        {
-            text::error(&mut self.out, &target.name, &e);
-        }
-        target.end_check();
     }
 }
 

@@ -42,9 +42,6 @@ pub(crate) struct Wiring {
     pub(crate) stdout: Option<OwnedFd>,
 }
 
-/// Commands left in the fifo while this many wait for a control script: 4096 of them are the fifo's own measure.
-const QUEUE_LIMIT: usize = 4096;
-
 /// A supervise/ that cannot be written to, as on a full disk, is tried again after this: a status must not stay wrong.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -156,7 +153,7 @@ impl Unit {
             }
             next = events.pop_front();
         }
-        if self.listening != (self.service.queued() < QUEUE_LIMIT) {
+        if self.listening != (self.service.queued() == 0) {
             self.listen();
         }
         self.end_group();
@@ -265,7 +262,8 @@ impl Unit {
     }
 
     fn listen(&mut self) {
-        self.listening = self.service.queued() < QUEUE_LIMIT;
+        // While a control script runs, letters wait in the fifo: there sv sees that they do.
+        self.listening = self.service.queued() == 0;
         if self.listening {
             self.shared.watch(&self.files.control(), self.token, Source::Control);
         } else {
@@ -286,10 +284,16 @@ impl Unit {
         self.adopted.iter().for_each(|pidfd| self.shared.watch(pidfd, self.token, Source::Adopted));
     }
 
-    /// Reads what is in the control fifo and obeys it, byte by byte, in order.
+    /// Reads what is in the control fifo and obeys it, byte by byte, in order. The last byte is read when
+    /// supervise/ tells of those before it: then a fifo that is empty tells sv that they have been obeyed.
     fn read_control(&mut self) {
         let mut buffer = [0; 256];
-        let Ok(n) = self.files.read_control(&mut buffer) else { return };
+        let unread = applet::sys::unread(&self.files.control()).unwrap_or(1);
+        let most = unread.saturating_sub(1).clamp(1, buffer.len());
+        if unread == 1 {
+            self.save();
+        }
+        let Ok(n) = self.files.read_control(buffer.get_mut(..most).unwrap_or_default()) else { return };
         for command in buffer.iter().take(n).filter_map(|byte| Command::from_letter(*byte)) {
             self.handle(Event::Command(command));
         }

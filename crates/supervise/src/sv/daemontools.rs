@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::verb;
-use applet::control::{Command, ControlError, ServiceDir};
+use applet::control::{Command, ControlError, ServiceDir, error_text};
 use applet::getopt::Getopt;
 use applet::{EXIT_SYSTEM, EXIT_USAGE, say};
 
@@ -41,7 +41,8 @@ pub(super) fn svc(args: impl Iterator<Item = OsString>) -> u8 {
     code
 }
 
-/// svok(8) of daemontools: 0 when a runsv runs in the service directory, 100 when none does, 111 when it cannot be told.
+/// svok(8) of daemontools: 0 when a runsv runs in the service directory, 100 when none does, 111 when it cannot be told,
+/// as of a directory that is not there.
 pub(super) fn svok(args: impl Iterator<Item = OsString>) -> u8 {
     let names: Vec<OsString> = args.collect();
     let [name] = names.as_slice() else {
@@ -50,7 +51,13 @@ pub(super) fn svok(args: impl Iterator<Item = OsString>) -> u8 {
     };
     match ServiceDir::resolve(name).check_running() {
         Ok(()) => 0,
-        Err(ControlError::Missing(_) | ControlError::NotRunning(_)) => EXIT_USAGE,
+        Err(ControlError::NotRunning(_)) => EXIT_USAGE,
+        Err(ControlError::Missing(e)) => {
+            // The words of daemontools' svok.
+            let (name, why) = (name.display(), error_text(&e));
+            say::error(format_args!("svok: fatal: unable to chdir to {name}: {why}\n"));
+            EXIT_SYSTEM
+        }
         Err(e) => {
             say::error(format_args!("svok: fatal: {}: {e}\n", name.display()));
             EXIT_SYSTEM

@@ -59,6 +59,13 @@ pub(crate) const SVC_OPTIONS: &[Opt] = &[
     Opt { key: 'q', long: "", arg: Arg::No },
 ];
 
+impl Order {
+    /// Whether it ends a process: the time that the service has for that counts.
+    pub(super) fn ends(&self) -> bool {
+        self.letters.iter().any(|letter| matches!(letter, Command::Down | Command::Exit | Command::Term))
+    }
+}
+
 /// Understands a word. Of the single commands only the first letter counts, as in runit; `None` is wrong use.
 pub(super) fn order(word: &str, verbose: bool) -> Option<Order> {
     use Command::{Continue, Down, Exit, Hangup, Term, Up};
@@ -101,20 +108,9 @@ pub(super) fn order(word: &str, verbose: bool) -> Option<Order> {
     Some(Order { letters: vec![command], goal, wait: verbose, kill: false })
 }
 
-/// Whether the command would change nothing. runit does not write `u` when up is wanted already; we do when nothing
-/// runs, so that a service that waits for its second starts now. A `d` is repeated until TERM was sent.
-pub(super) fn superfluous(letters: &[Command], status: &Status) -> bool {
-    match letters {
-        [] => true,
-        [Command::Up] => status.want == Want::Up && status.pid.is_some(),
-        [Command::Down] => status.want == Want::Down && (status.got_term || status.state == RunState::Down),
-        _ => false,
-    }
-}
-
 impl Goal {
-    /// Whether `now` shows that the command has taken effect; `before` was read before it was sent. ./check, and the
-    /// end of runsv, are asked for elsewhere.
+    /// Whether `now`, read after runsv had read the command, shows that it has taken effect; `before` was
+    /// read before it was sent. ./check, and the end of runsv, are asked for elsewhere.
     pub(super) fn reached(self, before: &Status, now: &Status) -> bool {
         let running = now.pid.is_some() && now.state == RunState::Run;
         let down = now.pid.is_none() && now.state == RunState::Down;
@@ -259,22 +255,5 @@ mod tests {
             assert_eq!(letters(word), expected, "{word}");
         }
         assert!(order("up", true).unwrap().wait);
-    }
-
-    #[test]
-    fn only_a_command_that_changes_nothing_is_not_sent() {
-        for (letters, before, expected) in [
-            (vec![Command::Up], "run", true),
-            (vec![Command::Up], "down", false),
-            (vec![Command::Up], "run d", false),
-            (vec![Command::Down], "run d", false),
-            (vec![Command::Down], "run d term", true),
-            (vec![Command::Down], "down d", true),
-            (vec![Command::Down], "down", false),
-            (vec![Command::Exit], "down d", false),
-            (vec![Command::Once], "run", false),
-        ] {
-            assert_eq!(superfluous(&letters, &status(before)), expected, "{letters:?} {before}");
-        }
     }
 }

@@ -16,11 +16,12 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::facts::{Facts, Reader};
+use super::obey::{LEAST, Wait};
 use super::text;
-use super::verb::Goal;
-use crate::settings::is_shortage;
+use super::verb::{Goal, Order};
+use crate::settings::{self, is_shortage};
 use crate::{spawn, sys};
-use applet::control::{ControlError, ServiceDir, Status, error_text};
+use applet::control::{ControlError, ServiceDir, Status, below, error_text};
 use applet::say;
 
 /// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
@@ -30,21 +31,50 @@ const NET: Duration = Duration::from_secs(1);
 const CHECK_FIRST: Duration = Duration::from_millis(10);
 const CHECK_MOST: Duration = Duration::from_millis(420);
 
-/// One service that was sent a command.
+/// A runsv that does not run yet is waited for this long, where its directory is there: runsvdir has to find a directory
+/// that has just been made.
+const APPEAR: Duration = Duration::from_secs(1);
+/// The pauses between looks for it.
+const APPEAR_FIRST: Duration = Duration::from_millis(2);
+const APPEAR_MOST: Duration = Duration::from_millis(50);
+/// What is left to runsv when the time of the service is over: to end it, and to say so.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// One service that is to obey.
 pub(super) struct Target {
     pub(super) name: OsString,
     pub(super) dir: ServiceDir,
-    pub(super) goal: Goal,
+    stage: Stage,
+    wait: Wait,
+    /// Keep its control fifo open.
+    hold: bool,
+    /// When it is too late.
+    pub(super) end: Duration,
+    watches: Vec<WatchDescriptor>,
+    /// To be looked at.
+    due: bool,
+    check: Check,
+}
+
+enum Stage {
+    /// It is to be sent the command, as soon as it has a runsv: until then, and next at.
+    Unsent {
+        until: Duration,
+        at: Duration,
+        pause: Duration,
+    },
+    Sent(Sent),
+}
+
+struct Sent {
     /// Its status before the command was sent.
     before: Status,
     /// Tells of the end of runsv. Without it, for want of descriptors, the net does.
     control: Option<File>,
-    /// It has ended.
+    /// The command has been read.
+    read: bool,
+    /// runsv has ended.
     gone: bool,
-    watch: Option<WatchDescriptor>,
-    /// To be looked at.
-    due: bool,
-    check: Check,
 }
 
 /// The state of asking ./check.
@@ -66,35 +96,113 @@ pub(super) enum Look {
 }
 
 impl Target {
-    pub(super) fn new(name: OsString, dir: ServiceDir, goal: Goal, before: Status, control: Option<File>) -> Target {
-        Target { name, dir, goal, before, control, gone: false, watch: None, due: true, check: Check::Unasked }
+    pub(super) fn new(name: OsString, order: &Order, wait: Wait, hold: bool) -> Target {
+        let dir = ServiceDir::resolve(&name);
+        let now = sys::now();
+        // Where no runsv is wanted, none is waited for.
+        let appear = if order.goal == Goal::Gone { Duration::ZERO } else { APPEAR.min(wait.time) };
+        let stage = Stage::Unsent { until: now + appear, at: now, pause: APPEAR_FIRST };
+        let end = now.saturating_add(wait.time.max(LEAST));
+        Target { name, dir, stage, wait, hold, end, watches: Vec::new(), due: true, check: Check::Unasked }
     }
 
     /// Whether something of it may have changed since the last time that this was asked.
     pub(super) fn take_due(&mut self, now: Duration) -> bool {
-        let again = matches!(self.check, Check::Refused { at, .. } if at <= now);
+        let again = self.next_look().is_some_and(|at| at <= now);
         std::mem::take(&mut self.due) || again
     }
 
-    pub(super) fn look(&mut self, reader: &Reader) -> Look {
-        if self.gone && self.goal == Goal::Gone {
+    /// When to look at it although nothing may have changed.
+    fn next_look(&self) -> Option<Duration> {
+        match (&self.stage, &self.check) {
+            (Stage::Unsent { at, .. }, _) | (Stage::Sent(_), Check::Refused { at, .. }) => Some(*at),
+            (Stage::Sent(_), Check::Unasked | Check::Asked(..)) => None,
+        }
+    }
+
+    pub(super) fn look(&mut self, reader: &Reader, order: &Order) -> Look {
+        let sent = match &mut self.stage {
+            Stage::Sent(sent) => sent,
+            Stage::Unsent { .. } => return self.send(order).unwrap_or_else(|| self.look(reader, order)),
+        };
+        if sent.gone && order.goal == Goal::Gone {
             return Look::RunsvGone;
         }
-        self.gone = false;
+        if std::mem::take(&mut sent.gone)
+            && let Some(control) = &mut sent.control
+        {
+            // Another runsv may have come, or a removed supervise/ has been made anew.
+            match self.dir.open_control() {
+                Ok(new) => *control = new,
+                Err(e) if text::is_gone(&e) => return Look::RunsvGone,
+                Err(e) => return Look::Lost(e),
+            }
+        }
+        match sent.has_read(&self.dir) {
+            Ok(true) => {}
+            Ok(false) => return Look::NotYet,
+            Err(e) if text::is_gone(&e) => return Look::RunsvGone,
+            Err(e) => return Look::Lost(e),
+        }
         let facts = match reader.facts(&self.dir) {
             Ok(facts) => facts,
             Err(e) if text::is_gone(&e) => return Look::RunsvGone,
             Err(e) => return Look::Lost(e),
         };
-        if !self.goal.reached(&self.before, &facts.status) {
+        if !order.goal.reached(&sent.before, &facts.status) {
             self.end_check();
             return Look::NotYet;
         }
-        if !self.goal.asks_check(&facts.status) {
+        if !order.goal.asks_check(&facts.status) {
             return Look::Reached(facts);
         }
         // What it says itself costs no process.
         if text::not_ready(&facts) || !self.checked() { Look::NotYet } else { Look::Reached(facts) }
+    }
+
+    /// Sends the command, if there is a runsv; what there is to say if there is none.
+    fn send(&mut self, order: &Order) -> Option<Look> {
+        // Found anew at each try.
+        self.dir = ServiceDir::resolve(&self.name);
+        let sent = (|| {
+            self.dir.check_running()?;
+            // Opened before the command, so that the end of runsv cannot be missed.
+            let control = self.dir.open_control()?;
+            let before = self.dir.status()?;
+            self.dir.send_marked(&control, &order.letters)?;
+            Ok((before, control))
+        })();
+        match sent {
+            Ok((before, control)) => {
+                if (order.ends() || before.got_term)
+                    && !self.wait.exact
+                    && let Some(time) = settings::time_to_end(self.dir.path())
+                {
+                    self.end = self.end.max(sys::now() + time + MARGIN);
+                }
+                let control = Some(control).filter(|_| self.hold);
+                self.stage = Stage::Sent(Sent { before, control, read: false, gone: false });
+                None
+            }
+            Err(e) => Some(self.not_sent(e)),
+        }
+    }
+
+    fn not_sent(&mut self, error: ControlError) -> Look {
+        let comes = match &error {
+            ControlError::NotRunning(_) => true,
+            // It is being made.
+            ControlError::Io(_, e) => e.kind() == io::ErrorKind::NotFound,
+            ControlError::Missing(_) | ControlError::Full => false,
+        };
+        let now = sys::now();
+        match &mut self.stage {
+            Stage::Unsent { until, at, pause } if comes && now < *until => {
+                (*at, *pause) = ((now + *pause).min(*until), (*pause * 2).min(APPEAR_MOST));
+                Look::NotYet
+            }
+            Stage::Unsent { .. } | Stage::Sent(_) => Look::Lost(error),
+        }
     }
 
     /// Whether ./check says yes, or is not there.
@@ -175,6 +283,19 @@ impl Target {
     }
 }
 
+impl Sent {
+    /// Whether runsv has read the command: the status tells of it from then on.
+    fn has_read(&mut self, dir: &ServiceDir) -> Result<bool, ControlError> {
+        if !self.read {
+            self.read = match &self.control {
+                Some(control) => dir.has_read(control)?,
+                None => dir.has_read(&dir.open_control()?)?,
+            };
+        }
+        Ok(self.read)
+    }
+}
+
 /// What wakes the wait. Most of what is asked for is done in a few milliseconds, and a kernel takes longer than that to close an
 /// inotify descriptor (it waits for a grace period): so a few looks come first.
 pub(super) struct Watch {
@@ -199,38 +320,41 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
         for target in targets {
-            // Without a watch the net does.
-            target.watch = inotify.as_ref().and_then(|i| i.add_watch(target.dir.supervise(), flags).ok());
+            let supervise = target.dir.supervise();
+            // Without a watch the net does. A command that has been read is told by the fifo.
+            let places = [(below(supervise, "control"), AddWatchFlags::IN_ACCESS), (supervise.to_path_buf(), flags)];
+            let watched = |i: &Inotify| places.iter().filter_map(|(at, flags)| i.add_watch(at, *flags).ok()).collect();
+            target.watches = inotify.as_ref().map(watched).unwrap_or_default();
             target.due = true;
         }
         self.inotify = inotify;
     }
 
-    /// Until something has changed, or `end`, or the net. Notes what is to be looked at, and who has lost its runsv: another
+    /// Until something has changed, or the time of one is over, or the net. Notes what is to be looked at, and who has lost its runsv: another
     /// may have come since.
-    pub(super) fn sleep(&mut self, targets: &mut [Target], end: Duration) {
+    pub(super) fn sleep(&mut self, targets: &mut [Target]) {
         let early = self.early.next().map(|pause| sys::now() + Duration::from_millis(*pause));
         if early.is_none() && !std::mem::replace(&mut self.opened, true) {
             // What it marks is looked at before anything is waited for.
             return self.open(targets);
         }
-        let mut until = end.min(self.net).min(early.unwrap_or(Duration::MAX));
+        let due = targets.iter().flat_map(|target| [Some(target.end), target.next_look()]).flatten().min();
+        let until = due.unwrap_or(Duration::MAX).min(self.net).min(early.unwrap_or(Duration::MAX));
         // Per descriptor: whose it is, and whether it is that of ./check.
         let mut owners = Vec::new();
         let mut set = Vec::new();
         for (index, target) in targets.iter().enumerate() {
-            if let Some(control) = &target.control {
+            if let Stage::Sent(Sent { control: Some(control), .. }) = &target.stage {
                 // No events asked for: POLLERR comes unasked when the reader is gone.
                 owners.push((index, false));
                 set.push(PollFd::new(control.as_fd(), PollFlags::empty()));
             }
             match &target.check {
-                Check::Unasked | Check::Asked(_, None, _) => {}
+                Check::Unasked | Check::Asked(_, None, _) | Check::Refused { .. } => {}
                 Check::Asked(_, Some(pidfd), _) => {
                     owners.push((index, true));
                     set.push(readable(pidfd.as_fd()));
                 }
-                Check::Refused { at, .. } => until = until.min(*at),
             }
         }
         set.extend(self.inotify.iter().map(|inotify| readable(inotify.as_fd())));
@@ -242,7 +366,9 @@ impl Watch {
         for (index, is_check) in happened {
             if let Some(target) = targets.get_mut(index) {
                 target.due = true;
-                target.gone |= !is_check;
+                if let Stage::Sent(sent) = &mut target.stage {
+                    sent.gone |= !is_check;
+                }
             }
         }
         if early.is_some() {
@@ -259,7 +385,7 @@ impl Watch {
         }
         for event in self.inotify.iter().filter_map(|i| i.read_events().ok()).flatten() {
             let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-            for target in targets.iter_mut().filter(|target| lost || target.watch == Some(event.wd)) {
+            for target in targets.iter_mut().filter(|target| lost || target.watches.contains(&event.wd)) {
                 target.due = true;
             }
         }

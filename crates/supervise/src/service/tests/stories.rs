@@ -74,6 +74,19 @@ fn one_that_ended_by_itself_too_soon_waits_a_second_and_obeys_meanwhile() {
 }
 
 #[test]
+fn down_is_a_level_and_term_is_none() {
+    let mut shell = Shell::new(Want::Up);
+    assert_eq!(shell.tell(command('d')), "sig-t sig-c");
+    assert_eq!(shell.tell(command('d')), "");
+    assert_eq!(shell.tell(command('t')), "sig-t sig-c");
+    // Up in between is another level.
+    shell.tell(command('u'));
+    assert_eq!(shell.tell(command('d')), "sig-t sig-c");
+    shell.tell(command('x'));
+    assert_eq!(shell.tell(command('d')), "sig-t sig-c");
+}
+
+#[test]
 fn the_time_of_finish_counts_as_life() {
     let mut shell = Shell::new(Want::Up);
     shell.finish = true;
