@@ -183,6 +183,122 @@ fn a_fifo_in_place_of_a_file_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_copy_goes_on_with_the_services_after_term() {
+    hosted(|world| {
+        world.script("a/run", "echo hello; echo start >>starts; exec sleep 1000");
+        world.script("a/log/run", "exec cat >>out");
+        world.script("a/finish", "echo $1 $2 >>finished");
+        // A control script that hangs does not keep the signal from being sent.
+        world.script("b/run", SLEEPER);
+        world.script("b/control/t", "echo hanging >>got; exec sleep 1000");
+        let runsvdir = world.runsvdir();
+        ["a", "a/log", "b"].iter().for_each(|service| world.wait_stat(service, "run"));
+        world.wait_lines("a/log/out", 1);
+        let pids = [world.pid("a"), world.pid("a/log"), world.pid("b")];
+        world.control("b", "t");
+        world.wait_lines("b/got", 1);
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!([world.pid("a"), world.pid("a/log")], pids[..2]);
+        world.wait_pid("b", pids[2]);
+        fs::remove_file(world.at("b/control/t")).unwrap();
+        // The pipe to the log is the old one, and what is new is not taken up.
+        world.script("new/run", SLEEPER);
+        world.control("a", "t");
+        world.wait_lines("a/log/out", 2);
+        assert_eq!((world.lines("a/finished"), world.pid("a/log")), (vec!["-1 0".to_owned()], pids[1]));
+        world.control("a", "t");
+        world.wait_lines("a/finished", 2);
+        assert_eq!(world.lines("a/finished")[1], "-1 15", "a child of the copy tells how it ended");
+        assert!(!world.is_supervised("new"));
+        // TERM to the copy is what it is to a runsv.
+        let copies = || -> Vec<i32> {
+            world
+                .processes()
+                .into_iter()
+                .filter(|(_, line)| line.ends_with("/runsvdir -1 ."))
+                .map(|(pid, _)| pid)
+                .collect()
+        };
+        let line = world.processes();
+        assert_eq!(copies().len(), 1, "{line:?}");
+        crate::subject::signal(copies()[0], Signal::SIGTERM);
+        world.wait("its end", || copies().is_empty());
+        assert_eq!([world.stat("a"), world.stat("b")], ["down\n", "down\n"]);
+    });
+}
+
+#[test]
+fn the_copy_lets_the_next_one_have_the_services() {
+    ours(|world| {
+        for name in ["a", "b"] {
+            world.script(&format!("{name}/run"), "echo hello; exec sleep 1000");
+            world.script(&format!("{name}/log/run"), "exec cat >>out");
+        }
+        let runsvdir = world.start("runsvdir", &["-1", "."]);
+        ["a", "b"].iter().for_each(|name| drop(world.wait_lines(&format!("{name}/log/out"), 1)));
+        ["a", "b"].iter().for_each(|name| world.wait_stat(name, "run"));
+        let pids = || ["a", "b"].map(|name| (world.pid(name), world.pid(&format!("{name}/log"))));
+        let before = pids();
+        let copies = |pid: i32| world.processes().iter().any(|(p, l)| *p != pid && l.ends_with("/runsvdir -1 ."));
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert!(copies(0));
+        // Of either kind.
+        let next = world.runsvdir();
+        world.wait("the copy to end", || !copies(next.pid()));
+        ["a", "b"].iter().for_each(|name| world.wait(name, || world.is_supervised(name)));
+        assert_eq!(pids(), before);
+        world.control("a", "t");
+        world.wait_lines("a/log/out", 2);
+        assert_eq!(pids()[1], before[1]);
+        next.signal(Signal::SIGHUP);
+        assert_eq!(next.wait(), 111);
+        world.wait("all to end", || world.processes().is_empty());
+    });
+}
+
+#[test]
+fn with_w_and_a_limit_what_does_not_end_is_ended() {
+    ours(|world| {
+        world.script(
+            "good/run",
+            "trap 'kill $!; echo end >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done",
+        );
+        world.script("deaf/run", "trap '' TERM; echo ready >>out; while :; do sleep 1000 & wait; done");
+        world.script("slow/run", "echo ready >>out; exec sleep 1000");
+        world.script("slow/finish", "echo finish >>out; exec sleep 1000");
+        world.script("script/run", "echo ready >>out; exec sleep 1000");
+        world.script("script/control/t", "echo hanging >>out; exec sleep 1000");
+        // A stranger holds the pipe to the log, and a session of its own.
+        world.script("pipe/run", "setsid sh -c 'sleep 1000 & sleep 1000' & echo ready >>out; exec sleep 1000");
+        world.script("pipe/log/run", "exec cat >>all");
+        let names = ["good", "deaf", "slow", "script", "pipe"];
+        let how: &[&str] = if world.subject.is_hosted() { &["-1W1", "."] } else { &["-W", "1", "."] };
+        let runsvdir = world.start("runsvdir", how);
+        for name in names {
+            world.wait_lines(&format!("{name}/out"), 1);
+            world.wait_stat(name, "run");
+        }
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 1);
+        world.wait("nothing to be left", || world.processes().is_empty());
+        assert_eq!(world.lines("good/out"), ["ready", "end"]);
+        let said = "runsvdir .: warning: not all has ended within 1 seconds, sending TERM to what is left: deaf ";
+        assert!(world.errors().contains(said), "{}", world.errors());
+        // All in time: nothing is said.
+        ["deaf", "slow", "script", "pipe"].iter().for_each(|name| fs::remove_dir_all(world.at(name)).unwrap());
+        fs::remove_file(world.at("good/out")).unwrap();
+        let said = world.errors();
+        let runsvdir = world.start("runsvdir", how);
+        world.wait_lines("good/out", 1);
+        world.wait_stat("good", "run");
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!((runsvdir.wait(), world.errors()), (0, said));
+    });
+}
+
+#[test]
 fn term_leaves_the_services_and_hup_ends_them() {
     hosted(|world| {
         world.script("a/run", SLEEPER);
@@ -194,12 +310,13 @@ fn term_leaves_the_services_and_hup_ends_them() {
         runsvdir.signal(Signal::SIGTERM);
         assert_eq!(runsvdir.wait(), 0);
         let runsvdir = world.runsvdir();
-        world.wait("it to be taken over", || world.is_supervised("a"));
+        world.wait("it to be taken over", || world.errors().contains("taking over ./run"));
+        world.wait_stat("a", "run");
         assert_eq!(world.pid("a"), pid);
         runsvdir.signal(Signal::SIGHUP);
         assert_eq!(runsvdir.wait(), 111);
         assert_eq!((world.stat("a"), world.lines("a/log/out")), ("down\n".into(), vec!["end".to_owned()]));
-        assert_eq!(world.processes(), []);
+        world.wait("nothing to be left", || world.processes().is_empty());
     });
 }
 
@@ -251,6 +368,42 @@ fn with_w_a_service_that_others_call_up_at_the_end_does_not_stay() {
     });
 }
 
+/// The first process of the namespace that `unshare` has made. It passes no signal on to it.
+fn first_of(unshare: &Child) -> i32 {
+    let path = format!("/proc/{0}/task/{0}/children", unshare.id());
+    fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn as_the_first_process_it_ends_by_what_containers_send() {
+    ours(|world| {
+        let one = if world.subject.is_hosted() { "-1" } else { "-" };
+        world.script(
+            "a/run",
+            "trap 'kill $!; echo end >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done",
+        );
+        // LXC and Incus send PWR, and INT for a reboot.
+        for (signal, lines) in [(Signal::SIGPWR, 2), (Signal::SIGINT, 4)] {
+            let mut child = first_process(world, &format!("{one}w"));
+            world.wait_lines("a/out", lines - 1);
+            world.wait("its status", || world.stat("a") == "run\n");
+            crate::subject::signal(first_of(&child), signal);
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+            assert_eq!((world.lines("a/out").len(), world.stat("a")), (lines, "down\n".into()));
+        }
+        // What is left is ended, too, in a session of its own or not.
+        world.script(
+            "a/run",
+            "trap '' TERM; setsid sleep 1000 & echo ready >>deaf; while :; do sleep 1000 & wait; done",
+        );
+        let mut child = first_process(world, &format!("{one}W0"));
+        world.wait_lines("a/deaf", 1);
+        world.wait("its status", || world.stat("a") == "run\n");
+        crate::subject::signal(first_of(&child), Signal::SIGPWR);
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+    });
+}
+
 /// `runsvdir FLAGS .` as the first process of a process id namespace.
 fn first_process(world: &World, flags: &str) -> Child {
     let mut command = world.command("runsvdir", &[flags, "."]);
@@ -284,10 +437,7 @@ fn as_the_first_process_it_reaps_orphans_and_ends_in_order() {
             world.wait("its end", || world.lines("b/stats").last().is_some_and(|l| l == "end"));
             world.lines("b/stats").iter().all(|line| !line.contains(") Z "))
         });
-        // unshare passes TERM on to nobody: the first process is its only child.
-        let path = format!("/proc/{0}/task/{0}/children", child.id());
-        let first: i32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
-        crate::subject::signal(first, Signal::SIGTERM);
+        crate::subject::signal(first_of(&child), Signal::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert_eq!((world.stat("a"), world.stat("b")), ("down\n".into(), "down\n".into()));
     });

@@ -180,6 +180,33 @@ fn term_leaves_the_runsvs_and_hup_ends_them() {
 }
 
 #[test]
+fn after_a_term_the_services_keep_a_supervisor_that_sv_can_end_them_by() {
+    // As runit's shutdown goes: TERM to stage 2, then `sv force-stop` and `sv exit` in stage 3.
+    each_way(|world| {
+        let saver =
+            "trap 'kill $!; echo saved >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done";
+        world.script("db/run", saver);
+        world.script("db/log/run", "cat >/dev/null; echo end >>out");
+        world.script("other/run", SLEEPER);
+        let how: &[&str] = if world.subject.is_hosted() { &["-1", "-P", "."] } else { &["-P", "."] };
+        let runsvdir = world.start("runsvdir", how);
+        world.wait_lines("db/out", 1);
+        ["db", "db/log", "other"].iter().for_each(|service| world.wait_stat(service, "run"));
+        let pids = [world.pid("db"), world.pid("other")];
+        runsvdir.signal(Signal::SIGTERM);
+        assert_eq!(runsvdir.wait(), 0);
+        assert_eq!([world.pid("db"), world.pid("other")], pids);
+        // One that ends is started again.
+        signal(world.pid("other"), Signal::SIGKILL);
+        world.wait_pid("other", pids[1]);
+        assert_eq!(world.sv("force-stop db"), (0, "ok: down: db: Ts, normally up\n".into()));
+        assert_eq!(world.lines("db/out"), ["ready", "saved"]);
+        assert_eq!(world.sv("exit db other").0, 0);
+        world.wait("all to end", || world.lines("db/log/out") == ["end"] && world.processes().is_empty());
+    });
+}
+
+#[test]
 fn with_p_each_runsv_has_its_own_session() {
     with_each_others_runsv(|world| {
         world.script("a/run", SLEEPER);

@@ -80,6 +80,10 @@ const LETTERS: [(u8, Command); 14] = [
     (b'2', Command::Usr2),
 ];
 
+/// Asks a `runsvdir -1` that has been sent TERM, and keeps its services until they end, to let go of this
+/// one: the runsv that starts next takes it over. runsv ignores the letter.
+pub const RELEASE: u8 = b'G';
+
 impl Command {
     /// The command for a control letter; `None` for a byte that runsv ignores.
     pub fn from_letter(letter: u8) -> Option<Command> {

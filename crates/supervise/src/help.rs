@@ -4,14 +4,15 @@
 
 /// runsvdir(8).
 pub const RUNSVDIR: &str = "\
-usage: runsvdir [-P] [-1w] dir [log]
+usage: runsvdir [-P] [-1w] [-W secs] dir [log]
 
 Runs a runsv for each service directory in dir, and follows what changes there.
 
-  -P   run each service in a session of its own
-  -1   run all services in this one process
-  -w   at TERM end all services, and wait for them
-  log  a text of 7 characters or more, in which ps shows the last messages
+  -P       run each service in a session of its own
+  -1       run all services in this one process
+  -w       at TERM end all services, and wait for them
+  -W SECS  as -w, but end what is left after SECS seconds by force
+  log      a text of 7 characters or more, in which ps shows the last messages
 ";
 
 /// runsv(8).

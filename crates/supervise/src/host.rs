@@ -144,6 +144,20 @@ impl Host {
         (0..self.services.len()).for_each(|slot| self.terminate(slot));
     }
 
+    /// A copy of this process is about to go on with the services. Their processes are not children of the
+    /// copy: from here on their ends are told as those of adopted ones are.
+    pub(crate) fn disown(&mut self) -> io::Result<()> {
+        self.shared.keep();
+        for slot in 0..self.services.len() {
+            // Entered: the control script that waits next may be started by it.
+            let entered = self.enter(slot).is_some();
+            if let Some(service) = self.services.get_mut(slot).and_then(Option::as_deref_mut) {
+                service.disown(entered)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down what has changed, and lets go of the services that have ended for good: these.
     pub(crate) fn settle(&mut self) -> Vec<Slot> {
         let mut touched = std::mem::take(&mut self.touched);
@@ -155,16 +169,20 @@ impl Host {
             service.end_log();
             service.units().for_each(Unit::save);
             let (done, due) = (service.done(), service.units().filter_map(|unit| unit.deadline()).min());
+            // One that is let go of is not closed: the next supervisor finds it.
+            let gone = done || service.main.released;
             if done {
                 service.units().for_each(Unit::close);
+            }
+            if gone {
                 ended.push(slot);
             } else if service.units().any(|unit| unit.is_dirty()) {
                 // What was found while it was saved.
                 again.push(slot);
             }
             if let (Some(place), Some(at)) = (self.services.get_mut(slot), self.due.get_mut(slot)) {
-                *at = due.filter(|_| !done);
-                place.take_if(|_| done);
+                *at = due.filter(|_| !gone);
+                place.take_if(|_| gone);
             }
         }
         self.touched = again;
@@ -236,6 +254,11 @@ impl Supervised {
         if let Some(unit) = self.units().find(|unit| unit.is_child(pid)) {
             unit.reaped(pid, exit);
         }
+    }
+
+    fn disown(&mut self, entered: bool) -> io::Result<()> {
+        let ended: Vec<u32> = self.barred.iter().flat_map(|missed| &missed.ends).map(|(pid, _)| *pid).collect();
+        self.units().try_for_each(|unit| unit.disown(&ended, entered))
     }
 
     /// Its directory may not be entered. It is said once, and what comes on its descriptors stays there: it would be told of

@@ -1,8 +1,11 @@
-//! runsvdir: one runsv for each subdirectory of a directory, as they come and go; with `-1` all of them in its own process.
+//! runsvdir: one runsv for each subdirectory of a directory, as they come and go; with `-1` all of them
+//! in its own process.
 //!
-//! What it is: the shell around scan.rs: inotify on the directory and on what a change of its meaning would show in,
-//! starting runsvs (runners.rs), the rotating log in the process's own arguments. An idle one never wakes up; only while the
-//! directory cannot be watched it is read every five seconds. What it is not: a supervisor of services, which is runsv's.
+//! What it is: the shell around scan.rs: inotify on the directory and on what a change of its meaning
+//! would show in (watch.rs), starting runsvs (runners.rs), the end of all of them (ending.rs), and the
+//! rotating log in the process's own arguments. An idle one never wakes up; only while the directory
+//! cannot be watched it is read every five seconds. What it is not: a supervisor of services, which is
+//! runsv's.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -14,31 +17,33 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::fchdir;
 
 use crate::scan::{Action, Entry, Event, Ident, Scan};
 use crate::sys;
-use applet::control::{ServiceDir, error_text};
+use applet::control::{RELEASE, ServiceDir, error_text};
 use applet::getopt::{Arg, Getopt, Opt};
 use applet::{EXIT_SYSTEM, say};
 
+mod ending;
 mod proctitle;
 mod runners;
 mod watch;
-use proctitle::Proctitle;
+use ending::{Ending, Order};
+use proctitle::Log;
 use runners::Runners;
 use watch::Watch;
 
 /// What `runsvdir` without a directory says, behind `usage: ` and the name it was called by.
-pub const USAGE: &str = " [-P] [-1w] dir [log]\n\n";
+pub const USAGE: &str = " [-P] [-1w] [-W secs] dir [log]\n\n";
 
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 'P', long: "", arg: Arg::No },
     Opt { key: '1', long: "", arg: Arg::No },
     Opt { key: 'w', long: "", arg: Arg::No },
+    Opt { key: 'W', long: "", arg: Arg::Required },
 ];
 /// runit's own code for wrong use of runsvdir.
 const EXIT_RUNSVDIR_USAGE: u8 = 1;
@@ -59,6 +64,8 @@ struct Options {
     one_process: bool,
     /// `-w`: TERM ends all services and waits for that.
     wait: bool,
+    /// `-W`: so long, then what is left is ended by force.
+    limit: Option<Duration>,
 }
 
 /// The applet.
@@ -72,6 +79,11 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Ok(('P', _)) => options.sessions = true,
             Ok(('1', _)) => options.one_process = true,
             Ok(('w', _)) => options.wait = true,
+            Ok(('W', Some(secs))) => {
+                options.limit = secs.to_str().and_then(|text| text.parse().ok()).map(Duration::from_secs);
+                options.wait = true;
+                return options.limit.is_none();
+            }
             Ok(_) | Err(_) => return true,
         }
         false
@@ -100,8 +112,10 @@ struct Scanner {
     home: OwnedFd,
     /// `-w`
     wait: bool,
-    /// All is to end; this is the exit code then.
-    ending: Option<u8>,
+    /// `-W`
+    limit: Option<Duration>,
+    /// No service is started any more.
+    ending: Option<Ending>,
     scan: Scan,
     runners: Runners,
     signals: File,
@@ -118,26 +132,25 @@ struct Scanner {
     blind: bool,
 }
 
-/// The readproctitle log.
-struct Log {
-    title: Proctitle,
-    pipe: File,
-    dot_at: Duration,
-}
-
 impl Scanner {
     fn open(dir: PathBuf, name: &str, options: &Options, log: Option<&OsStr>) -> io::Result<Scanner> {
         sys::close_leaked_on_exec();
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
-        // The first process of a namespace gets no signal that it does not catch: with -w it shall hear of Ctrl-C.
-        let more = [Signal::SIGINT];
+        // The first process of a namespace gets no signal that it does not catch. Ctrl-C sends INT; LXC and
+        // Incus stop a container with PWR.
+        let more = [Signal::SIGINT, Signal::SIGPWR];
         let signals = if options.wait { [&signals[..], &more].concat() } else { signals.to_vec() };
         let signals = File::from(applet::sys::signal_pipe(&signals)?);
+        if options.limit.is_some() {
+            // What a service leaves behind becomes a child of ours: ending.rs finds it.
+            nix::sys::prctl::set_child_subreaper(true)?;
+        }
         let mut scanner = Scanner {
             dir,
             name: name.to_owned(),
             home: OwnedFd::from(File::open(".")?),
             wait: options.wait,
+            limit: options.limit,
             ending: None,
             scan: Scan::default(),
             runners: Runners::new(options.one_process, options.sessions)?,
@@ -160,27 +173,15 @@ impl Scanner {
             self.warn("log service disabled.");
             return None;
         }
-        let opened = (|| {
-            let title = Proctitle::open(text)?;
-            let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            nix::unistd::dup2_stderr(&write)?;
-            Ok::<(Proctitle, OwnedFd), io::Error>((title, read))
-        })();
-        match opened {
-            Ok((title, pipe)) => Some(Log { title, pipe: File::from(pipe), dot_at: sys::now() + proctitle::DOT }),
-            Err(e) => {
-                self.warn(&format!("unable to open the log: {}", error_text(&e)));
-                None
-            }
-        }
+        let opened = Log::open(text);
+        opened.map_err(|e| self.warn(&format!("unable to open the log: {}", error_text(&e)))).ok()
     }
 
     fn warn(&mut self, text: &str) {
         let line = format!("runsvdir {}: warning: {text}\n", self.name);
         match &mut self.log {
             // Not through the pipe: it may be full, and only we empty it.
-            Some(log) => log.title.push(line.as_bytes()),
+            Some(log) => log.push(line.as_bytes()),
             None => say::error(format_args!("{line}")),
         }
     }
@@ -191,10 +192,12 @@ impl Scanner {
             for id in self.runners.settle() {
                 self.handle(Event::Ended { pid: id, told: true });
             }
-            if let Some(code) = self.ending
+            if let Some(ending) = &self.ending
                 && self.runners.is_empty()
+                && self.others.is_empty()
             {
-                return if code == 0 && self.runners.disorder() { EXIT_DISORDER } else { code };
+                let disorder = ending.code == 0 && self.runners.disorder();
+                return if disorder { EXIT_DISORDER } else { ending.code };
             }
             let ready = self.wait();
             if ready.log
@@ -214,11 +217,14 @@ impl Scanner {
             }
             let now = sys::now();
             self.runners.tick(now);
-            if let Some(log) = self.log.as_mut().filter(|log| now >= log.dot_at) {
-                log.title.push(b".");
-                log.dot_at = now + proctitle::DOT;
+            if let Some(log) = &mut self.log {
+                log.tick(now);
             }
-            if self.ending.is_none() {
+            if self.ending.is_some() {
+                if self.hurry(now) {
+                    return EXIT_DISORDER;
+                }
+            } else {
                 if ready.watch || self.rescan_at.is_some_and(|at| now >= at) {
                     self.rescan();
                 }
@@ -229,13 +235,14 @@ impl Scanner {
 
     fn wait(&self) -> Ready {
         let scan = [self.scan.deadline(), self.rescan_at].map(|at| at.filter(|_| self.ending.is_none()));
-        let due = [self.runners.deadline(), self.log.as_ref().map(|log| log.dot_at)];
+        let last = self.ending.as_ref().and_then(Ending::deadline);
+        let due = [self.runners.deadline(), self.log.as_ref().map(Log::deadline), last];
         let timeout = sys::timeout(scan.into_iter().chain(due).flatten().min());
         let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let watch = self.watch.as_ref().filter(|_| self.ending.is_none());
         let mut set = vec![input(self.signals.as_fd())];
         set.extend(watch.map(|w| input(w.as_fd())));
-        set.extend(self.log.as_ref().map(|log| input(log.pipe.as_fd())));
+        set.extend(self.log.as_ref().map(|log| input(log.as_fd())));
         let others: Vec<Ident> = self.others.keys().copied().collect();
         // No events asked for: POLLERR comes unasked when the reader is gone.
         set.extend(self.others.values().map(|f| PollFd::new(f.as_fd(), PollFlags::empty())));
@@ -257,41 +264,74 @@ impl Scanner {
         let mut buffer = [0; 64];
         let n = self.signals.read(&mut buffer).unwrap_or(0);
         let came = |signal: Signal| buffer.iter().take(n).any(|byte| i32::from(*byte) == signal as i32);
-        let code = if came(Signal::SIGHUP) {
-            // runsvdir(8): TERM to every runsv, exit 111 at once; but what is in this process ends before it.
-            self.end_all(EXIT_SYSTEM);
-            (!self.runners.here()).then_some(EXIT_SYSTEM)
-        } else if came(Signal::SIGTERM) || came(Signal::SIGINT) {
-            match (self.wait, self.ending) {
-                // runsvdir(8): exits 0 immediately. The services go on.
-                (false, _) => Some(0),
-                (true, None) => {
-                    self.end_all(0);
-                    None
-                }
-                // Asked for again: no longer waited for.
-                (true, Some(_)) => Some(EXIT_DISORDER),
-            }
-        } else {
-            None
-        };
+        let hangup = came(Signal::SIGHUP);
+        let term = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR].into_iter().any(came);
+        let order = Order::of(hangup, term, self.wait, self.ending.as_ref());
+        // A TERM to the whole process group ends services, too: they shall not be started once more.
+        if let Order::EndAll(code) = order {
+            self.end_all(code);
+        }
         while let Some((pid, exit)) = sys::reap() {
             if let Some(ended) = self.runners.reaped(pid, exit) {
                 self.handle(ended);
             }
         }
-        code
+        match order {
+            Order::Nothing => None,
+            // runsvdir(8): it exits 111 at once. What is in this process ends before it.
+            Order::EndAll(code) => (hangup && !self.runners.here()).then_some(code),
+            Order::Leave(code) => self.leave(code),
+        }
+    }
+
+    /// The services go on, each with its runsv. Those in this process need a process that goes on with
+    /// them: a copy of this one. In the copy there is no exit code.
+    fn leave(&mut self, code: u8) -> Option<u8> {
+        match self.runners.hand_over() {
+            Ok(false) => Some(code),
+            Ok(true) => {
+                self.others.clear();
+                self.scan = Scan::default();
+                if let Some(log) = &mut self.log {
+                    log.reopen();
+                }
+                self.ending = Some(Ending::kept());
+                None
+            }
+            Err(e) => {
+                self.warn(&format!("unable to leave the services a supervisor: {}", error_text(&e)));
+                Some(code)
+            }
+        }
     }
 
     fn end_all(&mut self, code: u8) {
-        self.ending = Some(code);
+        if self.ending.as_ref().is_some_and(Ending::is_kept) {
+            return self.runners.stop_all();
+        }
+        let mut ending = Ending::begin(sys::now(), code, self.limit);
+        ending.left = self.scan.running().map(|(id, name)| (id, name.to_owned())).collect();
+        self.ending = Some(ending);
         self.runners.end_begins(self.scan.failing());
         for action in self.scan.stop_all() {
             self.perform(action);
         }
     }
 
+    /// With `-W`: what has not ended in time. True when it is not waited for any longer.
+    fn hurry(&mut self, now: Duration) -> bool {
+        let Some(step) = self.ending.as_mut().and_then(|ending| ending.step(now)) else { return false };
+        if let Some(text) = self.ending.as_ref().and_then(|ending| ending.said(step)) {
+            self.warn(&text);
+        }
+        ending::signal_all(step);
+        step == ending::Step::GiveUp
+    }
+
     fn handle(&mut self, event: Event) {
+        if let (Some(ending), Event::Ended { pid, .. }) = (&mut self.ending, &event) {
+            ending.left.remove(pid);
+        }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.scan.step(sys::now(), event) {
@@ -308,7 +348,11 @@ impl Scanner {
                 None
             }
             Action::StopOther(ident) => {
-                let _ = self.others.remove(&ident)?.write(b"x");
+                let _ = self.others.get_mut(&ident)?.write(b"x");
+                // At the end of all its end is waited for as well.
+                if self.ending.is_none() {
+                    self.others.remove(&ident);
+                }
                 None
             }
         }
@@ -320,7 +364,9 @@ impl Scanner {
         // again. We hold its control fifo instead, hear of its end at once, and then take its place.
         let other = ServiceDir::at(self.dir.join(name));
         let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
-        if let Some(control) = other.open_control().ok().filter(is_fifo) {
+        if let Some(mut control) = other.open_control().ok().filter(is_fifo) {
+            // The copy of a `runsvdir -1` lets go of it. A runsv does not know the letter.
+            let _ = control.write(&[RELEASE]);
             self.warn(&format!("{}: another runsv is running there: waiting for its end", name.display()));
             self.others.insert(ident, control);
             return Event::Occupied(ident);
@@ -405,16 +451,6 @@ impl Scanner {
             }
         }
         Ok(entries)
-    }
-}
-
-impl Log {
-    fn drain(&mut self) {
-        let mut buffer = [0; 512];
-        // Once a turn: whoever floods it does not keep us from our work.
-        if let Ok(n) = self.pipe.read(&mut buffer) {
-            self.title.push(buffer.get(..n).unwrap_or_default());
-        }
     }
 }
 

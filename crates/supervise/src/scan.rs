@@ -156,6 +156,14 @@ impl Scan {
         std::mem::take(&mut self.children).into_iter().filter_map(|child| child.stop()).collect()
     }
 
+    /// The runsvs that run, and the names of their services.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (u32, &OsStr)> {
+        self.children.iter().filter_map(|child| match child.state {
+            State::Running { pid, .. } => Some((pid, child.name.as_os_str())),
+            State::Fresh { .. } | State::Starting { .. } | State::Waiting { .. } | State::Other => None,
+        })
+    }
+
     /// Whether one that has failed waits for its next try.
     pub(crate) fn failing(&self) -> bool {
         self.children.iter().any(|c| matches!(c.state, State::Waiting { pause, .. } if !pause.is_zero()))

@@ -4,6 +4,7 @@
 //! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
 //! and unit.rs.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     boot: String,
     hosting: bool,
     sessions: bool,
+    keeping: Cell<bool>,
     limit: Option<(u64, u64)>,
 }
 
@@ -42,7 +44,14 @@ impl Shared {
     /// For one service, as runsv has it.
     pub(crate) fn new() -> io::Result<Shared> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Shared { epoll, boot: instance::boot()?, hosting: false, sessions: false, limit: None })
+        Ok(Shared {
+            epoll,
+            boot: instance::boot()?,
+            hosting: false,
+            sessions: false,
+            keeping: Cell::new(false),
+            limit: None,
+        })
     }
 
     /// For any number of services: nothing waits, and the limit of open descriptors is what the system allows. With `sessions` each
@@ -61,6 +70,16 @@ impl Shared {
     /// Whether each process starts its own session.
     pub(crate) fn sessions(&self) -> bool {
         self.sessions
+    }
+
+    /// The services are those of a runsvdir that has ended: the next one may have them.
+    pub(crate) fn keep(&self) {
+        self.keeping.set(true);
+    }
+
+    /// See [`Shared::keep`].
+    pub(crate) fn is_keeping(&self) -> bool {
+        self.keeping.get()
     }
 
     /// Names this boot; see [`instance::boot`].

@@ -161,6 +161,13 @@ pub(crate) fn give(fd: &OwnedFd, number: i32) -> nix::Result<()> {
     Errno::result(given).map(drop)
 }
 
+/// A copy of this process that goes on from here; true in the copy.
+pub(crate) fn fork() -> io::Result<bool> {
+    // SAFETY: we are the only thread, so no lock is held by another one in the copy.
+    let forked = unsafe { nix::unistd::fork() }?;
+    Ok(matches!(forked, nix::unistd::ForkResult::Child))
+}
+
 /// Waits for this child.
 pub(crate) fn wait(pid: u32) {
     let _ = i32::try_from(pid).map(|pid| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None));

@@ -27,7 +27,7 @@ use crate::service::{Action, Event, Exit, PERMANENT_FAILURE, Role, Service};
 use crate::settings::Extras;
 use crate::shared::{Shared, Source};
 use crate::sys;
-use applet::control::{Command, RunState, Status, Tai64n, Want, error_text};
+use applet::control::{Command, RELEASE, RunState, Status, Tai64n, Want, error_text};
 use applet::say;
 
 mod start;
@@ -72,6 +72,8 @@ pub(crate) struct Unit {
     /// What was last complained of: said once, not at every try.
     complaints: Complaints,
     extras: Extras,
+    /// Its supervisor shall let go of it, see [`RELEASE`].
+    pub(crate) released: bool,
     /// The control script that runs.
     script: Option<u32>,
     /// An adopted process is not our child: it is watched by this.
@@ -121,6 +123,7 @@ impl Unit {
             recording: false,
             complaints: Complaints::default(),
             extras: Extras::default(),
+            released: false,
             script: None,
             adopted: None,
             left: None,
@@ -297,6 +300,7 @@ impl Unit {
         for command in buffer.iter().take(n).filter_map(|byte| Command::from_letter(*byte)) {
             self.handle(Event::Command(command));
         }
+        self.released |= self.shared.is_keeping() && buffer.iter().take(n).any(|byte| *byte == RELEASE);
     }
 
     /// A line feed says that it is ready; after it, and at the end, nothing more is heard.

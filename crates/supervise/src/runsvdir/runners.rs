@@ -1,7 +1,9 @@
-//! What runs the services of a runsvdir: a runsv each, children of ours, or with `-1` all of them in this process.
+//! What runs the services of a runsvdir: a runsv each, children of ours, or with `-1` all of them in
+//! this process.
 //!
-//! What it is: starting and stopping one of either kind, by a number: its process id or its place in the set. What it is not:
-//! which (scan.rs) or when (runsvdir.rs, which calls this).
+//! What it is: starting and stopping one of either kind, by a number: its process id or its place in the
+//! set; and handing over those in this process to a copy of it. What it is not: which (scan.rs) or when
+//! (runsvdir.rs, which calls this).
 
 use std::collections::HashSet;
 use std::env;
@@ -21,6 +23,7 @@ use crate::scan::Event;
 use crate::service::Exit;
 use crate::shared::Shared;
 use crate::spawn::Plan;
+use crate::sys;
 use applet::control::error_text;
 
 /// execvp(3): where PATH is not set.
@@ -98,6 +101,30 @@ impl Runners {
             }
             (None, Err(_)) => {}
         }
+    }
+
+    /// As if TERM was sent to the runsv of each service in this process.
+    pub(super) fn stop_all(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.terminate_all();
+        }
+    }
+
+    /// This process is about to end, and its services are to go on. Where they are in this process it makes
+    /// a copy of itself that goes on with them; true in the copy.
+    pub(super) fn hand_over(&mut self) -> io::Result<bool> {
+        // The end of process 1 is the end of every process of its namespace.
+        let Some(host) = self.host.as_mut().filter(|host| !host.is_empty() && std::process::id() != 1) else {
+            return Ok(false);
+        };
+        // Their files and pidfds are open before there are two of us: no moment without a supervisor.
+        host.disown()?;
+        let is_copy = sys::fork()?;
+        if is_copy && self.sessions {
+            // As a runsv has with -P: who ends our session, or our process group, does not end this process.
+            let _ = nix::unistd::setsid();
+        }
+        Ok(is_copy)
     }
 
     /// A child has ended: what that is to the scanner, if it was a runsv.

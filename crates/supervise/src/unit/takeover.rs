@@ -99,6 +99,24 @@ impl Unit {
         self.warn(&format!("the last runsv was killed: {what} (pid {pid})"));
     }
 
+    /// Its process is about to be a child of another process, see [`crate::host::Host::disown`]; not those
+    /// that have `ended`. Without its directory entered it hears nothing now.
+    pub(crate) fn disown(&mut self, ended: &[u32], entered: bool) -> io::Result<()> {
+        let ours = self.service.running().1.filter(|pid| self.adopted.is_none() && !ended.contains(pid));
+        if let Some(pid) = ours {
+            // We have not waited for it: even if it has ended, its number is its own.
+            self.adopted = Some(sys::pidfd_open(pid)?);
+        }
+        // What a control script would answer is not heard any more: the signal is sent.
+        while entered && self.script.take().is_some() {
+            self.handle(Event::Control { handled: false });
+        }
+        if entered {
+            self.listen_to_all();
+        }
+        Ok(())
+    }
+
     fn adopt(&mut self, pidfd: OwnedFd) {
         self.shared.watch(&pidfd, self.token, Source::Adopted);
         self.adopted = Some(pidfd);
