@@ -1,122 +1,29 @@
 //! resolv.conf, hosts and dnsmasq_servers.conf: rendered from the records, written atomically and only when they change.
 //!
-//! Rendering is pure; `read` and `write_through` are the only IO. Called by run.rs.
+//! Shell: text.rs renders them. Called by run.rs.
 
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use applet::control::{Command, ServiceDir, error_text};
 use netd::disk;
 use netd_core::net::HostName;
 
 use crate::record::Entry;
+use crate::report::Report;
 
-/// First line of resolv.conf and dnsmasq_servers.conf when they are ours.
-const HEADER: &str = "# Made by fw from *.ipconf records: edits are lost\n";
-const HOSTS_BEGIN: &str = "# fw begin: made from *.ipconf records, edits inside are lost";
-const HOSTS_END: &str = "# fw end";
+pub mod text;
+
 /// Name service is for every user.
 const READABLE: u32 = 0o644;
 /// EBUSY and EXDEV: the file is a mount point (containers, `ip netns exec`), nothing can be renamed over it.
 const BUSY: [i32; 2] = [16, 18];
 
-/// Records that count for name service: those with servers, and of them those with the highest `dns_prio`. Servers of a
-/// bad uplink come last.
-fn resolving<'a>(records: &[&'a Entry]) -> Vec<&'a Entry> {
-    let mut with: Vec<&Entry> =
-        records.iter().copied().filter(|e| !e.dns.is_empty() || !e.dnsmasq.is_empty()).collect();
-    let highest = with.iter().map(|e| e.dns_prio).max();
-    with.retain(|e| Some(e.dns_prio) == highest);
-    with.sort_by_key(|e| records.iter().any(|o| o.interface == e.interface && o.healthy == Some(false)));
-    with
-}
-
-fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
-    if !list.contains(&item) {
-        list.push(item);
-    }
-}
-
-/// resolv.conf. `None`: leave it alone, because no record says anything and what is there is not ours.
-pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
-    let entries = resolving(records);
-    let (mut servers, mut search) = (Vec::new(), Vec::new());
-    for entry in entries {
-        entry.dns.iter().for_each(|ip| push_new(&mut servers, *ip));
-        entry.search.iter().chain(entry.domain.iter().filter(|_| entry.search.is_empty())).for_each(|d| {
-            push_new(&mut search, d.as_str());
-        });
-    }
-    if servers.is_empty() && !old.starts_with(HEADER.as_bytes()) {
-        return None;
-    }
-    let mut out = HEADER.to_owned();
-    if !search.is_empty() {
-        out += &format!("search {}\n", search.join(" "));
-    }
-    servers.iter().for_each(|ip| out += &format!("nameserver {ip}\n"));
-    Some(out)
-}
-
-/// dnsmasq_servers.conf, for dnsmasq's `--servers-file`. `dnsmasq` words of a record stand in place of its `dns`.
-pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for entry in resolving(records) {
-        match entry.dnsmasq.is_empty() {
-            true => entry.dns.iter().for_each(|ip| push_new(&mut lines, format!("server={ip}"))),
-            false => entry.dnsmasq.iter().for_each(|word| push_new(&mut lines, word.clone())),
-        }
-    }
-    if lines.is_empty() && !old.starts_with(HEADER.as_bytes()) {
-        return None;
-    }
-    Some(HEADER.to_owned() + &lines.iter().map(|l| format!("{l}\n")).collect::<String>())
-}
-
-/// hosts: the lines between our two marks; everything else in the file is the administrator's and stays, byte by byte.
-pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
-    let mut block = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
-    for entry in records {
-        let Some(address) = entry.address.map(|a| a.ip).filter(|ip| !ip.is_loopback() && !is_zone_bound(*ip)) else {
-            continue;
-        };
-        if !hostname.is_empty() {
-            let full = entry.domain.as_ref().map(|d| format!("{hostname}.{d} ")).unwrap_or_default();
-            push_new(&mut block, format!("{address} {full}{hostname}"));
-        }
-    }
-    let (mut before, mut after, mut inside) = (Vec::new(), Vec::new(), false);
-    let mut seen = false;
-    let text = old.strip_suffix(b"\n").unwrap_or(old);
-    let lines = || text.split(|byte| *byte == b'\n').filter(|_| !text.is_empty());
-    let ends = lines().filter(|line| *line == HOSTS_END.as_bytes()).count();
-    let mut ended = 0;
-    for line in lines() {
-        ended += usize::from(line == HOSTS_END.as_bytes());
-        match line {
-            // Without an end, which somebody has deleted, all that follows may be his.
-            _ if line == HOSTS_BEGIN.as_bytes() => (inside, seen) = (ended < ends, true),
-            _ if inside => inside = line != HOSTS_END.as_bytes(),
-            other => {
-                let part = if seen { &mut after } else { &mut before };
-                part.extend_from_slice(other);
-                part.push(b'\n');
-            }
-        }
-    }
-    let ours = format!("{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n", block.join("\n"));
-    [before, ours.into_bytes(), after].concat()
-}
-
-/// Useless without an interface beside it.
-fn is_zone_bound(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
-}
-
 /// The name of this host, when hosts can carry it.
-pub fn hostname() -> String {
+fn hostname() -> String {
     let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::str::from_utf8(bytes.trim_ascii()).ok().and_then(HostName::parse);
     name.map(|name| name.to_string()).unwrap_or_default()
@@ -134,7 +41,7 @@ fn behind(path: &Path) -> PathBuf {
 
 /// What is there; empty, when nothing is. `None`: a device, as /dev/null behind a link, by which somebody says that he wants none. A file in
 /// the place of that device would be the end of many programs.
-pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
         Ok(m) if m.is_file() => fs::read(path).map(Some),
         Ok(m) if m.file_type().is_char_device() => Ok(None),
@@ -148,7 +55,7 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// As [`disk::replace`], for the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever
 /// might read the one of before. A file that is a mount point cannot be replaced
 /// and is overwritten in its place.
-pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let real = behind(path);
     let mode = fs::metadata(&real).map_or_else(|_| Permissions::from_mode(READABLE), |m| m.permissions());
     match disk::replace(&real, content, Some(mode)) {
@@ -157,87 +64,66 @@ pub fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A file whose content has to change.
+pub struct File {
+    path: PathBuf,
+    content: Vec<u8>,
+    service: Option<&'static str>,
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.path.exists() { '~' } else { '+' };
+        write!(f, "{sign} file {}", self.path.display())
+    }
+}
+
+/// The files that have to change.
+pub fn changed(etc: &Path, records: &[&Entry], report: &mut Report) -> Vec<File> {
+    let mut out = Vec::new();
+    let mut file = |name: &str, service, render: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
+        let path = etc.join(name);
+        let old = match read(&path) {
+            Ok(Some(old)) => old,
+            Ok(None) => return,
+            // What cannot be read may hold lines of the administrator.
+            Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
+        };
+        out.extend(render(&old).filter(|new| *new != old).map(|content| File { path, content, service }));
+    };
+    let hostname = hostname();
+    file("resolv.conf", None, &|old| text::resolv_conf(records, old).map(String::into_bytes));
+    file("hosts", None, &|old| Some(text::hosts(records, &hostname, old)));
+    file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| text::dnsmasq_servers(records, old).map(String::into_bytes));
+    out
+}
+
+/// Writes them.
+pub fn write(etc: &Path, records: &[&Entry], report: &mut Report) {
+    // FW_ETC may be in /run, which is empty at boot. That it cannot be made is seen when something is written.
+    let _ = fs::create_dir_all(etc);
+    for file in changed(etc, records, report) {
+        let written = write_through(&file.path, &file.content);
+        if written.is_ok()
+            && let Some(service) = file.service
+        {
+            // dnsmasq reads its servers-file again on HUP. Most machines have no such service.
+            let _ = ServiceDir::resolve(service.as_ref()).send(&[Command::Hangup]);
+        }
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => report.error(&format!(
+                "unable to write {}: {}: make it a link to a file in /run, or name another directory in FW_ETC",
+                file.path.display(),
+                error_text(&e)
+            )),
+            other => report.check(&file.path, other),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record;
-    use netd_core::record::text::Record;
-
-    fn entry(fields: &[(&str, &str)]) -> Entry {
-        let record = fields.iter().fold(Record::new(), |r, (k, v)| r.with(k, *v));
-        record::read(&record, true, "f:1".into()).unwrap().0
-    }
-
-    #[test]
-    fn only_the_highest_priority_counts_and_each_server_once() {
-        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1 8.8.8.8"), ("domain", "lan")]);
-        let b = entry(&[("if", "eth1"), ("dns", "8.8.8.8 9.9.9.9"), ("search", "example.org lan"), ("domain", "x")]);
-        let none = entry(&[("if", "eth2"), ("dns_prio", "9")]);
-        assert_eq!(
-            resolv_conf(&[&a, &b, &none], b"").unwrap(),
-            format!("{HEADER}search lan example.org\nnameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver 9.9.9.9\n")
-        );
-        let vpn = entry(&[("if", "tun0"), ("dns", "10.0.0.53"), ("dns_prio", "5")]);
-        assert_eq!(resolv_conf(&[&a, &vpn], b"").unwrap(), format!("{HEADER}nameserver 10.0.0.53\n"));
-    }
-
-    #[test]
-    fn servers_of_a_bad_uplink_come_last() {
-        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1")]);
-        let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
-        let bad = entry(&[("if", "eth0"), ("health", "down")]);
-        assert_eq!(
-            resolv_conf(&[&a, &b, &bad], b"").unwrap(),
-            format!("{HEADER}nameserver 2.2.2.2\nnameserver 1.1.1.1\n")
-        );
-    }
-
-    #[test]
-    fn without_servers_a_foreign_file_stays_and_ours_is_emptied() {
-        assert_eq!(resolv_conf(&[], b"nameserver 192.0.2.1\n"), None);
-        assert_eq!(resolv_conf(&[], format!("{HEADER}nameserver 1.1.1.1\n").as_bytes()).as_deref(), Some(HEADER));
-        assert_eq!(dnsmasq_servers(&[], b"server=192.0.2.1\n"), None);
-    }
-
-    #[test]
-    fn dnsmasq_words_replace_the_servers_of_their_record() {
-        let a = entry(&[("if", "eth0"), ("dns", "1.1.1.1"), ("dnsmasq", "server=/corp/10.0.0.1 no-resolv")]);
-        let b = entry(&[("if", "eth1"), ("dns", "2.2.2.2")]);
-        assert_eq!(
-            dnsmasq_servers(&[&a, &b], b"").unwrap(),
-            format!("{HEADER}server=/corp/10.0.0.1\nno-resolv\nserver=2.2.2.2\n")
-        );
-    }
-
-    #[test]
-    fn hosts_keeps_the_administrators_lines_and_is_stable() {
-        let a = entry(&[("if", "eth0"), ("ipmask", "10.0.0.5/24"), ("domain", "lan")]);
-        let lo = entry(&[("if", "lo"), ("ipmask", "127.0.0.1/8")]);
-        // A comment in Latin-1, which is no UTF-8.
-        let printer = b"10.9.9.9 printer # im B\xfcro\n";
-        let once = hosts(&[&lo, &a], "box", printer);
-        assert_eq!(
-            once.strip_prefix(printer).unwrap(),
-            format!(
-                "{HOSTS_BEGIN}\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n\
-                 10.0.0.5 box.lan box\n{HOSTS_END}\n"
-            )
-            .as_bytes()
-        );
-        let more = [&once, &b"10.8.8.8 scanner\n"[..]].concat();
-        let twice = hosts(&[], "box", &more);
-        assert!(twice.starts_with(printer) && twice.ends_with(b"10.8.8.8 scanner\n"), "{}", twice.escape_ascii());
-        assert!(!twice.windows(8).any(|w| w == b"10.0.0.5"));
-        assert_eq!(hosts(&[], "box", &twice), twice);
-    }
-
-    #[test]
-    fn a_block_of_hosts_whose_end_was_deleted_costs_no_line() {
-        let old = format!("{HOSTS_BEGIN}\n127.0.0.1 localhost\n10.9.9.9 printer\n");
-        let new = String::from_utf8(hosts(&[], "box", old.as_bytes())).unwrap();
-        assert!(new.starts_with(HOSTS_BEGIN) && new.ends_with("\n10.9.9.9 printer\n"), "{new}");
-        assert_eq!(hosts(&[], "box", new.as_bytes()), new.as_bytes());
-    }
 
     #[test]
     fn everybody_may_read_what_is_new_and_whoever_might_read_what_is_old() {

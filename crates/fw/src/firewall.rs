@@ -1,4 +1,90 @@
-//! The firewall: what our table should be (text), and how the kernel gets it (load).
+//! The firewall: what our table should be (text), which one is loaded when (phases), and how the kernel gets it (load).
+//!
+//! Shell: nft starts, works while other things are done, and is waited for; what that means is phases.rs's. Called by run.rs.
+
+use std::path::Path;
+
+use applet::control::error_text;
+
+use crate::input::Input;
+use crate::report::Report;
+use crate::want::Want;
 
 pub mod load;
+pub mod phases;
 pub mod text;
+
+use load::{Ending, Loader, Running};
+use phases::{Action, Event, Phases};
+
+/// The firewall of one run.
+pub struct Firewall {
+    loader: Loader,
+    phases: Phases,
+    running: Option<Running>,
+    endings: Vec<Ending>,
+}
+
+impl Firewall {
+    /// Reads what the last run has left, and changes nothing.
+    pub fn open(dynamic: &Path, want: &Want, input: &Input) -> Firewall {
+        let (loader, known) = Loader::open(dynamic);
+        let phases = Phases::new(want, &input.policy, &input.memory, known);
+        Firewall { loader, phases, running: None, endings: Vec::new() }
+    }
+
+    /// What `fw plan` prints of it.
+    pub fn planned(&self) -> Option<String> {
+        self.phases.planned()
+    }
+
+    /// It is wanted and could not be loaded.
+    pub fn is_missing(&self) -> bool {
+        self.phases.is_missing()
+    }
+
+    /// Starts the first load, which then works while the kernel's state is read.
+    pub fn begin(&mut self, report: &mut Report) {
+        self.step(Event::Begin, report);
+    }
+
+    /// Waits until the kernel has the table that was started last.
+    pub fn settle(&mut self, report: &mut Report) {
+        while let Some(running) = self.running.take() {
+            let (ending, result) = running.committed();
+            self.endings.push(ending);
+            self.step(Event::Loaded(result), report);
+        }
+    }
+
+    /// Loads the table as it shall stay: the kernel has changed.
+    pub fn end(&mut self, report: &mut Report) {
+        self.step(Event::Changed, report);
+        self.settle(report);
+    }
+
+    /// Waits for each nft to end, when everything else has been done.
+    pub fn reap(mut self, report: &mut Report) {
+        while !self.endings.is_empty() {
+            // All of them are waited for, also after one that has failed.
+            let well = self.endings.drain(..).map(Ending::reap).filter(|well| !well).count() == 0;
+            self.step(Event::Ended { well }, report);
+            self.settle(report);
+        }
+    }
+
+    fn step(&mut self, event: Event, report: &mut Report) {
+        for action in self.phases.step(event) {
+            match action {
+                Action::Start(transaction) => self.running = Some(load::start(&transaction)),
+                Action::Remember(table) => {
+                    if let Err(e) = self.loader.remember(table.as_deref()) {
+                        report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
+                    }
+                }
+                Action::Note(text) => report.note(text),
+                Action::Fail(text) => report.error(&text),
+            }
+        }
+    }
+}

@@ -1,6 +1,83 @@
 //! All that fw reads before it asks the kernel: records, fw.conf, what it remembers, the clocks.
+//!
+//! Shell: files.rs reads, the others understand. Called by run.rs.
+#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use netd::{clock, disk};
 
 pub mod files;
 pub mod lease;
 pub mod memory;
 pub mod policy;
+
+use files::Files;
+use lease::{Current, Now};
+use memory::Memory;
+use policy::Policy;
+
+/// Where everything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The administrator's records.
+    pub static_dir: PathBuf,
+    /// The daemons' records, and fw's own dot files.
+    pub dynamic: PathBuf,
+    /// fw.conf.
+    pub config: PathBuf,
+    /// Where resolv.conf and its kind go.
+    pub etc: PathBuf,
+}
+
+impl Paths {
+    /// What fw remembers.
+    pub fn memory(&self) -> PathBuf {
+        self.dynamic.join(".memory")
+    }
+}
+
+/// All that is known before the kernel is asked.
+pub struct Input {
+    /// The records that count now.
+    pub records: Vec<Current>,
+    /// fw.conf.
+    pub policy: Policy,
+    /// What the last run has left.
+    pub memory: Memory,
+    /// Records that do not count now.
+    pub notes: Vec<String>,
+    /// The files, and what was wrong with them.
+    pub files: Files,
+}
+
+impl Input {
+    /// Reads everything.
+    pub fn read(paths: &Paths) -> Input {
+        let mut files = files::read(&paths.static_dir, &paths.dynamic);
+        let policy = files.policy(&paths.config, &paths.dynamic);
+        let memory = Memory::parse(&fs::read_to_string(paths.memory()).unwrap_or_default());
+        let (records, notes) = lease::current(std::mem::take(&mut files.entries), &now());
+        Input { records, policy, memory, notes, files }
+    }
+}
+
+/// Writes what has to be remembered, when it is not what was.
+pub fn keep(paths: &Paths, old: &Memory, new: &Memory) -> io::Result<()> {
+    if new == old {
+        return Ok(());
+    }
+    disk::replace(&paths.memory(), new.render().as_bytes(), None)
+}
+
+/// The clocks and the boot that they count from.
+fn now() -> Now {
+    Now {
+        boottime: clock::now(),
+        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        boot_id: clock::boot_id(),
+    }
+}

@@ -32,7 +32,7 @@ pub mod want;
 pub mod ways;
 pub mod wire;
 
-use run::Paths;
+use input::Paths;
 
 /// The whole use.
 pub const USAGE: &str = "\

@@ -26,10 +26,8 @@ const MTU_MIN_V6: u32 = 1280;
 pub struct Plan {
     /// In the order in which they are to be applied.
     pub changes: Vec<Change>,
-    /// Interfaces that records name and that are not there.
-    pub missing: Vec<String>,
-    /// MTUs to remember.
-    pub mtus: Vec<SavedMtu>,
+    /// What the next run has to know.
+    pub memory: Memory,
     /// Things that an administrator should know.
     pub notes: Vec<String>,
 }
@@ -46,18 +44,30 @@ impl Plan {
 
 /// Compares. Applying the result to `have` gives `want`, and planning again gives nothing.
 pub fn plan(want: &Want, have: &Have, memory: &Memory) -> Plan {
-    let mut plan = Plan::default();
-    for link in &want.links {
-        if have.link(&link.interface).is_none() && !plan.missing.contains(&link.interface) {
-            plan.missing.push(link.interface.clone());
-        }
-    }
+    let mut plan = Plan { memory: remembered(want, have, memory), ..Plan::default() };
     plan.changes.extend(sysctls(want, have).map(Change::Sysctl));
     links(want, have, memory, &mut plan);
     let unwanted = addresses(want, have, &mut plan);
     routes(want, have, &mut plan);
     plan.changes.extend(unwanted);
     plan
+}
+
+/// Everything but the MTUs.
+fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
+    let there = |name: &str| have.link(name).is_some();
+    let addresses = want.addresses.iter().filter(|a| there(&a.interface));
+    let defaults = want.routes.iter().filter(|r| r.destination.is_default() && r.table == TABLE_MAIN);
+    let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
+    Memory {
+        uplinks: want.uplinks.clone(),
+        numbers: want.numbers.clone(),
+        // Without any uplink the last one is still remembered: it may come back first.
+        best: best.map(|r| r.interface.clone()).or_else(|| before.best.clone()),
+        missing: want.links.iter().map(|l| l.interface.clone()).filter(|name| !there(name)).collect(),
+        mtus: Vec::new(),
+        addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),
+    }
 }
 
 fn sysctls<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = Sysctl> + 'a {
@@ -106,7 +116,7 @@ fn mtu(want: &Want, have: &Have, link: &Link, wanted: Option<&WantLink>, memory:
     }
     if target != original {
         let leased = leased || kept.is_some();
-        plan.mtus.push(SavedMtu { interface: link.name.clone(), original, ours: target, leased });
+        plan.memory.mtus.push(SavedMtu { interface: link.name.clone(), original, ours: target, leased });
     }
 }
 

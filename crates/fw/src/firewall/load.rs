@@ -2,7 +2,7 @@
 //!
 //! Shell. The text that was loaded last is kept in `.nft` of the dynamic directory, with a fingerprint of what the
 //! kernel made of it (its own dump of our table, chains, rules and sets). When both are as before no process is started;
-//! when somebody has deleted or edited our table, the fingerprint differs. Called by run.rs.
+//! when another program has deleted or edited our table, the fingerprint differs. Called by firewall.rs.
 #![expect(clippy::disallowed_methods, reason = "starts nft")]
 
 use std::fs;
@@ -18,6 +18,7 @@ use netd_core::wire::netlink::{self, Message};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::phases::{Failure, Known};
 use super::text;
 use crate::report::NO_CAPABILITY;
 use crate::socket::{NETFILTER, Netlink};
@@ -37,16 +38,12 @@ const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
 const NEWGEN: u16 = 0x0a0f;
 /// An nft that says nothing for so long is killed: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is said then. There is no use in trying it again.
-pub const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
+/// What is said then.
+const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
 
-/// Our table as it was left and as it is.
-pub struct Firewall {
+/// Where the kernel's table and the memory of it are.
+pub struct Loader {
     cache: PathBuf,
-    /// The table that the last run left, if it is as it was left.
-    loaded: Option<String>,
-    /// A table of our name is there, whoever changed it last; `None`: not to be known.
-    is_there: Option<bool>,
     netlink: Option<Netlink>,
 }
 
@@ -57,9 +54,9 @@ pub struct Running {
     events: Option<Netlink>,
 }
 
-impl Firewall {
-    /// Reads what the last run left.
-    pub fn open(dynamic: &Path) -> Firewall {
+impl Loader {
+    /// Reads what the last run has left, and what there is.
+    pub fn open(dynamic: &Path) -> (Loader, Known) {
         let cache = dynamic.join(".nft");
         let mut netlink = Netlink::open(NETFILTER).ok();
         let now = netlink.as_mut().map(fingerprint);
@@ -74,34 +71,12 @@ impl Firewall {
             same.then(|| text.to_owned())
         });
         let is_there = now.and_then(Result::ok).map(|mark| mark != Fnv::new().0);
-        Firewall { cache, loaded, is_there, netlink }
+        (Loader { cache, netlink }, Known { loaded, is_there })
     }
 
-    /// The transaction by which the kernel gets the table that is wanted, or none; `None`: it is so.
-    pub fn difference(&self, wanted: Option<&str>) -> Option<String> {
-        match wanted {
-            Some(table) if self.loaded.as_deref() == Some(table) => None,
-            Some(table) => Some(text::transaction(table, self.is_there != Some(false))),
-            // A table of our name, from an earlier run or from a boot whose directory is gone.
-            None => self.is_there().then(text::removal),
-        }
-    }
-
-    /// Whether one may have come in our way: there was none when we looked. An nft that a killed run left behind makes it later.
-    pub fn look_is_stale(&mut self) -> bool {
-        self.is_there.take() == Some(false)
-    }
-
-    /// Whether the kernel has a table of our name, whoever changed it last.
-    pub fn is_there(&self) -> bool {
-        self.is_there == Some(true)
-    }
-
-    /// Remembers which table was loaded, or none, after nft has ended well.
+    /// Remembers which table was loaded, or none.
     pub fn remember(&mut self, table: Option<&str>) -> io::Result<()> {
-        self.is_there = Some(table.is_some());
         let text = table.unwrap_or_default();
-        self.loaded = Some(text.to_owned());
         match self.netlink.as_mut().map(fingerprint) {
             Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes(), None),
             // Not readable: the next run loads it again.
@@ -147,17 +122,17 @@ impl Ending {
 impl Running {
     /// Waits until the kernel has the table or nft has failed; that error is a line for the administrator. nft itself
     /// ends 8 to 16 ms later: the kernel makes it wait for the old table's remains when it closes its socket.
-    pub fn committed(self) -> (Ending, Result<(), String>) {
+    pub fn committed(self) -> (Ending, Result<(), Failure>) {
         let mut child = match self.child {
             Ok(child) => child,
-            Err(e) => return (Ending { child: None, events: self.events }, Err(not_started(&e))),
+            Err(e) => return (Ending { child: None, events: self.events }, Err(Failure::Refused(not_started(&e)))),
         };
         match self.events.as_ref().map(|events| first_sign(events, &child)) {
             Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
             Some(Sign::None) => {
                 // What it may have started can hold its standard error open.
                 let _ = child.kill().and_then(|()| child.wait());
-                return (Ending { child: None, events: self.events }, Err(SILENT.to_owned()));
+                return (Ending { child: None, events: self.events }, Err(Failure::Silent(SILENT.to_owned())));
             }
             Some(Sign::LastWord) | None => {}
         }
@@ -171,7 +146,7 @@ impl Running {
             Ok(_) => Err(format!("nft: {}", words.lines().next().unwrap_or("failed without a word").escape_debug())),
             Err(e) => Err(format!("unable to wait for nft: {e}")),
         };
-        (Ending { child: None, events: self.events }, result)
+        (Ending { child: None, events: self.events }, result.map_err(Failure::Refused))
     }
 }
 

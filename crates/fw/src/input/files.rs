@@ -1,8 +1,7 @@
 //! Reading fw's input: the two directories of `*.ipconf` files and fw.conf.
 //!
 //! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
-//! a copy of every good file is kept in `.good` of the dynamic directory. Called by run.rs.
-#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
+//! a copy of every good file is kept in `.good` of the dynamic directory. Called by input.rs.
 
 use netd_core::record::text;
 use std::ffi::{OsStr, OsString};
@@ -10,20 +9,17 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use netd::clock;
 use netd::disk;
 use netd::ipconf;
 use netd_core::record::text::Record;
 
-use super::lease::Now;
 use super::policy::{self, Policy};
 use crate::record::{self, Entry};
 
 /// What was read and what was wrong with it.
 #[derive(Debug, Default)]
-pub struct Input {
+pub struct Files {
     /// Records, static ones first, each directory in glob order.
     pub entries: Vec<Entry>,
     /// Lines for the administrator; each makes the run fail in the end.
@@ -35,20 +31,20 @@ pub struct Input {
 }
 
 /// Reads both directories.
-pub fn read(static_dir: &Path, dynamic: &Path) -> Input {
-    let mut input = Input::default();
+pub fn read(static_dir: &Path, dynamic: &Path) -> Files {
+    let mut files = Files::default();
     let good = dynamic.join(".good");
     for (dir, is_static) in [(static_dir, true), (dynamic, false)] {
         match ipconf::list(dir) {
-            Ok(paths) => paths.iter().for_each(|path| input.file(dir, path, is_static, &good)),
+            Ok(paths) => paths.iter().for_each(|path| files.file(dir, path, is_static, &good)),
             Err(e) => {
                 let what = format!("unable to read {}: {}: its last good content is kept", dir.display(), text(&e));
-                input.errors.push(what);
-                input.all_last_good(dir, is_static, &good);
+                files.errors.push(what);
+                files.all_last_good(dir, is_static, &good);
             }
         }
     }
-    input
+    files
 }
 
 /// fw.conf's name in `.good`.
@@ -63,7 +59,7 @@ fn text(error: &io::Error) -> String {
     applet::control::error_text(error)
 }
 
-impl Input {
+impl Files {
     fn file(&mut self, dir: &Path, path: &Path, is_static: bool, good_dir: &Path) {
         let mut name = OsString::from(kind(is_static));
         name.push(path.file_name().unwrap_or_default());
@@ -93,7 +89,7 @@ impl Input {
     fn last_good(&mut self, path: &Path, name: OsString, is_static: bool, good_dir: &Path) -> bool {
         let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
         // Its complaints about single words were made when it was new.
-        let last = last.ok().and_then(|bytes| Input::default().understand(path, &bytes, is_static).ok());
+        let last = last.ok().and_then(|bytes| Files::default().understand(path, &bytes, is_static).ok());
         let is_known = last.is_some();
         self.entries.extend(last.unwrap_or_default());
         self.kept.push(name);
@@ -193,15 +189,6 @@ fn read_config(config: &Path) -> io::Result<Vec<u8>> {
     ipconf::read_bytes(real.parent().unwrap_or(&real), &real)
 }
 
-/// The clocks and the boot that they count from.
-pub fn now() -> Now {
-    Now {
-        boottime: clock::now(),
-        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        boot_id: clock::boot_id(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,12 +200,12 @@ mod tests {
         fs::create_dir_all(&good).unwrap();
         fs::write(good.join("dynamic.link_eth0.ipconf"), "let cfg=cfg+1\nif[$cfg]=eth0\nhealth[$cfg]=down\n").unwrap();
         let path = dir.join("link_eth0.ipconf");
-        let mut input = Input::default();
-        input.file(&dir, &path, false, &good);
-        assert!(input.entries.is_empty() && input.errors.is_empty() && input.kept.is_empty(), "{:?}", input.errors);
+        let mut files = Files::default();
+        files.file(&dir, &path, false, &good);
+        assert!(files.entries.is_empty() && files.errors.is_empty() && files.kept.is_empty(), "{:?}", files.errors);
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
-        input.file(&dir, &path, false, &good);
-        assert_eq!((input.entries.len(), input.errors.len(), input.kept.len()), (1, 1, 1));
+        files.file(&dir, &path, false, &good);
+        assert_eq!((files.entries.len(), files.errors.len(), files.kept.len()), (1, 1, 1));
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -392,7 +392,7 @@ fn reset_removes_foreign_objects_but_not_the_kernels() {
 fn a_missing_interface_is_named_and_the_others_are_served() {
     let want = want("if=wlan9 ipmask=10.9.0.5/24 gw=10.9.0.1\nif=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1");
     let plan = plan(&want, &machine(), &Memory::default());
-    assert_eq!(plan.missing, ["wlan9"]);
+    assert_eq!(plan.memory.missing, ["wlan9"]);
     assert_eq!(plan.changes.len(), 3);
 }
 
@@ -408,13 +408,17 @@ fn mtu_goes_down_only_and_comes_back() {
     let low = want("if=eth0 ipmask=10.1.0.5/24 mtu=1400");
     let first = plan(&low, &have, &Memory::default());
     assert_eq!(first.changes[0].to_string(), "~ link eth0 mtu 1400");
-    let memory = Memory { mtus: first.mtus.clone(), ..Memory::default() };
+    let memory = Memory { mtus: first.memory.mtus.clone(), ..Memory::default() };
     assert_eq!(memory.mtus, [SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400, leased: true }]);
     first.changes.iter().for_each(|c| step(&mut have, c));
     let second = plan(&low, &have, &memory);
-    assert_eq!((second.changes, second.mtus), (vec![], memory.mtus.clone()));
+    assert_eq!((second.changes, second.memory.mtus), (vec![], memory.mtus.clone()));
     let back = plan(&want("if=eth0 ipmask=10.1.0.5/24"), &have, &memory);
-    assert_eq!((back.changes[0].to_string(), back.mtus), ("~ link eth0 mtu 1500".into(), vec![]), "a lease without");
+    assert_eq!(
+        (back.changes[0].to_string(), back.memory.mtus),
+        ("~ link eth0 mtu 1500".into(), vec![]),
+        "a lease without"
+    );
     for (mtu, then) in [(9000, 1500), (1000, 1000)] {
         let plan = plan(&want(&format!("if=eth1 ipmask=10.2.0.5/24 mtu={mtu}")), &machine(), &Memory::default());
         let set: Vec<u32> = plan
@@ -454,7 +458,7 @@ fn an_mtu_that_a_lease_has_lowered_stays_until_another_lease_says_otherwise() {
     ] {
         let plan = plan(&want(records), &have, &memory);
         plan.changes.iter().for_each(|c| step(&mut have, c));
-        memory.mtus = plan.mtus;
+        memory.mtus = plan.memory.mtus;
         assert_eq!(have.link("eth0").unwrap().mtu, mtu, "{records}");
     }
 }
