@@ -20,6 +20,7 @@ mod callers;
 mod capture;
 mod crowd;
 mod dhcp;
+mod dhcp_gate;
 mod dhcp_lists;
 mod dhcp_odd;
 mod dhcp_options;

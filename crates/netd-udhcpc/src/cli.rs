@@ -10,14 +10,15 @@ use std::time::Duration;
 use applet::getopt::Getopt;
 use netd::given::CliError;
 use netd_core::acd::Timing;
-use netd_core::net::IfName;
+use netd_core::net::{IfName, Prefix};
 
 use crate::client::Config;
 use crate::duid::Duid;
+use crate::gate::Gate;
 use crate::message::{Template, fqdn};
 use crate::options::{
-    self, CLIENT_ID, DEFAULT_PARAMETERS, IPV6_ONLY_PREFERRED, MS_STATIC_ROUTES, STATIC_ROUTES, SUBNET, Shape,
-    VENDOR_CLASS,
+    self, CLIENT_ID, DEFAULT_PARAMETERS, IPV6_ONLY_PREFERRED, LEASE, MESSAGE_TYPE, MS_STATIC_ROUTES, OVERLOAD,
+    SERVER_ID, STATIC_ROUTES, SUBNET, Shape, VENDOR_CLASS,
 };
 use crate::routes::Policy;
 use crate::schedule::Schedule;
@@ -27,7 +28,8 @@ mod table;
 
 pub use table::USAGE;
 use table::{
-    ACD, ANONYMOUS, DUID, ENV, IPCONF, IPV6_ONLY, JSON, NO_CAGE, NOTIFY, RAPID_COMMIT, ROUTES, SHOW, STATE, TABLE,
+    ACD, ANONYMOUS, DUID, ENV, IGNORE, IPCONF, IPV6_ONLY, JSON, NO_CAGE, NOTIFY, RAPID_COMMIT, REJECT, ROUTES, SHOW,
+    STATE, TABLE,
 };
 
 /// Where Debian keeps it.
@@ -80,6 +82,8 @@ pub struct Options {
     pub config: Config,
     /// The messages' part.
     pub template: Template,
+    /// `--reject`, `--ignore`
+    pub gate: Gate,
     /// `--classless-routes`
     pub routes: Policy,
     /// `--duid`: the client identifier is to be made of this.
@@ -125,6 +129,7 @@ struct Raw {
     verbosity: u8,
     no_cage: bool,
     config: Config,
+    gate: Gate,
     routes: Policy,
     duid: Option<Duid>,
     show: bool,
@@ -181,6 +186,22 @@ fn option_code(name: &str) -> Result<u8, CliError> {
     })
 }
 
+/// `ADDRESS[/LEN]`
+fn network(value: OsString) -> Result<Prefix, CliError> {
+    let value = text(value)?;
+    let network = Prefix::parse(&value).filter(|network| network.ip.is_ipv4()).map(Prefix::network);
+    network.ok_or_else(|| CliError::Fatal(format!("invalid --reject '{}'", value.escape_debug())))
+}
+
+/// An option that a lease can do without.
+fn ignored(name: &str) -> Result<u8, CliError> {
+    let code = option_code(name)?;
+    if matches!(code, LEASE | OVERLOAD | MESSAGE_TYPE | SERVER_ID) {
+        return Err(CliError::Fatal(format!("can't --ignore '{}': no lease goes without it", name.escape_debug())));
+    }
+    Ok(code)
+}
+
 impl Raw {
     fn take(&mut self, key: char, value: OsString) -> Result<(), CliError> {
         match key {
@@ -223,6 +244,8 @@ impl Raw {
                     .and_then(Policy::parse)
                     .ok_or_else(|| CliError::Usage("--classless-routes is safe, all, default-only or no".into()))?;
             }
+            REJECT => self.gate.reject.push(network(value)?),
+            IGNORE => self.gate.ignore.push(ignored(&text(value)?)?),
             IPV6_ONLY => self.config.ipv6_only = true,
             DUID => match value.to_str() {
                 Some("ll") => self.duid = Some(Duid::LinkLayer),
@@ -310,6 +333,7 @@ impl Raw {
         let early = |code| native && !self.config.anonymous && matches!(code, STATIC_ROUTES | MS_STATIC_ROUTES);
         parameters.sort_unstable_by_key(|code| (*code != SUBNET && !early(*code), *code));
         parameters.dedup();
+        parameters.retain(|code| !self.gate.ignore.contains(code));
         parameters
     }
 
@@ -348,6 +372,7 @@ impl Raw {
                 max_message: 0,
                 anonymous: self.config.anonymous,
             },
+            gate: self.gate,
             routes: self.routes,
             duid: self.duid,
         })

@@ -13,6 +13,7 @@ use netd_core::rng::Rng;
 pub use crate::event::{Action, Change, Config, Destination, Event, Grant, Resume, Watch};
 use crate::lease::Terms;
 use crate::message::{MessageType, Outgoing};
+use crate::named::Named;
 use crate::schedule;
 
 mod conflict;
@@ -115,8 +116,8 @@ pub struct Client {
     silent: Vec<Ipv4Addr>,
     /// "broadcasting discover" was said since the last change.
     announced: bool,
-    /// A reply that cannot be taken was named since the last change.
-    complained: bool,
+    /// Replies that were not taken, since the last change.
+    named: Named,
     /// Watches over the address that is asked for, or used.
     acd: Option<Acd>,
     /// Addresses in this search that somebody else had.
@@ -138,7 +139,7 @@ impl Client {
             restarts: schedule::Restarts::default(),
             silent: Vec::new(),
             announced: false,
-            complained: false,
+            named: Named::default(),
             acd: None,
             conflicts: 0,
             asks_router: false,
@@ -182,6 +183,7 @@ impl Client {
             Event::Start => self.start(now, &mut out),
             Event::Timer => {}
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
+            Event::Refused(why) => self.complain(why, &mut out),
             Event::Nudge => self.hurry(now),
             Event::Carrier => self.carrier(now, &mut out),
             Event::CarrierLost => self.carrier_lost(now),
@@ -235,7 +237,7 @@ impl Client {
         self.fail_at = now + schedule::FIRST_FAILURE;
         self.silent.clear();
         self.announced = false;
-        self.complained = false;
+        self.named.forget();
         self.conflicts = 0;
     }
 
@@ -311,7 +313,6 @@ impl Client {
         self.silent.clear();
         self.fail_at = now + schedule::NEXT_FAILURE;
         self.announced = false;
-        self.complained = false;
         if let Some(wait) = self.config.schedule.wait_after_failure() {
             self.state = State::Init { until: now + wait };
         }
@@ -350,10 +351,9 @@ impl Client {
         }
     }
 
-    /// A reply that cannot be taken: said once, so that nobody on the link can fill our log.
+    /// A reply that cannot be taken.
     fn complain(&mut self, text: String, out: &mut Vec<Action>) {
-        out.push(if self.complained { Action::Debug(text) } else { Action::Log(text) });
-        self.complained = true;
+        out.push(self.named.name(text));
     }
 
     fn remember_silent(&mut self, server_id: Ipv4Addr) {

@@ -24,6 +24,7 @@ use netd_core::wire::arp::Arp;
 use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
+use crate::gate::Gate;
 use crate::message::{Outgoing, Template, max_message};
 use crate::notice::notice;
 use crate::options::CLIENT_ID;
@@ -180,6 +181,7 @@ struct Daemon<'a> {
     handler: Handler,
     pidfile: Pidfile,
     context: Context,
+    gate: Gate,
     vetter: Vetter,
     /// The last send failed, and that was logged.
     mute: bool,
@@ -225,7 +227,8 @@ impl<'a> Daemon<'a> {
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
         let state = options.state.map(|dir| State::new(&dir, &options.interface, mac));
-        let remembered = state.as_ref().and_then(State::recall);
+        let remembered = state.as_ref().and_then(State::recall).filter(|ip| !options.gate.rejects(*ip));
+        let resume = resume.filter(|r| ![r.ip, r.server_id].iter().any(|ip| options.gate.rejects(*ip)));
         let config = Config { resume, remembered, mac, ..options.config };
         let client = Client::new(config, netd::entropy::rng());
         Ok(Daemon {
@@ -238,6 +241,7 @@ impl<'a> Daemon<'a> {
             handler,
             pidfile,
             context,
+            gate: options.gate,
             vetter: Vetter::new(options.routes, native),
             mute: false,
             dead: false,
@@ -302,13 +306,12 @@ impl<'a> Daemon<'a> {
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
             Woken::Signal(_) => self.end(Event::Stop),
-            Woken::Heard(Heard::Reply(reply, from)) => {
-                if self.template.is_answered_by(&reply, self.sockets.interface().mac) {
-                    self.step(Event::Reply(reply, from));
-                } else {
-                    self.log.debug("dropping a message with another client identifier");
-                }
+            Woken::Heard(Heard::Reply(mut reply, source, from)) => {
+                let mac = self.sockets.interface().mac;
+                let admitted = self.gate.admit(&mut reply, source, &self.template, mac);
+                self.step(admitted.map_or_else(Event::Refused, |()| Event::Reply(reply, from)));
             }
+            Woken::Heard(Heard::Refused(why)) => self.step(Event::Refused(why)),
             Woken::Heard(Heard::Arp(arp)) if self.is_our_own(&arp) => {
                 self.log.debug("ARP of another interface of ours")
             }

@@ -64,6 +64,8 @@ pub enum Event {
     Timer,
     /// A decoded reply, and the Ethernet address that it came from.
     Reply(Box<Reply>, [u8; 6]),
+    /// A reply came that is not looked at: why, in words for the log.
+    Refused(String),
     /// Something outside got better (a script may have brought the interface up): do not sit out a wait.
     Nudge,
     /// The carrier was away and is back.

@@ -3,6 +3,7 @@
 //! Pure. `build` makes a datagram for the packet socket; `parse` takes what the socket gave and finds the payload,
 //! bounded by all three lengths (captured, IP, UDP). The datagrams are netd_core::wire::ipv4's. Called by sockets.rs.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use netd_core::wire::bpf::Op::{Byte, ByteAtX, Give, Half, HalfAtX, HeaderLen, If, Label, Unless, WordAtX};
@@ -41,6 +42,19 @@ pub enum FrameError {
     IpChecksum,
     /// The UDP checksum is wrong.
     UdpChecksum,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrameError::Short => "shorter than it says",
+            FrameError::NotIpv4 => "not IPv4",
+            FrameError::Fragment => "a piece of a larger one",
+            FrameError::NotDhcp => "not to the DHCP client's port",
+            FrameError::IpChecksum => "wrong checksum of the IP header",
+            FrameError::UdpChecksum => "wrong UDP checksum",
+        })
+    }
 }
 
 /// A datagram from port 68 to port 67.

@@ -5,6 +5,7 @@
 //! It does not judge what the values mean (lease.rs does) nor whether a reply is ours to take (client.rs does).
 //! Called by daemon.rs with the payload that frame.rs found.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::options::{
@@ -80,6 +81,19 @@ pub enum DecodeError {
     Cookie,
     /// Option 53 missing, of a wrong length, or not a server's.
     Type,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DecodeError::Short => "too short for DHCP",
+            DecodeError::Op => "not a reply",
+            DecodeError::Hardware => "not for Ethernet",
+            DecodeError::Chaddr => "for another station",
+            DecodeError::Cookie => "BOOTP, not DHCP",
+            DecodeError::Type => "not an offer, ack or nak",
+        })
+    }
 }
 
 /// One option after joining.

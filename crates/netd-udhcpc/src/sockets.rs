@@ -31,8 +31,10 @@ pub(crate) struct Sockets {
 
 /// What came.
 pub(crate) enum Heard {
-    /// A reply, and the Ethernet address that it came from.
-    Reply(Box<Reply>, [u8; 6]),
+    /// A reply, and the IP and Ethernet addresses that it came from.
+    Reply(Box<Reply>, Ipv4Addr, [u8; 6]),
+    /// A reply that is none, and why, in words for the log.
+    Refused(String),
     /// An ARP message that the filter let through.
     Arp(Arp),
     /// Something that is none of our business, in words for who asks for more.
@@ -92,16 +94,16 @@ impl Sockets {
 
     fn decode(&self, received: Received) -> Heard {
         if received.truncated {
-            return Heard::Other("dropping a packet larger than the buffer".into());
+            return Heard::Refused(format!("ignoring a reply larger than {BUFFER} bytes"));
         }
         let captured = self.buffer.get(..received.len).unwrap_or_default();
         let datagram = match frame::parse(captured, received.checksum_ready) {
             Ok(datagram) => datagram,
-            Err(e) => return Heard::Other(format!("dropping a packet: {e:?}")),
+            Err(e) => return Heard::Refused(format!("ignoring a packet: {e}")),
         };
         match message::decode(datagram.payload, self.interface.mac) {
-            Ok(reply) => Heard::Reply(Box::new(reply), received.from),
-            Err(e) => Heard::Other(format!("dropping a message from {}: {e:?}", datagram.from)),
+            Ok(reply) => Heard::Reply(Box::new(reply), datagram.from, received.from),
+            Err(e) => Heard::Refused(format!("ignoring a message from {}: {e}", datagram.from)),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) const ANONYMOUS: char = '\u{f}';
 pub(super) const SHOW: char = '\u{10}';
 pub(super) const JSON: char = '\u{11}';
 pub(super) const NO_CAGE: char = '\u{12}';
+pub(super) const REJECT: char = '\u{13}';
+pub(super) const IGNORE: char = '\u{14}';
 
 pub(super) const TABLE: &[Opt] = &[
     opt('i', "interface", Arg::Required),
@@ -48,6 +50,8 @@ pub(super) const TABLE: &[Opt] = &[
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
     opt(STATE, "state", Arg::Required),
     opt(ROUTES, "classless-routes", Arg::Required),
+    opt(REJECT, "reject", Arg::Required),
+    opt(IGNORE, "ignore", Arg::Required),
     opt(IPV6_ONLY, "ipv6-only", Arg::No),
     opt(DUID, "duid", Arg::Required),
     opt(ANONYMOUS, "anonymous", Arg::No),
@@ -92,6 +96,8 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
   --classless-routes HOW      routes to take from a server: safe (default; no route that could capture what a tunnel or
                               another network carries), all, default-only or no
+  --reject ADDRESS[/LEN]      take nothing from a server in this network, and no address of it (cumulative)
+  --ignore OPT                take replies as if option OPT was not in them (cumulative)
   --ipv6-only                 take no lease where the server says that IPv6 is enough (RFC 8925)
   --duid HOW                  client identifier of RFC 4361: ll (from the MAC) or uuid (from /etc/machine-id)
   --anonymous                 send nothing that tells who we are (RFC 7844)

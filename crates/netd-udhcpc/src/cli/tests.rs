@@ -164,6 +164,35 @@ fn routes_and_ipv6_are_policies() {
 }
 
 #[test]
+fn servers_and_options_that_are_not_wanted() {
+    let gate = |args: &[&str]| parsed(args).map(|o| o.gate);
+    let gated =
+        gate(&["--reject", "192.168.100.1", "--reject=192.168.101.7/24", "--ignore", "mtu", "--ignore=0x0f"]).unwrap();
+    let networks: Vec<String> = gated.reject.iter().map(|n| format!("{}/{}", n.ip, n.len)).collect();
+    assert_eq!((networks.join(" ").as_str(), gated.ignore), ("192.168.100.1/32 192.168.101.0/24", vec![26, 15]));
+    let o = parsed(&["--ipconf", "/d", "--ignore", "26", "-O", "mtu"]).unwrap();
+    assert!(!o.template.parameters.contains(&26), "not asked for either");
+    for (option, value) in [
+        ("--reject", ""),
+        ("--reject", "192.168.100"),
+        ("--reject", "192.168.100.1/33"),
+        ("--reject", "fe80::1"),
+        ("--reject", "modem"),
+        ("--ignore", "bogus"),
+        ("--ignore", "0"),
+        ("--ignore", "256"),
+        ("--ignore", "lease"),
+        ("--ignore", "53"),
+        ("--ignore", "0x36"),
+    ] {
+        match gate(&[option, value]) {
+            Err(CliError::Fatal(text)) => assert!(text.contains(&format!("'{value}'")), "{text}"),
+            other => panic!("{option} {value}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn show_is_another_command() {
     let show = |args: &[&str]| match parse(args.iter().map(OsString::from)) {
         Ok(Command::Show(show)) => Some(show),

@@ -35,6 +35,8 @@ impl Client {
                     if self.deadline() > Some(now) {
                         self.remember_silent(offer.terms.server_id);
                     }
+                } else {
+                    self.not_asked(&reply, out);
                 }
             }
             (State::Rebooting { x, lease, .. }, MessageType::Ack) if x.xid == reply.xid => {
@@ -46,12 +48,16 @@ impl Client {
             (State::Renewing { lease, x }, MessageType::Nak) if x.xid == reply.xid => {
                 if said_by(&reply, lease.server_id) {
                     self.nak(now, reply, true, out);
+                } else {
+                    self.not_asked(&reply, out);
                 }
             }
             // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
             (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if reply.ip(SERVER_ID).is_some() {
                     self.nak(now, reply, self.lease().is_some(), out);
+                } else {
+                    self.complain("ignoring nak from nobody".into(), out);
                 }
             }
             // Late, repeated, or not asked for.
@@ -193,7 +199,7 @@ impl Client {
             end: asked_at + lease,
         });
         if times.is_some_and(|t| t.end <= now) {
-            return;
+            return self.complain(format!("ignoring ack of {}: the lease has ended", terms.ip), out);
         }
         let router = reply.router().filter(|router| [terms.server_id, reply.giaddr].contains(router));
         let router = router.map(|router| (router, mac));
@@ -243,6 +249,7 @@ impl Client {
             self.config.requested = Some(lease.ip);
         }
         self.silent.clear();
+        self.named.forget();
         self.conflicts = 0;
         self.config.exit_on_failure = false;
         if self.config.quit {
@@ -256,6 +263,12 @@ impl Client {
             self.config.background_on_failure = false;
             out.push(Action::Background);
         }
+    }
+
+    /// A refusal by another server than the one that was asked.
+    fn not_asked(&mut self, reply: &Reply, out: &mut Vec<Action>) {
+        let from = reply.ip(SERVER_ID).map_or_else(|| "nobody".to_owned(), |ip| ip.to_string());
+        self.complain(format!("ignoring nak from {from}, not asked"), out);
     }
 
     fn nak(&mut self, now: Duration, reply: Reply, had_address: bool, out: &mut Vec<Action>) {
