@@ -57,6 +57,12 @@ impl House {
         self.start_under(&[]);
     }
 
+    /// Started with this option.
+    pub(crate) fn start_with(&mut self, option: &str) {
+        let command = self.command(&["runsvdir", option, self.path("service").to_str().unwrap()]);
+        self.init = Some(self.net.spawn_command("runsvdir", command));
+    }
+
     /// Started through another program, such as setpriv(1).
     pub(crate) fn start_under(&mut self, other: &[&str]) {
         let service = self.path("service");
@@ -408,37 +414,66 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
     });
 }
 
+/// The template dhcp_if in `models`, with a client that pretends; `house` itself is empty.
+fn template(house: &House) -> PathBuf {
+    let client = fake_client(house);
+    let models = house.path("models");
+    fs::create_dir(&models).unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/dhcp_if");
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--no-preserve=ownership"]).arg(from).arg(&models);
+    assert!(copy.status().unwrap().success());
+    fs::create_dir(models.join("dhcp_if/env")).unwrap();
+    fs::write(models.join("dhcp_if/env/UDHCPC"), client.to_str().unwrap()).unwrap();
+    models.join("dhcp_if")
+}
+
+/// ./run, log/run and ./finish of dhcp_my_lan0 know which interface is theirs.
+fn serves_my_lan0(house: &House) {
+    let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
+    wait_until("the call", PATIENCE, || calls().starts_with("-f -i my_lan0 "));
+    wait_until("the log", PATIENCE, || house.log("dhcp_my_lan0").contains("hello from"));
+    wait_until("the record", PATIENCE, || house.record("dhcp_my_lan0").is_some());
+    house.sv(&["-w10", "down", "dhcp_my_lan0"]);
+    wait_until("withdrawn", PATIENCE, || house.record("dhcp_my_lan0").is_none());
+}
+
 #[test]
-fn one_symlinked_template_serves_the_interface_of_the_links_name() {
+fn a_directory_of_links_to_the_scripts_serves_the_interface_of_its_name() {
     isolated(&RUNIT, |lab| {
         let home = lab.net("home");
         under_both(lab, &home, |house| {
-            let client = fake_client(house);
-            let models = house.path("models");
-            fs::create_dir(&models).unwrap();
-            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/dhcp_if");
-            assert!(
-                Command::new("cp")
-                    .args(["-a", "--no-preserve=ownership"])
-                    .arg(from)
-                    .arg(&models)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-            fs::create_dir(models.join("dhcp_if/env")).unwrap();
-            fs::write(models.join("dhcp_if/env/UDHCPC"), client.to_str().unwrap()).unwrap();
-            symlink(models.join("dhcp_if"), house.service("dhcp_my_lan0")).unwrap();
+            let template = template(house);
+            fs::create_dir_all(house.service("dhcp_my_lan0/log")).unwrap();
+            for part in ["run", "finish", "env", "log/run"] {
+                symlink(template.join(part), house.service("dhcp_my_lan0").join(part)).unwrap();
+            }
             house.start();
-            let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
-            wait_until("the call", PATIENCE, || calls().starts_with("-f -i my_lan0 "));
-            let log = house.path("log/dhcp_my_lan0/current");
-            wait_until("the log", PATIENCE, || fs::read_to_string(&log).is_ok_and(|t| t.contains("hello from")));
-            wait_until("the record", PATIENCE, || house.record("dhcp_my_lan0").is_some());
-            house.sv(&["-w10", "down", "dhcp_my_lan0"]);
-            wait_until("withdrawn", PATIENCE, || house.record("dhcp_my_lan0").is_none());
+            serves_my_lan0(house);
         });
     });
+}
+
+/// runit's runsv does not say by what name it was called.
+#[test]
+fn one_symlinked_template_serves_the_interface_of_the_links_name() {
+    isolated(&RUNIT, |lab| {
+        ours(lab);
+        let home = lab.net("home");
+        for how in ["-P", "-1"] {
+            let mut house = House::new(lab, &home, how);
+            symlink(template(&house), house.service("dhcp_my_lan0")).unwrap();
+            house.start_with(how);
+            serves_my_lan0(&house);
+        }
+    });
+}
+
+#[test]
+fn no_script_asks_another_process_who_it_is() {
+    let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
+    let found = Command::new("grep").args(["-rl", "PPID"]).arg(services).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
 #[test]
@@ -447,12 +482,15 @@ fn every_service_has_the_same_logger_and_it_falls_back() {
     let names = fs::read_dir(&services).unwrap().map(|entry| entry.unwrap().path());
     let logged: Vec<PathBuf> = names.filter(|dir| dir.join("log").exists()).collect();
     assert!(logged.len() >= 11, "{logged:?}");
+    // std_service_logger is the source of all copies.
+    let mut differ = Vec::new();
     for (model, copy) in [("run", "log/run"), ("p_log", "p_log"), ("w_log", "w_log")] {
-        let standard = fs::read(services.join("std_service_logger").join(model)).unwrap();
-        for dir in &logged {
-            assert_eq!(fs::read(dir.join(copy)).unwrap(), standard, "{}", dir.display());
-        }
+        let source = services.join("std_service_logger").join(model);
+        let what = |path: &Path| (fs::read(path).ok(), fs::metadata(path).map(|found| found.permissions().mode()).ok());
+        let copies = logged.iter().map(|dir| dir.join(copy)).filter(|copy| what(copy) != what(&source));
+        differ.extend(copies.map(|copy| format!("cp -p {} {}", source.display(), copy.display())));
     }
+    assert!(differ.is_empty(), "the logger is another than that of std_service_logger:\n{}", differ.join("\n"));
     isolated(&RUNIT, |lab| {
         let home = lab.net("home");
         under_both(lab, &home, |house| {
