@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
 mod appliance;
+mod background;
 mod cage;
 mod callers;
 mod capture;
@@ -25,6 +26,7 @@ mod dhcp_lists;
 mod dhcp_odd;
 mod dhcp_options;
 mod examples;
+mod files;
 mod floods;
 mod fw;
 mod fw_faults;

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
-use netd::daemon::Log;
+use netd::daemon::{self, Log};
 use netd::runner::{Program, Runner};
 use nix::unistd::Pid;
 
@@ -51,6 +51,9 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         Ok(options) => options,
         Err(e) => return fail(EXIT_USAGE, &format!("ifplugd: {e}\n{}", cli::USAGE)),
     };
+    if options.mode == Mode::Watch && !options.foreground {
+        daemon::close_inherited();
+    }
     let pidfile = options.pidfile.as_deref();
     match options.mode {
         Mode::Help => say(cli::USAGE),
@@ -91,9 +94,9 @@ fn check(iface: &str, holder: Option<Pid>) -> io::Result<u8> {
     io::stdout().write_all(text.as_bytes()).map(|()| code)
 }
 
-/// Goes to the background; with -s standard error stays where it is.
+/// Goes to the background; with -s standard error stays where it is, unless a caller may wait for its end.
 fn background(options: &Options) -> io::Result<()> {
-    if options.syslog { netd::daemon::background() } else { Ok(nix::unistd::daemon(true, true)?) }
+    if options.syslog { daemon::background() } else { daemon::background_with_log() }
 }
 
 /// Runs the daemon in this process.
@@ -169,15 +172,16 @@ fn report_to(pipe: File, options: &Options) -> u8 {
             Verdict::Up => LINK_UP,
             Verdict::Down => LINK_DOWN,
         };
-        // Whoever waits for the end of our output must not wait for the end of us.
         let _ = pipe.take().map(|mut pipe| pipe.write_all(&[code]));
-        if options.syslog
-            && let Ok(null) = File::options().write(true).open("/dev/null")
-        {
-            let _ = nix::unistd::dup2_stderr(&null);
-        }
+        // A caller that waits for the end of our output must not wait for the end of us.
+        let _ = daemon::let_go(lets_go_of_errors(options));
     };
     watch(options, Some(&report))
+}
+
+/// Whether standard error is left when -w knows the link.
+pub(crate) fn lets_go_of_errors(options: &Options) -> bool {
+    options.syslog || !daemon::is_log()
 }
 
 /// Starts this program again in the background and waits for its first verdict, or its end.

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,7 +36,17 @@ impl Pidfile {
     /// Takes the file and writes our pid; an error of kind `AlreadyExists` when a daemon runs.
     pub(crate) fn take(path: &Path) -> io::Result<Pidfile> {
         for _ in 0..TRIES {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false);
+            // What lies in the way is replaced and not written into: a link, by whatever name, may lead to another file.
+            let file = match options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path) {
+                Ok(file) if is_plain(&file)? => file,
+                Err(e) if e.raw_os_error() != Some(Errno::ELOOP as i32) => return Err(e),
+                Ok(_) | Err(_) => {
+                    std::fs::remove_file(path)?;
+                    continue;
+                }
+            };
             let mut file = match owner(file)? {
                 Owner::Nobody(file) => file,
                 Owner::Running(_) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -65,10 +76,15 @@ fn owner(file: File) -> io::Result<Owner> {
     }
 }
 
+/// Whether it is a file that has one name, or none any more.
+fn is_plain(file: &File) -> io::Result<bool> {
+    file.metadata().map(|found| found.is_file() && found.nlink() < 2)
+}
+
 /// Whether the path still leads to the file that was opened.
 fn is_still(file: &File, path: &Path) -> bool {
     let inode = |m: std::fs::Metadata| (m.dev(), m.ino());
-    matches!((file.metadata().map(inode), path.metadata().map(inode)), (Ok(a), Ok(b)) if a == b)
+    matches!((file.metadata().map(inode), path.symlink_metadata().map(inode)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The pid and the locked file of a running daemon; `None` when none runs.
@@ -139,6 +155,25 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(taken.remove());
         stop(&path, false).unwrap();
+    }
+
+    #[test]
+    fn what_lies_in_the_way_is_replaced_and_not_written_into() {
+        let (path, other) = (path("way"), path("other"));
+        let lay: [fn(&Path, &Path) -> io::Result<()>; 3] = [
+            |other, path| std::os::unix::fs::symlink(other, path),
+            |other, path| std::fs::hard_link(other, path),
+            |_, path| Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU)?),
+        ];
+        for lay in lay {
+            std::fs::write(&other, "root").unwrap();
+            lay(&other, &path).unwrap();
+            let taken = Pidfile::take(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "root");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+            drop(taken.remove());
+            std::fs::remove_file(&other).unwrap();
+        }
     }
 
     #[test]

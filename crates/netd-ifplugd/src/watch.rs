@@ -260,8 +260,9 @@ impl Daemon<'_> {
         if self.link.is_none()
             && let Some(report) = self.report
         {
+            let errors = crate::lets_go_of_errors(self.options);
             report(verdict);
-            if self.options.syslog {
+            if errors {
                 let _ = self.sink.background();
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use netd::addresses::addresses;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background};
+use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background, close_inherited};
 use netd::handler::{self, Handler};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
@@ -47,6 +47,9 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
         Ok(Command::Show(what)) => return show::main(&what),
         Err(e) => return e.report("udhcpc", USAGE),
     };
+    if options.config.background_when_bound || options.config.background_on_failure {
+        close_inherited();
+    }
     let mut log = Log::new("udhcpc", Some(&options.interface), options.verbosity);
     if options.syslog {
         match log.clone().with_syslog() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background};
+use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
@@ -39,6 +39,9 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
         Ok(options) => options,
         Err(e) => return e.report("zcip", USAGE),
     };
+    if !options.foreground {
+        close_inherited();
+    }
     let log = Log::new("zcip", Some(&options.interface), options.verbosity);
     match start(options, log.clone()) {
         Ok(code) => code,

@@ -76,7 +76,7 @@ pub enum Files {
     Service(OsString),
     /// The service of this name, if it is there, is sent letters and its status is read: see [`crate::peers`].
     Peer(OsString),
-    /// This file, which is there, is written again and removed at the end.
+    /// This file is removed at the end. It is open already where it is written again.
     Pidfile(PathBuf),
 }
 
@@ -152,7 +152,6 @@ fn rules(needs: &Needs) -> Vec<Rule> {
                 rules.extend(places.into_iter().map(|dir| (dir, WRITE_FILE | READ_FILE)));
             }
             Files::Pidfile(file) => {
-                rules.push((file.clone(), WRITE_FILE | TRUNCATE));
                 let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 rules.push((dir.to_owned(), REMOVE_FILE));
             }

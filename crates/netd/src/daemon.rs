@@ -5,9 +5,9 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, IsTerminal, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Log {
     pub fn info(&self, text: impl fmt::Display) {
         // Not eprintln: a log that went away is no reason to panic.
         let line = format!("{}{text}\n", self.prefix);
-        let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+        let _ = io::stderr().write_all(line.as_bytes());
         if let Some((syslog, path)) = &self.syslog {
             let _ = syslog.send_to(format!("<{SYSLOG_PRIORITY}>{}", line.trim_end()).as_bytes(), path);
         }
@@ -97,9 +97,10 @@ impl Pidfile {
         let Some(path) = &self.path else { return Ok(()) };
         let text = format!("{}\n", std::process::id());
         match self.ours.get() {
-            Some(file) => {
-                file.write_all_at(text.as_bytes(), 0)?;
-                file.set_len(text.len() as u64)
+            Some(mut file) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(text.as_bytes())
             }
             None => {
                 let file = disk::replace_open(path, text.as_bytes(), None)?;
@@ -126,6 +127,44 @@ impl Drop for Pidfile {
 /// running destructors. Sockets and a current-thread runtime live on in the child; a running child process would not.
 pub fn background() -> io::Result<()> {
     nix::unistd::daemon(true, false).map_err(io::Error::from)
+}
+
+/// As [`background`], for a daemon whose only log is standard error: that stays where it is, unless it is a pipe or a socket,
+/// whose end the caller may wait for (`x=$(daemon 2>&1)`).
+pub fn background_with_log() -> io::Result<()> {
+    nix::unistd::daemon(true, true)?;
+    let_go(!is_log())
+}
+
+/// Standard input and output, and standard error if `errors`, lead to /dev/null from here on.
+pub fn let_go(errors: bool) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    if errors {
+        nix::unistd::dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+/// Whether standard error is a file or a terminal.
+pub fn is_log() -> bool {
+    let stderr = io::stderr();
+    let file = || stderr.as_fd().try_clone_to_owned().map(File::from)?.metadata();
+    stderr.is_terminal() || file().is_ok_and(|found| found.is_file())
+}
+
+/// Closes what the caller has left open beside 0, 1 and 2. A process that lives on in the background would hold it: a pipe whose
+/// end the caller waits for, a lock of flock(1). busybox does so, too. To be called first of all, by a daemon that may go to the
+/// background.
+pub fn close_inherited() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse::<i32>().ok();
+    let open: Vec<i32> = entries.filter_map(number).filter(|fd| *fd > 2).collect();
+    for fd in open {
+        // EBADF for the one that the list was read by.
+        let _ = nix::unistd::close(fd);
+    }
 }
 
 /// What ends a daemon, and what its user tells it.

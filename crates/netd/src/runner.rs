@@ -24,6 +24,7 @@ use nix::unistd::{ForkResult, Pid};
 use tokio::io::unix::AsyncFd;
 
 use crate::cage::sys;
+use crate::daemon::let_go;
 use crate::ready::watch;
 
 use netd_core::request::{self, Request};
@@ -258,16 +259,9 @@ fn execute(program: &Program, event: &str, env: &[(&str, &[u8])]) -> Outcome {
 }
 
 fn to_background() -> Outcome {
-    let done = || -> io::Result<()> {
-        // Fails when we lead a process group, which is no harm.
-        let _ = nix::unistd::setsid();
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-        nix::unistd::dup2_stdin(&null)?;
-        nix::unistd::dup2_stdout(&null)?;
-        nix::unistd::dup2_stderr(&null)?;
-        Ok(())
-    };
-    done().map_or(Outcome::Refused, |()| Outcome::Code(0))
+    // Fails when we lead a process group, which is no harm.
+    let _ = nix::unistd::setsid();
+    let_go(true).map_or(Outcome::Refused, |()| Outcome::Code(0))
 }
 
 #[cfg(test)]

@@ -1,0 +1,64 @@
+//! Every file that a daemon writes: what another user has laid in its way is replaced, and never written into.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::dhcpd::{Config, Dhcpd};
+use testkit::{isolated, wait_until};
+
+use crate::ours;
+
+/// Longer than anything that is waited for takes, on a busy machine too: a link-local address takes up to five seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The daemons, each with the files that it writes below DIR.
+const DAEMONS: [(&str, &[&str]); 4] = [
+    (
+        "ifplugd -n -s -i eth0 --services --ipconf DIR --notify none --pidfile DIR/ifplugd.pid",
+        &["ifplugd.pid", "link_eth0.ipconf"],
+    ),
+    ("pinger -i eth0 --ipconf DIR --notify none", &[".pinger_eth0"]),
+    ("zcip -f --ipconf DIR --state DIR --notify none eth0", &["zcip_eth0.ipconf", "ipv4ll_eth0.ipconf"]),
+    (
+        "udhcpc -f --ipconf DIR --state DIR/state --notify none -p DIR/udhcpc.pid -i eth0",
+        &["udhcpc.pid", "dhcp_eth0.ipconf", "state/lease_eth0.ipconf"],
+    ),
+];
+
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+#[test]
+fn a_link_in_the_way_of_a_file_is_replaced_and_not_followed() {
+    isolated(&[], |lab| {
+        ours(lab);
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        lab.cable((&home, "eth0"), (&isp, "lan"));
+        isp.address("lan", "192.0.2.1/24");
+        let _server = Dhcpd::start(&isp, "lan", Config::for_router([192, 0, 2, 1].into())).unwrap();
+        for (command, files) in DAEMONS {
+            let name = command.split(' ').next().unwrap();
+            let dir = lab.make_dir(&format!("of-{name}"));
+            let passwd = lab.dir().join("passwd");
+            fs::write(&passwd, "root").unwrap();
+            for file in files {
+                let path = dir.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                let tmp = format!(".{}.tmp", path.file_name().unwrap().to_str().unwrap());
+                for way in [path.with_file_name(tmp), path] {
+                    symlink(&passwd, way).unwrap();
+                }
+            }
+            let command = command.replace("DIR", dir.to_str().unwrap());
+            let daemon = home.spawn(&command.split(' ').collect::<Vec<_>>());
+            for file in files {
+                wait_until(&format!("{file} of {name}"), PATIENCE, || is_file(&dir.join(file)));
+            }
+            drop(daemon);
+            assert_eq!(fs::read_to_string(&passwd).unwrap(), "root", "{name}");
+        }
+    });
+}
