@@ -1,6 +1,6 @@
 //! The client machine: bytes are a story of events, and the rules of tests/sim.rs hold at each step.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use netd_core::acd::Timing;
 use netd_core::rng::Rng;
 use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event, Resume, Watch};
-use netd_udhcpc::message::{Template, decode};
+use netd_udhcpc::message::{MessageType, Template, decode};
 use netd_udhcpc::schedule::Schedule;
 
 use crate::MAC;
@@ -16,7 +16,7 @@ use crate::dhcp::environment;
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 /// As in tests/sim.rs.
-const MAX_PER_MINUTE: usize = 60;
+const MAX_PER_MINUTE: usize = 40;
 /// Events of one story.
 const MAX_EVENTS: usize = 400;
 
@@ -46,7 +46,11 @@ struct World<'a> {
     story: Story<'a>,
     client: Client,
     now: Duration,
+    /// Of the last message, and of the one before it that had another one.
     xid: u32,
+    before: u32,
+    /// When each transaction asked for an address: its first REQUEST, or the DISCOVER that may be answered with a lease.
+    asked: HashMap<u32, (MessageType, Duration)>,
     /// Until when the address in use was granted, and the address.
     held: Option<(Ipv4Addr, Duration)>,
     /// Looks for conflicts: an address must have been probed since the last one was lost.
@@ -100,6 +104,8 @@ pub fn client(data: &[u8]) {
         client: Client::new(config, Rng::seeded(u64::from(flags))),
         now,
         xid: 0,
+        before: 0,
+        asked: HashMap::new(),
         held: resume.map(|r| (r.ip, r.end)),
         careful: acd.is_some(),
         probed: resume.map(|r| r.ip).into_iter().collect(),
@@ -129,7 +135,7 @@ impl World<'_> {
                 self.now += secs(u64::from(self.story.byte()) * 60);
                 Event::Timer
             }
-            6..=9 => match self.reply() {
+            kind @ 6..=9 => match self.reply(if kind == 9 { self.before } else { self.xid }) {
                 Some(found) => found,
                 None => return,
             },
@@ -173,7 +179,7 @@ impl World<'_> {
     }
 
     /// A reply that is nearly right.
-    fn reply(&mut self) -> Option<Event> {
+    fn reply(&mut self, xid: u32) -> Option<Event> {
         let what = self.story.byte();
         let kind = [2, 5, 5, 6][usize::from(what & 3)];
         let server = 1 + (what >> 2 & 1);
@@ -186,7 +192,7 @@ impl World<'_> {
         let lease = [3600, 120, 10, 1, 0, 600, 86_400, u32::MAX][usize::from(what >> 5)];
         let mut bytes = vec![0; 236];
         bytes[..4].copy_from_slice(&[2, 1, 6, 0]);
-        bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
+        bytes[4..8].copy_from_slice(&xid.to_be_bytes());
         bytes[16..20].copy_from_slice(if kind == 6 { &[0; 4] } else { &yiaddr });
         bytes[28..34].copy_from_slice(&MAC);
         bytes.extend([0x63, 0x82, 0x53, 0x63, 53, 1, kind, 54, 4, 10, 9, 0, server]);
@@ -219,7 +225,13 @@ impl World<'_> {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Send(message, _) => {
-                self.xid = message.xid;
+                if message.xid != self.xid {
+                    self.before = std::mem::replace(&mut self.xid, message.xid);
+                }
+                let repeated = self.asked.get(&message.xid).is_some_and(|(kind, _)| *kind == MessageType::Request);
+                if !repeated && (message.kind == MessageType::Request || message.rapid_commit) {
+                    self.asked.insert(message.xid, (message.kind, self.now));
+                }
                 self.sent.push_back(self.now);
                 let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
                 let len = message.encode(MAC, &template).len();
@@ -232,7 +244,9 @@ impl World<'_> {
             Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => {
                 assert!(grant.end > self.now, "a lease that has ended");
                 if let Some(lease) = grant.reply.number(51) {
-                    let longest = self.now + secs(u64::from(lease));
+                    // RFC 2131 section 4.4.1, however late the answer came.
+                    let (_, asked) = self.asked.get(&grant.reply.xid).expect("a lease that was not asked for");
+                    let longest = *asked + secs(u64::from(lease));
                     assert!(lease == u32::MAX || grant.end <= longest, "{:?}, granted until {longest:?}", grant.end);
                 }
                 let kept = self.held.is_some_and(|(ip, _)| ip == grant.ip);

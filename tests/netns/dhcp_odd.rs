@@ -1,9 +1,11 @@
 //! The DHCP client and what is odd around it: slow scripts, read-only directories, servers that leave something out. What the original
 //! puts up with, ours does, too.
 
+#![expect(clippy::disallowed_methods, reason = "servers and gear that take their time")]
+
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::appliance::Appliance;
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
@@ -265,6 +267,63 @@ fn a_lease_that_comes_and_goes_changes_the_mtu_once() {
             wait_until("no address", SOON, || !addressed() && done());
             assert_eq!(mtu(), Some(1400), "another change would be another lost link, and so on");
             w.cable.plug();
+        }
+    });
+}
+
+/// Answers as a usual server does, a REQUEST only after `think` has passed.
+fn thoughtful(think: Duration) -> Mode {
+    let config = Config::for_router(ROUTER);
+    let answer = move |message: &Message| {
+        let kind = match message.opts().msg_type() {
+            Some(MessageType::Discover) => MessageType::Offer,
+            Some(MessageType::Request) => {
+                std::thread::sleep(think);
+                MessageType::Ack
+            }
+            _ => return Vec::new(),
+        };
+        vec![grant(&config, message, kind, config.first).to_vec().unwrap()]
+    };
+    Mode::Custom(Custom(Box::new(answer)))
+}
+
+#[test]
+fn a_server_that_thinks_for_seconds_before_it_acknowledges_is_good_enough() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        for client in &both(lab) {
+            let mode = thoughtful(Duration::from_millis(3500));
+            let server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+            assert_eq!(exit_code(&w.home, &[client, "-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"]), 0, "{client}");
+            assert_eq!(server.count(MessageType::Discover), 1, "{client}");
+        }
+    });
+}
+
+/// As Motorola's BSR does by default ("dhcp throttle").
+#[test]
+fn gear_that_passes_one_message_in_five_seconds_costs_one_such_time() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        for client in &both(lab) {
+            let config = Config::for_router(ROUTER);
+            let mut passed: Option<Instant> = None;
+            let answer = move |message: &Message| {
+                if passed.is_some_and(|at| at.elapsed() < Duration::from_secs(5)) {
+                    return Vec::new();
+                }
+                passed = Some(Instant::now());
+                let kind = match message.opts().msg_type() {
+                    Some(MessageType::Discover) => MessageType::Offer,
+                    _ => MessageType::Ack,
+                };
+                vec![grant(&config, message, kind, config.first).to_vec().unwrap()]
+            };
+            let mode = Mode::Custom(Custom(Box::new(answer)));
+            let server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
+            assert_eq!(exit_code(&w.home, &[client, "-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"]), 0, "{client}");
+            assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, 3), "{client}");
         }
     });
 }

@@ -18,8 +18,11 @@ use crate::schedule;
 
 mod conflict;
 mod rebooting;
+mod renewal;
 mod replies;
+mod search;
 use rebooting::Claim;
+use search::Late;
 
 /// Requests that a server may leave unanswered.
 const MAX_REQUESTS: u32 = 3;
@@ -61,6 +64,7 @@ impl Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offer {
     terms: Terms,
+    xid: u32,
     secs: u16,
     broadcast: bool,
 }
@@ -81,10 +85,11 @@ struct Exchange {
 enum State {
     /// Waits before it asks anybody; `until` is when.
     Init { until: Duration },
-    /// Has broadcast DISCOVER. `second_best` is from a server that was silent before.
-    Selecting { x: Exchange, second_best: Option<Offer> },
-    /// Has asked for an offer.
-    Requesting { x: Exchange, offer: Offer },
+    /// Has broadcast DISCOVER. `before`: the one before it, where it had another xid. `second_best` is from a server that was
+    /// silent before.
+    Selecting { x: Exchange, before: Option<Exchange>, second_best: Option<Offer> },
+    /// Has asked for an offer; another server has offered, too.
+    Requesting { x: Exchange, offer: Offer, other: Option<Offer> },
     /// Has been given an address, and looks whether somebody else has it.
     Checking { lease: Lease, grant: Box<Grant> },
     /// Has asked for its address of before.
@@ -114,6 +119,8 @@ pub struct Client {
     restarts: schedule::Restarts,
     /// Servers that offered and then did not answer, in this search.
     silent: Vec<Ipv4Addr>,
+    /// The last transaction that was given up: its answer may still come.
+    late: Option<Late>,
     /// "broadcasting discover" was said since the last change.
     announced: bool,
     /// Replies that were not taken, since the last change.
@@ -138,6 +145,7 @@ impl Client {
             last_sent: None,
             restarts: schedule::Restarts::default(),
             silent: Vec::new(),
+            late: None,
             announced: false,
             named: Named::default(),
             acd: None,
@@ -156,7 +164,8 @@ impl Client {
             // The detector's deadline is what is waited for.
             State::Checking { lease, .. } => lease.end(),
             State::Init { until } => Some(*until),
-            State::Selecting { x, .. } | State::Requesting { x, .. } => Some(x.next),
+            State::Selecting { x, .. } => earliest(Some(x.next), self.failure_due()),
+            State::Requesting { x, .. } => Some(x.next),
             State::Rebooting { x, lease, .. } => earliest(Some(x.next), lease.end()),
             State::Bound { lease, renew_at } => earliest(*renew_at, lease.end()),
             State::Renewing { lease, x } => {
@@ -231,16 +240,6 @@ impl Client {
         }
     }
 
-    /// A search for a lease begins: nobody is silent yet, and patience is fresh.
-    fn begin_search(&mut self, now: Duration) {
-        self.search_began = now;
-        self.fail_at = now + schedule::FIRST_FAILURE;
-        self.silent.clear();
-        self.announced = false;
-        self.named.forget();
-        self.conflicts = 0;
-    }
-
     fn exchange(&mut self, now: Duration) -> Exchange {
         Exchange { xid: self.rng.next_u32(), began: now, sent: 0, next: now }
     }
@@ -251,14 +250,14 @@ impl Client {
                 let x = self.exchange(now);
                 self.select(now, x, out);
             }
-            State::Selecting { x, second_best: Some(offer) } => self.request(now, x.xid, offer, out),
-            State::Selecting { x, second_best: None } => self.select(now, x, out),
-            State::Requesting { x, offer } if x.sent < MAX_REQUESTS => self.send_request(now, x, offer, out),
-            State::Requesting { offer, .. } => self.request_failed(now, offer, out),
+            State::Selecting { x, .. } if x.next > now => self.lease_fail(now, out),
+            State::Selecting { second_best: Some(offer), .. } => self.request(now, offer, out),
+            State::Selecting { x, second_best: None, .. } => self.select(now, x, out),
+            State::Requesting { x, offer, other } => self.request_unanswered(now, x, offer, other, out),
             State::Rebooting { x, lease, claim } if x.sent < claim.patience() => {
                 self.send_reboot(now, x, lease, claim, out);
             }
-            State::Rebooting { lease, claim, .. } => self.reboot_failed(now, lease, claim, out),
+            State::Rebooting { x, lease, claim } => self.reboot_failed(now, x, lease, claim, out),
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => {
                 self.send_renewal(now, lease, out);
             }
@@ -266,147 +265,6 @@ impl Client {
             State::Checking { .. } => self.restart(now),
             State::Released => {}
         }
-    }
-
-    /// SELECTING, one more DISCOVER; or the end of a cycle without a lease.
-    fn select(&mut self, now: Duration, mut x: Exchange, out: &mut Vec<Action>) {
-        self.state = State::Selecting { x, second_best: None };
-        if self.config.schedule.cycle_over(x.sent, now, self.fail_at) {
-            self.lease_fail(now, out);
-            if !matches!(self.state, State::Selecting { .. }) {
-                return;
-            }
-            x.xid = self.rng.next_u32();
-        }
-        let text = "broadcasting discover".to_owned();
-        out.push(if self.announced { Action::Debug(text) } else { Action::Log(text) });
-        self.announced = true;
-        x.sent += 1;
-        // RFC 4039: what is acknowledged counts from here, not from the begin of a search of hours.
-        x.began = now;
-        let waited = now.saturating_sub(self.search_began);
-        x.next = now + self.config.schedule.discover_wait(x.sent, waited, &mut self.rng);
-        let message = Outgoing {
-            requested: self.config.requested,
-            rapid_commit: self.config.rapid_commit,
-            broadcast: self.config.schedule.wants_broadcast(x.sent),
-            ..self.message(MessageType::Discover, x, now)
-        };
-        self.send(now, message, Destination::Broadcast, out);
-        self.state = State::Selecting { x, second_best: None };
-    }
-
-    fn lease_fail(&mut self, now: Duration, out: &mut Vec<Action>) {
-        out.push(Action::Tell(Change::LeaseFail));
-        if self.config.background_on_failure {
-            out.push(Action::Log("no lease, forking to background".into()));
-            out.push(Action::Background);
-            self.config.background_on_failure = false;
-            self.config.background_when_bound = false;
-            self.config.exit_on_failure = false;
-        } else if self.config.exit_on_failure {
-            out.push(Action::Log("no lease, failing".into()));
-            out.push(Action::Exit(1));
-            self.state = State::Released;
-            return;
-        }
-        self.silent.clear();
-        self.fail_at = now + schedule::NEXT_FAILURE;
-        self.announced = false;
-        if let Some(wait) = self.config.schedule.wait_after_failure() {
-            self.state = State::Init { until: now + wait };
-        }
-    }
-
-    fn request(&mut self, now: Duration, xid: u32, offer: Offer, out: &mut Vec<Action>) {
-        out.push(Action::Log(format!("broadcasting select for {}, server {}", offer.terms.ip, offer.terms.server_id)));
-        self.send_request(now, Exchange { xid, began: now, sent: 0, next: now }, offer, out);
-        self.probe(now, offer.terms.ip, out);
-    }
-
-    fn send_request(&mut self, now: Duration, mut x: Exchange, offer: Offer, out: &mut Vec<Action>) {
-        x.sent += 1;
-        x.next = now + self.config.schedule.request_wait(&mut self.rng);
-        let message = Outgoing {
-            requested: Some(offer.terms.ip),
-            server_id: Some(offer.terms.server_id),
-            // RFC 2131 section 3.1, 3: as in the DISCOVER, so that relays take the same way.
-            secs: offer.secs,
-            broadcast: offer.broadcast,
-            ..self.message(MessageType::Request, x, now)
-        };
-        self.send(now, message, Destination::Broadcast, out);
-        self.state = State::Requesting { x, offer };
-    }
-
-    /// A server that offers and then says nothing must not keep another one from us.
-    fn request_failed(&mut self, now: Duration, offer: Offer, out: &mut Vec<Action>) {
-        out.push(Action::Log(format!("server {} offered but does not answer", offer.terms.server_id)));
-        self.remember_silent(offer.terms.server_id);
-        if self.config.schedule.is_fixed() {
-            self.lease_fail(now, out);
-        } else {
-            // At once the first time, so that a silent server that was quicker does not keep the other one from us.
-            self.restart(now);
-        }
-    }
-
-    /// A reply that cannot be taken.
-    fn complain(&mut self, text: String, out: &mut Vec<Action>) {
-        out.push(self.named.name(text));
-    }
-
-    fn remember_silent(&mut self, server_id: Ipv4Addr) {
-        if !self.silent.contains(&server_id) {
-            if self.silent.len() == MAX_SILENT {
-                self.silent.remove(0);
-            }
-            self.silent.push(server_id);
-        }
-    }
-
-    /// RENEWING until T2, REBINDING until the end. Each message is a transaction of its own: the lease counts from the one
-    /// that is answered, not from one of hours ago.
-    fn send_renewal(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
-        let Some(times) = lease.times else {
-            // An infinite lease is renewed when somebody asks for it, and never ends.
-            self.send_renewing(now, lease, None, out);
-            return;
-        };
-        if now < times.t2 {
-            self.send_renewing(now, lease, Some(times.t2), out);
-        } else {
-            self.send_rebinding(now, lease, times, out);
-        }
-    }
-
-    fn send_renewing(&mut self, now: Duration, lease: Lease, t2: Option<Duration>, out: &mut Vec<Action>) {
-        let before = if let State::Renewing { x, .. } = &self.state { x.sent } else { 0 };
-        let mut x = Exchange { sent: before + 1, ..self.exchange(now) };
-        let whole = lease.times.map_or(Duration::MAX, |t| t.end.saturating_sub(t.t1) * 2);
-        x.next = match t2 {
-            Some(t2) => now + schedule::renewal_wait(t2 - now, whole, &mut self.rng),
-            None => now + schedule::INFINITE_RETRY,
-        };
-        out.push(Action::Log(format!("sending renew to server {}", lease.server_id)));
-        let message = Outgoing { ciaddr: lease.ip, ..self.message(MessageType::Request, x, now) };
-        // Where the kernel knows no way there it asks by ARP for a server that is behind a relay, and does not say so: the next one goes by
-        // whoever handed us the lease.
-        let routed = x.sent % 2 == 1 || lease.mac == [0; 6];
-        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed };
-        let to = if lease.server_id.is_unspecified() { Destination::Broadcast } else { to };
-        self.send(now, message, to, out);
-        self.state = State::Renewing { lease, x };
-    }
-
-    fn send_rebinding(&mut self, now: Duration, lease: Lease, times: Times, out: &mut Vec<Action>) {
-        let mut x = self.exchange(now);
-        let whole = times.end.saturating_sub(times.t1) * 2;
-        x.next = now + schedule::renewal_wait(times.end.saturating_sub(now), whole, &mut self.rng);
-        out.push(Action::Log("broadcasting renew".into()));
-        let message = Outgoing { ciaddr: lease.ip, ..self.message(MessageType::Request, x, now) };
-        self.send(now, message, Destination::Broadcast, out);
-        self.state = State::Rebinding { lease, x };
     }
 
     fn expire(&mut self, now: Duration, out: &mut Vec<Action>) {
@@ -444,67 +302,6 @@ impl Client {
             State::Renewing { x, .. } | State::Rebinding { x, .. } => x.next = at.min(x.next),
             State::Checking { .. } | State::Bound { .. } | State::Released => {}
         }
-    }
-
-    fn renew_now(&mut self, now: Duration, out: &mut Vec<Action>) {
-        out.push(Action::Log("performing DHCP renew".into()));
-        match &mut self.state {
-            State::Bound { renew_at, .. } => {
-                *renew_at = Some(self.last_sent.map_or(now, |sent| now.max(sent + MIN_SPACING)));
-            }
-            State::Released => {
-                self.begin_search(now);
-                self.state = State::Init { until: now };
-            }
-            State::Init { .. }
-            | State::Selecting { .. }
-            | State::Requesting { .. }
-            | State::Checking { .. }
-            | State::Rebooting { .. }
-            | State::Renewing { .. }
-            | State::Rebinding { .. } => self.hurry(now),
-        }
-    }
-
-    fn release(&mut self, now: Duration, out: &mut Vec<Action>) {
-        out.push(Action::Log("performing DHCP release".into()));
-        if let Some(lease) = self.lease().copied() {
-            self.send_release(now, lease, out);
-        }
-        if self.state != State::Released {
-            out.push(Action::Log("entering released state".into()));
-            out.push(Action::Tell(Change::Deconfig));
-            self.state = State::Released;
-        }
-    }
-
-    fn send_release(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
-        if lease.server_id.is_unspecified() {
-            return;
-        }
-        out.push(Action::Log(format!("unicasting a release of {} to {}", lease.ip, lease.server_id)));
-        let x = self.exchange(now);
-        let message = Outgoing {
-            ciaddr: lease.ip,
-            server_id: Some(lease.server_id),
-            secs: 0,
-            ..self.message(MessageType::Release, x, now)
-        };
-        let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed: true };
-        self.send(now, message, to, out);
-    }
-
-    fn finish(&mut self, now: Duration, out: &mut Vec<Action>) {
-        if self.config.release {
-            if let Some(lease) = self.lease().copied() {
-                self.send_release(now, lease, out);
-            }
-            out.push(Action::Log("entering released state".into()));
-            out.push(Action::Tell(Change::Deconfig));
-        }
-        out.push(Action::Tell(Change::Stop));
-        out.push(Action::Exit(0));
-        self.state = State::Released;
     }
 
     fn message(&self, kind: MessageType, x: Exchange, now: Duration) -> Outgoing {

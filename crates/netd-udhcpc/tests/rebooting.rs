@@ -239,3 +239,26 @@ fn a_remembered_address_is_probed_for_beside_the_request() {
     assert_eq!(b.event(Event::Arp(Arp::announcement(STRANGER, ADDRESS))), NONE);
     assert_eq!(b.usual(ACK), ["Decline", "Discover"]);
 }
+
+#[test]
+fn a_server_that_takes_its_time_confirms_the_address_of_before_all_the_same() {
+    let mut b = Bench::in_state("Remembered");
+    let xid = b.xid();
+    b.wait_for("Discover");
+    b.now += secs(2);
+    assert_eq!(b.hear(Wire::usual(ACK, xid)), ["bound"]);
+    // On the network of before, where the address was taken for lost.
+    let mut b = at_home();
+    b.event(Event::Carrier);
+    let xid = b.xid();
+    b.wait_for("deconfig");
+    b.now += secs(2);
+    b.event(Event::Timer);
+    assert_eq!(b.hear(Wire::usual(ACK, xid)), ["bound"]);
+    // A refusal that comes late is none: the address is not in use.
+    let mut b = at_home();
+    b.event(Event::Carrier);
+    let xid = b.xid();
+    b.wait_for("deconfig");
+    assert_eq!(b.hear(Wire::usual(NAK, xid)), NONE);
+}

@@ -1,7 +1,8 @@
 //! Simulated time: weeks of leases on a bad wire, in about a second, with the real encoder and decoder between the stations.
 //!
 //! Properties, checked after every step: no address is used past the lease that some server gave; the packets of a minute are
-//! bounded; a deadline lies ahead; after every calm hour there is a lease.
+//! bounded; a deadline lies ahead; after every calm hour there is a lease. Servers may take their time, and the gear between
+//! them and us may let little through: there is a lease all the same, and as soon as can be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -18,8 +19,8 @@ use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use netd_udhcpc::message::{MessageType, Template, decode};
 
-/// Packets that the client may send in any 60 s.
-const MAX_PER_MINUTE: usize = 60;
+/// Packets that the client may send in any 60 s, whatever refuses, lies or goes away and comes back.
+const MAX_PER_MINUTE: usize = 40;
 /// An address of another network lives on for this long at the most.
 const ROAMING: Duration = Duration::from_secs(4);
 
@@ -41,8 +42,53 @@ struct Server {
     ip: Ipv4Addr,
     lease: u32,
     mood: Mood,
+    /// How long an answer takes.
+    slow: Duration,
     /// Until when it has promised the address.
     promised: Duration,
+}
+
+/// Access gear that protects itself, at its maker's defaults.
+#[derive(Clone, Debug)]
+enum Gear {
+    /// Motorola BSR: one message in this time passes.
+    Throttles(Duration, Option<Duration>),
+    /// Huawei NE, HPE: so many in this time pass; after one more the station is not heard for 300 s.
+    Blocks(usize, Duration, VecDeque<Duration>, Option<Duration>),
+}
+
+impl Gear {
+    fn throttles() -> Gear {
+        Gear::Throttles(secs(5), None)
+    }
+
+    fn blocks(most: usize, span: u64) -> Gear {
+        Gear::Blocks(most, secs(span), VecDeque::new(), None)
+    }
+
+    fn passes(&mut self, now: Duration) -> bool {
+        match self {
+            Gear::Throttles(span, last) => {
+                let passes = last.is_none_or(|last| now >= last + *span);
+                *last = if passes { Some(now) } else { *last };
+                passes
+            }
+            Gear::Blocks(most, span, times, deaf) => {
+                times.retain(|at| now < *at + *span);
+                times.push_back(now);
+                if times.len() > *most && deaf.is_none_or(|until| now >= until) {
+                    *deaf = Some(now + secs(300));
+                    times.clear();
+                }
+                deaf.is_none_or(|until| now >= until)
+            }
+        }
+    }
+
+    /// Whether it has had enough of us.
+    fn is_deaf(&self, now: Duration) -> bool {
+        matches!(self, Gear::Blocks(_, _, _, Some(until)) if now < *until)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +114,7 @@ impl Server {
     fn new(network: u8, last: u8, lease: u32) -> Server {
         let id = Ipv4Addr::new(10, network, 0, last);
         let ip = Ipv4Addr::new(10, network, 0, 100 + last);
-        Server { id, ip, lease, mood: Mood::Well, promised: Duration::ZERO }
+        Server { id, ip, lease, mood: Mood::Well, slow: Duration::ZERO, promised: Duration::ZERO }
     }
 
     fn answer(&mut self, now: Duration, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -116,6 +162,7 @@ struct World {
     careful: bool,
     taken: Vec<Ipv4Addr>,
     declined: u64,
+    gear: Option<Gear>,
 }
 
 impl World {
@@ -137,9 +184,35 @@ impl World {
             careful: false,
             taken: Vec::new(),
             declined: 0,
+            gear: None,
         };
         world.step(Event::Start);
         world
+    }
+
+    /// A client that starts now, with these options, in a place with one server behind such gear.
+    fn anew(seed: u64, config: Config, gear: Option<Gear>, slow: Duration) -> World {
+        let mut world = World::new(seed, [3600, 3600]);
+        world.servers.truncate(1);
+        world.servers.iter_mut().for_each(|server| server.slow = slow);
+        world.gear = gear;
+        world.events = Events::default();
+        world.client = Client::new(config, Rng::seeded(seed + 2));
+        world.sent.clear();
+        world.lost = 0;
+        world.step(Event::Start);
+        world
+    }
+
+    /// Runs until there is an address; how long that took.
+    fn until_bound(&mut self, limit: Duration) -> Duration {
+        let begun = self.now;
+        while self.client.address().is_none() {
+            let next = [self.events.next_at(), self.client.deadline()].into_iter().flatten().min().unwrap();
+            assert!(next <= begun + limit, "no lease in {limit:?}");
+            self.run(next);
+        }
+        self.now - begun
     }
 
     /// With conflict detection, in a place where addresses are taken without being asked for.
@@ -232,10 +305,11 @@ impl World {
                 let reply = decode(&bytes, MAC).unwrap();
                 self.step(Event::Reply(Box::new(reply), [2, 0, 0, 0, 0, 1]));
             }
+            Frame::ToServers(..) if self.gear.as_mut().is_some_and(|gear| !gear.passes(self.now)) => {}
             Frame::ToServers(bytes, to) => {
                 for server in self.servers.iter_mut().filter(|s| to.is_none_or(|to| s.id == to)) {
                     if let Some(reply) = server.answer(self.now, &bytes) {
-                        self.wire.send(self.now, &Frame::ToClient(reply), &mut self.events);
+                        self.wire.send(self.now + server.slow, &Frame::ToClient(reply), &mut self.events);
                     }
                 }
             }
@@ -254,6 +328,7 @@ impl World {
         let moods = [Mood::Well, Mood::Well, Mood::Dead, Mood::NakAll, Mood::OfferOnly];
         for server in &mut self.servers {
             server.mood = moods[self.rng.below(moods.len() as u64) as usize];
+            server.slow = secs(self.rng.below(20));
         }
         if self.careful {
             let all: Vec<Ipv4Addr> = self.servers.iter().map(|server| server.ip).collect();
@@ -272,7 +347,11 @@ impl World {
     }
 
     fn calm(&mut self) {
-        self.servers.iter_mut().for_each(|s| s.mood = Mood::Well);
+        for server in &mut self.servers {
+            server.mood = Mood::Well;
+            // A renewal of the shortest leases waits for two seconds.
+            server.slow = if server.lease < 60 { Duration::ZERO } else { server.slow };
+        }
         self.taken.clear();
         self.wire.conditions = Conditions { loss: 20, duplicate: 20, ..self.wire.conditions };
         self.wire.conditions.jitter = Duration::from_millis(20);
@@ -324,6 +403,64 @@ fn a_week_of_short_and_mixed_leases() {
         let mut world = World::new(seed, leases);
         (0..7).for_each(|_| world.day());
         assert!(world.granted > 300, "{leases:?}: granted {}", world.granted);
+    }
+}
+
+#[test]
+fn a_month_behind_gear_that_lets_little_through() {
+    for gear in [Gear::throttles(), Gear::blocks(6, 5), Gear::blocks(10, 180)] {
+        let mut world = World::new(3, [7200, 3600]);
+        world.gear = Some(gear);
+        (0..10).for_each(|_| world.day());
+        assert!(world.granted > 100, "granted {}", world.granted);
+    }
+}
+
+#[test]
+fn a_lease_comes_as_soon_as_gear_and_server_allow_it() {
+    let ms = Duration::from_millis;
+    for seed in 0..300 {
+        // The REQUEST that the gear drops is repeated as soon as it would pass.
+        let took = World::anew(seed, Config::default(), Some(Gear::throttles()), ms(2)).until_bound(secs(60));
+        assert!(took < ms(6100), "{took:?}");
+        // The gear has just let something else of ours through: a client of before, that was killed.
+        let mut world = World::anew(seed, Config::default(), Some(Gear::Throttles(secs(5), Some(secs(10)))), ms(2));
+        let took = world.until_bound(secs(60));
+        assert!(took < secs(19), "{took:?}");
+        // However slow the server is: its offer, its acknowledgement, and nothing else is waited for.
+        for slow in [ms(500), ms(3500), ms(7000), secs(20)] {
+            // With an xid for each DISCOVER, the offers to the last two count.
+            for (rapid_commit, more) in [(false, 100), (true, 5000)] {
+                let config = Config { rapid_commit, ..Config::default() };
+                let took = World::anew(seed, config, None, slow).until_bound(secs(180));
+                assert!(took < slow * 2 + ms(more), "{slow:?}: {took:?}");
+            }
+        }
+        // Six in 5 s, and a server that needs 3.5 s.
+        let mut world = World::anew(seed, Config::default(), Some(Gear::blocks(6, 5)), ms(3500));
+        assert!(world.until_bound(secs(60)) < ms(7100));
+        assert!(!world.gear.as_ref().unwrap().is_deaf(world.now));
+        // Ten in 180 s, and a server that comes up at any moment.
+        let mut world = World::anew(seed, Config::default(), Some(Gear::blocks(10, 180)), ms(2));
+        world.servers[0].mood = Mood::Dead;
+        let up = secs(world.rng.below(600));
+        let end = world.now + up;
+        world.run(end);
+        world.servers[0].mood = Mood::Well;
+        assert!(world.until_bound(secs(100)) < secs(66), "up after {up:?}");
+        assert!(!world.gear.as_ref().unwrap().is_deaf(world.now), "up after {up:?}");
+    }
+}
+
+#[test]
+fn a_short_lease_of_a_slow_server_is_kept() {
+    for (lease, slow) in [(30, 3500), (12, 2500), (3600, 40_000)] {
+        let mut world = World::anew(7, Config::default(), None, Duration::from_millis(slow));
+        world.servers[0].lease = lease;
+        world.until_bound(secs(300));
+        let end = world.now + secs(3 * 3600);
+        world.run(end);
+        assert_eq!(world.lost, 1, "the one at the start; a lease of {lease} s, an answer in {slow} ms");
     }
 }
 

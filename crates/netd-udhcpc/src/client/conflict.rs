@@ -52,6 +52,7 @@ impl Client {
     /// Another Ethernet address: what it has said is ours no more.
     pub(super) fn mac(&mut self, mac: [u8; 6]) {
         self.config.mac = mac;
+        self.late = None;
         if let Some(acd) = &mut self.acd {
             acd.set_mac(mac);
         }
@@ -119,6 +120,7 @@ impl Client {
         };
         self.send(now, message, Destination::Broadcast, out);
         self.config.requested = None;
+        self.late = None;
         self.conflicts += 1;
         match self.config.schedule.wait_after_failure() {
             // As udhcpc does.

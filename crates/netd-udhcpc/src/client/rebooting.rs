@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netd_core::wire::arp::{Arp, Operation};
 
-use super::{Action, Change, Client, Destination, Exchange, Lease, MIN_RENEWAL, State, Times};
+use super::{Action, Change, Client, Destination, Exchange, Late, Lease, MIN_RENEWAL, State, Times};
 use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 use crate::schedule::{self, Restarts};
@@ -97,8 +97,14 @@ impl Client {
             | State::Checking { .. }
             | State::Rebooting { claim: Claim::Remembered, .. }
             | State::Released => {
-                // Nobody was asked while it was away, so nobody was silent: as eager as at the beginning.
+                // No server was asked while it was away, so none was silent: as eager as at the beginning.
                 self.search_began = now;
+                self.late = None;
+                if let State::Selecting { x, .. } = &mut self.state
+                    && !self.config.schedule.is_fixed()
+                {
+                    x.sent = 0;
+                }
                 if !self.config.exit_on_failure {
                     self.fail_at = self.fail_at.max(now + schedule::FIRST_FAILURE);
                 }
@@ -141,7 +147,7 @@ impl Client {
             out.push(Action::Log(format!("broadcasting select for {}, leased before", lease.ip)));
         }
         x.sent += 1;
-        x.next = now + self.config.schedule.request_wait(&mut self.rng);
+        x.next = now + self.config.schedule.reboot_wait(&mut self.rng);
         // Before the message is made: it says since when a lease is held.
         self.state = State::Rebooting { x, lease, claim };
         // RFC 2131 section 4.3.2, INIT-REBOOT: option 50, no 54, ciaddr 0.
@@ -150,7 +156,15 @@ impl Client {
     }
 
     /// Nobody has answered.
-    pub(super) fn reboot_failed(&mut self, now: Duration, lease: Lease, claim: Claim, out: &mut Vec<Action>) {
+    pub(super) fn reboot_failed(
+        &mut self,
+        now: Duration,
+        x: Exchange,
+        lease: Lease,
+        claim: Claim,
+        out: &mut Vec<Action>,
+    ) {
+        let late = Some(Late { x, ip: lease.ip, server_id: None });
         match claim {
             // RFC 2131 section 3.2: without an answer the address may be used until the lease ends.
             Claim::Resumed | Claim::Roamed { known: true } => {
@@ -162,8 +176,10 @@ impl Client {
                 out.push(Action::Log(format!("no answer: {} may be of another network", lease.ip)));
                 out.push(Action::Tell(Change::Deconfig));
                 self.lost(now);
+                self.late = late;
             }
             Claim::Remembered => {
+                self.late = late;
                 self.config.requested = self.config.requested.or(Some(lease.ip));
                 let x = self.exchange(now);
                 self.select(now, x, out);

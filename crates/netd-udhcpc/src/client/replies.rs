@@ -9,6 +9,7 @@ use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MI
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
 use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
+use crate::schedule::SECOND_BEST;
 
 /// RFC 8925 section 3.4.
 const MIN_V6ONLY_WAIT: Duration = Duration::from_secs(300);
@@ -19,16 +20,21 @@ impl Client {
     pub(super) fn reply(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
         let kind = reply.kind;
         match (self.state.clone(), kind) {
-            (State::Selecting { x, .. }, MessageType::Offer) if x.xid == reply.xid => self.offer(now, x, &reply, out),
-            (State::Selecting { x, .. }, MessageType::Ack)
-                if x.xid == reply.xid && self.config.rapid_commit && reply.option(RAPID_COMMIT).is_some() =>
+            (State::Selecting { before: Some(before), .. }, MessageType::Offer | MessageType::Ack)
+                if before.xid == reply.xid =>
             {
-                self.rapid_ack(now, x, reply, mac, out);
+                self.selecting(now, before, reply, mac, out);
             }
-            (State::Requesting { x, offer }, MessageType::Ack) if x.xid == reply.xid => {
+            (State::Selecting { x, .. }, MessageType::Offer | MessageType::Ack) if x.xid == reply.xid => {
+                self.selecting(now, x, reply, mac, out);
+            }
+            (State::Requesting { x, offer, other: None }, MessageType::Offer) if x.xid == reply.xid => {
+                self.other_offer(now, x, offer, &reply);
+            }
+            (State::Requesting { x, offer, .. }, MessageType::Ack) if x.xid == reply.xid => {
                 self.first_ack(now, x, &offer.terms, reply, mac, out);
             }
-            (State::Requesting { x, offer }, MessageType::Nak) if x.xid == reply.xid => {
+            (State::Requesting { x, offer, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if said_by(&reply, offer.terms.server_id) {
                     self.nak(now, reply, false, out);
                     // The first refusal is honest (an address was given away); one that goes on is as good as silence.
@@ -60,7 +66,10 @@ impl Client {
                     self.complain("ignoring nak from nobody".into(), out);
                 }
             }
-            // Late, repeated, or not asked for.
+            (_, MessageType::Ack) if self.late.is_some_and(|late| late.x.xid == reply.xid) => {
+                self.late_ack(now, reply, mac, out);
+            }
+            // Repeated, or not asked for.
             (
                 State::Init { .. }
                 | State::Selecting { .. }
@@ -76,20 +85,51 @@ impl Client {
         }
     }
 
-    /// The first offer that can be true wins, unless its server was silent before: then it is kept for later.
-    fn offer(&mut self, now: Duration, x: Exchange, reply: &Reply, out: &mut Vec<Action>) {
+    /// SELECTING: the answer to `asked`, which is the last DISCOVER or the one before it.
+    fn selecting(&mut self, now: Duration, asked: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
+        if reply.kind == MessageType::Offer {
+            self.offer(now, asked, &reply, out);
+        } else if self.config.rapid_commit && reply.option(RAPID_COMMIT).is_some() {
+            self.rapid_ack(now, asked, reply, mac, out);
+        } else {
+            out.push(Action::Debug("ignoring Ack".into()));
+        }
+    }
+
+    /// The first offer that can be true wins, unless its server was silent before: then it is kept for a moment.
+    fn offer(&mut self, now: Duration, asked: Exchange, reply: &Reply, out: &mut Vec<Action>) {
         if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
             return self.leave_to_ipv6(now, secs, out);
         }
-        let (secs, broadcast) = (secs(self.search_began, x.began), self.config.schedule.wants_broadcast(x.sent));
-        match Terms::judge(reply).map(|terms| Offer { terms, secs, broadcast }) {
+        match Terms::judge(reply).map(|terms| self.as_asked(asked, terms)) {
             Ok(offer) if self.silent.contains(&offer.terms.server_id) || offer.terms.server_id.is_unspecified() => {
                 // A server that answers but never confirms, or one that does not say who it is.
-                self.state = State::Selecting { x, second_best: Some(offer) };
+                if let State::Selecting { x, second_best, .. } = &mut self.state {
+                    x.next = x.next.min(now + SECOND_BEST);
+                    *second_best = Some(offer);
+                }
             }
-            Ok(offer) => self.request(now, x.xid, offer, out),
+            Ok(offer) => self.request(now, offer, out),
             Err(refusal) => self.complain(format!("ignoring offer of {}: {refusal}", reply.yiaddr), out),
         }
+    }
+
+    fn as_asked(&self, asked: Exchange, terms: Terms) -> Offer {
+        let broadcast = self.config.schedule.wants_broadcast(asked.sent);
+        Offer { terms, xid: asked.xid, secs: secs(self.search_began, asked.began), broadcast }
+    }
+
+    /// REQUESTING: another server's offer is kept for the case that the one that was asked does not answer.
+    fn other_offer(&mut self, now: Duration, mut x: Exchange, offer: Offer, reply: &Reply) {
+        let other = Terms::judge(reply).ok().map(|terms| Offer { terms, ..offer });
+        let other = other.filter(|other| {
+            let id = other.terms.server_id;
+            !id.is_unspecified() && id != offer.terms.server_id && !self.silent.contains(&id)
+        });
+        if other.is_some() && !self.config.schedule.is_fixed() {
+            x.next = x.next.min(x.began + SECOND_BEST).max(now);
+        }
+        self.state = State::Requesting { x, offer, other };
     }
 
     /// SELECTING, REBOOTING, RFC 8925 section 3.2: no address is used, and the next search begins after the wait or with the carrier.
@@ -141,6 +181,36 @@ impl Client {
                 self.remember_silent(asked.server_id);
                 self.restart(now);
             }
+        }
+    }
+
+    /// The acknowledgement of a transaction that was given up.
+    fn late_ack(&mut self, now: Duration, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
+        let Some(late) = self.late else { return };
+        let terms = Terms::judge(&reply).map(|terms| late.server_id.map_or(terms, |id| terms.by(id)));
+        let terms = match terms {
+            Ok(terms) if terms.ip == late.ip && late.server_id.is_none_or(|id| id == terms.server_id) => terms,
+            Ok(terms) => return self.complain(format!("ignoring ack of {}: too late", terms.ip), out),
+            Err(refusal) => return self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
+        };
+        match &self.state {
+            State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {
+                if self.acd.as_ref().is_none_or(|acd| acd.ip() != terms.ip) {
+                    self.probe(now, terms.ip, out);
+                }
+                self.bind(now, late.x.began, terms, reply, mac, false, out);
+            }
+            State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. }
+                if lease.ip == terms.ip =>
+            {
+                self.bind(now, late.x.began, terms, reply, mac, true, out);
+            }
+            State::Bound { .. }
+            | State::Renewing { .. }
+            | State::Rebinding { .. }
+            | State::Checking { .. }
+            | State::Rebooting { .. }
+            | State::Released => out.push(Action::Debug("ignoring Ack".into())),
         }
     }
 
@@ -212,11 +282,11 @@ impl Client {
         let end = asked_at + Duration::from_secs(terms.lease_secs.into());
         let grant = Box::new(Grant { ip: terms.ip, server_id: terms.server_id, end, reply });
         match self.state {
-            State::Selecting { .. } | State::Requesting { .. } | State::Rebooting { claim: Claim::Remembered, .. } => {
-                self.check(now, lease, grant, out)
-            }
             State::Init { .. }
-            | State::Checking { .. }
+            | State::Selecting { .. }
+            | State::Requesting { .. }
+            | State::Rebooting { claim: Claim::Remembered, .. } => self.check(now, lease, grant, out),
+            State::Checking { .. }
             | State::Rebooting { claim: Claim::Resumed | Claim::Roamed { .. }, .. }
             | State::Bound { .. }
             | State::Renewing { .. }
@@ -250,6 +320,7 @@ impl Client {
         }
         self.silent.clear();
         self.named.forget();
+        self.late = None;
         self.conflicts = 0;
         self.config.exit_on_failure = false;
         if self.config.quit {
@@ -277,6 +348,7 @@ impl Client {
         out.push(Action::Log(format!("received DHCP NAK{words}")));
         out.push(Action::Tell(Change::Nak(Box::new(reply))));
         self.config.requested = None;
+        self.late = None;
         if had_address {
             out.push(Action::Tell(Change::Deconfig));
             self.lost(now);
