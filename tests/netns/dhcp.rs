@@ -477,6 +477,34 @@ fn with_ipconf_an_interface_that_is_down_is_brought_up() {
     });
 }
 
+/// The cable is in. Without a lease from the first DISCOVER there is none for a minute.
+#[test]
+fn an_interface_that_is_down_at_first_costs_no_message_and_no_complaint() {
+    isolated(&[], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let quiet = |client: &Proc| assert!(!client.log().contains("Network is down"), "{}", client.log());
+        w.home.ip(&["link", "set", "eth0", "down"]);
+        let client = native(&w, &["-T", "60"]);
+        wait_ip("192.0.2.100");
+        quiet(&client);
+        drop(client);
+        // Its script brings it up, as that of ifupdown does.
+        w.home.ip(&["link", "set", "eth0", "down"]);
+        let (script, _) = script(lab, "up");
+        let client = w.home.spawn(&["udhcpc", "-f", "-v", "-i", "eth0", "-s", &script, "-T", "60"]);
+        client.wait_log("lease of 192.0.2.100 obtained", SOON);
+        quiet(&client);
+        // It does not come up at all: that is said, once.
+        drop(client);
+        w.home.ip(&["link", "set", "eth0", "down"]);
+        let client = w.home.spawn(&["udhcpc", "-f", "-v", "-i", "eth0", "-s", "/bin/true", "-T", "1"]);
+        client.wait_log("can't send: Network is down", SOON);
+        wait_until("another try", SOON, || client.log().matches("broadcasting discover").count() > 2);
+        assert_eq!(client.log().matches("Network is down").count(), 1, "{}", client.log());
+    });
+}
+
 #[test]
 fn a_rogue_that_offers_first_and_never_confirms_does_not_starve_the_client() {
     isolated(&[], |lab| {

@@ -186,8 +186,10 @@ struct Daemon<'a> {
     context: Context,
     gate: Gate,
     vetter: Vetter,
-    /// The last send failed, and that was logged.
+    /// The last send failed.
     mute: bool,
+    /// Its error has been said.
+    complained: bool,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
     dead: bool,
     /// A send failed in this step.
@@ -247,6 +249,7 @@ impl<'a> Daemon<'a> {
             gate: options.gate,
             vetter: Vetter::new(options.routes, native),
             mute: false,
+            complained: false,
             dead: false,
             unsent: false,
             to_background: false,
@@ -425,11 +428,14 @@ impl<'a> Daemon<'a> {
         let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {
             Ok(()) => {
-                self.mute = false;
+                (self.mute, self.complained) = (false, false);
                 self.unsent |= self.dead;
             }
             Err(e) => {
-                if !self.mute {
+                // The deconfig script, which runs beside this, may be about to bring the interface up.
+                let awaited = e.kind() == io::ErrorKind::NetworkDown && !self.handler.is_idle();
+                if !self.complained && !awaited {
+                    self.complained = true;
                     // The kernel's word for a link without carrier (packet(7)).
                     let hint = if e.raw_os_error() == Some(ENOBUFS) { ": no link?" } else { "" };
                     self.log.info(format_args!("can't send: {e}{hint}"));

@@ -83,6 +83,9 @@ impl PacketSocket {
         attach_filter(&fd, &on_link(index, filter))?;
         set_auxdata(&fd)?;
         bind(&fd, &link_address(index, ethertype, BROADCAST))?;
+        // packet(7): on an interface that is down, bind leaves ENETDOWN behind. The first message would be
+        // refused for it, although the interface was brought up since.
+        socket::getsockopt(&fd, sockopt::SocketError)?;
         Ok(PacketSocket { fd: watch(fd)?, ethertype, index, pace: Cell::default() })
     }
 
