@@ -254,6 +254,26 @@ fn a_changed_lease_is_followed() {
 }
 
 #[test]
+fn routes_stand_in_place_of_the_router() {
+    isolated(&[], |lab| {
+        let w = Small::new(lab);
+        let _pinger = w.start(&[]);
+        w.wait(Some("up"));
+        let router = || w.status()["router"].as_str().map(str::to_owned);
+        // ipconf(5): fw makes no default route of gw then, so gw is not what the uplink hangs on.
+        for (routes, want) in [
+            ("10.0.0.0/8 192.0.2.7", None),
+            ("10.0.0.0/8 192.0.2.7 0.0.0.0/0 192.0.2.1", Some("192.0.2.1")),
+            ("0.0.0.0/0 0.0.0.0", None),
+            ("", Some("192.0.2.9")),
+        ] {
+            write_lease(&w.dynamic, "eth0", "192.0.2.100/24", &format!("192.0.2.9'\nroutes[$cfg]='{routes}"));
+            wait_until(&format!("{want:?} of {routes}"), SOON, || router().as_deref() == want);
+        }
+    });
+}
+
+#[test]
 fn a_lost_link_is_not_the_routers_fault() {
     isolated(&[], |lab| {
         let w = Small::new(lab);

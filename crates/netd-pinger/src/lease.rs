@@ -30,13 +30,16 @@ pub(crate) fn read(records: &[Record], iface: &str, boot_id: &str, now: Duration
     Some(Lease { ip, router: router(record).filter(|r| *r != ip) })
 }
 
-/// RFC 3442: where classless routes have a default, that one counts; else the first of the routers.
+/// ipconf(5): where there are routes, they stand in place of the routers (RFC 3442), and the router of a default route among them
+/// counts. Else the first of the routers counts.
 fn router(record: &Record) -> Option<Ipv4Addr> {
     let words: Vec<&str> = record.get("routes").unwrap_or_default().split_ascii_whitespace().collect();
-    let default = words.as_chunks::<2>().0.iter().find(|[net, _]| matches!(*net, "0.0.0.0/0" | "0/0"));
-    match default {
-        Some([_, gateway]) => host(gateway),
-        None => record.get("gw").unwrap_or_default().split_ascii_whitespace().find_map(host),
+    match words.as_chunks::<2>().0 {
+        [] => record.get("gw").unwrap_or_default().split_ascii_whitespace().find_map(host),
+        routes => {
+            let default = routes.iter().find(|[net, _]| matches!(*net, "0.0.0.0/0" | "0/0"));
+            default.and_then(|[_, gateway]| host(gateway))
+        }
     }
 }
 
@@ -67,7 +70,8 @@ mod tests {
             (&[("gw", "")], Some(("192.0.2.100", "-"))),
             (&[("gw", "255.255.255.255")], Some(("192.0.2.100", "-"))),
             (&[("gw", "192.0.2.100")], Some(("192.0.2.100", "-"))),
-            (&[("routes", "10.0.0.0/8 192.0.2.7")], Some(("192.0.2.100", "192.0.2.1"))),
+            (&[("routes", "")], Some(("192.0.2.100", "192.0.2.1"))),
+            (&[("routes", "10.0.0.0/8 192.0.2.7")], Some(("192.0.2.100", "-"))),
             (&[("routes", "10.0.0.0/8 192.0.2.7 0.0.0.0/0 192.0.2.9")], Some(("192.0.2.100", "192.0.2.9"))),
             (&[("routes", "0.0.0.0/0 0.0.0.0")], Some(("192.0.2.100", "-"))),
             (&[("ipmask", "")], None),
