@@ -34,7 +34,7 @@ fn stands_for(data: &[u8]) -> Vec<u8> {
 pub fn message(data: &[u8]) {
     let Ok(reply) = message::decode(&stands_for(data), MAC) else { return };
     environment(&reply);
-    let context = Context { interface: "eth0".into(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO };
+    let context = Context { interface: "eth0".into(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
     let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
     let record = record::record(&context, &grant);
     let text = text::render(&[record]).expect("a record of a reply can be written");

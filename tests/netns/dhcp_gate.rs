@@ -6,7 +6,7 @@ use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mod
 use testkit::{isolated, wait_until};
 
 use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, script, wait_ip, world};
-use crate::dhcp_options::parameters;
+use crate::dhcp_options::{fw, parameters};
 use crate::dnsmasq_argv;
 
 fn kind(message: &Message) -> MessageType {
@@ -115,6 +115,87 @@ fn an_option_that_is_ignored_is_neither_asked_for_nor_taken() {
         let _client = native(&w, &["--ignore", "26"]);
         wait_until("a message", SOON, || !server.seen().is_empty());
         assert!(!parameters(&server.seen()[0].message).contains(&26));
+    });
+}
+
+#[test]
+fn a_lease_without_its_default_route_and_with_a_metric() {
+    isolated(&["udhcpc", "dnsmasq"], |lab| {
+        let w = world(lab);
+        let routes = "--dhcp-option-force=121,10.20.0.0/16,192.0.2.9,0.0.0.0/0,192.0.2.1";
+        let server = w.isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=192.0.2.100,192.0.2.100,1h", routes]));
+        server.wait_log("DHCP, IP range", SOON);
+        let [original, ours] = both(lab);
+        let all = ["router=192.0.2.1", "staticroutes=10.20.0.0/16 192.0.2.9 0.0.0.0/0 192.0.2.1"];
+        let few = ["IF_METRIC=77", "staticroutes=10.20.0.0/16 192.0.2.9"];
+        for (name, client, more, want) in [
+            ("original", &original, &[][..], &all[..]),
+            ("ours", &ours, &[], &all),
+            ("none", &ours, &["--no-default-route", "--metric", "77"], &few),
+        ] {
+            let (script, out) = script(lab, name);
+            let argv = [&["env", "-i", client, "-i", "eth0", "-s", &script, "-f", "-q", "-n"], more].concat();
+            assert_eq!(exit_code(&w.home, &argv), 0, "{name}");
+            let of_routes = ["router=", "staticroutes=", "IF_METRIC="];
+            let mut found = events(&out).swap_remove(1);
+            found.retain(|line| of_routes.iter().any(|name| line.starts_with(name)));
+            found.sort();
+            assert_eq!(found, want, "{name}");
+        }
+        let client = native(&w, &["--metric=77"]);
+        wait_ip("192.0.2.100");
+        fw(lab, &w.home);
+        let metrics = || {
+            let all = w.home.ip_json(&["-4", "route", "show", "dev", "eth0"]);
+            let routed = all.as_array().unwrap().iter().filter(|route| route["gateway"].is_string());
+            routed.map(|route| format!("{} {}", route["dst"].as_str().unwrap(), route["metric"])).collect::<Vec<_>>()
+        };
+        assert_eq!(metrics(), ["default 77", "10.20.0.0/16 77"]);
+        client.stop();
+        let _client = native(&w, &["--no-default-route"]);
+        wait_until("the other record", SOON, || field("gw").as_deref() == Some("") && field("metric").is_none());
+        fw(lab, &w.home);
+        assert_eq!(metrics().iter().map(|m| m.split(' ').next().unwrap()).collect::<Vec<_>>(), ["10.20.0.0/16"]);
+    });
+}
+
+/// Each message counted by its priority where the interface takes it, which is where a VLAN device reads it.
+#[test]
+fn messages_have_the_priority_that_the_provider_asks_for() {
+    isolated(&["nft"], |lab| {
+        let w = world(lab);
+        let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        w.home.ip(&["link", "set", "eth0", "up"]);
+        let count =
+            ["none", "0:6", "0:7"].map(|p| format!("meta protocol != ip6 meta priority {p} counter; ")).concat();
+        let hook = "type filter hook egress device \"eth0\" priority 0";
+        w.home.run(&["nft", &format!("table netdev count {{ chain out {{ {hook}; {count} }}; }}")]);
+        let counted = || {
+            let text = w.home.run(&["nft", "-j", "list", "table", "netdev", "count"]);
+            let all = text.parse::<testkit::Value>().unwrap();
+            let rules = all["nftables"].as_array().unwrap().iter().filter_map(|item| item["rule"]["expr"].as_array());
+            let counters = rules.filter_map(|expr| expr.iter().find_map(|e| e["counter"]["packets"].as_u64()));
+            counters.collect::<Vec<u64>>()
+        };
+        let run = |more: &[&str]| {
+            let argv = [&["udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", "-a50"], more].concat();
+            let before = counted();
+            assert_eq!(exit_code(&w.home, &argv), 0);
+            // DISCOVER, REQUEST and a probe.
+            counted().iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>()
+        };
+        assert_eq!(run(&[]), [3, 0, 0]);
+        assert_eq!(run(&["--priority", "6"]), [0, 3, 0]);
+        assert_eq!(run(&["--priority=7"]), [0, 0, 3]);
+        // By UDP to the server, in the cage.
+        let client = w.home.spawn(&["udhcpc", "-f", "-i", "eth0", "--ipconf", "/run/lab/dyn", "--priority", "6"]);
+        client.wait_log("lease of 192.0.2.100", SOON);
+        w.home.address("eth0", "192.0.2.100/24");
+        let (requests, before) = (server.count(MessageType::Request), counted());
+        client.signal(testkit::Signal::SIGUSR1);
+        wait_until("a renewal", SOON, || server.count(MessageType::Request) > requests);
+        assert!(counted()[1] > before[1], "{before:?} {:?}", counted());
+        assert!(!client.log().contains("can't set the priority"), "{}", client.log());
     });
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use applet::getopt::Getopt;
 use netd::given::CliError;
 use netd_core::acd::Timing;
-use netd_core::net::{IfName, Prefix};
+use netd_core::net::{IfName, Prefix, decimal};
 
 use crate::client::Config;
 use crate::duid::Duid;
@@ -28,8 +28,8 @@ mod table;
 
 pub use table::USAGE;
 use table::{
-    ACD, ANONYMOUS, DUID, ENV, IGNORE, IPCONF, IPV6_ONLY, JSON, NO_CAGE, NOTIFY, RAPID_COMMIT, REJECT, ROUTES, SHOW,
-    STATE, TABLE,
+    ACD, ANONYMOUS, DUID, ENV, IGNORE, IPCONF, IPV6_ONLY, JSON, METRIC, NO_CAGE, NO_DEFAULT_ROUTE, NOTIFY, PRIORITY,
+    RAPID_COMMIT, REJECT, ROUTES, SHOW, STATE, TABLE,
 };
 
 /// Where Debian keeps it.
@@ -86,6 +86,12 @@ pub struct Options {
     pub gate: Gate,
     /// `--classless-routes`
     pub routes: Policy,
+    /// Not `--no-default-route`.
+    pub default_route: bool,
+    /// `--metric`
+    pub metric: Option<u32>,
+    /// `--priority`
+    pub priority: Option<u8>,
     /// `--duid`: the client identifier is to be made of this.
     pub duid: Option<Duid>,
 }
@@ -131,6 +137,9 @@ struct Raw {
     config: Config,
     gate: Gate,
     routes: Policy,
+    no_default_route: bool,
+    metric: Option<u32>,
+    priority: Option<u8>,
     duid: Option<Duid>,
     show: bool,
     json: bool,
@@ -184,6 +193,13 @@ fn option_code(name: &str) -> Result<u8, CliError> {
     options::parse_code(name).ok_or_else(|| {
         CliError::Fatal(format!("unknown option '{}', known options: {}", name.escape_debug(), options::names()))
     })
+}
+
+/// What a VLAN can tell: IEEE 802.1Q.
+fn priority(value: OsString) -> Result<u8, CliError> {
+    let value = text(value)?;
+    let priority = decimal(&value).filter(|priority| *priority <= 7);
+    priority.ok_or_else(|| CliError::Fatal(format!("invalid --priority '{}'", value.escape_debug())))
 }
 
 /// `ADDRESS[/LEN]`
@@ -244,6 +260,9 @@ impl Raw {
                     .and_then(Policy::parse)
                     .ok_or_else(|| CliError::Usage("--classless-routes is safe, all, default-only or no".into()))?;
             }
+            NO_DEFAULT_ROUTE => self.no_default_route = true,
+            METRIC => self.metric = Some(number(value)?),
+            PRIORITY => self.priority = Some(priority(value)?),
             REJECT => self.gate.reject.push(network(value)?),
             IGNORE => self.gate.ignore.push(ignored(&text(value)?)?),
             IPV6_ONLY => self.config.ipv6_only = true,
@@ -374,6 +393,9 @@ impl Raw {
             },
             gate: self.gate,
             routes: self.routes,
+            default_route: !self.no_default_route,
+            metric: self.metric,
+            priority: self.priority,
             duid: self.duid,
         })
     }

@@ -70,7 +70,9 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 fn start(options: Options, log: &Log) -> io::Result<u8> {
     let runner = match &options.handling {
         Handling::Script { program, pass } => {
-            let program = handler::program(program.clone(), pass);
+            let mut program = handler::program(program.clone(), pass);
+            // As ifupdown has it for its scripts.
+            program.env.extend(options.metric.map(|metric| ("IF_METRIC".into(), metric.to_string().into())));
             Some(Runner::start("udhcpc", program).map_err(context("can't fork"))?)
         }
         Handling::Ipconf { .. } => None,
@@ -90,7 +92,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
     let Some(interface) = find_interface(&options, &mut signals, log).await? else { return Ok(0) };
     let mut timer = Timer::new()?;
     write_pidfile(&pidfile, log);
-    let sockets = Sockets::open(options.device(), interface)?;
+    let sockets = Sockets::open(options.device(), interface, options.priority, log)?;
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
     let cage = options.cage.then(|| needs(&options));
     let mut daemon = Daemon::new(options, runner, sockets, log, pidfile)?;
@@ -219,6 +221,7 @@ impl<'a> Daemon<'a> {
             boot_id: clock::boot_id(),
             pid: std::process::id(),
             wall_offset: Duration::ZERO,
+            metric: options.metric,
         };
         let record = format!("dhcp_{}", options.interface);
         let native = matches!(options.handling, Handling::Ipconf { .. });
@@ -247,7 +250,7 @@ impl<'a> Daemon<'a> {
             pidfile,
             context,
             gate: options.gate,
-            vetter: Vetter::new(options.routes, native),
+            vetter: Vetter::new(options.routes, options.default_route, native),
             mute: false,
             complained: false,
             dead: false,

@@ -28,6 +28,8 @@ pub struct Context {
     pub pid: u32,
     /// Unix time minus time since boot: a lease's end on the wall clock. It may jump; readers use the boot time.
     pub wall_offset: Duration,
+    /// `--metric`: that of the routes.
+    pub metric: Option<u32>,
 }
 
 /// What fw needs to know.
@@ -56,6 +58,7 @@ pub fn record(context: &Context, grant: &Grant) -> Record {
     put("captive_portal", reply.option(CAPTIVE_PORTAL).and_then(portal).unwrap_or_default());
     put("mtu", mtu_of(reply).map(|m| m.to_string()).unwrap_or_default());
     put("routes", routes);
+    put("metric", context.metric.map(|metric| metric.to_string()).unwrap_or_default());
     put("broadcast", reply.ip(BROADCAST).map(|ip| ip.to_string()).unwrap_or_default());
     put("serverid", grant.server_id.to_string());
     put("lease_end", (context.wall_offset + grant.end).as_secs().to_string());

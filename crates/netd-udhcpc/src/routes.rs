@@ -96,6 +96,24 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
     if policy == Policy::Safe { words(&refused) } else { String::new() }
 }
 
+/// `--no-default-route`: takes out the routers, and the default route among the classless ones.
+pub fn drop_default(reply: &mut Reply) {
+    reply.set(ROUTER, Vec::new());
+    let classless = [STATIC_ROUTES, MS_STATIC_ROUTES].into_iter().find(|code| reply.option(*code).is_some());
+    for code in [STATIC_ROUTES, MS_STATIC_ROUTES] {
+        let list = env::routes(reply.option(code).unwrap_or_default());
+        let kept: Vec<Route> = list.iter().copied().filter(|(_, len, _)| *len != 0).collect();
+        if kept.len() < list.len() {
+            reply.set(code, encode(code, &kept));
+        }
+    }
+    // RFC 3442: what counted for nothing beside them does not count in their place.
+    if classless.is_some_and(|code| reply.option(code).is_none()) {
+        reply.set(MS_STATIC_ROUTES, Vec::new());
+        reply.set(HOST_ROUTES, Vec::new());
+    }
+}
+
 struct Judge<'a> {
     policy: Policy,
     elsewhere: &'a [Reached],

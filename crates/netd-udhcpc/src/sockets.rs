@@ -27,6 +27,10 @@ pub(crate) struct Sockets {
     watched: Watch,
     udp: Option<UdpSocket>,
     buffer: Vec<u8>,
+    /// `--priority` of what we send.
+    priority: Option<u8>,
+    /// It could not be set, and that was logged.
+    unranked: bool,
 }
 
 /// What came.
@@ -56,8 +60,8 @@ pub(crate) enum Found {
 
 impl Sockets {
     /// On an interface that is there.
-    pub(crate) fn open(device: &str, interface: Interface) -> io::Result<Sockets> {
-        Ok(Sockets {
+    pub(crate) fn open(device: &str, interface: Interface, priority: Option<u8>, log: &Log) -> io::Result<Sockets> {
+        let mut sockets = Sockets {
             device: device.to_owned(),
             interface,
             dhcp: open(&interface)?,
@@ -65,7 +69,25 @@ impl Sockets {
             watched: Watch::Nothing,
             udp: None,
             buffer: vec![0; BUFFER],
-        })
+            priority,
+            unranked: false,
+        };
+        sockets.rank(log);
+        Ok(sockets)
+    }
+
+    /// Gives all sockets their priority. Without it a message is still a message.
+    fn rank(&mut self, log: &Log) {
+        let Some(priority) = self.priority else { return };
+        let done = packet::set_priority(&self.dhcp, priority)
+            .and_then(|()| self.arp.as_ref().map_or(Ok(()), |socket| packet::set_priority(socket, priority)))
+            .and_then(|()| self.udp.as_ref().map_or(Ok(()), |socket| packet::set_priority(socket, priority)));
+        if let Err(e) = &done
+            && !self.unranked
+        {
+            log.info(format_args!("can't set the priority {priority}: {e}"));
+        }
+        self.unranked = done.is_err();
     }
 
     /// The interface as it was seen last.
@@ -115,6 +137,7 @@ impl Sockets {
             self.dhcp = open(&found)?;
             self.arp = None;
             self.watch(self.watched, log);
+            self.rank(log);
         } else if found.mac != old.mac {
             self.dhcp.set_filter(&frame::filter(found.mac))?;
         }
@@ -132,8 +155,10 @@ impl Sockets {
         let done = match &self.arp {
             Some(socket) => socket.set_filter(&filter),
             None if watch == Watch::Nothing => Ok(()),
-            None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter)
-                .map(|socket| self.arp = Some(socket)),
+            None => PacketSocket::open(self.interface.index, arp::ETHERTYPE_ARP, &filter).map(|socket| {
+                self.arp = Some(socket);
+                self.rank(log);
+            }),
         };
         if let Err(e) = done {
             log.info(format_args!("can't listen to ARP: {e}"));
@@ -151,7 +176,7 @@ impl Sockets {
     pub(crate) fn send(&mut self, payload: &[u8], from: Ipv4Addr, to: Destination, log: &Log) -> io::Result<()> {
         match to {
             Destination::Broadcast => self.dhcp.send(&frame::build(from, Ipv4Addr::BROADCAST, payload), BROADCAST),
-            Destination::Server { from, to, mac, routed: true } => self.unicast(from, to, payload).or_else(|e| {
+            Destination::Server { from, to, mac, routed: true } => self.unicast(from, to, payload, log).or_else(|e| {
                 // Our address is not on the interface: what handed us the lease is on the link.
                 log.debug(format_args!("unicast by UDP: {e}"));
                 let mac = if mac == [0; 6] { BROADCAST } else { mac };
@@ -163,14 +188,13 @@ impl Sockets {
         }
     }
 
-    fn unicast(&mut self, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> io::Result<()> {
-        let socket = match self.udp.take() {
-            Some(socket) => socket,
-            None => packet::udp_from(&self.device, SocketAddrV4::new(from, CLIENT_PORT))?,
-        };
-        let sent = socket.send_to(payload, SocketAddrV4::new(to, SERVER_PORT));
-        self.udp = Some(socket);
-        sent.map(|_| ())
+    fn unicast(&mut self, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8], log: &Log) -> io::Result<()> {
+        if self.udp.is_none() {
+            self.udp = Some(packet::udp_from(&self.device, SocketAddrV4::new(from, CLIENT_PORT))?);
+            self.rank(log);
+        }
+        let to = SocketAddrV4::new(to, SERVER_PORT);
+        self.udp.as_ref().map_or(Ok(()), |socket| socket.send_to(payload, to).map(drop))
     }
 
     /// No answer to a unicast is waited for any more.

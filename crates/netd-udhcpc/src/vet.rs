@@ -13,6 +13,8 @@ use crate::routes::{self, Policy};
 /// Looks at the routes of every lease.
 pub(crate) struct Vetter {
     policy: Policy,
+    /// Not `--no-default-route`.
+    default_route: bool,
     /// Whom to ask, or why nobody.
     reach: io::Result<Reach>,
     /// The lease goes to a record, and not to a script.
@@ -22,9 +24,9 @@ pub(crate) struct Vetter {
 }
 
 impl Vetter {
-    pub(crate) fn new(policy: Policy, native: bool) -> Vetter {
+    pub(crate) fn new(policy: Policy, default_route: bool, native: bool) -> Vetter {
         let reach = if policy == Policy::Safe { Reach::open() } else { Err(io::ErrorKind::Unsupported.into()) };
-        Vetter { policy, reach, native, said: Default::default() }
+        Vetter { policy, default_route, reach, native, said: Default::default() }
     }
 
     /// Takes out what the policy refuses and what is too much, and says so when it is news.
@@ -42,6 +44,9 @@ impl Vetter {
             }
         }
         let refused = routes::vet(self.policy, &mut grant.reply, &elsewhere);
+        if !self.default_route {
+            routes::drop_default(&mut grant.reply);
+        }
         let words = [refused, bounds::cut(&mut grant.reply, self.native)];
         for (news, said) in words.iter().zip(&self.said) {
             if !news.is_empty() && news != said {

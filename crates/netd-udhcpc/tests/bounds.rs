@@ -19,7 +19,8 @@ fn ack(options: &[(u8, Vec<u8>)]) -> Reply {
 }
 
 fn field(reply: &Reply, name: &str) -> String {
-    let context = Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO };
+    let context =
+        Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: reply.clone() };
     record(&context, &grant).get(name).unwrap_or_default().to_owned()
 }

@@ -18,7 +18,8 @@ use netd_udhcpc::record::{Context, record};
 type Row = (&'static str, &'static [(u8, &'static [u8])], Option<&'static str>);
 
 fn field(wire: Wire, name: &str) -> Option<String> {
-    let context = Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO };
+    let context =
+        Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: wire.reply() };
     record(&context, &grant).get(name).map(str::to_owned)
 }

@@ -10,7 +10,7 @@ use netd::reach::Reached;
 use netd_core::rng::Rng;
 use netd_udhcpc::env;
 use netd_udhcpc::message::Reply;
-use netd_udhcpc::routes::{Policy, vet};
+use netd_udhcpc::routes::{Policy, drop_default, in_force, vet};
 
 /// The bytes of option 121 for `NET/LEN GW NET/LEN GW`.
 fn option(text: &str) -> Vec<u8> {
@@ -159,6 +159,26 @@ fn the_older_options_are_looked_at_in_the_same_way() {
     assert_eq!(hosts(&mut with(&data), &[]).as_deref(), Some("10.20.0.1/10.9.0.1 8.8.8.8/10.9.0.66"));
     assert_eq!(hosts(&mut with(&data), &[reached("10.20.0.0/16", true, true)]).as_deref(), Some("8.8.8.8/10.9.0.66"));
     assert_eq!(hosts(&mut with(&data), &[reached("0.0.0.0/0", true, true)]), None);
+}
+
+#[test]
+fn without_a_default_route_the_others_stay() {
+    let left = |options: &[(u8, &[u8])]| {
+        let mut reply = options.iter().fold(Wire::usual(ACK, 1), |wire, (code, data)| wire.opt(*code, data)).reply();
+        drop_default(&mut reply);
+        let [router, routes] = ["router", "staticroutes"].map(|name| var(&reply, name));
+        (router, routes, in_force(&reply).map_or(0, |(_, list)| list.len()))
+    };
+    let router: (u8, &[u8]) = (3, &[10, 9, 0, 1]);
+    let hosts: (u8, &[u8]) = (33, &[10, 20, 0, 1, 10, 9, 0, 7]);
+    assert_eq!(left(&[router]), (None, None, 0));
+    assert_eq!(left(&[router, hosts]), (None, None, 1));
+    let both = [&option("0.0.0.0/0 10.9.0.1 10.0.0.0/8 10.9.0.7")[..], &option("0.0.0.0/0 10.9.0.2")].concat();
+    assert_eq!(left(&[router, (121, &both)]), (None, Some("10.0.0.0/8 10.9.0.7".into()), 1));
+    // Classless routes that are nothing but a default route still stand in place of the others.
+    let only = option("0.0.0.0/0 10.9.0.1");
+    assert_eq!(left(&[router, hosts, (121, &only), (249, &both)]), (None, None, 0));
+    assert_eq!(left(&[router, hosts, (249, &only)]), (None, None, 0));
 }
 
 #[test]

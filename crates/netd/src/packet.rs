@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, setsockopt, sockopt};
@@ -155,6 +155,18 @@ pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Re
     setsockopt(&fd, sockopt::BindToDevice, &device.into())?;
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
+/// Gives what the socket sends this priority, 0 to 7: SO_PRIORITY, socket(7). A VLAN device makes its priority code point of it
+/// (egress-qos-map), and a queueing discipline its band. 7 needs CAP_NET_ADMIN, or CAP_NET_RAW where the kernel is newer.
+pub fn set_priority(socket: &impl AsFd, priority: u8) -> io::Result<()> {
+    Ok(setsockopt(&socket.as_fd(), sockopt::Priority, &i32::from(priority))?)
 }
 
 fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {

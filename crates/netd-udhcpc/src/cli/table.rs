@@ -19,6 +19,9 @@ pub(super) const JSON: char = '\u{11}';
 pub(super) const NO_CAGE: char = '\u{12}';
 pub(super) const REJECT: char = '\u{13}';
 pub(super) const IGNORE: char = '\u{14}';
+pub(super) const NO_DEFAULT_ROUTE: char = '\u{15}';
+pub(super) const METRIC: char = '\u{16}';
+pub(super) const PRIORITY: char = '\u{17}';
 
 pub(super) const TABLE: &[Opt] = &[
     opt('i', "interface", Arg::Required),
@@ -50,6 +53,9 @@ pub(super) const TABLE: &[Opt] = &[
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
     opt(STATE, "state", Arg::Required),
     opt(ROUTES, "classless-routes", Arg::Required),
+    opt(NO_DEFAULT_ROUTE, "no-default-route", Arg::No),
+    opt(METRIC, "metric", Arg::Required),
+    opt(PRIORITY, "priority", Arg::Required),
     opt(REJECT, "reject", Arg::Required),
     opt(IGNORE, "ignore", Arg::Required),
     opt(IPV6_ONLY, "ipv6-only", Arg::No),
@@ -96,6 +102,9 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
   --classless-routes HOW      routes to take from a server: safe (default; no route that could capture what a tunnel or
                               another network carries), all, default-only or no
+  --no-default-route          take no default route from a server
+  --metric N                  metric of the lease's routes: in the record, or as IF_METRIC for the script
+  --priority N                priority of what is sent, 0 to 7 (SO_PRIORITY; in a VLAN: egress-qos-map)
   --reject ADDRESS[/LEN]      take nothing from a server in this network, and no address of it (cumulative)
   --ignore OPT                take replies as if option OPT was not in them (cumulative)
   --ipv6-only                 take no lease where the server says that IPv6 is enough (RFC 8925)

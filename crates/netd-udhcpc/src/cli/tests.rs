@@ -193,6 +193,29 @@ fn servers_and_options_that_are_not_wanted() {
 }
 
 #[test]
+fn routes_have_a_metric_and_messages_a_priority() {
+    let o = parsed(&["--no-default-route", "--metric", "4294967295", "--priority=7"]).unwrap();
+    assert_eq!((o.default_route, o.metric, o.priority), (false, Some(u32::MAX), Some(7)));
+    let o = parsed(&[]).unwrap();
+    assert_eq!((o.default_route, o.metric, o.priority), (true, None, None));
+    for (option, value) in [
+        ("--metric", "4294967296"),
+        ("--metric", "-1"),
+        ("--metric", ""),
+        ("--metric", "low"),
+        ("--priority", "8"),
+        ("--priority", "+1"),
+        ("--priority", ""),
+        ("--priority", "0x1"),
+    ] {
+        match parsed(&[option, value]) {
+            Err(CliError::Fatal(text)) => assert!(text.contains(&format!("'{value}'")), "{text}"),
+            other => panic!("{option} {value}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn show_is_another_command() {
     let show = |args: &[&str]| match parse(args.iter().map(OsString::from)) {
         Ok(Command::Show(show)) => Some(show),

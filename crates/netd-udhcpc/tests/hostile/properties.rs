@@ -39,7 +39,13 @@ const PIECES: [&[u8]; 16] = [
 ];
 
 fn context() -> Context {
-    Context { interface: "eth0".into(), boot_id: "12345678".into(), pid: 7, wall_offset: Duration::from_secs(1) }
+    Context {
+        interface: "eth0".into(),
+        boot_id: "12345678".into(),
+        pid: 7,
+        wall_offset: Duration::from_secs(1),
+        metric: None,
+    }
 }
 
 /// Bytes as an attacker mixes them.
