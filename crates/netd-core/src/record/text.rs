@@ -13,13 +13,33 @@ pub const MAX_FILE: usize = 64 * 1024;
 /// More records in one file are refused.
 pub const MAX_RECORDS: usize = 256;
 
-/// One record: fields in the order they were written. A name given twice: the last one counts, as in shell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One record: fields in the order they were written. A name given twice: the last one counts, as in shell. Two records are
+/// equal when their fields are, wherever they stand in a file.
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Line of its `let cfg=cfg+1`, from 1; 0 for a record that was not read from a file.
     pub line: usize,
-    fields: Vec<(String, String)>,
+    fields: Vec<Field>,
 }
+
+/// One field of a record.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Its key.
+    pub name: String,
+    /// Its value, without the quotes.
+    pub value: String,
+    /// Its line, as the record's.
+    pub line: usize,
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Record) -> bool {
+        self.fields().eq(other.fields())
+    }
+}
+
+impl Eq for Record {}
 
 impl Record {
     /// An empty record.
@@ -29,15 +49,19 @@ impl Record {
 
     /// The value of a field; `None` when it is absent. An empty value is `Some("")`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.fields.iter().find(|f| f.name == name).map(|f| f.value.as_str())
     }
 
     /// Sets a field.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
-        let value = value.into();
-        match self.fields.iter_mut().find(|(n, _)| n == name) {
-            Some(field) => field.1 = value,
-            None => self.fields.push((name.to_owned(), value)),
+        self.put(name, value.into(), 0);
+    }
+
+    fn put(&mut self, name: &str, value: String, line: usize) {
+        let found = self.fields.iter_mut().find(|f| f.name == name);
+        match found {
+            Some(field) => (field.value, field.line) = (value, line),
+            None => self.fields.push(Field { name: name.to_owned(), value, line }),
         }
     }
 
@@ -48,9 +72,14 @@ impl Record {
         self
     }
 
-    /// All fields in order.
+    /// The names and values of all fields in order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+        self.fields.iter().map(|f| (f.name.as_str(), f.value.as_str()))
+    }
+
+    /// All fields in order.
+    pub fn lines(&self) -> &[Field] {
+        &self.fields
     }
 }
 
@@ -128,7 +157,7 @@ fn parse_line(line: &[u8], number: usize, records: &mut Vec<Record>) -> Result<(
         } else {
             let (name, after) = field_name(rest).ok_or(ParseErrorKind::Statement)?;
             let (value, after) = word(after)?;
-            records.last_mut().ok_or(ParseErrorKind::NoRecord)?.set(name, value);
+            records.last_mut().ok_or(ParseErrorKind::NoRecord)?.put(name, value, number);
             rest = after;
         }
         rest = rest.trim_start_matches([' ', '\t', ';']);
