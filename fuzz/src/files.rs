@@ -1,6 +1,6 @@
 //! Records and fw.conf: text that anybody who may write the directory can choose.
 
-use netd_core::record::text;
+use netd_core::record::{Author, Lease, LinkLocal, Network, Remembered, Status, Verdict, text};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use fw::input::policy;
 use fw::want;
 use netd_udhcpc::record;
 
-/// What is read is written and read again unchanged; a lease is resumed only before its end.
+/// What is read is written and read again unchanged, as text and as each kind of record; a lease is resumed only before its end.
 pub fn record(data: &[u8]) {
     let Ok(records) = text::parse(data) else { return };
     let plain = |c: char| !c.is_control() || c == '\t';
@@ -21,13 +21,44 @@ pub fn record(data: &[u8]) {
         if let Some(resume) = record::resume(record, "eth0", "0123abcd", now) {
             assert!(resume.end > now && !resume.ip.is_unspecified() && !resume.ip.is_multicast());
         }
+        for author in [Author::Administrator, Author::Program] {
+            if let Ok((network, _)) = Network::parse(record, author)
+                && let Some(back) = again(&[network.render()])
+            {
+                assert_eq!(Network::parse(&back[0], Author::Administrator), Ok((network, Vec::new())));
+            }
+        }
+        kind(record, Lease::parse, Lease::render);
+        kind(record, LinkLocal::parse, LinkLocal::render);
+        kind(record, Verdict::parse, Verdict::render);
+        kind(record, Remembered::parse, Remembered::render);
     }
-    let Ok(text) = text::render(&records) else { return };
-    let again = text::parse(text.as_bytes()).expect("what we write can be read");
-    let fields = |records: &[text::Record]| -> Vec<Vec<(String, String)>> {
-        records.iter().map(|r| r.fields().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()).collect()
-    };
-    assert_eq!(fields(&records), fields(&again));
+    if let Some(status) = Status::parse(&records)
+        && let Some(back) = again(&status.render())
+    {
+        assert_eq!(Status::parse(&back), Some(status));
+    }
+    if let Some(back) = again(&records) {
+        assert_eq!(records, back);
+    }
+}
+
+/// Records as a file would give them back; `None`: a value could leave its quotes.
+fn again(records: &[text::Record]) -> Option<Vec<text::Record>> {
+    let text = text::render(records).ok()?;
+    Some(text::parse(text.as_bytes()).expect("what we write can be read"))
+}
+
+fn kind<T: PartialEq + std::fmt::Debug>(
+    record: &text::Record,
+    parse: fn(&text::Record) -> Option<T>,
+    render: fn(&T) -> text::Record,
+) {
+    if let Some(value) = parse(record)
+        && let Some(back) = again(&[render(&value)])
+    {
+        assert_eq!(parse(&back[0]), Some(value));
+    }
 }
 
 /// A policy and records, divided by a NUL: the rules consist of allowed characters, names of interfaces can be names.
@@ -37,7 +68,7 @@ pub fn fw(data: &[u8]) {
     let Ok(records) = text::parse(parts.next().unwrap_or_default()) else { return };
     let read = records.iter().filter_map(|r| fw::record::read(r, false, "fuzz".into()).ok());
     let entries: Vec<_> = read.map(|(entry, _)| entry).collect();
-    let external: BTreeSet<String> = entries.iter().map(|e| e.interface.clone()).collect();
+    let external: BTreeSet<String> = entries.iter().map(|e| e.interface().to_owned()).collect();
     let external: Vec<String> = external.into_iter().collect();
     let now = Now {
         boottime: Duration::from_secs(1000),

@@ -36,6 +36,7 @@ mod hostile;
 mod ifplugd;
 mod names;
 mod pinger;
+mod records;
 mod roaming;
 mod servers;
 mod services;

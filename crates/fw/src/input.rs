@@ -48,7 +48,7 @@ pub struct Input {
     pub policy: Policy,
     /// What the last run has left.
     pub memory: Memory,
-    /// Records that do not count now.
+    /// Records that do not count now, and what was left out of the others.
     pub notes: Vec<String>,
     /// The files, and what was wrong with them.
     pub files: Files,
@@ -60,7 +60,8 @@ impl Input {
         let mut files = files::read(&paths.static_dir, &paths.dynamic);
         let policy = files.policy(&paths.config, &paths.dynamic);
         let memory = Memory::parse(&fs::read_to_string(paths.memory()).unwrap_or_default());
-        let (records, notes) = lease::current(std::mem::take(&mut files.entries), &now());
+        let (records, ignored) = lease::current(std::mem::take(&mut files.entries), &now());
+        let notes = [std::mem::take(&mut files.notes), ignored].concat();
         Input { records, policy, memory, notes, files }
     }
 }

@@ -135,7 +135,8 @@ fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
 /// A missing interface is no failure: it may be plugged in later. Said once per change.
 fn say_missing(plan: &Plan, memory: &Memory, input: &Input, report: &Report) {
     for name in plan.memory.missing.iter().filter(|n| !memory.missing.contains(n)) {
-        let origin = input.records.iter().find(|(e, _)| e.interface == **name).map_or("", |(e, _)| e.origin.as_str());
+        let origin =
+            input.records.iter().find(|(e, _)| e.interface() == name.as_str()).map_or("", |(e, _)| e.origin.as_str());
         report.note(&format!("{origin}: no interface {name} yet: the next run looks again"));
     }
 }

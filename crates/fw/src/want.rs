@@ -27,10 +27,10 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory) -> Want {
     let uplink_metric = |name: &str| uplinks.iter().find(|u| u.name == name).map(|u| u.metric);
     let mut routes = Vec::new();
     for (entry, _) in current {
-        routes::to_own_network(&mut routes, entry, uplink_metric(&entry.interface));
+        routes::to_own_network(&mut routes, entry, uplink_metric(entry.interface()));
     }
     for (entry, _) in current {
-        routes.extend(entry.hops.iter().map(|hop| routes::by_hop(&want, entry, hop, uplink_metric(&entry.interface))));
+        routes.extend(entry.hops.iter().map(|hop| routes::by_hop(&want, entry, hop, uplink_metric(entry.interface()))));
     }
     want.external = uplinks::external(&uplinks, policy);
     let names = uplinks.iter().map(|u| &u.name).chain(&want.external);

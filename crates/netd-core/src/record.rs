@@ -69,13 +69,18 @@ impl Fault {
             value: field.map(|f| f.value.clone()).unwrap_or_default(),
         }
     }
+
+    /// The record has no interface: it says nothing about anything.
+    pub fn is_nameless(&self) -> bool {
+        self.key == IF && self.value.is_empty()
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.key, self.value.is_empty()) {
-            (IF, true) => f.write_str("record without `if`"),
-            (key, _) => write!(f, "bad {key}: {}", self.value.escape_debug()),
+        match self.is_nameless() {
+            true => f.write_str("record without `if`"),
+            false => write!(f, "bad {}: {}", self.key, self.value.escape_debug()),
         }
     }
 }

@@ -14,10 +14,10 @@ const HOSTS_END: &str = "# fw end";
 /// bad uplink come last.
 fn resolving<'a>(records: &[&'a Entry]) -> Vec<&'a Entry> {
     let mut with: Vec<&Entry> =
-        records.iter().copied().filter(|e| !e.dns.is_empty() || !e.dnsmasq.is_empty()).collect();
-    let highest = with.iter().map(|e| e.dns_prio).max();
-    with.retain(|e| Some(e.dns_prio) == highest);
-    with.sort_by_key(|e| records.iter().any(|o| o.interface == e.interface && o.healthy == Some(false)));
+        records.iter().copied().filter(|e| !e.network.said.dns.is_empty() || !e.network.dnsmasq.is_empty()).collect();
+    let highest = with.iter().map(|e| e.network.dns_prio).max();
+    with.retain(|e| Some(e.network.dns_prio) == highest);
+    with.sort_by_key(|e| records.iter().any(|o| o.interface() == e.interface() && o.is_bad()));
     with
 }
 
@@ -32,10 +32,16 @@ pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
     let entries = resolving(records);
     let (mut servers, mut search) = (Vec::new(), Vec::new());
     for entry in entries {
-        entry.dns.iter().for_each(|ip| push_new(&mut servers, *ip));
-        entry.search.iter().chain(entry.domain.iter().filter(|_| entry.search.is_empty())).for_each(|d| {
-            push_new(&mut search, d.as_str());
-        });
+        entry.network.said.dns.iter().for_each(|ip| push_new(&mut servers, *ip));
+        entry
+            .network
+            .said
+            .search
+            .iter()
+            .chain(entry.network.said.domain.iter().filter(|_| entry.network.said.search.is_empty()))
+            .for_each(|d| {
+                push_new(&mut search, d.as_str());
+            });
     }
     if servers.is_empty() && !old.starts_with(HEADER.as_bytes()) {
         return None;
@@ -52,9 +58,9 @@ pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
 pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for entry in resolving(records) {
-        match entry.dnsmasq.is_empty() {
-            true => entry.dns.iter().for_each(|ip| push_new(&mut lines, format!("server={ip}"))),
-            false => entry.dnsmasq.iter().for_each(|word| push_new(&mut lines, word.clone())),
+        match entry.network.dnsmasq.is_empty() {
+            true => entry.network.said.dns.iter().for_each(|ip| push_new(&mut lines, format!("server={ip}"))),
+            false => entry.network.dnsmasq.iter().for_each(|word| push_new(&mut lines, word.clone())),
         }
     }
     if lines.is_empty() && !old.starts_with(HEADER.as_bytes()) {
@@ -67,11 +73,12 @@ pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
 pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     let mut block = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
     for entry in records {
-        let Some(address) = entry.address.map(|a| a.ip).filter(|ip| !ip.is_loopback() && !is_zone_bound(*ip)) else {
+        let Some(address) = entry.network.address.map(|a| a.ip).filter(|ip| !ip.is_loopback() && !is_zone_bound(*ip))
+        else {
             continue;
         };
         if !hostname.is_empty() {
-            let full = entry.domain.as_ref().map(|d| format!("{hostname}.{d} ")).unwrap_or_default();
+            let full = entry.network.said.domain.as_ref().map(|d| format!("{hostname}.{d} ")).unwrap_or_default();
             push_new(&mut block, format!("{address} {full}{hostname}"));
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use netd::disk;
 use netd::ipconf;
-use netd_core::record::text::Record;
+use netd_core::record::Fault;
 
 use super::policy::{self, Policy};
 use crate::record::{self, Entry};
@@ -24,6 +24,8 @@ pub struct Files {
     pub entries: Vec<Entry>,
     /// Lines for the administrator; each makes the run fail in the end.
     pub errors: Vec<String>,
+    /// Lines for the administrator about what a server said: it never makes a run fail.
+    pub notes: Vec<String>,
     /// File name in `.good` and content, of every file that is good now.
     good: Vec<(OsString, Vec<u8>)>,
     /// Names in `.good` that have to stay though their file is malformed now.
@@ -69,10 +71,12 @@ impl Files {
             return;
         }
         let read = read.map_err(|e| format!("{}: {}", path.display(), text(&e)));
-        let understood = read.and_then(|bytes| Ok((self.understand(path, &bytes, is_static)?, bytes)));
+        let understood = read.and_then(|bytes| Ok((understand(path, &bytes, is_static)?, bytes)));
         match understood {
-            Ok((entries, bytes)) => {
-                self.entries.extend(entries);
+            Ok((all, bytes)) => {
+                self.errors.extend(all.nameless);
+                self.complain(path, &all.left_out, is_static, &good_dir.join(&name));
+                self.entries.extend(all.entries);
                 self.good.push((name, bytes));
             }
             Err(error) => {
@@ -85,13 +89,21 @@ impl Files {
         }
     }
 
+    /// Says which words were left out: an administrator's as long as they stand there, a server's once.
+    fn complain(&mut self, path: &Path, left_out: &[Fault], is_static: bool, copy: &Path) {
+        let said = if is_static || left_out.is_empty() { Vec::new() } else { said_before(path, copy) };
+        let is_new = |f: &&Fault| !said.iter().any(|old| old.key == f.key && old.value == f.value);
+        let lines = left_out.iter().filter(is_new).map(|f| format!("{}:{}: {f}: left out", path.display(), f.line));
+        if is_static { self.errors.extend(lines) } else { self.notes.extend(lines) }
+    }
+
     /// Takes what a file said when it was good, if it ever was.
     fn last_good(&mut self, path: &Path, name: OsString, is_static: bool, good_dir: &Path) -> bool {
         let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
         // Its complaints about single words were made when it was new.
-        let last = last.ok().and_then(|bytes| Files::default().understand(path, &bytes, is_static).ok());
+        let last = last.ok().and_then(|bytes| understand(path, &bytes, is_static).ok());
         let is_known = last.is_some();
-        self.entries.extend(last.unwrap_or_default());
+        self.entries.extend(last.into_iter().flat_map(|all| all.entries));
         self.kept.push(name);
         is_known
     }
@@ -135,26 +147,6 @@ impl Files {
         last.unwrap_or(policy)
     }
 
-    /// All records of a file, or the reason why the file cannot be used.
-    fn understand(&mut self, path: &Path, bytes: &[u8], is_static: bool) -> Result<Vec<Entry>, String> {
-        let path = path.display();
-        let records = text::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
-        let (mut entries, mut complaints) = (Vec::new(), Vec::new());
-        for record in &records {
-            let origin = format!("{path}:{}", record.line);
-            if is_nameless(record) {
-                complaints.push(format!("{origin}: record without `if`: record skipped"));
-                continue;
-            }
-            let (entry, dropped) =
-                record::read(record, is_static, origin.clone()).map_err(|what| format!("{origin}: {what}"))?;
-            complaints.extend(dropped.into_iter().map(|what| format!("{origin}: {what}: left out")));
-            entries.push(entry);
-        }
-        self.errors.append(&mut complaints);
-        Ok(entries)
-    }
-
     /// Brings `.good` up to date: writes only what differs and removes what has no file any more.
     pub fn keep_good(&self, dynamic: &Path) -> io::Result<()> {
         let dir = dynamic.join(".good");
@@ -179,8 +171,38 @@ impl Files {
     }
 }
 
-fn is_nameless(record: &Record) -> bool {
-    record.get("if").is_none_or(|name| name.trim().is_empty())
+/// The words that were left out of a daemon's file when it was read last.
+fn said_before(path: &Path, copy: &Path) -> Vec<Fault> {
+    let old = ipconf::read_bytes(copy.parent().unwrap_or(copy), copy).ok();
+    old.and_then(|bytes| understand(path, &bytes, false).ok()).map(|all| all.left_out).unwrap_or_default()
+}
+
+/// A file that was understood.
+struct Understood {
+    entries: Vec<Entry>,
+    /// Records that have no interface, each with its place.
+    nameless: Vec<String>,
+    /// Words that were left out.
+    left_out: Vec<Fault>,
+}
+
+/// All records of a file, or the reason why the file cannot be used.
+fn understand(path: &Path, bytes: &[u8], is_static: bool) -> Result<Understood, String> {
+    let path = path.display();
+    let records = text::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
+    let mut all = Understood { entries: Vec::new(), nameless: Vec::new(), left_out: Vec::new() };
+    for record in &records {
+        let origin = format!("{path}:{}", record.line);
+        match record::read(record, is_static, origin.clone()) {
+            Ok((entry, mut left_out)) => {
+                all.entries.push(entry);
+                all.left_out.append(&mut left_out);
+            }
+            Err(fault) if fault.is_nameless() => all.nameless.push(format!("{origin}: {fault}: record skipped")),
+            Err(fault) => return Err(format!("{path}:{}: {fault}", fault.line)),
+        }
+    }
+    Ok(all)
 }
 
 /// fw.conf under the rules for records; a symbolic link may lead anywhere.

@@ -10,16 +10,16 @@ use crate::record::Entry;
 use super::objects::{Want, WantAddress, WantLink};
 
 pub(super) fn add(want: &mut Want, entry: &Entry) {
-    match want.links.iter_mut().find(|l| l.interface == entry.interface) {
+    match want.links.iter_mut().find(|l| l.interface == entry.interface()) {
         Some(link) => {
-            link.up |= entry.address.is_some();
-            link.mtu = [link.mtu, entry.mtu].into_iter().flatten().min();
+            link.up |= entry.network.address.is_some();
+            link.mtu = [link.mtu, entry.network.said.mtu].into_iter().flatten().min();
             link.leased |= is_lease(entry);
         }
         None => want.links.push(WantLink {
-            interface: entry.interface.clone(),
-            up: entry.address.is_some(),
-            mtu: entry.mtu,
+            interface: entry.interface().to_owned(),
+            up: entry.network.address.is_some(),
+            mtu: entry.network.said.mtu,
             leased: is_lease(entry),
         }),
     }
@@ -27,26 +27,31 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
 
 /// What a DHCP server gives: the MTU is an option of DHCP for IPv4 alone.
 fn is_lease(entry: &Entry) -> bool {
-    !entry.is_static && entry.address.is_some_and(|a| a.ip.is_ipv4() && !is_link_local(a.ip))
+    !entry.is_static && entry.network.address.is_some_and(|a| a.ip.is_ipv4() && !is_link_local(a.ip))
 }
 
 pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Duration>) {
-    let Some(address) = entry.address else { return };
-    let same = |a: &WantAddress| a.interface == entry.interface && a.address.ip == address.ip;
+    let Some(address) = entry.network.address else { return };
+    let same = |a: &WantAddress| a.interface == entry.interface() && a.address.ip == address.ip;
     if want.addresses.iter().any(same) {
         return;
     }
-    let loopback = address.ip.is_loopback() || entry.interface == "lo";
+    let loopback = address.ip.is_loopback() || entry.interface() == "lo";
     let natural = match loopback {
         true => Scope::Host,
         false if is_link_local(address.ip) => Scope::Link,
         false => Scope::Global,
     };
     want.addresses.push(WantAddress {
-        interface: entry.interface.clone(),
+        interface: entry.interface().to_owned(),
         address,
-        broadcast: entry.broadcast.or_else(|| address.broadcast()).filter(|_| !loopback && address.ip.is_ipv4()),
-        scope: entry.scope.unwrap_or(natural),
+        broadcast: entry
+            .network
+            .said
+            .broadcast
+            .or_else(|| address.broadcast())
+            .filter(|_| !loopback && address.ip.is_ipv4()),
+        scope: entry.network.scope.unwrap_or(natural),
         lifetime,
         kernel_prefix_route: loopback || is_v6_link_local(address.ip),
     });

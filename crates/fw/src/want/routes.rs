@@ -4,9 +4,11 @@
 
 use std::net::IpAddr;
 
+use netd_core::record::Hop;
+
 use crate::input::policy::Policy;
 use crate::model::{METRIC_V6_DEFAULT, Prefix, Scope, TABLE_MAIN, is_v6_link_local};
-use crate::record::{Entry, Hop};
+use crate::record::Entry;
 
 use super::objects::{Want, WantRoute};
 
@@ -16,21 +18,21 @@ const METRIC_V6_PREFIX: u32 = 256;
 /// The route to the address's own network. The kernel would make it with metric 0 on every interface: two uplinks in
 /// one network need different metrics, and a route of ours bears our tag.
 pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_metric: Option<u32>) {
-    let Some(address) = entry.address else { return };
-    if address.is_host() || address.ip.is_loopback() || entry.interface == "lo" || is_v6_link_local(address.ip) {
+    let Some(address) = entry.network.address else { return };
+    if address.is_host() || address.ip.is_loopback() || entry.interface() == "lo" || is_v6_link_local(address.ip) {
         return;
     }
     let destination = address.network();
-    if routes.iter().any(|r| r.interface == entry.interface && r.destination == destination) {
+    if routes.iter().any(|r| r.interface == entry.interface() && r.destination == destination) {
         return;
     }
     let plain = if address.ip.is_ipv4() { 0 } else { METRIC_V6_PREFIX };
     routes.push(WantRoute {
-        interface: entry.interface.clone(),
+        interface: entry.interface().to_owned(),
         destination,
         gateway: None,
         onlink: false,
-        metric: uplink_metric.map_or(plain, |rank| entry.metric.unwrap_or(rank)),
+        metric: uplink_metric.map_or(plain, |rank| entry.network.metric.unwrap_or(rank)),
         table: TABLE_MAIN,
         scope: Scope::Link,
         source: Some(address.ip).filter(IpAddr::is_ipv4),
@@ -39,22 +41,22 @@ pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_
 }
 
 pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Option<u32>) -> WantRoute {
-    let own_networks = || want.addresses.iter().filter(|a| a.interface == entry.interface).map(|a| a.address);
+    let own_networks = || want.addresses.iter().filter(|a| a.interface == entry.interface()).map(|a| a.address);
     // A router outside every network of the interface, as with a /32 lease: say that it is on the link all the same.
     let inside = |g: IpAddr| is_v6_link_local(g) || own_networks().any(|n| !n.is_host() && n.contains(g));
     let v4 = hop.destination.ip.is_ipv4();
     let plain = if v4 { 0 } else { METRIC_V6_DEFAULT };
     WantRoute {
-        interface: entry.interface.clone(),
+        interface: entry.interface().to_owned(),
         destination: hop.destination,
         gateway: hop.gateway,
         onlink: hop.gateway.is_some_and(|g| !inside(g)),
-        metric: entry.metric.or(uplink_metric).unwrap_or(plain),
-        table: entry.table,
+        metric: entry.network.metric.or(uplink_metric).unwrap_or(plain),
+        table: entry.table(),
         scope: if hop.gateway.is_some() { Scope::Global } else { Scope::Link },
         // With an IPv4 source the kernel removes the route together with the address when the lease ends, whoever is
         // dead by then. IPv6 refuses a source that is still tentative (RFC 4862 5.4).
-        source: entry.source.or_else(|| entry.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
+        source: entry.network.source.or_else(|| entry.network.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
     }
 }

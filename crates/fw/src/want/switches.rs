@@ -25,7 +25,7 @@ pub(super) fn needed(
         }
     }
     let mut names: Vec<&str> =
-        current.iter().filter(|(e, _)| e.address.is_some()).map(|(e, _)| e.interface.as_str()).collect();
+        current.iter().filter(|(e, _)| e.network.address.is_some()).map(|(e, _)| e.interface()).collect();
     names.sort_unstable();
     names.dedup();
     let has_default = |name: &str, v4: bool| {

@@ -28,7 +28,7 @@ pub(super) fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
 }
 
 fn is_default_of_main(entry: &Entry) -> bool {
-    entry.table == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
+    entry.table() == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
 }
 
 /// The preferred one, then those of static records in their order, then the others by name: the order in which their
@@ -41,10 +41,10 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
             names.push(name);
         }
     };
-    entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(&e.interface));
+    entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(e.interface()));
     // A static address without a default route has made something else of a former uplink.
-    let reused = |name: &str| entries().any(|e| e.is_static && e.address.is_some() && e.interface == name);
-    let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface.as_str()).collect();
+    let reused = |name: &str| entries().any(|e| e.is_static && e.network.address.is_some() && e.interface() == name);
+    let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface()).collect();
     dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
     dynamic.sort_unstable();
     dynamic.into_iter().for_each(add);
@@ -78,13 +78,13 @@ pub(super) fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(
 /// behind it. When all uplinks are bad, none is better: the one that was used last stays, else the first, so that the default
 /// route does not move from one dead router to another and back.
 pub(super) fn demoted<'a>(uplinks: &[Uplink], current: &'a [Current], last: Option<&str>) -> Vec<&'a str> {
-    let is_served = |name: &str| current.iter().any(|(e, _)| e.interface == name && is_default_of_main(e));
-    let down = |name: &str| current.iter().any(|(e, _)| e.interface == name && e.healthy == Some(false));
+    let is_served = |name: &str| current.iter().any(|(e, _)| e.interface() == name && is_default_of_main(e));
+    let down = |name: &str| current.iter().any(|(e, _)| e.interface() == name && e.is_bad());
     let served: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).filter(|n| is_served(n)).collect();
     let stays = match served.iter().all(|name| down(name)) {
         true => served.iter().find(|n| Some(**n) == last).or(served.first()),
         false => None,
     };
-    let names = current.iter().filter(|(e, _)| e.healthy == Some(false)).map(|(e, _)| e.interface.as_str());
+    let names = current.iter().filter(|(e, _)| e.is_bad()).map(|(e, _)| e.interface());
     names.filter(|name| Some(name) != stays).collect()
 }
