@@ -191,7 +191,7 @@ fn lease() -> Lease {
 #[test]
 fn a_lease_is_what_fw_and_the_pinger_and_the_next_client_read() {
     let record = lease().render();
-    let back = again(&[record.clone()]).unwrap();
+    let back = again(std::slice::from_ref(&record)).unwrap();
     assert_eq!(Lease::parse(&back[0]), Some(lease()));
     let (network, left_out) = Network::parse(&record, Author::Program).unwrap();
     assert_eq!((network.hops(), left_out), (lease().said.routes, Vec::new()));
