@@ -7,6 +7,8 @@ use netd::link::{Tracker, Transition, transitions};
 use netd_core::acd::{Acd, Event, Timing};
 use netd_core::rng::Rng;
 use netd_core::wire::arp::{self, Arp};
+use netd_core::wire::netlink::{self, Message};
+use netd_core::wire::rtnetlink;
 use netd_pinger::dns;
 use netd_pinger::icmp::Echo;
 use netd_udhcpc::frame;
@@ -71,6 +73,31 @@ pub fn netlink(mut data: &[u8]) {
         let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
         let (datagram, rest) = rest.split_at(len);
         data = rest;
+        for (_, payload) in netlink::messages(datagram) {
+            let attributes = netlink::attributes(payload).count();
+            assert!(attributes * 4 <= payload.len());
+            // Addresses, routes and rules are read one attribute at a time: no more of them than there are.
+            let read = |used: usize, others: usize| assert!(used + others <= payload.len() / 4);
+            if let Some(address) = rtnetlink::address(payload) {
+                read(address.attributes.len(), address.others.len());
+            }
+            if let Some(route) = rtnetlink::route(payload) {
+                read(route.attributes.len(), route.others.len());
+            }
+            if let Some(rule) = rtnetlink::rule(payload) {
+                read(rule.attributes.len(), rule.others.len());
+            }
+            let _ = (fw::wire::decode_address(payload), fw::wire::decode_link(payload));
+            // What fw deletes is what it has read.
+            let body = |message: Message| message.finish(1).split_off(16);
+            if let Some(route) = fw::wire::decode_route(payload).filter(|r| r.unicast && r.destination.len > 0) {
+                let again = fw::wire::decode_route(&body(fw::wire::delete_route(&route)));
+                assert_eq!(again, Some(fw::have::Route { dead: false, ..route }));
+            }
+            if let Some(rule) = fw::wire::decode_rule(payload).filter(|rule| rule.plain) {
+                assert_eq!(fw::wire::decode_rule(&body(fw::wire::delete_rule(&rule))), Some(rule));
+            }
+        }
         for transition in transitions(&mut tracker, datagram) {
             match transition {
                 Transition::Up => assert_ne!(up.replace(true), Some(true), "up twice"),

@@ -10,30 +10,31 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 
-use netd_core::wire::netlink::{self, Message};
+use netd::netlink::{BATCH, NETFILTER, Netlink};
+use netd_core::wire::netlink::{self, Message, NLA_F_NESTED};
+use nix::libc;
 
 use crate::have::{Have, Route};
 use crate::model::{Prefix, TABLE_MAIN};
-use crate::socket::{NETFILTER, Netlink};
 
-/// NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET.
-const GET: u16 = 0x0101;
-/// NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE.
-const DELETE: u16 = 0x0102;
+/// The subsystem is the upper byte of a message's type.
+const CTNETLINK: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
+/// IPCTNL_MSG_CT_GET.
+const GET: u16 = CTNETLINK | 1;
+/// IPCTNL_MSG_CT_DELETE.
+const DELETE: u16 = CTNETLINK | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
-/// The nested flag, which the kernel asks for in tuples.
-const NESTED: u16 = 0x8000;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_DST: u16 = 4;
 /// IPS_SRC_NAT.
 const SRC_NAT: u32 = 1 << 4;
 /// Entries of this network namespace.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-/// Deletions per sendto(2), for the same reason as in socket.rs.
-const BATCH: usize = 64;
 
 /// A tracked connection, as far as it matters here. The raw parts name it to the kernel again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +68,15 @@ fn decode(payload: &[u8]) -> Option<Flow> {
     })
 }
 
-/// CTA_IP_V4_DST is 2, CTA_IP_V6_DST is 4.
 fn tuple_destination(tuple: &[u8]) -> Option<IpAddr> {
     let ip = netlink::attribute(tuple, CTA_TUPLE_IP)?;
-    netlink::attribute(ip, 2).or_else(|| netlink::attribute(ip, 4)).and_then(netlink::ip)
+    netlink::attribute(ip, CTA_IP_V4_DST).or_else(|| netlink::attribute(ip, CTA_IP_V6_DST)).and_then(netlink::ip)
 }
 
 /// With CTA_ID: a new connection with the same tuple is not taken for the old one.
 fn delete(flow: &Flow) -> Message {
-    let mut message =
-        Message::new(DELETE, netlink::REQUEST, &[flow.family, 0, 0, 0]).with(CTA_TUPLE_ORIG | NESTED, &flow.tuple);
+    let mut message = Message::new(DELETE, netlink::REQUEST, &[flow.family, 0, 0, 0])
+        .with(CTA_TUPLE_ORIG | NLA_F_NESTED, &flow.tuple);
     if let Some(id) = &flow.id {
         message = message.with(CTA_ID, id);
     }
@@ -191,12 +191,16 @@ mod tests {
         bytes[16..].to_vec()
     }
 
+    const CTA_IP_V4_SRC: u16 = 1;
+
     fn entry(destination: [u8; 4], masqueraded_as: [u8; 4], status: u32) -> Vec<u8> {
-        let tuple = |ip: [u8; 4]| attr(CTA_TUPLE_IP | NESTED, &[attr(1, &[9, 9, 9, 9]), attr(2, &ip)].concat());
+        let tuple = |ip: [u8; 4]| {
+            attr(CTA_TUPLE_IP | NLA_F_NESTED, &[attr(CTA_IP_V4_SRC, &[9, 9, 9, 9]), attr(CTA_IP_V4_DST, &ip)].concat())
+        };
         [
             vec![netlink::AF_INET, 0, 0, 0],
-            attr(CTA_TUPLE_ORIG | NESTED, &tuple(destination)),
-            attr(CTA_TUPLE_REPLY | NESTED, &tuple(masqueraded_as)),
+            attr(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple(destination)),
+            attr(CTA_TUPLE_REPLY | NLA_F_NESTED, &tuple(masqueraded_as)),
             attr(CTA_STATUS, &status.to_be_bytes()),
             attr(CTA_ID, &[1, 2, 3, 4]),
         ]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use applet::control::{Command, ServiceDir, error_text};
 use netd::disk;
 use netd_core::net::HostName;
+use nix::errno::Errno;
 
 use crate::record::Entry;
 use crate::report::Report;
@@ -19,8 +20,8 @@ pub mod text;
 
 /// Name service is for every user.
 const READABLE: u32 = 0o644;
-/// EBUSY and EXDEV: the file is a mount point (containers, `ip netns exec`), nothing can be renamed over it.
-const BUSY: [i32; 2] = [16, 18];
+/// The file is a mount point (containers, `ip netns exec`): nothing can be renamed over it.
+const BUSY: [Errno; 2] = [Errno::EBUSY, Errno::EXDEV];
 
 /// The name of this host, when hosts can carry it.
 fn hostname() -> String {
@@ -59,7 +60,9 @@ fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let real = behind(path);
     let mode = fs::metadata(&real).map_or_else(|_| Permissions::from_mode(READABLE), |m| m.permissions());
     match disk::replace(&real, content, Some(mode)) {
-        Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&errno)) => fs::write(&real, content),
+        Err(e) if e.raw_os_error().is_some_and(|errno| BUSY.contains(&Errno::from_raw(errno))) => {
+            fs::write(&real, content)
+        }
         result => result,
     }
 }

@@ -6,23 +6,17 @@
 use std::fs;
 use std::io;
 
-use netd_core::wire::netlink::{self, Message};
+use netd::netlink::{BATCH, Netlink, ROUTE, Refusal};
+use netd_core::wire::link;
+use netd_core::wire::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netd_core::wire::rtnetlink::AddressFamily;
+use nix::errno::Errno;
 
 use crate::change::Change;
 use crate::have::{Have, Link};
 use crate::input::memory::Memory;
 use crate::model::{PROTOCOL, Sysctl};
-use crate::socket::{Netlink, ROUTE, Refusal};
 use crate::wire;
-
-/// EPERM: the capability is missing.
-pub const EPERM: i32 = 1;
-const ENOENT: i32 = 2;
-const ESRCH: i32 = 3;
-const EEXIST: i32 = 17;
-const EADDRNOTAVAIL: i32 = 99;
-/// Requests that are sent before their answers are read.
-const CHUNK: usize = 64;
 
 /// An open route socket.
 pub struct Kernel {
@@ -49,9 +43,9 @@ impl Kernel {
     pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
         let links = self.links()?;
         let addresses = self.route.dump(&wire::dump_addresses())?;
-        let mut routes = self.route.dump(&wire::dump_routes(netlink::AF_INET))?;
+        let mut routes = self.route.dump(&wire::dump_routes(AddressFamily::Inet))?;
         // A kernel without IPv6 refuses the dump.
-        routes.extend(self.route.dump(&wire::dump_routes(netlink::AF_INET6)).unwrap_or_default());
+        routes.extend(self.route.dump(&wire::dump_routes(AddressFamily::Inet6)).unwrap_or_default());
         // Nor has every kernel of a small router rules.
         let rules = self.route.dump(&wire::dump_rules()).unwrap_or_default();
         let mut have = Have {
@@ -85,14 +79,14 @@ impl Kernel {
             if let Change::Sysctl(switch) = change
                 && let Err(e) = fs::write(format!("/proc/sys/{}", switch.path), format!("{}\n", switch.value))
             {
-                failures.push((change, Refusal { errno: e.raw_os_error().unwrap_or(0), text: None }));
+                failures.push((change, Refusal::from_io(&e)));
             }
         }
         let last_route = objects.iter().rposition(|c| c.route().is_some()).map_or(0, |at| at + 1);
         let (before, after) = objects.split_at_checked(last_route).unwrap_or((&objects, &[]));
         let mut turned = Some(turned);
-        let routes_in_chunks = before.chunks(CHUNK).count();
-        for (number, chunk) in before.chunks(CHUNK).chain(after.chunks(CHUNK)).enumerate() {
+        let routes_in_chunks = before.chunks(BATCH).count();
+        for (number, chunk) in before.chunks(BATCH).chain(after.chunks(BATCH)).enumerate() {
             let first = self.route.send_batch(chunk.iter().filter_map(|c| encode(c)))?;
             if number + 1 == routes_in_chunks
                 && let Some(turned) = turned.take()
@@ -116,27 +110,27 @@ impl Kernel {
 fn encode(change: &Change) -> Option<Message> {
     match change {
         Change::Sysctl(_) => None,
-        Change::LinkMtu { index, mtu, .. } => Some(wire::link_mtu(*index, *mtu)),
-        Change::LinkUp { index, .. } => Some(wire::link_up(*index)),
-        Change::AddAddress(_, a) => Some(wire::encode_address(a, netlink::CREATE | netlink::EXCLUSIVE)),
-        Change::RefreshAddress(_, a) => Some(wire::encode_address(a, netlink::CREATE | netlink::REPLACE)),
-        Change::AddRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::EXCLUSIVE)),
-        Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, netlink::CREATE | netlink::REPLACE)),
+        Change::LinkMtu { index, mtu, .. } => Some(link::set_mtu(*index, *mtu)),
+        Change::LinkUp { index, .. } => Some(link::set_up(*index)),
+        Change::AddAddress(_, a) => Some(wire::encode_address(a, NLM_F_CREATE | NLM_F_EXCL)),
+        Change::RefreshAddress(_, a) => Some(wire::encode_address(a, NLM_F_CREATE | NLM_F_REPLACE)),
+        Change::AddRoute(_, r) => Some(wire::encode_route(r, NLM_F_CREATE | NLM_F_EXCL)),
+        Change::ReplaceRoute(_, r) => Some(wire::encode_route(r, NLM_F_CREATE | NLM_F_REPLACE)),
         Change::DelRoute(_, r) => Some(wire::delete_route(r)),
         Change::DelAddress(_, a) => Some(wire::delete_address(a)),
-        Change::AddRule(r) => Some(wire::encode_rule(r, netlink::CREATE | netlink::EXCLUSIVE)),
+        Change::AddRule(r) => Some(wire::encode_rule(r, NLM_F_CREATE | NLM_F_EXCL)),
         Change::DelRule(r) => Some(wire::delete_rule(r)),
     }
 }
 
 /// What we wanted to be there is there already, or what we wanted gone has gone already.
-fn is_success(change: &Change, errno: i32) -> bool {
+fn is_success(change: &Change, errno: Errno) -> bool {
     match change {
-        Change::AddAddress(..) | Change::AddRoute(..) | Change::AddRule(_) => errno == EEXIST,
+        Change::AddAddress(..) | Change::AddRoute(..) | Change::AddRule(_) => errno == Errno::EEXIST,
         // A switch goes with its interface.
-        Change::DelRule(_) | Change::Sysctl(_) => errno == ENOENT,
-        Change::DelRoute(..) => errno == ESRCH,
-        Change::DelAddress(..) => errno == EADDRNOTAVAIL,
+        Change::DelRule(_) | Change::Sysctl(_) => errno == Errno::ENOENT,
+        Change::DelRoute(..) => errno == Errno::ESRCH,
+        Change::DelAddress(..) => errno == Errno::EADDRNOTAVAIL,
         Change::LinkMtu { .. } | Change::LinkUp { .. } | Change::RefreshAddress(..) | Change::ReplaceRoute(..) => false,
     }
 }

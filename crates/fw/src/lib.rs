@@ -28,7 +28,6 @@ pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;
-pub mod socket;
 pub mod want;
 pub mod ways;
 pub mod wire;

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use applet::control::error_text;
+use nix::errno::Errno;
 
 use crate::change::routes_after;
 use crate::conntrack::{self, Mover};
@@ -17,7 +18,7 @@ use crate::firewall::Firewall;
 use crate::have::Have;
 use crate::input::memory::Memory;
 use crate::input::{self, Input, Paths};
-use crate::kernel::{self, EPERM, Kernel};
+use crate::kernel::{self, Kernel};
 use crate::plan::{self, Plan};
 use crate::record::Entry;
 use crate::report::{NO_CAPABILITY, Report};
@@ -124,7 +125,7 @@ fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
         report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
     }
     match applied {
-        Ok(failures) if !failures.is_empty() && failures.iter().all(|f| f.refusal.errno == EPERM) => {
+        Ok(failures) if !failures.is_empty() && failures.iter().all(|f| f.refusal.errno == Errno::EPERM) => {
             report.error(NO_CAPABILITY);
         }
         Ok(failures) => failures.iter().for_each(|f| report.error(&format!("{}: {}", f.change, f.refusal))),

@@ -1,42 +1,52 @@
-//! The rtnetlink objects that fw reads and writes, as bytes: links, addresses, routes and rules of rtnetlink(7).
+//! The rtnetlink objects that fw reads and writes: links, addresses, routes and rules of rtnetlink(7).
 //!
-//! Pure, and no more than fw needs. Messages and attributes are netd_core::wire::netlink's. All integers are in host byte order.
-//! Foreign bytes are never indexed. Called by kernel.rs.
+//! Pure, and no more than fw needs: this file turns netlink-packet-route's messages into fw's own types and back. The crate
+//! is behind netd_core::wire::rtnetlink, which says what has to be wrapped. Called by kernel.rs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use netd_core::wire::link::{
+    IFF_LOOPBACK, IFF_UP, IFINFOMSG_LEN, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MIN_MTU, IFLA_MTU, SKIP_STATS,
+};
 use netd_core::wire::netlink::{
-    AF_INET, AF_INET6, DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, IFF_UP,
-    Message, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, REQUEST, attributes, family, ifinfomsg, ip, u32_at,
+    DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, Message, NEW_ADDRESS,
+    NEW_ROUTE, NEW_RULE, REQUEST, attributes, ifinfomsg, u32_at,
+};
+use netd_core::wire::rtnetlink::{
+    self, AddressAttribute, AddressFamily, AddressFlags, AddressMessage, CacheInfo, RouteAttribute, RouteFlags,
+    RouteMessage, RouteProtocol, RouteType, RouteVia, RuleAction, RuleAttribute, RuleFlags, RuleMessage, route_ip,
 };
 
 use crate::have::{Address, Link, MARKS, Route, Rule};
 use crate::model::{PROTOCOL, Prefix, Scope, TABLE_LOCAL, bits};
 
-const IFF_LOOPBACK: u32 = 8;
-const IFA_F_NOPREFIXROUTE: u32 = 0x200;
-const RTN_UNICAST: u8 = 1;
-const RTM_F_CLONED: u32 = 0x200;
-const RTNH_F_DEAD: u32 = 1;
-const RTNH_F_ONLINK: u32 = 4;
-const RTNH_F_LINKDOWN: u32 = 16;
-/// FR_ACT_TO_TBL of linux/fib_rules.h.
-const TO_TABLE: u8 = 1;
+/// A lifetime that does not end: `struct ifa_cacheinfo` of linux/if_addr.h.
+const FOR_EVER: u32 = u32::MAX;
+/// The prefix length below which a rule takes no route; all ones where it takes every one.
+const SUPPRESS_DEFAULT: u32 = 0;
+const SUPPRESS_NOTHING: u32 = u32::MAX;
 
-/// Asks for every link, without statistics (IFLA_EXT_MASK 29, RTEXT_FILTER_SKIP_STATS 8).
+/// Asks for every link, without statistics.
 pub fn dump_links() -> Message {
-    Message::new(GET_LINK, DUMP, &[0; 16]).with(29, &8u32.to_ne_bytes())
+    Message::new(GET_LINK, DUMP, &ifinfomsg(0, 0)).with(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
 }
 
 /// Asks for every address.
 pub fn dump_addresses() -> Message {
-    Message::new(GET_ADDRESS, DUMP, &[0; 8])
+    Message::of(GET_ADDRESS, DUMP, &AddressMessage::default())
 }
 
 /// Asks for every route of a family.
-pub fn dump_routes(family: u8) -> Message {
-    Message::new(GET_ROUTE, DUMP, &[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+pub fn dump_routes(family: AddressFamily) -> Message {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    Message::of(GET_ROUTE, DUMP, &message)
+}
+
+/// Asks for the rules of all families.
+pub fn dump_rules() -> Message {
+    Message::of(GET_RULE, DUMP, &RuleMessage::default())
 }
 
 /// `struct ifinfomsg`: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8, change mask u32 at 12.
@@ -51,213 +61,232 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
         mtu: 0,
         min_mtu: 0,
     };
-    for (kind, value) in attributes(payload.get(16..)?) {
+    for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
-            3 => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
-            4 => link.mtu = u32_at(value, 0)?,
-            50 => link.min_mtu = u32_at(value, 0)?,
+            IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            IFLA_MIN_MTU => link.min_mtu = u32_at(value, 0)?,
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
 }
 
-/// Sets IFF_UP.
-pub fn link_up(index: u32) -> Message {
-    Message::new(NEW_LINK, REQUEST, &ifinfomsg(index, IFF_UP))
-}
-
-/// Sets IFLA_MTU.
-pub fn link_mtu(index: u32, mtu: u32) -> Message {
-    Message::new(NEW_LINK, REQUEST, &ifinfomsg(index, 0)).with(4, &mtu.to_ne_bytes())
-}
-
-/// `struct ifaddrmsg`: family, prefix length, flags, scope: u8 each; index u32 at 4.
+/// The address in a message. `None` for one that is malformed.
 pub fn decode_address(payload: &[u8]) -> Option<Address> {
-    let [_, len, flags, scope, ..] = *payload else { return None };
-    let index = u32_at(payload, 4)?;
-    let (mut local, mut remote, mut flags) = (None, None, u32::from(flags));
+    let object = rtnetlink::address(payload)?;
+    let (mut local, mut remote) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(object.header.flags.bits().into());
     let (mut broadcast, mut lifetime, mut protocol) = (None, None, 0);
-    for (kind, value) in attributes(payload.get(8..)?) {
-        match kind {
-            1 => remote = ip(value),
-            2 => local = ip(value),
-            4 => broadcast = ip(value),
-            // struct ifa_cacheinfo: preferred u32, valid u32; 0xffffffff is for ever.
-            6 => lifetime = u32_at(value, 4).filter(|secs| *secs != u32::MAX).map(|s| Duration::from_secs(s.into())),
-            8 => flags = u32_at(value, 0)?,
-            11 => protocol = value.first().copied()?,
+    for attribute in object.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => remote = Some(ip),
+            AddressAttribute::Local(ip) => local = Some(ip),
+            AddressAttribute::Broadcast(ip) => broadcast = Some(ip),
+            AddressAttribute::CacheInfo(info) => {
+                lifetime = Some(info.ifa_valid).filter(|secs| *secs != FOR_EVER);
+            }
+            AddressAttribute::Flags(all) => flags = all,
+            AddressAttribute::Protocol(number) => protocol = number.into(),
             _ => {}
         }
     }
     Some(Address {
-        index,
+        index: object.header.index,
         // IFA_LOCAL is the interface's own; IPv6 has IFA_ADDRESS alone.
-        address: Prefix::new(local.or(remote)?, len)?,
-        broadcast: match broadcast {
-            Some(IpAddr::V4(a)) => Some(a),
-            Some(IpAddr::V6(_)) | None => None,
-        },
-        scope: Scope::from_number(scope),
-        lifetime,
-        kernel_prefix_route: flags & IFA_F_NOPREFIXROUTE == 0,
+        address: Prefix::new(local.or(remote)?, object.header.prefix_len)?,
+        broadcast,
+        scope: Scope::from_number(object.header.scope.into()),
+        lifetime: lifetime.map(|secs| Duration::from_secs(secs.into())),
+        kernel_prefix_route: !flags.contains(AddressFlags::Noprefixroute),
         protocol,
     })
 }
 
 /// RTM_NEWADDR for one of ours. `flags`: CREATE | EXCLUSIVE, or REPLACE to renew the lifetime.
 pub fn encode_address(address: &Address, flags: u16) -> Message {
-    let lifetime = address.lifetime.map_or(u32::MAX, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX - 1));
-    // struct ifa_cacheinfo: preferred, valid, two time stamps that the kernel ignores.
-    let cache = [lifetime.to_ne_bytes(), lifetime.to_ne_bytes(), [0; 4], [0; 4]].concat();
-    let prefix_route = if address.kernel_prefix_route { 0 } else { IFA_F_NOPREFIXROUTE };
-    address_message(NEW_ADDRESS, REQUEST | flags, address)
-        .with_ip(4, address.broadcast.map(IpAddr::V4))
-        .with(6, &cache)
-        .with(8, &prefix_route.to_ne_bytes())
-        .with(11, &[PROTOCOL])
+    let secs = address.lifetime.map_or(FOR_EVER, |d| u32::try_from(d.as_secs()).unwrap_or(FOR_EVER - 1));
+    // The kernel ignores the two time stamps.
+    let mut cache = CacheInfo::default();
+    (cache.ifa_preferred, cache.ifa_valid) = (secs, secs);
+    let prefix_route = if address.kernel_prefix_route { AddressFlags::empty() } else { AddressFlags::Noprefixroute };
+    let mut message = address_message(address);
+    message.attributes.extend(address.broadcast.map(AddressAttribute::Broadcast));
+    message.attributes.extend([
+        AddressAttribute::CacheInfo(cache),
+        AddressAttribute::Flags(prefix_route),
+        AddressAttribute::Protocol(PROTOCOL.into()),
+    ]);
+    Message::of(NEW_ADDRESS, REQUEST | flags, &message)
 }
 
 /// RTM_DELADDR.
 pub fn delete_address(address: &Address) -> Message {
-    address_message(DEL_ADDRESS, REQUEST, address)
+    Message::of(DEL_ADDRESS, REQUEST, &address_message(address))
 }
 
-fn address_message(kind: u16, flags: u16, address: &Address) -> Message {
+fn address_message(address: &Address) -> AddressMessage {
     let Prefix { ip, len } = address.address;
-    let mut fixed = vec![family(ip), len, 0, address.scope.number()];
-    fixed.extend_from_slice(&address.index.to_ne_bytes());
-    Message::new(kind, flags, &fixed).with_ip(2, Some(ip)).with_ip(1, Some(ip))
+    let mut message = AddressMessage::default();
+    message.header.family = family(ip.is_ipv4());
+    message.header.prefix_len = len;
+    message.header.scope = address.scope.number().into();
+    message.header.index = address.index;
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
 }
 
-/// `struct rtmsg`: family, destination length, source length, tos, table, protocol, scope, type: u8 each; flags u32
-/// at 8. `None` for the kernel's local table and for a cached entry.
+fn family(v4: bool) -> AddressFamily {
+    if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// The route in a message. `None` for the kernel's local table, for a cached entry and for one that is malformed.
 pub fn decode_route(payload: &[u8]) -> Option<Route> {
-    let [family, len, _, tos, table, protocol, scope, kind, ..] = *payload else { return None };
-    let flags = u32_at(payload, 8)?;
-    let default = if family == AF_INET { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let rtnetlink::Object { header, attributes, .. } = rtnetlink::route(payload)?;
+    let default = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let len = header.destination_prefix_length;
     let mut route = Route {
         index: 0,
         destination: Prefix::new(default, len)?,
         gateway: None,
-        onlink: flags & RTNH_F_ONLINK != 0,
-        dead: flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0,
+        onlink: header.flags.contains(RouteFlags::Onlink),
+        dead: header.flags.intersects(RouteFlags::Dead | RouteFlags::Linkdown),
         metric: 0,
-        table: u32::from(table),
-        scope: Scope::from_number(scope),
+        table: header.table.into(),
+        scope: Scope::from_number(header.scope.into()),
         source: None,
-        tos,
-        protocol,
-        unicast: kind == RTN_UNICAST,
+        tos: header.tos,
+        protocol: header.protocol.into(),
+        unicast: header.kind == RouteType::Unicast,
     };
-    for (kind, value) in attributes(payload.get(12..)?) {
-        match kind {
-            1 => route.destination = Prefix::new(ip(value)?, len)?,
-            4 => route.index = u32_at(value, 0)?,
-            5 => route.gateway = ip(value),
-            6 => route.metric = u32_at(value, 0)?,
-            7 => route.source = ip(value),
-            15 => route.table = u32_at(value, 0)?,
-            // RTA_VIA: u16 family, then the address: an IPv6 router of an IPv4 route.
-            18 => route.gateway = ip(value.get(2..)?),
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => route.destination = Prefix::new(route_ip(&to)?, len)?,
+            RouteAttribute::Oif(index) => route.index = index,
+            RouteAttribute::Gateway(router) => route.gateway = route_ip(&router),
+            RouteAttribute::Priority(metric) => route.metric = metric,
+            RouteAttribute::PrefSource(source) => route.source = route_ip(&source),
+            RouteAttribute::Table(table) => route.table = table,
+            // A router of another family than the route's.
+            RouteAttribute::Via(RouteVia::Inet(router)) => route.gateway = Some(router.into()),
+            RouteAttribute::Via(RouteVia::Inet6(router)) => route.gateway = Some(router.into()),
             _ => {}
         }
     }
-    (flags & RTM_F_CLONED == 0 && route.table != TABLE_LOCAL).then_some(route)
+    (!header.flags.contains(RouteFlags::Cloned) && route.table != TABLE_LOCAL).then_some(route)
 }
 
 /// RTM_NEWROUTE with the given extra flags.
 pub fn encode_route(route: &Route, flags: u16) -> Message {
-    route_message(NEW_ROUTE, REQUEST | flags, route)
+    Message::of(NEW_ROUTE, REQUEST | flags, &route_message(route))
 }
 
 /// RTM_DELROUTE of exactly this route.
 pub fn delete_route(route: &Route) -> Message {
-    route_message(DEL_ROUTE, REQUEST, route)
+    Message::of(DEL_ROUTE, REQUEST, &route_message(route))
 }
 
-fn route_message(kind: u16, flags: u16, route: &Route) -> Message {
+fn route_message(route: &Route) -> RouteMessage {
     let Prefix { ip, len } = route.destination;
-    let table = u8::try_from(route.table).unwrap_or(0);
-    let onlink = if route.onlink { RTNH_F_ONLINK } else { 0 };
-    let mut fixed = vec![family(ip), len, 0, route.tos, table, route.protocol, route.scope.number(), RTN_UNICAST];
-    fixed.extend_from_slice(&onlink.to_ne_bytes());
-    let message = Message::new(kind, flags, &fixed)
-        .with_ip(1, Some(ip).filter(|_| len > 0))
-        .with(15, &route.table.to_ne_bytes())
-        .with(6, &route.metric.to_ne_bytes())
-        .with_ip(7, route.source)
-        .with_ip(5, route.gateway);
-    if route.index == 0 { message } else { message.with(4, &route.index.to_ne_bytes()) }
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = family(ip.is_ipv4());
+    header.destination_prefix_length = len;
+    header.tos = route.tos;
+    header.table = u8::try_from(route.table).unwrap_or(0);
+    header.protocol = RouteProtocol::from(route.protocol);
+    header.scope = route.scope.number().into();
+    header.kind = RouteType::Unicast;
+    header.flags = if route.onlink { RouteFlags::Onlink } else { RouteFlags::empty() };
+    let attributes = &mut message.attributes;
+    attributes.extend(Some(ip).filter(|_| len > 0).map(|ip| RouteAttribute::Destination(ip.into())));
+    attributes.extend([RouteAttribute::Table(route.table), RouteAttribute::Priority(route.metric)]);
+    attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(ip.into())));
+    attributes.extend(route.gateway.map(|router| match router.is_ipv4() == ip.is_ipv4() {
+        true => RouteAttribute::Gateway(router.into()),
+        false => RouteAttribute::Via(router.into()),
+    }));
+    attributes.extend(Some(route.index).filter(|index| *index != 0).map(RouteAttribute::Oif));
+    message
 }
 
-/// Asks for the rules of all families.
-pub fn dump_rules() -> Message {
-    Message::new(GET_RULE, DUMP, &[0; 12])
-}
-
-/// `struct fib_rule_hdr`: family, destination length, source length, tos, table, two unused, action: u8 each; flags u32 at 8.
-/// `None` without FRA_PROTOCOL, which every rule has since Linux 4.17.
+/// The rule in a message. `None` without FRA_PROTOCOL, which every rule has since Linux 4.17.
 pub fn decode_rule(payload: &[u8]) -> Option<Rule> {
-    let [family, to, from, tos, table, _, _, action, ..] = *payload else { return None };
-    let flags = u32_at(payload, 8)?;
+    let rtnetlink::Object { header, attributes, others } = rtnetlink::rule(payload)?;
+    let v4 = match header.family {
+        AddressFamily::Inet => true,
+        AddressFamily::Inet6 => false,
+        _ => return None,
+    };
+    let leads_to_table =
+        (header.dst_len, header.tos, header.action, header.flags) == (0, 0, RuleAction::ToTable, RuleFlags::empty());
     let mut protocol = None;
     let mut rule = Rule {
         priority: 0,
-        v4: family == AF_INET,
+        v4,
         source: None,
         mark: 0,
-        table: u32::from(table),
+        table: header.table.into(),
         specific: false,
         protocol: 0,
-        plain: (to, tos, action, flags) == (0, 0, TO_TABLE, 0),
+        plain: leads_to_table && others.is_empty(),
     };
-    for (kind, value) in attributes(payload.get(12..)?) {
-        match kind {
-            2 => {
-                rule.source = ip(value);
-                rule.plain &= rule.source.is_some_and(|ip| bits(ip) == from);
+    for attribute in attributes {
+        match attribute {
+            RuleAttribute::Source(ip) => {
+                rule.source = Some(ip);
+                rule.plain &= bits(ip) == header.src_len;
             }
-            6 => rule.priority = u32_at(value, 0)?,
-            10 => rule.mark = u32_at(value, 0)?,
-            // FRA_SUPPRESS_PREFIXLEN, -1 without.
-            14 => {
-                rule.specific = u32_at(value, 0)? == 0;
-                rule.plain &= rule.specific || u32_at(value, 0)? == u32::MAX;
+            RuleAttribute::Priority(priority) => rule.priority = priority,
+            RuleAttribute::FwMark(mark) => rule.mark = mark,
+            RuleAttribute::SuppressPrefixLen(len) => {
+                rule.specific = len == SUPPRESS_DEFAULT;
+                rule.plain &= rule.specific || len == SUPPRESS_NOTHING;
             }
-            15 => rule.table = u32_at(value, 0)?,
-            16 => rule.plain &= u32_at(value, 0)? == MARKS,
-            21 => protocol = value.first().copied(),
+            RuleAttribute::Table(table) => rule.table = table,
+            RuleAttribute::FwMask(mask) => rule.plain &= mask == MARKS,
+            RuleAttribute::Protocol(number) => protocol = Some(number.into()),
             _ => rule.plain = false,
         }
     }
     rule.protocol = protocol?;
-    [AF_INET, AF_INET6].contains(&family).then_some(rule)
+    Some(rule)
 }
 
 /// RTM_NEWRULE with the given extra flags.
 pub fn encode_rule(rule: &Rule, flags: u16) -> Message {
-    rule_message(NEW_RULE, REQUEST | flags, rule)
+    Message::of(NEW_RULE, REQUEST | flags, &rule_message(rule))
 }
 
 /// RTM_DELRULE of exactly this rule.
 pub fn delete_rule(rule: &Rule) -> Message {
-    rule_message(DEL_RULE, REQUEST, rule)
+    Message::of(DEL_RULE, REQUEST, &rule_message(rule))
 }
 
-fn rule_message(kind: u16, flags: u16, rule: &Rule) -> Message {
-    let family = if rule.v4 { AF_INET } else { AF_INET6 };
-    let table = u8::try_from(rule.table).unwrap_or(0);
-    let fixed = [family, 0, rule.source.map_or(0, bits), 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
-    let mut message = Message::new(kind, flags, &fixed)
-        .with_ip(2, rule.source)
-        .with(6, &rule.priority.to_ne_bytes())
-        .with(15, &rule.table.to_ne_bytes())
-        .with(21, &[rule.protocol]);
+fn rule_message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family(rule.v4);
+    message.header.src_len = rule.source.map_or(0, bits);
+    message.header.table = u8::try_from(rule.table).unwrap_or(0);
+    message.header.action = RuleAction::ToTable;
+    let attributes = &mut message.attributes;
+    attributes.extend(rule.source.map(RuleAttribute::Source));
+    attributes.extend([
+        RuleAttribute::Priority(rule.priority),
+        RuleAttribute::Table(rule.table),
+        RuleAttribute::Protocol(rule.protocol.into()),
+    ]);
     if rule.mark != 0 {
-        message = message.with(10, &rule.mark.to_ne_bytes()).with(16, &MARKS.to_ne_bytes());
+        attributes.extend([RuleAttribute::FwMark(rule.mark), RuleAttribute::FwMask(MARKS)]);
     }
-    if rule.specific { message.with(14, &[0; 4]) } else { message }
+    if rule.specific {
+        attributes.push(RuleAttribute::SuppressPrefixLen(SUPPRESS_DEFAULT));
+    }
+    message
 }
 
 #[cfg(test)]

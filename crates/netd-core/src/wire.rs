@@ -5,3 +5,4 @@ pub mod bpf;
 pub mod ipv4;
 pub mod link;
 pub mod netlink;
+pub mod rtnetlink;

@@ -6,16 +6,10 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::ifaddrs::getifaddrs;
+use nix::libc;
 
-/// Bits of RTNLGRP_LINK (1) and RTNLGRP_IPV4_IFADDR (5) in the mask of multicast groups, rtnetlink(7).
-const GROUPS: u32 = 1 << 0 | 1 << 4;
-/// Room for a datagram; of a longer one the rest is lost, and nobody misses it.
-const DATAGRAM: usize = 512;
-/// Linux: the receive queue overflowed, which is a change too.
-const ENOBUFS: i32 = 105;
+use crate::netlink::Watch;
 
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,37 +36,19 @@ pub fn addresses() -> io::Result<OwnAddresses> {
 }
 
 /// Tells when something has changed.
-pub struct AddressWatch {
-    socket: TokioSocket,
-    buffer: Vec<u8>,
-}
+pub struct AddressWatch(Watch);
 
 impl AddressWatch {
     /// From here on. To be called inside a tokio runtime.
     pub fn open() -> io::Result<AddressWatch> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
-        Ok(AddressWatch { socket, buffer: Vec::with_capacity(DATAGRAM) })
+        Watch::open(&[libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR]).map(AddressWatch)
     }
 
     /// Waits for a change; several that came together are one. Safe to drop and to call again.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.buffer.clear();
-        look(self.socket.recv_from(&mut self.buffer).await)?;
-        loop {
-            self.buffer.clear();
-            match self.socket.socket_ref().recv_from(&mut self.buffer, 0) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                done => look(done.map(|(_, from)| from))?,
-            }
-        }
-    }
-}
-
-fn look(received: io::Result<SocketAddr>) -> io::Result<()> {
-    match received {
-        Err(e) if e.raw_os_error() != Some(ENOBUFS) => Err(e),
-        Ok(_) | Err(_) => Ok(()),
+        // An overrun is a change, too.
+        self.0.heard().await?;
+        self.0.forget()
     }
 }
 

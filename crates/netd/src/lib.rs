@@ -13,6 +13,7 @@ pub mod given;
 pub mod handler;
 pub mod ipconf;
 pub mod link;
+pub mod netlink;
 pub mod notify;
 pub mod packet;
 pub mod peers;

@@ -9,28 +9,22 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+use nix::errno::Errno;
+use nix::libc;
 use tokio::time::Instant;
 
 pub use netd_core::link::tracker::{Seen, Tracker, Transition};
 pub use netd_core::wire::link::Link;
 use netd_core::wire::link::{self as wire, Message};
 
-/// Bit of RTNLGRP_LINK (1) in the mask of multicast groups, rtnetlink(7).
-const GROUP_LINK: u32 = 1;
-/// Room for one datagram: the kernel sends none above 32 KiB.
-const DATAGRAM: usize = 32 * 1024;
+use crate::netlink::{Heard, Netlink, ROUTE, Watch};
+
 /// The first look after a change; each further one waits twice as long ...
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// ... up to this: together 1.27 s, more than the second that linkwatch may hold a change back.
 const LAST_LOOK: Duration = Duration::from_millis(640);
 /// After an overflow: let the burst pass before asking.
 const OVERRUN_WAIT: Duration = Duration::from_millis(20);
-/// Linux: no such device.
-const ENODEV: i32 = 19;
-/// Linux: the receive queue overflowed.
-const ENOBUFS: i32 = 105;
 
 /// When to ask again.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +43,9 @@ impl Look {
 
 /// Watches one interface by name.
 pub struct LinkWatch {
-    socket: TokioSocket,
+    netlink: Watch,
     tracker: Tracker,
-    buffer: Vec<u8>,
+    /// Sequence number of the last question.
     seq: u32,
     look: Option<Look>,
     ready: VecDeque<Transition>,
@@ -61,12 +55,9 @@ impl LinkWatch {
     /// Subscribes and asks; the first [`LinkWatch::next`] gives [`Transition::Missing`] or [`Transition::Appeared`].
     /// To be called inside a tokio runtime.
     pub fn open(name: &str) -> io::Result<LinkWatch> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, GROUP_LINK))?;
         let mut watch = LinkWatch {
-            socket,
+            netlink: Watch::open(&[libc::RTNLGRP_LINK])?,
             tracker: Tracker::new(name),
-            buffer: Vec::with_capacity(DATAGRAM),
             seq: 0,
             look: None,
             ready: VecDeque::new(),
@@ -88,32 +79,29 @@ impl LinkWatch {
             }
             match self.look {
                 Some(look) => tokio::select! {
-                    read = receive(&self.socket, &mut self.buffer) => self.received(read)?,
+                    heard = self.netlink.heard() => self.received(heard?)?,
                     () = tokio::time::sleep_until(look.at) => {
                         self.look = look.then.map(Look::after);
                         self.ask()?;
                     }
                 },
                 None => {
-                    let read = receive(&self.socket, &mut self.buffer).await;
-                    self.received(read)?;
+                    let heard = self.netlink.heard().await?;
+                    self.received(heard)?;
                 }
             }
         }
     }
 
-    fn received(&mut self, read: io::Result<SocketAddr>) -> io::Result<()> {
-        match read {
-            // Only the kernel's port is 0: another process may send to ours.
-            Ok(from) if from.port_number() == 0 => {}
-            Ok(_) => return Ok(()),
-            Err(e) if e.raw_os_error() == Some(ENOBUFS) => {
+    fn received(&mut self, heard: Heard) -> io::Result<()> {
+        match heard {
+            Heard::Datagram => {}
+            Heard::Overrun => {
                 self.look = Some(Look::after(OVERRUN_WAIT));
                 return Ok(());
             }
-            Err(e) => return Err(e),
         }
-        for message in wire::decode(&self.buffer) {
+        for message in wire::decode(self.netlink.datagram()) {
             let transitions = match message {
                 Message::New(link) => {
                     // linkwatch is one for all links: after any change, one of ours may be held back for a second.
@@ -136,20 +124,18 @@ impl LinkWatch {
     /// The end of an answer; what was found has come before it.
     fn answered(&mut self, errno: i32) -> io::Result<Vec<Transition>> {
         match errno {
-            ENODEV => Ok(self.tracker.observe(Seen::Absent)),
-            // Found under an alternative name: nobody is called so.
+            // The kernel also finds alternative names (IFLA_ALT_IFNAME). The tracker has not taken such a link.
             0 if self.tracker.link().is_none() => Ok(self.tracker.observe(Seen::Absent)),
             0 => Ok(Vec::new()),
+            errno if Errno::from_raw(errno) == Errno::ENODEV => Ok(self.tracker.observe(Seen::Absent)),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 
-    /// Asks for the interface by name; the answer comes through the same queue as the kernel's own messages, so
-    /// their order is the order in which things happened.
+    /// Asks for the interface by name.
     fn ask(&mut self) -> io::Result<()> {
-        self.seq = self.seq.wrapping_add(1);
-        let request = wire::get_by_name(self.seq, self.tracker.name());
-        self.socket.socket_ref().send_to(&request, &SocketAddr::new(0, 0), 0).map(|_| ())
+        self.seq = self.netlink.ask(wire::get_by_name(self.tracker.name()))?;
+        Ok(())
     }
 }
 
@@ -159,55 +145,25 @@ pub fn transitions(tracker: &mut Tracker, datagram: &[u8]) -> Vec<Transition> {
     let seen = wire::decode(datagram).into_iter().filter_map(|message| match message {
         Message::New(link) => Some(Seen::Link(link)),
         Message::Deleted { ifindex } => Some(Seen::Deleted { ifindex }),
-        Message::Outcome { errno: ENODEV, .. } => Some(Seen::Absent),
+        Message::Outcome { errno, .. } if Errno::from_raw(errno) == Errno::ENODEV => Some(Seen::Absent),
         Message::Outcome { .. } => None,
     });
     seen.flat_map(|seen| tracker.observe(seen)).collect()
 }
 
-/// One datagram into `buffer`, whatever was in it.
-async fn receive(socket: &TokioSocket, buffer: &mut Vec<u8>) -> io::Result<SocketAddr> {
-    buffer.clear();
-    socket.recv_from(buffer).await
-}
-
 /// The interface of this name as it is now; `None` when there is none.
 pub fn find(name: &str) -> io::Result<Option<Link>> {
-    let mut found = None;
-    for message in request(&wire::get_by_name(1, name))? {
-        match message {
-            // Under an alternative name nobody is called so.
-            Message::New(link) if link.name == name => found = Some(link),
-            Message::Outcome { errno: 0 | ENODEV, .. } => return Ok(found),
-            Message::Outcome { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
-            Message::New(_) | Message::Deleted { .. } => {}
-        }
+    let (objects, outcome) = Netlink::open(ROUTE)?.ask(wire::get_by_name(name))?;
+    match outcome {
+        // The kernel also finds alternative names: accept only the link whose own name is `name`.
+        Ok(()) => Ok(objects.iter().filter_map(|(_, payload)| wire::link(payload)).find(|link| link.name == name)),
+        Err(refusal) if refusal.errno == Errno::ENODEV => Ok(None),
+        Err(refusal) => Err(refusal.errno.into()),
     }
-    Err(io::Error::other("no answer from the kernel"))
 }
 
 /// Sets IFF_UP and waits for the kernel's answer; it needs CAP_NET_ADMIN.
 pub fn set_up(ifindex: u32) -> io::Result<()> {
-    match request(&wire::set_up(1, ifindex))?.first() {
-        Some(Message::Outcome { errno: 0, .. }) => Ok(()),
-        Some(Message::Outcome { errno, .. }) => Err(io::Error::from_raw_os_error(*errno)),
-        Some(Message::New(_) | Message::Deleted { .. }) | None => Err(io::Error::other("no answer from the kernel")),
-    }
-}
-
-/// One question, and all that the kernel says to it, the outcome last.
-fn request(bytes: &[u8]) -> io::Result<Vec<Message>> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(bytes, 0)?;
-    let mut answer = Vec::new();
-    // The kernel acts inside send(2): what it says is waiting already, in one datagram or two.
-    while !answer.iter().any(|message| matches!(message, Message::Outcome { .. })) {
-        let mut buffer = Vec::with_capacity(DATAGRAM);
-        if socket.recv(&mut buffer, 0)? == 0 {
-            break;
-        }
-        answer.extend(wire::decode(&buffer));
-    }
-    Ok(answer)
+    let (_, outcome) = Netlink::open(ROUTE)?.ask(wire::set_up(ifindex))?;
+    outcome.map_err(|refusal| refusal.errno.into())
 }

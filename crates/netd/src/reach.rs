@@ -6,30 +6,17 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
-
-use netd_core::wire::netlink::{
-    AF_INET, DONE, DUMP, ERROR, GET_LINK, GET_ROUTE, Message, NEW_LINK, NEW_ROUTE, attribute, errno, ifinfomsg,
-    messages, u32_at,
+use crate::netlink::{Netlink, Object, ROUTE};
+use netd_core::wire::link::{IFINFOMSG_LEN, IFLA_INFO_KIND, IFLA_LINKINFO};
+use netd_core::wire::netlink::{DUMP, GET_LINK, GET_ROUTE, Message, attribute, ifinfomsg, u32_at};
+use netd_core::wire::rtnetlink::{
+    self, AddressFamily, RTA_MULTIPATH, RouteAttribute, RouteMessage, RouteType, route_ip,
 };
 
-const RTMSG_LEN: usize = 12;
-const IFINFOMSG_LEN: usize = 16;
-
-const RTN_UNICAST: u8 = 1;
-/// The kernel's own: addresses of this machine.
+/// RT_TABLE_LOCAL of linux/rtnetlink.h, the kernel's own: addresses of this machine.
 const TABLE_LOCAL: u32 = 255;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
 /// Kinds of interfaces that carry packets inside packets. Not ppp: that is an uplink where there is PPPoE.
 const TUNNELS: [&[u8]; 13] = [
     b"tun",
@@ -46,10 +33,8 @@ const TUNNELS: [&[u8]; 13] = [
     b"xfrm",
     b"ovpn-dco",
 ];
-/// Room for one datagram: the kernel sends none above 32 KiB.
-const DATAGRAM: usize = 32 * 1024;
 /// Datagrams of one answer that are read: about 100,000 routes.
-const MAX_DATAGRAMS: u32 = 200;
+const MAX_DATAGRAMS: usize = 200;
 
 /// A network that another interface carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,81 +58,30 @@ impl Reached {
 }
 
 /// Who can be asked.
-pub struct Reach {
-    socket: Socket,
-    seq: u32,
-}
+pub struct Reach(Netlink);
 
 impl Reach {
     /// Opens its socket.
     pub fn open() -> io::Result<Reach> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Reach { socket, seq: 0 })
+        Netlink::open(ROUTE).map(Reach)
     }
 
     /// All that interfaces other than `ifindex` carry now, in any table.
     pub fn elsewhere(&mut self, ifindex: u32) -> io::Result<Vec<Reached>> {
-        let mut found = Snapshot::default();
-        self.dump(GET_LINK, &ifinfomsg(0, 0), &mut found)?;
-        let mut rtmsg = [0; RTMSG_LEN];
-        rtmsg[0] = AF_INET;
-        self.dump(GET_ROUTE, &rtmsg, &mut found)?;
-        Ok(found.elsewhere(ifindex))
-    }
-
-    fn dump(&mut self, kind: u16, fixed: &[u8], found: &mut Snapshot) -> io::Result<()> {
-        self.seq = self.seq.wrapping_add(1);
-        self.socket.send(&Message::new(kind, DUMP, fixed).finish(self.seq), 0)?;
-        let mut buffer = Vec::with_capacity(DATAGRAM);
-        for _ in 0..MAX_DATAGRAMS {
-            buffer.clear();
-            self.socket.recv(&mut buffer, 0)?;
-            match found.read(&buffer, self.seq) {
-                Progress::More => {}
-                Progress::Done => return Ok(()),
-                Progress::Failed(errno) => return Err(io::Error::from_raw_os_error(errno)),
-            }
-        }
-        Err(io::Error::other("too many routes"))
+        let links = self.0.dump_within(MAX_DATAGRAMS, &Message::new(GET_LINK, DUMP, &ifinfomsg(0, 0)))?;
+        let mut all = RouteMessage::default();
+        all.header.address_family = AddressFamily::Inet;
+        let routes = self.0.dump_within(MAX_DATAGRAMS, &Message::of(GET_ROUTE, DUMP, &all))?;
+        Ok(elsewhere(&links, &routes, ifindex))
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Progress {
-    More,
-    Done,
-    Failed(i32),
-}
-
-#[derive(Default)]
-struct Snapshot {
-    tunnels: HashSet<u32>,
-    /// With the interface's index; 0 for several at once.
-    routes: Vec<(u32, Reached)>,
-}
-
-impl Snapshot {
-    /// One datagram of the answer to `seq`.
-    fn read(&mut self, datagram: &[u8], seq: u32) -> Progress {
-        for (header, payload) in messages(datagram).filter(|(header, _)| header.sequence == seq) {
-            match header.kind {
-                DONE => return Progress::Done,
-                ERROR => return Progress::Failed(errno(payload)),
-                NEW_LINK => self.tunnels.extend(tunnel(payload)),
-                NEW_ROUTE => self.routes.extend(route(payload)),
-                _ => {}
-            }
-        }
-        Progress::More
-    }
-
-    fn elsewhere(self, ifindex: u32) -> Vec<Reached> {
-        let tunnels = self.tunnels;
-        let others = self.routes.into_iter().filter(|(index, _)| *index != ifindex);
-        others.map(|(index, reached)| Reached { tunnel: tunnels.contains(&index), ..reached }).collect()
-    }
+/// What interfaces other than `ifindex` carry, of two dumps.
+fn elsewhere(links: &[Object], routes: &[Object], ifindex: u32) -> Vec<Reached> {
+    let tunnels: HashSet<u32> = links.iter().filter_map(|(_, payload)| tunnel(payload)).collect();
+    let routes = routes.iter().filter_map(|(_, payload)| route(payload));
+    let others = routes.filter(|(index, _)| *index != ifindex);
+    others.map(|(index, reached)| Reached { tunnel: tunnels.contains(&index), ..reached }).collect()
 }
 
 /// The index of an interface that is a tunnel.
@@ -158,81 +92,98 @@ fn tunnel(payload: &[u8]) -> Option<u32> {
     TUNNELS.contains(&kind).then(|| u32_at(payload, 4))?
 }
 
+/// A route, and the index of its interface; 0 for several at once.
 fn route(payload: &[u8]) -> Option<(u32, Reached)> {
-    let [family, len, _, _, table, _, _, kind, ..] = *payload.first_chunk::<RTMSG_LEN>()?;
-    let attributes = payload.get(RTMSG_LEN..)?;
-    let number = |kind| attribute(attributes, kind).and_then(|v| u32_at(v, 0));
-    let table = number(RTA_TABLE).unwrap_or(table.into());
-    if family != AF_INET || kind != RTN_UNICAST || table == TABLE_LOCAL || len > 32 {
-        return None;
+    let rtnetlink::Object { header, attributes, others } = rtnetlink::route(payload)?;
+    let (mut index, mut table) = (0, u32::from(header.table));
+    let (mut net, mut on_link) = (Ipv4Addr::UNSPECIFIED, !others.contains(&RTA_MULTIPATH));
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => match route_ip(&to)? {
+                IpAddr::V4(ip) => net = ip,
+                IpAddr::V6(_) => return None,
+            },
+            RouteAttribute::Oif(oif) => index = oif,
+            RouteAttribute::Table(number) => table = number,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => on_link = false,
+            _ => {}
+        }
     }
-    let net = attribute(attributes, RTA_DST).and_then(|v| v.first_chunk::<4>().copied()).unwrap_or_default();
-    let behind = [RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH].into_iter().any(|kind| attribute(attributes, kind).is_some());
-    Some((number(RTA_OIF).unwrap_or(0), Reached { net: net.into(), len, on_link: !behind, tunnel: false }))
+    let len = header.destination_prefix_length;
+    let is_ours = header.address_family == AddressFamily::Inet && header.kind == RouteType::Unicast;
+    (is_ours && table != TABLE_LOCAL && len <= 32).then_some((index, Reached { net, len, on_link, tunnel: false }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netd_core::wire::netlink::{NEW_LINK, NEW_ROUTE};
+    use netd_core::wire::rtnetlink::RouteVia;
 
-    fn message(kind: u16, seq: u32, body: &[u8]) -> Vec<u8> {
-        Message::new(kind, 0, body).finish(seq)
+    fn body(message: Message) -> Vec<u8> {
+        message.finish(0)[16..].to_vec()
     }
 
-    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
-        Message::new(0, 0, &[]).with(kind, value).finish(0)[16..].to_vec()
+    fn link(index: u32, kind: &[u8]) -> Object {
+        let kind = body(Message::new(0, 0, &[]).with(IFLA_INFO_KIND, kind));
+        (NEW_LINK, body(Message::new(NEW_LINK, 0, &ifinfomsg(index, 0)).with(IFLA_LINKINFO, &kind)))
     }
 
-    fn link(index: u32, kind: &[u8]) -> Vec<u8> {
-        let info = attr(IFLA_LINKINFO, &attr(IFLA_INFO_KIND, kind));
-        [ifinfomsg(index, 0), info].concat()
+    fn kernel_route(len: u8, table: u8, kind: RouteType, attributes: &[RouteAttribute]) -> Object {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = len;
+        message.header.table = table;
+        message.header.kind = kind;
+        message.attributes = attributes.to_vec();
+        (NEW_ROUTE, body(Message::of(NEW_ROUTE, 0, &message)))
     }
 
-    fn kernel_route(len: u8, table: u8, kind: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
-        [&[AF_INET, len, 0, 0, table, 0, 0, kind, 0, 0, 0, 0][..], &attributes.concat()].concat()
+    fn to(net: [u8; 4]) -> RouteAttribute {
+        RouteAttribute::Destination(Ipv4Addr::from(net).into())
     }
 
     #[test]
     fn routes_of_the_others_are_told_with_what_they_lead_into() {
-        let oif = |index: u32| attr(RTA_OIF, &index.to_ne_bytes());
-        let lan = kernel_route(24, 254, RTN_UNICAST, &[attr(RTA_DST, &[192, 168, 1, 0]), oif(2)]);
-        let vpn = kernel_route(0, 0, RTN_UNICAST, &[attr(RTA_TABLE, &51820_u32.to_ne_bytes()), oif(3)]);
-        let routed = kernel_route(8, 254, RTN_UNICAST, &[attr(RTA_DST, &[10; 4]), oif(2), attr(RTA_GATEWAY, &[1; 4])]);
-        let own = kernel_route(8, 254, RTN_UNICAST, &[attr(RTA_DST, &[11; 4]), oif(9)]);
-        let local = kernel_route(32, 255, RTN_UNICAST, &[attr(RTA_DST, &[12; 4]), oif(2)]);
-        let black = kernel_route(32, 254, 6, &[attr(RTA_DST, &[13; 4])]);
-        let datagram: Vec<u8> =
-            [lan, vpn, routed, own, local, black].iter().flat_map(|r| message(NEW_ROUTE, 7, r)).collect();
-        let mut found = Snapshot::default();
-        let links =
-            [message(NEW_LINK, 6, &link(2, b"veth\0")), message(NEW_LINK, 6, &link(3, b"wireguard\0"))].concat();
-        assert_eq!(found.read(&links, 6), Progress::More);
-        assert_eq!(found.read(&datagram, 7), Progress::More);
-        assert_eq!(found.read(&datagram, 8), Progress::More, "an old answer counts for nothing");
-        assert_eq!(found.read(&message(DONE, 8, &[0; 4]), 8), Progress::Done);
+        use RouteAttribute::{Gateway, MultiPath, Oif, Table, Via};
+        use RouteType::{BlackHole, Unicast};
+        let router = Gateway(Ipv4Addr::new(1, 1, 1, 1).into());
+        let six = Via(RouteVia::Inet6("fe80::1".parse().unwrap()));
+        let routes = [
+            kernel_route(24, 254, Unicast, &[to([192, 168, 1, 0]), Oif(2)]),
+            kernel_route(0, 0, Unicast, &[Table(51_820), Oif(3)]),
+            kernel_route(8, 254, Unicast, &[to([10; 4]), Oif(2), router]),
+            kernel_route(8, 254, Unicast, &[to([14; 4]), Oif(2), six]),
+            kernel_route(8, 254, Unicast, &[to([15; 4]), MultiPath(Vec::new())]),
+            // Its own, this machine's, and one that leads nowhere.
+            kernel_route(8, 254, Unicast, &[to([11; 4]), Oif(9)]),
+            kernel_route(32, 255, Unicast, &[to([12; 4]), Oif(2)]),
+            kernel_route(32, 254, BlackHole, &[to([13; 4])]),
+        ];
         let reached = |net: [u8; 4], len, on_link, tunnel| Reached { net: net.into(), len, on_link, tunnel };
         assert_eq!(
-            found.elsewhere(9),
+            elsewhere(&[link(2, b"veth\0"), link(3, b"wireguard\0")], &routes, 9),
             [
                 reached([192, 168, 1, 0], 24, true, false),
                 reached([0; 4], 0, true, true),
-                reached([10; 4], 8, false, false)
+                reached([10; 4], 8, false, false),
+                reached([14; 4], 8, false, false),
+                reached([15; 4], 8, false, false),
             ]
         );
-        assert_eq!(Snapshot::default().read(&message(ERROR, 1, &(-1_i32).to_ne_bytes()), 1), Progress::Failed(1));
     }
 
     #[test]
     fn no_prefix_and_no_flipped_byte_panics() {
-        let whole = message(NEW_LINK, 1, &link(3, b"tun\0"));
-        let route = message(NEW_ROUTE, 1, &kernel_route(24, 254, 1, &[attr(RTA_DST, &[1; 4])]));
-        for bytes in [whole, route] {
+        let (_, whole) = link(3, b"tun\0");
+        let (_, other) = kernel_route(24, 254, RouteType::Unicast, &[to([1; 4])]);
+        for bytes in [whole, other] {
             for at in 0..bytes.len() {
-                Snapshot::default().read(&bytes[..at], 1);
+                let _ = (tunnel(&bytes[..at]), route(&bytes[..at]));
                 for flip in [0xff, 1, 0x80] {
-                    let mut other = bytes.clone();
-                    other[at] ^= flip;
-                    Snapshot::default().read(&other, 1);
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= flip;
+                    let _ = (tunnel(&bytes), route(&bytes));
                 }
             }
         }

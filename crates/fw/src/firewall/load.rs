@@ -14,32 +14,38 @@ use std::time::Duration;
 
 use netd::clock;
 use netd::disk;
+use netd::netlink::{NETFILTER, Netlink};
 use netd_core::wire::netlink::{self, Message};
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::phases::{Failure, Known};
 use super::text;
 use crate::report::NO_CAPABILITY;
-use crate::socket::{NETFILTER, Netlink};
 
-/// NFPROTO_INET.
-const FAMILY: u8 = 1;
-/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, _GETCHAIN, _GETRULE, _GETSET.
-const GETS: [u16; 4] = [0x0a01, 0x0a04, 0x0a07, 0x0a0a];
+const FAMILY: u8 = libc::NFPROTO_INET as u8;
+const GETS: [u16; 4] = [
+    nftables(libc::NFT_MSG_GETTABLE),
+    nftables(libc::NFT_MSG_GETCHAIN),
+    nftables(libc::NFT_MSG_GETRULE),
+    nftables(libc::NFT_MSG_GETSET),
+];
 /// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE).
 const TABLE_NAME: u16 = 1;
-const ENOENT: i32 = 2;
-/// NFNLGRP_NFTABLES.
-const GROUP: u32 = 7;
-/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, _DELTABLE.
-const TABLE_EVENTS: [u16; 2] = [0x0a00, 0x0a02];
-/// NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN, the last event of every transaction.
-const NEWGEN: u16 = 0x0a0f;
+const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
+const TABLE_EVENTS: [u16; 2] = [nftables(libc::NFT_MSG_NEWTABLE), nftables(libc::NFT_MSG_DELTABLE)];
+/// The last event of every transaction.
+const NEWGEN: u16 = nftables(libc::NFT_MSG_NEWGEN);
 /// An nft that says nothing for so long is killed: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said then.
 const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
+
+/// A message's type: the subsystem is its upper byte.
+const fn nftables(message: libc::c_int) -> u16 {
+    (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
+}
 
 /// Where the kernel's table and the memory of it are.
 pub struct Loader {
@@ -230,7 +236,7 @@ fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
         let request = Message::new(kind, netlink::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
         let objects = match netlink.dump(&request) {
             Ok(objects) => objects,
-            Err(e) if e.raw_os_error() == Some(ENOENT) => Vec::new(),
+            Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => Vec::new(),
             Err(e) => return Err(e),
         };
         objects.iter().filter(|(_, payload)| is_of_our_table(payload)).for_each(|(_, payload)| {

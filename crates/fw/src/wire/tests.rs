@@ -1,6 +1,6 @@
 //! Golden bytes: payloads that Linux 6.18 sent in dumps, with `ip` from iproute2 6.1 having made the objects.
 
-use netd_core::wire::netlink::{CREATE, Header, REPLACE, messages};
+use netd_core::wire::netlink::{Header, NLM_F_CREATE, NLM_F_REPLACE, messages};
 
 use super::*;
 
@@ -33,6 +33,27 @@ const RULE_SIX: &str = "0a008000fc0000010000000008000f000940030008000e00ffffffff
     000000000000000000000005";
 const RULE_ODD: &str = "022010004d0000010000000008000f004d00000008000e00ffffffff0500150000000000070003006c6f0000080006000900000008\
     0001000a080001080002000a090000";
+
+const ADD_LEASED: &str = "540000001400050507000000000000000218000002000000080002000a010005080001000a01000508000400\
+    0a0100ff140006000f0e00000f0e00000000000000000000080008000002000005000b00d5000000";
+const DEL_LEASED: &str = "280000001500050007000000000000000218000002000000080002000a010005080001000a010005";
+const ADD_SIX: &str = "640000001400050407000000000000000a4000fd0200000014000200fe80000000000000380f0bfffe24838d\
+    14000100fe80000000000000380f0bfffe24838d14000600ffffffffffffffff000000000000000008000800\
+    0000000005000b00d5000000";
+const ADD_ROUTE: &str = "440000001800050408000000000000000200000000d500010400000008000f00094003000800060064000000\
+    080007000a010005080005000a0100010800040002000000";
+const DEL_ROUTE_BYTES: &str = "440000001900050008000000000000000200000000d500010400000008000f00094003000800060064000000\
+    080007000a010005080005000a0100010800040002000000";
+const ADD_RULE_FROM: &str = "44000000200005040900000000000000020020000000000100000000080002000a01000508000600fb7f0000\
+    08000f000940030005001500d500000008000e0000000000";
+const ADD_RULE_MARK: &str = "4400000020000504090000000000000002000000000000010000000008000600fd7f000008000f000a400300\
+    05001500d500000008000a000000000208001000000000ff";
+const ADD_RULE_SIX: &str = "480000002000050409000000000000000a00800000000001000000001400020020010db80000000000000000\
+    0000000508000600fd7f000008000f000940030005001500d5000000";
+const DUMP_LINKS: &str = "280000001200010301000000000000000000000000000000000000000000000008001d0008000000";
+const DUMP_ADDRESSES: &str = "180000001600010301000000000000000000000000000000";
+const DUMP_ROUTES: &str = "1c0000001a0001030100000000000000020000000000000000000000";
+const DUMP_RULES: &str = "1c000000220001030100000000000000000000000000000000000000";
 
 fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).unwrap()
@@ -81,12 +102,12 @@ fn links_of_a_real_kernel() {
 #[test]
 fn what_is_encoded_decodes_to_the_same() {
     let address = decode_address(&bytes(LEASED)).unwrap();
-    let sent = encode_address(&address, CREATE).finish(7);
+    let sent = encode_address(&address, NLM_F_CREATE).finish(7);
     let (header, payload) = messages(&sent).next().unwrap();
-    assert_eq!(header, Header { kind: NEW_ADDRESS, flags: REQUEST | CREATE, sequence: 7 });
+    assert_eq!(header, Header { kind: NEW_ADDRESS, flags: REQUEST | NLM_F_CREATE, sequence: 7 });
     assert_eq!(decode_address(payload).unwrap(), address);
     let route = Route { onlink: true, table: 1000, ..decode_route(&bytes(DEFAULT)).unwrap() };
-    let sent = encode_route(&route, CREATE | REPLACE).finish(8);
+    let sent = encode_route(&route, NLM_F_CREATE | NLM_F_REPLACE).finish(8);
     assert_eq!(decode_route(messages(&sent).next().unwrap().1).unwrap(), route);
     let sent = delete_route(&route).finish(9);
     assert_eq!(messages(&sent).next().unwrap().0, Header { kind: DEL_ROUTE, flags: REQUEST, sequence: 9 });
@@ -114,7 +135,7 @@ fn rules_of_a_real_kernel() {
     assert!(six.plain && !six.v4 && six.source == Some("2001:db8::5".parse().unwrap()), "{six:?}");
     assert!(!rule(RULE_ODD).plain, "from a network, to an address, in by an interface");
     for rule in [from, marked, six] {
-        let sent = encode_rule(&rule, CREATE).finish(1);
+        let sent = encode_rule(&rule, NLM_F_CREATE).finish(1);
         assert_eq!(decode_rule(messages(&sent).next().unwrap().1).unwrap(), rule);
         let sent = delete_rule(&rule).finish(1);
         assert_eq!(decode_rule(messages(&sent).next().unwrap().1).unwrap(), rule);
@@ -141,4 +162,38 @@ fn foreign_bytes_do_no_harm() {
             }
         }
     }
+}
+
+/// What fw sent before netlink-packet-route wrote it, when each byte was written by hand.
+#[test]
+fn requests_are_the_same_bytes_as_ever() {
+    let leased = decode_address(&bytes(LEASED)).unwrap();
+    let six = decode_address(&bytes(LINK_LOCAL)).unwrap();
+    let route = Route { onlink: true, table: 213_001, ..decode_route(&bytes(DEFAULT)).unwrap() };
+    let rule = |hex: &str| encode_rule(&decode_rule(&bytes(hex)).unwrap(), NLM_F_CREATE).finish(9);
+    let replace = NLM_F_CREATE | NLM_F_REPLACE;
+    for (sent, want) in [
+        (encode_address(&leased, replace).finish(7), ADD_LEASED),
+        (delete_address(&leased).finish(7), DEL_LEASED),
+        (encode_address(&six, NLM_F_CREATE).finish(7), ADD_SIX),
+        (encode_route(&route, NLM_F_CREATE).finish(8), ADD_ROUTE),
+        (delete_route(&route).finish(8), DEL_ROUTE_BYTES),
+        (rule(RULE_FROM), ADD_RULE_FROM),
+        (rule(RULE_MARK), ADD_RULE_MARK),
+        (rule(RULE_SIX), ADD_RULE_SIX),
+        (dump_links().finish(1), DUMP_LINKS),
+        (dump_addresses().finish(1), DUMP_ADDRESSES),
+        (dump_routes(AddressFamily::Inet).finish(1), DUMP_ROUTES),
+        (dump_rules().finish(1), DUMP_RULES),
+    ] {
+        assert_eq!(sent, bytes(want));
+    }
+}
+
+/// By hand it was RTA_GATEWAY with 16 bytes, of which the kernel took the first 4.
+#[test]
+fn a_router_of_the_other_family_is_written_as_it_was_read() {
+    let route = decode_route(&bytes(VIA_SIX)).unwrap();
+    let sent = delete_route(&route).finish(1);
+    assert_eq!(decode_route(messages(&sent).next().unwrap().1).unwrap(), route);
 }

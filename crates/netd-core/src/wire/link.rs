@@ -1,20 +1,30 @@
-//! rtnetlink's bytes: what the kernel says about an interface, and what we ask it. PURE.
+//! Interfaces: what the kernel says about one, and what we ask it.
 //!
-//! Reads only the handful of attributes that a watcher needs and skips every other one: a kernel that is newer than
-//! our libraries cannot make a message unreadable, and so silently lost. Headers and attributes are `netlink`'s.
-//! Called by `link` alone. Layouts: rtnetlink(7), linux/if_link.h; all integers are in host byte order.
+//! Reads only the handful of attributes that a watcher needs and skips every other one, so that a newer kernel cannot make a
+//! message unreadable. netlink-packet-route's LinkMessage would read all of them, for 286 kB more. Headers and
+//! attributes are netlink.rs's. Called by netd's link.rs; the names are used by fw's wire.rs, too. Layouts: rtnetlink(7),
+//! linux/if_link.h; all integers are in host byte order.
 
 use crate::wire::netlink::{
-    self, DEL_LINK, ERROR, GET_LINK, IFF_UP, NEW_LINK, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
+    self, DEL_LINK, GET_LINK, NEW_LINK, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
 };
 
 // linux/if_link.h: attributes.
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+/// The name, with a NUL at its end.
+pub const IFLA_IFNAME: u16 = 3;
+/// The longest packet, u32.
+pub const IFLA_MTU: u16 = 4;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKMODE: u16 = 17;
-const IFLA_EXT_MASK: u16 = 29;
+/// About interfaces of a kind: attributes of its own, IFLA_INFO_KIND among them.
+pub const IFLA_LINKINFO: u16 = 18;
+/// The kind, in [`IFLA_LINKINFO`].
+pub const IFLA_INFO_KIND: u16 = 1;
+/// What an answer may leave out, u32: [`SKIP_STATS`].
+pub const IFLA_EXT_MASK: u16 = 29;
+/// The smallest MTU that the driver takes, u32.
+pub const IFLA_MIN_MTU: u16 = 50;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 
@@ -24,18 +34,22 @@ const IF_OPER_DOWN: u8 = 2;
 const IF_OPER_UP: u8 = 6;
 
 // linux/if.h: flags.
+/// The administrator wants it up.
+pub const IFF_UP: u32 = 0x1;
+/// It is a loopback interface.
+pub const IFF_LOOPBACK: u32 = 0x8;
 const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFF_DORMANT: u32 = 0x2_0000;
 /// IF_LINK_MODE_DORMANT is 1: somebody (a supplicant) says when the link is up.
 const LINK_MODE_DEFAULT: u8 = 0;
-/// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
-const SKIP_STATS: u32 = 8;
+/// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: without the counters of packets, which are most of an answer's bytes.
+pub const SKIP_STATS: u32 = 8;
 /// AF_UNSPEC.
 const AF_UNSPEC: u8 = 0;
 
 /// Length of `struct ifinfomsg`, in front of the attributes.
-const IFINFOMSG_LEN: usize = 16;
+pub const IFINFOMSG_LEN: usize = 16;
 
 /// What the kernel says about one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +101,7 @@ pub fn decode(datagram: &[u8]) -> Vec<Message> {
         .filter_map(|(header, payload)| match header.kind {
             NEW_LINK => link(payload).map(Message::New),
             DEL_LINK => fixed(payload).map(|(ifindex, _)| Message::Deleted { ifindex }),
-            ERROR => payload.get(..4).map(|_| Message::Outcome { seq: header.sequence, errno: errno(payload) }),
+            NLMSG_ERROR => payload.get(..4).map(|_| Message::Outcome { seq: header.sequence, errno: errno(payload) }),
             _ => None,
         })
         .collect()
@@ -101,8 +115,8 @@ fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
     (*body.first()? == AF_UNSPEC).then_some((u32_at(body, 4)?, u32_at(body, 8)?))
 }
 
-/// `None` too for a message without a name or an operstate: wireless events are such parts.
-fn link(payload: &[u8]) -> Option<Link> {
+/// The interface in a message. `None` too for a message without a name or an operstate: wireless events are such parts.
+pub fn link(payload: &[u8]) -> Option<Link> {
     let (ifindex, flags) = fixed(payload)?;
     let (mut name, mut operstate, mut mode) = (None, None, None);
     let (mut mac, mut mtu, mut up_count, mut down_count) = (None, None, None, None);
@@ -147,19 +161,21 @@ fn text(value: &[u8]) -> String {
 }
 
 /// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an outcome of ENODEV.
-pub fn get_by_name(seq: u32, name: &str) -> Vec<u8> {
+pub fn get_by_name(name: &str) -> netlink::Message {
     let name = [name.as_bytes(), &[0]].concat();
-    // The counters of packets are most of an answer's bytes, and nobody here reads them.
-    let mask = SKIP_STATS.to_ne_bytes();
     netlink::Message::new(GET_LINK, REQUEST, &ifinfomsg(0, 0))
         .with(IFLA_IFNAME, &name)
-        .with(IFLA_EXT_MASK, &mask)
-        .finish(seq)
+        .with(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
 }
 
 /// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.
-pub fn set_up(seq: u32, ifindex: u32) -> Vec<u8> {
-    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, IFF_UP)).finish(seq)
+pub fn set_up(ifindex: u32) -> netlink::Message {
+    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, IFF_UP))
+}
+
+/// RTM_SETLINK that sets the MTU: answered by an outcome.
+pub fn set_mtu(ifindex: u32, mtu: u32) -> netlink::Message {
+    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, 0)).with(IFLA_MTU, &mtu.to_ne_bytes())
 }
 
 #[cfg(test)]
@@ -272,7 +288,7 @@ mod tests {
 
     #[test]
     fn requests_have_the_layout_of_rtnetlink() {
-        let request = set_up(9, 5);
+        let request = set_up(5).finish(9);
         // nlmsghdr: length 32, RTM_SETLINK, REQUEST | ACK, seq; ifinfomsg: index 5, flags and mask IFF_UP.
         assert_eq!(request.len(), 32);
         assert_eq!(request[4..6], 19_u16.to_ne_bytes());
@@ -281,7 +297,7 @@ mod tests {
         assert_eq!(request[20..24], 5_u32.to_ne_bytes());
         assert_eq!(request[24..28], 1_u32.to_ne_bytes());
         assert_eq!(request[28..32], 1_u32.to_ne_bytes());
-        let request = get_by_name(1, "eth0");
+        let request = get_by_name("eth0").finish(1);
         assert_eq!(request[4..6], 18_u16.to_ne_bytes());
         assert!(request.windows(5).any(|w| w == b"eth0\0"));
         // What netlink-packet-route 0.34 made of the same request.

@@ -1,33 +1,26 @@
-//! Netlink bytes: messages and attributes, the one codec of the house. PURE.
+//! Netlink bytes: messages and attributes, the one codec of the house.
 //!
-//! What netlink(7) and rtnetlink(7) have in common: headers, attributes, message types, the outcome of a request. The objects
-//! are their users': links for the link watch in link/wire.rs, links, addresses and routes in fw's wire.rs. All integers are
-//! in host byte order unless a comment says otherwise. Foreign bytes are never indexed.
+//! What netlink(7) and rtnetlink(7) have in common: headers, attributes, message types, the outcome of a request.
+//! netlink-packet-core reads and writes them. The objects are link.rs's (interfaces) and rtnetlink.rs's (addresses, routes
+//! and rules). All integers are in host byte order unless a comment says otherwise. Foreign bytes are never indexed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// NLM_F_REQUEST | NLM_F_ACK.
-pub const REQUEST: u16 = 0x05;
-/// NLM_F_REQUEST | NLM_F_DUMP.
-pub const DUMP: u16 = 0x301;
-/// NLM_F_REPLACE.
-pub const REPLACE: u16 = 0x100;
-/// NLM_F_EXCL.
-pub const EXCLUSIVE: u16 = 0x200;
-/// NLM_F_CREATE.
-pub const CREATE: u16 = 0x400;
-/// NLM_F_DUMP_INTR: objects changed while they were dumped.
-pub const DUMP_INTERRUPTED: u16 = 0x10;
-/// NLM_F_CAPPED: an acknowledgement without the request's payload.
-pub const CAPPED: u16 = 0x100;
-/// NLM_F_ACK_TLVS: attributes follow the error.
-pub const ACK_ATTRIBUTES: u16 = 0x200;
+use netlink_packet_core::{
+    DefaultNla, Emitable, ErrorBuffer, NLA_HEADER_SIZE, NetlinkBuffer, NetlinkHeader, NlasIterator, parse_ip,
+};
+pub use netlink_packet_core::{
+    NLA_F_NESTED, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_CREATE, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_DONE,
+    NLMSG_ERROR,
+};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
-/// NLMSG_ERROR, with error 0 an acknowledgement.
-pub const ERROR: u16 = 2;
-/// NLMSG_DONE.
-pub const DONE: u16 = 3;
+/// A request that is answered by its outcome.
+pub const REQUEST: u16 = NLM_F_REQUEST | NLM_F_ACK;
+/// A request for every object of a kind.
+pub const DUMP: u16 = NLM_F_REQUEST | NLM_F_DUMP;
 
+// linux/rtnetlink.h. netlink-packet-route has them too, but only for itself.
 /// RTM_NEWLINK.
 pub const NEW_LINK: u16 = 16;
 /// RTM_DELLINK.
@@ -48,7 +41,6 @@ pub const NEW_ROUTE: u16 = 24;
 pub const DEL_ROUTE: u16 = 25;
 /// RTM_GETROUTE.
 pub const GET_ROUTE: u16 = 26;
-
 /// RTM_NEWRULE.
 pub const NEW_RULE: u16 = 32;
 /// RTM_DELRULE.
@@ -56,66 +48,62 @@ pub const DEL_RULE: u16 = 33;
 /// RTM_GETRULE.
 pub const GET_RULE: u16 = 34;
 
-/// AF_INET.
+/// AF_INET of linux/socket.h.
 pub const AF_INET: u8 = 2;
-/// AF_INET6.
+/// AF_INET6 of linux/socket.h.
 pub const AF_INET6: u8 = 10;
 
-/// IFF_UP.
-pub const IFF_UP: u32 = 1;
+/// NLMSGERR_ATTR_MSG of linux/netlink.h: the kernel's own words on why it refuses.
+pub const ERROR_TEXT: u16 = 1;
 
-/// Length of `struct nlmsghdr`.
-const HEADER: usize = 16;
+/// The longest value that the length of an attribute can tell.
+const LONGEST_VALUE: usize = u16::MAX as usize - NLA_HEADER_SIZE;
 
 /// One request under construction: `nlmsghdr`, a fixed part, attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    bytes: Vec<u8>,
+    kind: u16,
+    flags: u16,
+    body: Vec<u8>,
 }
 
 impl Message {
     /// `fixed` is the family's own header.
     pub fn new(kind: u16, flags: u16, fixed: &[u8]) -> Message {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(fixed);
-        Message { bytes }
+        Message { kind, flags, body: fixed.to_vec() }
     }
 
-    /// Appends an attribute.
+    /// An object of netlink-packet-route.
+    pub fn of(kind: u16, flags: u16, object: &impl Emitable) -> Message {
+        Message::new(kind, flags, &[]).followed_by(object)
+    }
+
+    /// Appends an attribute. Longer values than an attribute can carry do not occur: names, addresses and tuples are short.
     #[must_use]
-    pub fn with(mut self, kind: u16, value: &[u8]) -> Message {
-        // A value longer than an attribute can carry does not occur: names, addresses and tuples are short.
-        let len = u16::try_from(value.len() + 4).unwrap_or(4);
-        self.bytes.extend_from_slice(&len.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(value);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    pub fn with(self, kind: u16, value: &[u8]) -> Message {
+        let value = value.get(..value.len().min(LONGEST_VALUE)).unwrap_or_default();
+        self.followed_by(&DefaultNla::new(kind, value.to_vec()))
+    }
+
+    fn followed_by(mut self, part: &impl Emitable) -> Message {
+        let at = self.body.len();
+        self.body.resize(at + part.buffer_len(), 0);
+        if let Some(place) = self.body.get_mut(at..) {
+            part.emit(place);
+        }
         self
     }
 
-    /// Appends an attribute when there is a value.
-    #[must_use]
-    pub fn with_ip(self, kind: u16, ip: Option<IpAddr>) -> Message {
-        match ip {
-            Some(IpAddr::V4(a)) => self.with(kind, &a.octets()),
-            Some(IpAddr::V6(a)) => self.with(kind, &a.octets()),
-            None => self,
-        }
-    }
-
-    /// The finished bytes: offset 0 length u32, 8 sequence number u32.
+    /// The finished bytes, which bear this sequence number.
     pub fn finish(self, sequence: u32) -> Vec<u8> {
-        let mut bytes = self.bytes;
-        let len = u32::try_from(bytes.len()).unwrap_or(0);
-        for (at, number) in [(0, len), (8, sequence)] {
-            if let Some(place) = bytes.get_mut(at..at + 4) {
-                place.copy_from_slice(&number.to_ne_bytes());
-            }
-        }
+        let mut header = NetlinkHeader::default();
+        header.message_type = self.kind;
+        header.flags = self.flags;
+        header.sequence_number = sequence;
+        let mut bytes = vec![0; header.buffer_len()];
+        header.length = u32::try_from(bytes.len() + self.body.len()).unwrap_or(0);
+        header.emit(&mut bytes);
+        bytes.extend(self.body);
         bytes
     }
 }
@@ -131,36 +119,29 @@ pub struct Header {
     pub sequence: u32,
 }
 
-/// The messages of one datagram; what does not fit its own length ends the walk.
+/// The messages of one datagram; a message that does not fit its own length ends the walk.
 pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
-        let len = u32_at(bytes, 0)? as usize;
-        let header = Header { kind: u16_at(bytes, 4)?, flags: u16_at(bytes, 6)?, sequence: u32_at(bytes, 8)? };
-        let payload = bytes.get(HEADER..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((header, payload))
+        let message = NetlinkBuffer::new_checked(bytes).ok()?;
+        let header =
+            Header { kind: message.message_type(), flags: message.flags(), sequence: message.sequence_number() };
+        bytes = bytes.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+        Some((header, message.payload()))
     })
 }
 
-/// The attributes of a payload; the nested and byte-order flags of the type are masked out.
-pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = usize::from(u16_at(bytes, 0)?);
-        let kind = u16_at(bytes, 2)? & 0x3fff;
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
+/// The attributes of a payload; the nested and byte-order flags of the type are masked out. One that does not fit its own
+/// length ends the walk.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
+        let (kind, end) = (attribute.kind(), usize::from(attribute.length()));
+        Some((kind, attribute.into_inner().get(NLA_HEADER_SIZE..end)?))
     })
 }
 
 /// The first attribute of this type.
 pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(k, _)| *k == kind).map(|(_, v)| v)
-}
-
-/// Two bytes in host order.
-pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
 /// Four bytes in host order.
@@ -170,11 +151,7 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// An address by the length of its bytes.
 pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(|b| IpAddr::V4(Ipv4Addr::from(b))),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(|b| IpAddr::V6(Ipv6Addr::from(b))),
-        _ => None,
-    }
+    parse_ip(bytes).ok()
 }
 
 /// The number of a family as the first byte of most fixed parts.
@@ -185,9 +162,10 @@ pub fn family(ip: IpAddr) -> u8 {
     }
 }
 
-/// The errno of an [`ERROR`] or a [`DONE`], 0 for success: i32 at offset 0, negative on the wire.
+/// The errno of an [`NLMSG_ERROR`] or an [`NLMSG_DONE`], 0 for success. It is negative on the wire.
 pub fn errno(payload: &[u8]) -> i32 {
-    payload.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b).checked_neg().unwrap_or(i32::MAX))
+    let code = ErrorBuffer::new_checked(payload).ok().and_then(|error| error.code());
+    code.map_or(0, |code| code.get().checked_neg().unwrap_or(i32::MAX))
 }
 
 /// `struct ifinfomsg` of a request: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8, change mask u32 at 12.
@@ -199,14 +177,11 @@ pub fn ifinfomsg(index: u32, set: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn link_up(index: u32) -> Message {
-        Message::new(NEW_LINK, REQUEST, &ifinfomsg(index, IFF_UP))
-    }
+    use crate::wire::link::{IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, set_up};
 
     #[test]
     fn a_datagram_of_several_messages_is_walked_and_damage_ends_the_walk() {
-        let two = [link_up(1).finish(1), link_up(2).with(4, &1400_u32.to_ne_bytes()).finish(2)].concat();
+        let two = [set_up(1).finish(1), set_up(2).with(IFLA_MTU, &1400_u32.to_ne_bytes()).finish(2)].concat();
         assert_eq!(messages(&two).map(|(h, _)| h.sequence).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(messages(&two[..two.len() - 1]).count(), 1);
         let mut short = two.clone();
@@ -217,14 +192,30 @@ mod tests {
 
     #[test]
     fn attributes_are_padded_and_found() {
-        let bytes =
-            Message::new(GET_LINK, REQUEST, &[0; 16]).with(3, b"eth0\0").with(29, &8_u32.to_ne_bytes()).finish(7);
+        let bytes = Message::new(GET_LINK, REQUEST, &[0; 16])
+            .with(IFLA_IFNAME, b"eth0\0")
+            .with(IFLA_EXT_MASK, &8_u32.to_ne_bytes())
+            .finish(7);
         assert_eq!(bytes.len(), 16 + 16 + 12 + 8);
         let (header, payload) = messages(&bytes).next().unwrap();
         assert_eq!(header, Header { kind: GET_LINK, flags: REQUEST, sequence: 7 });
-        assert_eq!(attribute(&payload[16..], 3), Some(&b"eth0\0"[..]));
-        assert_eq!(attribute(&payload[16..], 29).and_then(|v| u32_at(v, 0)), Some(8));
-        assert_eq!(attribute(&payload[16..], 4), None);
+        assert_eq!(attribute(&payload[16..], IFLA_IFNAME), Some(&b"eth0\0"[..]));
+        assert_eq!(attribute(&payload[16..], IFLA_EXT_MASK).and_then(|v| u32_at(v, 0)), Some(8));
+        assert_eq!(attribute(&payload[16..], IFLA_MTU), None);
+    }
+
+    #[test]
+    fn the_nested_flag_is_written_and_not_read() {
+        let bytes = Message::new(0, 0, &[]).with(NLA_F_NESTED | 3, &[]).finish(0);
+        assert_eq!(bytes[16..], [&4_u16.to_ne_bytes()[..], &0x8003_u16.to_ne_bytes()].concat());
+        assert_eq!(attributes(&bytes[16..]).collect::<Vec<_>>(), [(3, &[][..])]);
+    }
+
+    /// netlink-packet-core writes the length with `as u16` and then copies into a place of another length: a panic.
+    #[test]
+    fn a_value_that_no_attribute_can_carry_is_cut_and_does_not_panic() {
+        let bytes = Message::new(0, 0, &[]).with(1, &vec![7; 70_000]).finish(0);
+        assert_eq!(attribute(&bytes[16..], 1).map(<[u8]>::len), Some(LONGEST_VALUE));
     }
 
     #[test]
