@@ -49,8 +49,9 @@ struct World<'a> {
     /// Of the last message, and of the one before it that had another one.
     xid: u32,
     before: u32,
-    /// When each transaction asked for an address: its first REQUEST, or the DISCOVER that may be answered with a lease.
-    asked: HashMap<u32, (MessageType, Duration)>,
+    /// When each transaction asked a server, or all of them, for an address: its first REQUEST, or the DISCOVER that may be
+    /// answered with a lease.
+    asked: HashMap<(u32, Option<Ipv4Addr>), (MessageType, Duration)>,
     /// Until when the address in use was granted, and the address.
     held: Option<(Ipv4Addr, Duration)>,
     /// Looks for conflicts: an address must have been probed since the last one was lost.
@@ -228,9 +229,10 @@ impl World<'_> {
                 if message.xid != self.xid {
                     self.before = std::mem::replace(&mut self.xid, message.xid);
                 }
-                let repeated = self.asked.get(&message.xid).is_some_and(|(kind, _)| *kind == MessageType::Request);
+                let key = (message.xid, message.server_id);
+                let repeated = self.asked.get(&key).is_some_and(|(kind, _)| *kind == MessageType::Request);
                 if !repeated && (message.kind == MessageType::Request || message.rapid_commit) {
-                    self.asked.insert(message.xid, (message.kind, self.now));
+                    self.asked.insert(key, (message.kind, self.now));
                 }
                 self.sent.push_back(self.now);
                 let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
@@ -245,7 +247,9 @@ impl World<'_> {
                 assert!(grant.end > self.now, "a lease that has ended");
                 if let Some(lease) = grant.reply.number(51) {
                     // RFC 2131 section 4.4.1, however late the answer came.
-                    let (_, asked) = self.asked.get(&grant.reply.xid).expect("a lease that was not asked for");
+                    let asked = |server| self.asked.get(&(grant.reply.xid, server));
+                    let (_, asked) =
+                        asked(Some(grant.server_id)).or(asked(None)).expect("a lease that was not asked for");
                     let longest = *asked + secs(u64::from(lease));
                     assert!(lease == u32::MAX || grant.end <= longest, "{:?}, granted until {longest:?}", grant.end);
                 }

@@ -13,6 +13,7 @@ mod lab;
 pub mod probe;
 mod proc;
 pub mod sniff;
+pub mod station;
 mod subject;
 pub mod timeline;
 pub mod uplinks;

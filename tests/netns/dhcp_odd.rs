@@ -4,14 +4,18 @@
 #![expect(clippy::disallowed_methods, reason = "servers and gear that take their time")]
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::appliance::Appliance;
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant, requested};
+use testkit::station::Station;
 use testkit::{Signal, holds_for, isolated, wait_until};
 
-use crate::dhcp::{ROUTER, SOON, both, events, exit_code, names, native, script, wait_ip, world};
+use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, names, native, script, wait_ip, world};
 use crate::dnsmasq_argv;
 
 #[test]
@@ -324,6 +328,85 @@ fn gear_that_passes_one_message_in_five_seconds_costs_one_such_time() {
             let server = Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap();
             assert_eq!(exit_code(&w.home, &[client, "-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"]), 0, "{client}");
             assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, 3), "{client}");
+        }
+    });
+}
+
+/// Frames of a station that is asked for `address` by a probe: it is told who asks.
+fn answering(w: &World, address: Ipv4Addr, say: impl Fn([u8; 6]) -> Vec<Vec<u8>> + Send + 'static) -> Station {
+    let answer = move |frame: &[u8]| {
+        let source = frame.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok());
+        // RFC 826: a request, from nobody, for the address.
+        let probe = [&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &frame[6..12], &[0; 10], &address.octets()].concat();
+        source.filter(|_| frame[12..].starts_with(&probe)).map(&say).unwrap_or_default()
+    };
+    Station::start(&w.isp, "lan", answer).unwrap()
+}
+
+const STATION: [u8; 6] = [0, 0, 0, 0x11, 0x22, 0x33];
+const SWITCH: [u8; 6] = [0, 0xbe, 0x75, 1, 2, 3];
+const ALL: [u8; 6] = [0xff; 6];
+
+/// A probe for `address` in the name of `sender`: RFC 826, RFC 5227 section 1.1.
+fn probe(to: [u8; 6], from: [u8; 6], sender: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
+    let head = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+    [&to[..], &from, &head, &sender, &[0; 10], &address.octets(), &[0; 18]].concat()
+}
+
+/// Cisco's device tracking: bursts of probes in the name of a station that does not exist, and probes to one station alone.
+#[test]
+fn what_a_switch_sends_to_track_its_devices_is_no_conflict() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let (asked, count) = (Arc::new(AtomicUsize::new(0)), |asked: &AtomicUsize| asked.swap(0, Ordering::Relaxed));
+        let tracking = |address| {
+            let asked = Arc::clone(&asked);
+            answering(&w, address, move |mac| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                vec![probe(ALL, SWITCH, STATION, address), probe(mac, SWITCH, SWITCH, address)]
+            })
+        };
+        let [original, ours] = both(lab);
+        {
+            let config = Config::for_router(ROUTER);
+            let _switch = tracking(config.first);
+            let server = Dhcpd::start(&w.isp, "lan", config).unwrap();
+            for client in [&[&original, "-a200"][..], &[&ours, "-a200"], &[&ours, "--acd", "fast"]] {
+                let argv = [client, &["-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"]].concat();
+                assert_eq!(exit_code(&w.home, &argv), 0, "{client:?}");
+                assert!(count(&asked) > 0, "{client:?}");
+            }
+            assert_eq!(server.count(MessageType::Decline), 0);
+        }
+        let address = Ipv4Addr::new(169, 254, 7, 9);
+        let _switch = tracking(address);
+        let (path, out) = (lab.dir().join("zcip.sh"), lab.dir().join("zcip.out"));
+        fs::write(&path, format!("#!/bin/sh\necho $1 $ip >>{}\n", out.display())).unwrap();
+        w.home.run(&["chmod", "755", path.to_str().unwrap()]);
+        let argv = ["zcip", "-f", "-q", "-r", "169.254.7.9", "eth0", path.to_str().unwrap()];
+        assert_eq!(exit_code(&w.home, &argv), 0);
+        assert!(count(&asked) > 0);
+        let said = fs::read_to_string(&out).unwrap();
+        assert!(said.contains("config 169.254.7.9"), "{said}");
+    });
+}
+
+/// Two stations look for one address at the same time: that is a conflict for RFC 5227, and none for `-a`.
+#[test]
+fn another_stations_probe_keeps_an_address_from_being_used_with_acd_and_not_with_a() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let config = Config::for_router(ROUTER);
+        let first = config.first;
+        let _other = answering(&w, first, move |_| vec![probe(ALL, STATION, STATION, first)]);
+        let [original, ours] = both(lab);
+        for (client, declined) in
+            [(&[&original, "-a200"][..], 0), (&[&ours, "-a200"], 0), (&[&ours, "--acd", "fast"], 1)]
+        {
+            let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+            let argv = [client, &["-i", "eth0", "-s", "/bin/true", "-f", "-q", "-n"]].concat();
+            assert_eq!(exit_code(&w.home, &argv), 0, "{client:?}");
+            assert_eq!(server.count(MessageType::Decline), declined, "{client:?}");
         }
     });
 }

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::rng::Rng;
-use crate::wire::arp::Arp;
+use crate::wire::arp::{Arp, Operation};
 
 /// RFC 5227 section 1.1.
 pub const PROBE_WAIT: Duration = Duration::from_secs(1);
@@ -49,6 +49,9 @@ pub struct Timing {
     pub announce_interval: Duration,
     /// Whether the address is defended while it is used.
     pub defend: bool,
+    /// Whether a probe is spoken against by replies alone. Otherwise any station that uses the address, or looks for it at
+    /// the same time, counts.
+    pub replies_only: bool,
 }
 
 impl Timing {
@@ -62,6 +65,7 @@ impl Timing {
         announce_num: ANNOUNCE_NUM,
         announce_interval: ANNOUNCE_INTERVAL,
         defend: true,
+        replies_only: false,
     };
 
     /// Three probes in the quarter of a second in which any station on a wire that works answers: a compromise between not
@@ -74,7 +78,7 @@ impl Timing {
         ..Timing::RFC5227
     };
 
-    /// udhcpc's `-a`: one probe, its answers waited for this long, nothing afterwards.
+    /// udhcpc's `-a`: one probe, replies waited for this long, nothing afterwards.
     pub const fn one_probe(wait: Duration) -> Timing {
         Timing {
             probe_wait: Duration::ZERO,
@@ -82,6 +86,7 @@ impl Timing {
             announce_wait: wait,
             announce_num: 0,
             defend: false,
+            replies_only: true,
             ..Timing::RFC5227
         }
     }
@@ -206,7 +211,7 @@ impl Acd {
 
     fn heard(&mut self, now: Duration, arp: &Arp, out: &mut Vec<Action>) {
         match self.state {
-            State::Probing { .. } | State::Free if arp.conflicts_while_probing(self.mac, self.ip) => {
+            State::Probing { .. } | State::Free if self.is_taken(arp) => {
                 self.state = State::Lost;
                 out.push(Action::Conflict(arp.sender_mac));
             }
@@ -217,6 +222,11 @@ impl Acd {
             }
             State::Probing { .. } | State::Free | State::Announcing { .. } | State::Watching | State::Lost => {}
         }
+    }
+
+    fn is_taken(&self, arp: &Arp) -> bool {
+        let counts = arp.operation == Operation::Reply || !self.timing.replies_only;
+        counts && arp.conflicts_while_probing(self.mac, self.ip)
     }
 
     /// RFC 5227 section 2.4 (b): once in DEFEND_INTERVAL; a second conflict within it means that the other will not give way.
@@ -264,7 +274,6 @@ impl Acd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::arp::Operation;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -363,6 +372,18 @@ mod tests {
             assert_eq!(acd.step(T0 + secs(1), Event::Arp(arp), &mut rng), [Action::Conflict(OTHER)]);
             assert_eq!((acd.deadline(), acd.is_usable(), acd.listens()), (None, false, false));
             assert_eq!(acd.step(T0 + secs(9), Event::Timer, &mut rng), []);
+        }
+    }
+
+    #[test]
+    fn with_one_probe_replies_alone_count() {
+        let reply = Arp { operation: Operation::Reply, ..Arp::announcement(OTHER, IP) };
+        for (arp, conflict) in [(reply, true), (Arp::announcement(OTHER, IP), false), (Arp::probe(OTHER, IP), false)] {
+            let mut rng = Rng::seeded(1);
+            let mut acd = Acd::probe(T0, MAC, IP, Timing::one_probe(secs(2)), &mut rng);
+            acd.step(T0, Event::Timer, &mut rng);
+            let done = acd.step(T0 + secs(1), Event::Arp(arp), &mut rng);
+            assert_eq!(done.contains(&Action::Conflict(OTHER)), conflict, "{arp:?}");
         }
     }
 

@@ -103,8 +103,11 @@ impl Sockets {
             // Before an ACK: after a stall, an objection that waits must be heard before the address is found free.
             received = recv_if_open(self.arp.as_ref(), &mut arp_buffer) => match received {
                 // Padding makes it longer than the buffer, and is not looked at.
-                Ok(received) => Arp::decode(arp_buffer.get(..received.len).unwrap_or_default())
-                    .map_or_else(|| Heard::Other("dropping a malformed ARP message".into()), Heard::Arp),
+                Ok(received) => {
+                    let bytes = arp_buffer.get(..received.len).unwrap_or_default();
+                    Arp::heard(bytes, received.from, received.unicast)
+                        .map_or_else(|| Heard::Other("dropping an odd ARP message".into()), Heard::Arp)
+                }
                 Err(e) => Heard::Other(format!("receiving ARP: {e}")),
             },
             received = self.dhcp.recv(&mut self.buffer) => match received {

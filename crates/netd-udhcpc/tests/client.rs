@@ -10,7 +10,7 @@ use common::bench::{Bench, checked, secs};
 use common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire};
 use netd_core::acd::Timing;
 use netd_core::rng::Rng;
-use netd_core::wire::arp::Arp;
+use netd_core::wire::arp::{Arp, Operation};
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume, Watch};
 use netd_udhcpc::message::{MessageType, Template};
 use netd_udhcpc::schedule::Schedule;
@@ -770,7 +770,9 @@ fn an_address_that_somebody_has_is_declined_and_another_asked_for_at_once() {
     let mut b = Bench::started(Config { schedule, ..checked(Timing::one_probe(secs(2))) });
     b.usual(OFFER);
     b.usual(ACK);
-    assert_eq!(claimed(&mut b), ["Decline"]);
+    assert_eq!(claimed(&mut b), [""; 0], "-a waits for replies");
+    let reply = Arp { operation: Operation::Reply, ..Arp::announcement(STRANGER, ADDRESS) };
+    assert_eq!(b.event(Event::Arp(reply)), ["Decline"]);
     assert_eq!(b.client.deadline(), Some(b.now + secs(20)));
 }
 

@@ -279,7 +279,8 @@ impl Daemon {
             }
             Woken::Packet(Ok(received)) => {
                 // Padding makes it longer than the buffer, and is not looked at.
-                if let Some(arp) = Arp::decode(buffer.get(..received.len).unwrap_or_default()) {
+                let bytes = buffer.get(..received.len).unwrap_or_default();
+                if let Some(arp) = Arp::heard(bytes, received.from, received.unicast) {
                     self.step(Event::Arp(arp));
                 }
             }

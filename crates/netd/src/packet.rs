@@ -62,6 +62,8 @@ pub struct Received {
     pub truncated: bool,
     /// The sender's Ethernet address.
     pub from: [u8; 6],
+    /// The frame was sent to our Ethernet address and not to all stations, or to a group.
+    pub unicast: bool,
     /// False when the transport checksum is still to be filled in by a card that the frame never went through.
     pub checksum_ready: bool,
 }
@@ -265,6 +267,7 @@ fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
         len,
         truncated: message.msg_flags & libc::MSG_TRUNC != 0,
         from: [a, b, c, d, e, f],
+        unicast: from.sll_pkttype == libc::PACKET_HOST,
         checksum_ready: aux_status(&message).is_none_or(|status| status & libc::TP_STATUS_CSUMNOTREADY == 0),
     })
 }

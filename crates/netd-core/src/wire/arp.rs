@@ -110,9 +110,20 @@ impl Arp {
         })
     }
 
+    /// [`Arp::decode`] of what came in a frame from `source`; `unicast`: to our Ethernet address alone. `None` as well for what
+    /// looks like a probe and is none. RFC 5227 section 1.1: a probe is broadcast, and by the station whose address it bears.
+    /// Switches that track devices send something else: to one station, or in the name of a station that does not exist.
+    pub fn heard(bytes: &[u8], source: [u8; 6], unicast: bool) -> Option<Arp> {
+        Arp::decode(bytes).filter(|arp| !arp.is_probe() || (arp.sender_mac == source && !unicast))
+    }
+
+    fn is_probe(&self) -> bool {
+        self.operation == Operation::Request && self.sender_ip.is_unspecified()
+    }
+
     /// RFC 5227 section 2.1.1: whether it speaks against the use of `ip` by `mac`: somebody else has it, or is about to take it.
     pub fn conflicts_while_probing(&self, mac: [u8; 6], ip: Ipv4Addr) -> bool {
-        let probed = self.operation == Operation::Request && self.sender_ip.is_unspecified() && self.target_ip == ip;
+        let probed = self.is_probe() && self.target_ip == ip;
         self.sender_mac != mac && (self.sender_ip == ip || probed)
     }
 
@@ -261,6 +272,22 @@ mod tests {
         ] {
             assert_eq!(arp.conflicts_while_probing(MAC, IP), probing, "{arp:?}");
             assert_eq!(arp.conflicts_in_use(MAC, IP), using, "{arp:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_switch_sends_to_track_its_devices_is_no_probe() {
+        let heard = |arp: Arp, source, unicast| Arp::heard(&arp.encode(), source, unicast) == Some(arp);
+        let probe = Arp::probe(OTHER, IP);
+        assert!(heard(probe, OTHER, false));
+        assert!(!heard(probe, OTHER, true), "to us alone");
+        assert!(!heard(probe, [0, 0xbe, 0x75, 1, 2, 3], false), "in another station's name");
+        // What claims an address is heard, whatever is odd about it: a repeater puts its own address on a frame.
+        let reply = Arp { operation: Operation::Reply, ..Arp::announcement(OTHER, IP) };
+        for claim in [reply, Arp::announcement(OTHER, IP), Arp::request(OTHER, IP, Ipv4Addr::new(10, 0, 0, 9))] {
+            for (source, unicast) in [(OTHER, true), (MAC, false), (MAC, true)] {
+                assert!(heard(claim, source, unicast), "{claim:?}");
+            }
         }
     }
 }
