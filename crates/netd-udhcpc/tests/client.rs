@@ -601,6 +601,16 @@ fn a_late_ack_is_of_what_was_asked_for_and_is_looked_at_as_any_other() {
     assert_eq!(b.hear(Wire::usual(ACK, xid)), ["probe"]);
     assert_eq!(b.client.address(), None);
     assert_eq!(claimed(&mut b), ["Decline"]);
+    // One that has ended changes nothing: the next answer is looked at as ever.
+    let (mut b, xid) = given_up(checked(Timing::FAST));
+    go_on(&mut b, 20_000);
+    assert_eq!(b.hear(Wire::usual(OFFER, b.xid()).at(16, &[10, 9, 0, 7])), [""; 0]);
+    assert_eq!(b.wait(), ["Request", "probe"]);
+    let ended = Wire::new(xid, ADDRESS).opt(53, &[ACK]).opt(54, &SERVER.octets()).opt(51, &10u32.to_be_bytes());
+    assert_eq!(b.hear(ended), [""; 0]);
+    b.wait();
+    assert_eq!(b.hear(Wire::usual(ACK, b.xid()).at(16, &[10, 9, 0, 7])), [""; 0], "not before the last probe");
+    assert_eq!(b.client.address(), None);
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl Client {
 
     /// An acknowledged address: used at once, or when it is known to be free.
     pub(super) fn check(&mut self, now: Duration, lease: Lease, grant: Box<Grant>, out: &mut Vec<Action>) {
+        if self.acd.as_ref().is_none_or(|acd| acd.ip() != lease.ip) {
+            // It was not asked for with a REQUEST, or long ago.
+            self.probe(now, lease.ip, out);
+        }
         match &self.acd {
             None => self.take_lease(now, lease, grant, false, out),
             // A conflict was seen before the ACK came.

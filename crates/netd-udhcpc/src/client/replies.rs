@@ -153,10 +153,7 @@ impl Client {
                 // Not ours to keep: a server that knows both gives no address here (RFC 8925 section 3.3).
                 self.complain(format!("ignoring ack of {}: IPv6 is enough here", reply.yiaddr), out);
             }
-            Ok(terms) => {
-                self.probe(now, terms.ip, out);
-                self.bind(now, x.began, terms, reply, mac, false, out);
-            }
+            Ok(terms) => self.bind(now, x.began, terms, reply, mac, false, out),
             Err(refusal) => self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
         }
     }
@@ -195,9 +192,6 @@ impl Client {
         };
         match &self.state {
             State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {
-                if self.acd.as_ref().is_none_or(|acd| acd.ip() != terms.ip) {
-                    self.probe(now, terms.ip, out);
-                }
                 self.bind(now, late.x.began, terms, reply, mac, false, out);
             }
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. }
