@@ -512,6 +512,38 @@ fn every_service_has_the_same_logger_and_it_falls_back() {
     });
 }
 
+#[test]
+fn the_stamps_of_the_logs_are_a_knob() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            let is_ours = house.path("").ends_with("ours");
+            let names = [("default", None), ("tai", Some("-t")), ("none", Some("")), ("local", Some("-T"))];
+            for (name, stamp) in names.into_iter().filter(|(name, _)| is_ours || *name != "local") {
+                house.add(name, "echo some words; exec sleep 1000");
+                let logger = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/std_service_logger/run");
+                fs::create_dir(house.service(name).join("log")).unwrap();
+                symlink(logger, house.service(name).join("log/run")).unwrap();
+                if let Some(stamp) = stamp {
+                    // chpst(8): an empty file unsets; a line that is empty is a value.
+                    house.knob(name, "LOG_STAMP", &format!("{stamp}\n"));
+                }
+            }
+            house.start();
+            let begins = |name: &str, begin: &str| {
+                wait_until(name, PATIENCE, || house.log(name).ends_with("some words\n"));
+                assert!(house.log(name).starts_with(begin), "{name}: {}", house.log(name));
+            };
+            begins("default", "20");
+            begins("tai", "@4");
+            begins("none", "some words");
+            if is_ours {
+                begins("local", "20");
+            }
+        });
+    });
+}
+
 /// A firmware: nothing but /run can be written, and its shell is a busybox that runs its own applets whatever PATH says.
 #[test]
 fn on_a_read_only_root_and_under_a_busybox_shell_the_scripts_work_and_complain_of_nothing() {

@@ -17,6 +17,7 @@ use crate::subject::{
 
 mod kill;
 mod processor;
+mod reader;
 mod trouble;
 
 /// A log directory `log` in a scratch directory.

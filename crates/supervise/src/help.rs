@@ -68,9 +68,10 @@ Exits 0 when a runsv runs in the service's directory, 100 when none does.
 
 /// svlogd(8).
 pub const SVLOGD: &str = "\
-usage: svlogd [-tttvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...
+usage: svlogd [-tttTvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...
 
   -t        put a TAI64N stamp before each line; -tt: the time in UTC; -ttt: the same with a T in it
+  -T        the time is local; with -ttt the difference to UTC is behind it
   -r C      write C in the place of each character that cannot be printed
   -R XYZ    write _ (or C) in the place of each of these characters, too
   -l LEN    the length of a line that patterns see (default 1000)

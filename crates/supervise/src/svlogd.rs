@@ -37,10 +37,11 @@ mod rotate;
 mod source;
 mod wait;
 
-const USAGE: &str = "usage: svlogd [-tttvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...\n";
+const USAGE: &str = "usage: svlogd [-tttTvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...\n";
 
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 't', long: "", arg: Arg::No },
+    Opt { key: 'T', long: "", arg: Arg::No },
     Opt { key: 'v', long: "", arg: Arg::No },
     Opt { key: 'V', long: "", arg: Arg::No },
     Opt { key: 'r', long: "", arg: Arg::Required },
@@ -96,6 +97,7 @@ fn fatal(text: &str) -> u8 {
 /// Reads the command line; the error is what to print.
 fn parse(argv: Vec<OsString>) -> Result<Options, String> {
     let mut stamps = 0_u32;
+    let mut local = false;
     let (mut verbose, mut by, mut also) = (false, None, None);
     let (mut len, mut buffer) = (DEFAULT_LEN, DEFAULT_BUFFER);
     let mut getopt = Getopt::new(OPTIONS, argv.into_iter().skip(1));
@@ -104,6 +106,7 @@ fn parse(argv: Vec<OsString>) -> Result<Options, String> {
         let value = value.unwrap_or_default().into_vec();
         match key {
             't' => stamps += 1,
+            'T' => local = true,
             'v' => verbose = true,
             'V' => return Err(format!("netsv {}\n{USAGE}\n", env!("CARGO_PKG_VERSION"))),
             'r' => match value.as_slice() {
@@ -126,6 +129,7 @@ fn parse(argv: Vec<OsString>) -> Result<Options, String> {
         2 => StampKind::Underscore,
         _ => StampKind::T,
     };
+    let stamp = if local { stamp.local() } else { stamp };
     let replace = Replace::new(by, also.as_deref());
     // The begin of a line, which may be as long as `-l` says, and a read.
     let buffer = buffer.clamp(READ_AT_LEAST, READ_AT_MOST).max(len.saturating_add(READ_AT_LEAST / 2));
@@ -451,6 +455,8 @@ mod tests {
         assert_eq!(o.dirs, ["d", "e"]);
         assert!(o.replace.is_some());
         assert_eq!(parse_args(&["-t", "-tt", "d"]).unwrap().stamp, StampKind::T);
+        let local = ["-T", "-Tt", "-ttT", "-tttT"].map(|flags| parse_args(&[flags, "d"]).unwrap().stamp);
+        assert_eq!(local, [StampKind::Local, StampKind::Local, StampKind::Local, StampKind::LocalT]);
         assert_eq!(parse_args(&["-l", "0", "d"]).unwrap().len, DEFAULT_LEN);
         assert_eq!(parse_args(&["-l", "5x", "d"]).unwrap().len, 5);
     }

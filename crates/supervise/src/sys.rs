@@ -8,7 +8,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -186,6 +186,29 @@ pub(crate) fn reap() -> Option<(u32, Exit)> {
         Exit::Signal { signal: byte(libc::WTERMSIG(status)), core: libc::WCOREDUMP(status) }
     };
     Some((pid, exit))
+}
+
+/// How far local time is ahead of UTC at this moment, in seconds; 0 where it is not known. tzset(3): by
+/// TZ, else by /etc/localtime; glibc then looks each time whether that is another file.
+pub(crate) fn seconds_east(time: SystemTime) -> i64 {
+    unsafe extern "C" {
+        fn tzset();
+    }
+    let secs = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let Ok(secs) = libc::time_t::try_from(secs) else { return 0 };
+    let mut local = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: nothing changes the environment, and there is one thread.
+    unsafe { tzset() };
+    // SAFETY: localtime_r(3) writes one tm, to `local`, or returns null.
+    let written = unsafe { libc::localtime_r(&secs, local.as_mut_ptr()) };
+    if written.is_null() {
+        return 0;
+    }
+    // SAFETY: it has been written.
+    let local = unsafe { local.assume_init() };
+    #[allow(clippy::useless_conversion, reason = "a long: of 32 bits on some machines")]
+    let east = i64::from(local.tm_gmtoff);
+    east
 }
 
 /// Adds to the nice value; what is out of range is clamped by the kernel. nice(2).

@@ -8,6 +8,15 @@ use std::time::Duration;
 
 use super::line::matches;
 
+/// svlogd(8).
+const DEFAULT_MODE: u32 = 0o644;
+/// inode(7): S_IXUSR.
+const OWNER_EXECUTES: u32 = 0o100;
+/// S_IRUSR and S_IWUSR.
+const OWNER_READS_AND_WRITES: u32 = 0o600;
+/// The same for all.
+const READ_AND_WRITE: u32 = 0o666;
+
 /// One line of selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
@@ -60,6 +69,8 @@ pub(super) struct Config {
     pub(super) processor: Option<Vec<u8>>,
     /// Put between stamp and line.
     pub(super) prefix: Vec<u8>,
+    /// Permissions of `current` while it is open, and of what the processor writes.
+    pub(super) mode: u32,
     /// UDP receiver.
     pub(super) remote: Option<Remote>,
     rules: Vec<Rule>,
@@ -74,6 +85,7 @@ impl Default for Config {
             age: None,
             processor: None,
             prefix: Vec::new(),
+            mode: DEFAULT_MODE,
             remote: None,
             rules: Vec::new(),
         }
@@ -101,6 +113,10 @@ impl Config {
                 b'!' | b'p' if value.is_empty() => {}
                 b'!' => config.processor = Some(value.to_vec()),
                 b'p' => config.prefix = value.to_vec(),
+                b'm' => match mode(value) {
+                    Some(mode) => config.mode = mode,
+                    None => warnings.push(format!("unable to scan mode: {}", value.escape_ascii())),
+                },
                 b'u' | b'U' => match remote(value) {
                     Ok(to) => config.remote = Some(Remote { to, only: *directive == b'U' }),
                     Err(warning) => warnings.push(warning),
@@ -121,6 +137,11 @@ impl Config {
         self.rules.push(Rule { kind, pattern: pattern.to_vec() });
     }
 
+    /// Permissions of a file that is complete and on disk: the execute bit says so.
+    pub(super) fn mode_done(&self) -> u32 {
+        self.mode | OWNER_EXECUTES
+    }
+
     /// Where a line goes, given its first LEN bytes: the last rule that matches decides.
     pub(super) fn route(&self, head: &[u8]) -> Route {
         let mut route = Route { log: true, alert: false };
@@ -134,6 +155,14 @@ impl Config {
         }
         route
     }
+}
+
+/// Octal digits: who may read and write. The execute bit of the owner is svlogd's own mark, see
+/// [`Config::mode_done`], and the owner goes on with the file.
+fn mode(value: &[u8]) -> Option<u32> {
+    let digits = value.iter().all(|byte| matches!(byte, b'0'..=b'7')).then_some(value)?;
+    let mode = u32::from_str_radix(str::from_utf8(digits).ok()?, 8).ok()?;
+    (mode & !READ_AND_WRITE == 0).then_some(mode | OWNER_READS_AND_WRITES)
 }
 
 /// Leading digits, as runit reads every number.
@@ -200,6 +229,18 @@ mod tests {
         assert_eq!(Config::parse(b"u1.2.3.4:x").1, ["unable to scan port number: x"]);
         assert_eq!(Config::parse(b"u1.2.3.4:65536").1, ["unable to scan port number: 65536"]);
         assert_eq!(config("u1.2.3.4:9x").remote.unwrap().to.port(), 9);
+    }
+
+    #[test]
+    fn a_mode_says_who_may_read_and_nothing_else() {
+        let modes = ["", "m640\n", "m0660", "m0600\nm604", "m40"].map(|text| config(text).mode);
+        assert_eq!(modes, [0o644, 0o640, 0o660, 0o604, 0o640]);
+        assert_eq!(config("m640").mode_done(), 0o740);
+        for wrong in ["m", "m648", "mrw", "m750", "m4640", "m-1"] {
+            let (config, warnings) = Config::parse(wrong.as_bytes());
+            assert_eq!(warnings, [format!("unable to scan mode: {}", &wrong[1..])]);
+            assert_eq!(config.mode, 0o644);
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Output {
     /// Delivers what is whole in the buffer, and consumes all of it. When this returns, `start` is where the begin of a line
     /// is, and every line before is in the files.
     pub(super) fn take(&mut self, at: &mut At<'_>) -> io::Result<()> {
-        let stamp = stamp(self.stamp, SystemTime::now());
+        let stamp = self.stamp();
         let mut scratch = Vec::new();
         while let Some((piece, used, in_tail)) =
             first_piece(at.buffer.get(at.start..).unwrap_or_default(), self.context.len, at.in_tail)
@@ -57,13 +57,20 @@ impl Output {
         self.commit(at, at.buffer.len())
     }
 
+    fn stamp(&self) -> String {
+        let now = SystemTime::now();
+        // The time zone is looked at only where it is asked for: its tables are memory.
+        let east = if self.stamp.is_local() { crate::sys::seconds_east(now) } else { 0 };
+        stamp(self.stamp, now, east)
+    }
+
     /// The input has ended: an unterminated last line is a line too.
     pub(super) fn finish(&mut self, at: &mut At<'_>) -> io::Result<()> {
         let rest = at.buffer.get(at.start..).unwrap_or_default();
         if rest.is_empty() && !at.in_tail {
             return Ok(());
         }
-        let stamp = stamp(self.stamp, SystemTime::now());
+        let stamp = self.stamp();
         let mut scratch = Vec::new();
         let piece = if at.in_tail { Piece::Tail { bytes: b"\n", ends: true } } else { Piece::Line(rest) };
         let piece = replaced(piece, self.replace.as_ref(), &mut scratch);

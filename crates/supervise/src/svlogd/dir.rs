@@ -1,8 +1,8 @@
 //! One log directory: its lock, its `current`, its old files and their processor.
 //!
 //! It is not: deciding when to rotate or what to remove (rotate.rs) or what a line is (line.rs).
-//! Called by svlogd.rs. Files and modes are svlogd(8)'s contract: `current` is 0644 while it is written and 0744
-//! when it was closed with all its bytes on disk.
+//! Called by svlogd.rs. Files and modes are svlogd(8)'s contract: `current` is 0644 (or what config says)
+//! while it is written, and has the owner's execute bit when it was closed with all its bytes on disk.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: stamps of rotated files are wall clock time")]
 
@@ -33,10 +33,6 @@ const FLUSH_AT: usize = 64 * 1024;
 /// Wait between tries when a write or rename does not work (runit's).
 const PAUSE: Duration = Duration::from_secs(3);
 const CURRENT: &str = "current";
-/// `current` while it is open.
-pub(super) const MODE_OPEN: u32 = 0o644;
-/// Complete and on disk: the execute bit says so.
-pub(super) const MODE_DONE: u32 = 0o744;
 
 /// What all directories share.
 pub(super) struct Context {
@@ -155,7 +151,7 @@ impl Locked {
             name,
             |pending| pending.term,
             || {
-                let current = open_current()?;
+                let current = open_current(config.mode)?;
                 let meta = current.metadata()?;
                 Ok((current, meta))
             },
@@ -301,8 +297,9 @@ impl LogDir {
             other => other.map(|()| true),
         };
         let kept = retry(context, "unable to rename current", &self.at.name, |_| false, rename).unwrap_or(false);
+        let mode = self.config.mode;
         let open = || {
-            let file = open_current()?;
+            let file = open_current(mode)?;
             let id = file_id(&file.metadata()?);
             Ok((file, id))
         };
@@ -328,7 +325,7 @@ impl LogDir {
         if let Err(e) = self.current.sync_all() {
             warn_error("unable to fsync current logfile", &self.at.name, &e);
         }
-        if let Err(e) = self.current.set_permissions(Permissions::from_mode(MODE_DONE)) {
+        if let Err(e) = self.current.set_permissions(Permissions::from_mode(self.config.mode_done())) {
             warn_error("unable to set mode of current", &self.at.name, &e);
         }
     }
@@ -411,9 +408,9 @@ fn append_to(name: &str, mode: u32) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(mode).custom_flags(O_NONBLOCK).open(name)
 }
 
-fn open_current() -> io::Result<File> {
+fn open_current(mode: u32) -> io::Result<File> {
     let file = append_to(CURRENT, 0o600)?;
-    file.set_permissions(Permissions::from_mode(MODE_OPEN))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
 }
 

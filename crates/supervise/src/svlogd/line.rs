@@ -119,21 +119,49 @@ pub(super) enum StampKind {
     Underscore,
     /// `YYYY-MM-DDTHH:MM:SS.fffff`
     T,
+    /// As [`StampKind::Underscore`], in local time.
+    Local,
+    /// As [`StampKind::T`], in local time, with the difference to UTC behind it: RFC 3339.
+    LocalT,
 }
 
-/// The stamp of a time with the blank behind it; empty for [`StampKind::None`]. UTC.
-pub(super) fn stamp(kind: StampKind, time: SystemTime) -> String {
-    let separator = match kind {
+impl StampKind {
+    /// The same in local time (`-T`), where there is such a thing.
+    pub(super) fn local(self) -> StampKind {
+        match self {
+            StampKind::T | StampKind::LocalT => StampKind::LocalT,
+            StampKind::None | StampKind::Tai64n | StampKind::Underscore | StampKind::Local => StampKind::Local,
+        }
+    }
+
+    pub(super) fn is_local(self) -> bool {
+        matches!(self, StampKind::Local | StampKind::LocalT)
+    }
+}
+
+/// The stamp of a time with the blank behind it; empty for [`StampKind::None`]. UTC, or `east` seconds
+/// ahead of it for a local one.
+pub(super) fn stamp(kind: StampKind, time: SystemTime, east: i64) -> String {
+    let (separator, east) = match kind {
         StampKind::None => return String::new(),
         StampKind::Tai64n => return format!("@{} ", Tai64n::from_system_time(time).to_hex()),
-        StampKind::Underscore => '_',
-        StampKind::T => 'T',
+        StampKind::Underscore => ('_', 0),
+        StampKind::T => ('T', 0),
+        StampKind::Local => ('_', east),
+        StampKind::LocalT => ('T', east),
     };
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let zone = if kind == StampKind::LocalT {
+        let minutes = east.unsigned_abs() / 60;
+        format!("{}{:02}:{:02}", if east < 0 { '-' } else { '+' }, minutes / 60, minutes % 60)
+    } else {
+        String::new()
+    };
+    let since = Duration::new(since.as_secs().saturating_add_signed(east), since.subsec_nanos());
     let (days, second_of_day) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
     format!(
-        "{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}.{:05} ",
+        "{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}.{:05}{zone} ",
         second_of_day / 3600,
         second_of_day / 60 % 60,
         second_of_day % 60,
@@ -261,10 +289,13 @@ mod tests {
             (4_107_542_400, 10_000, "2100-03-01_00:00:00.00001 "),
         ];
         for (secs, nanos, want) in table {
-            assert_eq!(stamp(StampKind::Underscore, at(secs, nanos)), want);
-            assert_eq!(stamp(StampKind::T, at(secs, nanos)), want.replace('_', "T"));
+            assert_eq!(stamp(StampKind::Underscore, at(secs, nanos), 3600), want);
+            assert_eq!(stamp(StampKind::T, at(secs, nanos), 3600), want.replace('_', "T"));
         }
-        assert_eq!(stamp(StampKind::Tai64n, at(0, 1)), "@400000000000000a00000001 ");
-        assert_eq!(stamp(StampKind::None, at(0, 1)), "");
+        assert_eq!(stamp(StampKind::Tai64n, at(0, 1), 0), "@400000000000000a00000001 ");
+        assert_eq!(stamp(StampKind::None, at(0, 1), 0), "");
+        let local = |east| [StampKind::Local, StampKind::LocalT].map(|kind| stamp(kind, at(86_400, 0), east));
+        assert_eq!(local(5400), ["1970-01-02_01:30:00.00000 ", "1970-01-02T01:30:00.00000+01:30 "]);
+        assert_eq!(local(-12_600), ["1970-01-01_20:30:00.00000 ", "1970-01-01T20:30:00.00000-03:30 "]);
     }
 }

@@ -15,13 +15,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use super::dir::{MODE_DONE, MODE_OPEN, warn_error};
+use super::dir::warn_error;
 
 /// What the processor wrote is complete: it is on disk, and then it has its name.
-pub(super) fn keep_output(stamp: &str) -> io::Result<()> {
+pub(super) fn keep_output(stamp: &str, mode: u32) -> io::Result<()> {
     let output = format!("{stamp}.t");
     let file = File::open(&output)?;
-    file.set_permissions(Permissions::from_mode(MODE_DONE))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(&output, format!("{stamp}.s"))
 }
@@ -40,9 +40,9 @@ pub(super) fn forget_input(stamp: &str, dir: &str) {
 
 /// Descriptors of the processor: 0 the log, 1 its output, 4 the state it left last time, 5 its new state. They are
 /// opened in the child, straight to their numbers; everything else of ours is close-on-exec.
-pub(super) fn spawn(command: &[u8], stamp: &str, mask: &SigSet) -> nix::Result<Pid> {
+pub(super) fn spawn(command: &[u8], stamp: &str, mode: u32, mask: &SigSet) -> nix::Result<Pid> {
     let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| Errno::EINVAL);
-    let mode = Mode::from_bits_truncate(MODE_OPEN);
+    let mode = Mode::from_bits_truncate(mode);
     let write = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
     let mut files = PosixSpawnFileActions::init()?;
     files.add_open(0, format!("{stamp}.u").as_str(), OFlag::O_RDONLY, Mode::empty())?;

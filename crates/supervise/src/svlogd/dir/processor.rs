@@ -38,7 +38,7 @@ impl LogDir {
     /// The processor's output replaces its input.
     fn accept(&mut self, context: &Context, stamp: &str) {
         self.at.enter();
-        if let Err(e) = process::keep_output(stamp) {
+        if let Err(e) = process::keep_output(stamp, self.config.mode_done()) {
             // The input stays: nothing is lost.
             return warn_error("unable to rename processed", &self.at.name, &e);
         }
@@ -68,7 +68,7 @@ impl LogDir {
         let Some(command) = self.config.processor.clone() else { return };
         self.at.enter();
         context.info(&format!("processing: {}/{stamp}.u", self.at.name));
-        match process::spawn(&command, &stamp, &context.signals.inherited) {
+        match process::spawn(&command, &stamp, self.config.mode, &context.signals.inherited) {
             Ok(process) => self.processor = Processor::Running { process, stamp },
             Err(e) => {
                 warn_error("unable to run processor", &self.at.name, &e.into());
