@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "tests start processes and poll")]
 
+mod later;
 mod name;
 mod one_process;
 mod runsv;

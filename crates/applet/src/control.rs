@@ -424,6 +424,11 @@ pub fn in_place_of(dir: &Path) -> io::Result<PathBuf> {
     Ok(Path::new(base.as_deref().unwrap_or(OsStr::new(DEFAULT_RUN))).join(name))
 }
 
+/// Whether a directory in place of the default was named, by the environment.
+pub fn run_is_given() -> bool {
+    std::env::var_os(RUN_VARIABLE).is_some_and(|value| !value.is_empty())
+}
+
 /// `dir`/`name` to be opened, in one allocation: `sv status` makes a thousand. Where it is shown, [`Path::join`] minds a `/` at the
 /// end of `dir`.
 pub fn below(dir: &Path, name: &str) -> PathBuf {

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NONBLOCK;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::mkfifo;
 
 use crate::service::Role;
-use applet::control::{Status, error_text, in_place_of};
+use applet::control::{Status, error_text, in_place_of, run_is_given};
 
 /// A fatal error with its text, worded as runit words it.
 pub(crate) struct Fatal(pub(crate) String);
@@ -31,7 +31,7 @@ pub(crate) struct Files {
     path: PathBuf,
     control: File,
     _ok: File,
-    _lock: Flock<File>,
+    lock: Flock<File>,
     /// What supervise/pid says, if we wrote it.
     pid: Option<Option<u32>>,
     /// What supervise/instance says, if we wrote it.
@@ -42,8 +42,9 @@ impl Files {
     /// Makes or takes over supervise/ below `dir`. With `wait` a lock that somebody holds is waited for.
     pub(crate) fn open(dir: &Path, role: Role, wait: bool) -> Result<Files, Fatal> {
         match Files::open_at(dir.join("supervise"), dir, role, wait) {
-            // Without a file system to write on, and without the administrator's own link: the runtime directory.
-            Err((Some(Errno::EROFS), _)) => {
+            // Without a file system to write on, and without the administrator's own link: the runtime directory. And
+            // where the directory is another's, if we were told of a runtime directory.
+            Err((Some(errno), _)) if errno == Errno::EROFS || errno == Errno::EACCES && run_is_given() => {
                 let other = unable("find supervise", in_place_of(dir))?;
                 let made = other.parent().map_or(Ok(()), fs::create_dir_all);
                 unable(format!("create {}", other.parent().unwrap_or(&other).display()), made)?;
@@ -67,7 +68,14 @@ impl Files {
         let lock = noting(format!("lock {}", shown("/lock")), lock)?;
         let control = open_fifo(&path.join("control"), &shown("/control"))?;
         let ok = open_fifo(&path.join("ok"), &shown("/ok"))?;
-        Ok(Files { path, control, _ok: ok, _lock: lock, pid: None, instance: None })
+        Ok(Files { path, control, _ok: ok, lock, pid: None, instance: None })
+    }
+
+    /// Whether this is still what is found there, and has not been removed or replaced.
+    pub(crate) fn in_place(&self) -> bool {
+        let ours = fstat(&*self.lock).map(|found| (found.st_dev, found.st_ino));
+        let there = stat(&self.path.join("lock")).map(|found| (found.st_dev, found.st_ino));
+        ours == there
     }
 
     /// Where it is.

@@ -7,25 +7,29 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::sys::inotify::WatchDescriptor;
 use nix::unistd::fchdir;
 
 use crate::files::{Fatal, unable};
 use crate::service::{Event, Exit, Role};
 use crate::settings::is_shortage;
-use crate::shared::Shared;
+use crate::shared::{Shared, Source};
 use crate::sys;
 use crate::unit::{Unit, inode};
 use applet::control::{Command, error_text};
 
 /// A directory that may not be entered is tried again after this.
 const ENTER_AGAIN: Duration = Duration::from_secs(1);
+
+/// A directory that has changed is looked at after this: it may take some steps until it is complete, or gone.
+const COMPLETE: Duration = Duration::from_secs(1);
 
 /// A service's place in the set.
 pub(crate) type Slot = usize;
@@ -49,6 +53,20 @@ struct Supervised {
     log: Option<Box<Unit>>,
     /// While its directory may not be entered: what has happened meanwhile.
     barred: Option<Missed>,
+    directory: Directory,
+}
+
+/// How a service hears of what comes into its directory, and goes: log/, supervise/, the directory itself.
+#[derive(Default)]
+struct Directory {
+    /// The directory, where the process is in it for good.
+    own: Option<OwnedFd>,
+    /// By which its events are found.
+    watch: Option<WatchDescriptor>,
+    /// It has changed: to be looked at when it may be complete.
+    look_at: Option<Duration>,
+    /// The last complaint about a log that came later.
+    complaint: Option<String>,
 }
 
 /// What a service is told as soon as its directory may be entered again.
@@ -99,11 +117,27 @@ impl Host {
     /// Deals with what has come on the descriptors of services.
     pub(crate) fn dispatch(&mut self) {
         for (token, source) in self.shared.ready() {
+            if source == Source::Directory {
+                let changed = self.shared.changed();
+                self.changed(|watch| watch.is_some_and(|watch| changed.contains(&watch)));
+                continue;
+            }
             let (slot, is_log) = (usize::try_from(token >> 1).unwrap_or(usize::MAX), token & 1 == 1);
             if let Some(service) = self.enter(slot)
                 && let Some(unit) = if is_log { service.log.as_deref_mut() } else { Some(&mut service.main) }
             {
                 unit.came(source);
+            }
+        }
+    }
+
+    /// Something has come into the directories for which `is_one` holds, or gone.
+    pub(crate) fn changed(&mut self, is_one: impl Fn(Option<WatchDescriptor>) -> bool) {
+        let changed = |s: &Supervised| is_one(s.directory.watch);
+        let slots = self.services.iter().enumerate().filter(|(_, s)| s.as_deref().is_some_and(changed));
+        for slot in slots.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            if let Some(service) = self.enter(slot) {
+                service.directory.look_at.get_or_insert(sys::now() + COMPLETE);
             }
         }
     }
@@ -115,6 +149,9 @@ impl Host {
             if let Some(service) = self.enter(slot) {
                 let units = service.units().filter(|unit| due(unit.service.deadline()));
                 units.for_each(|unit| unit.handle(Event::Tick));
+                if due(service.directory.look_at) {
+                    service.look();
+                }
             }
         }
     }
@@ -168,7 +205,8 @@ impl Host {
             let Some(service) = self.enter(slot) else { continue };
             service.end_log();
             service.units().for_each(Unit::save);
-            let (done, due) = (service.done(), service.units().filter_map(|unit| unit.deadline()).min());
+            let (done, look_at) = (service.done(), service.directory.look_at);
+            let due = service.units().filter_map(|unit| unit.deadline()).chain(look_at).min();
             // One that is let go of is not closed: the next supervisor finds it.
             let gone = done || service.main.released;
             if done {
@@ -203,6 +241,7 @@ impl Host {
         }
         self.touched.push(slot);
         service.unbar();
+        service.take_up_log(false);
         Some(service)
     }
 
@@ -218,9 +257,9 @@ impl Supervised {
     fn open(shared: &Rc<Shared>, slot: Slot, dir: Option<OwnedFd>, name: &OsStr) -> Result<Supervised, Fatal> {
         let name = Rc::from(name);
         let token = (slot as u64) << 1;
-        let mut main = Unit::open(shared, token, &name, Role::Main)?;
+        let mut main = Unit::open(shared, token, &name, Role::Main, false)?;
         let mut log = match fs::metadata("log") {
-            Ok(found) if found.is_dir() => Some(Box::new(Unit::open(shared, token | 1, &name, Role::Log)?)),
+            Ok(found) if found.is_dir() => Some(Box::new(main.open_log(shared.may_wait())?)),
             Ok(_) => {
                 main.warn("./log: not a directory.");
                 None
@@ -234,9 +273,54 @@ impl Supervised {
         if let Some(log) = log.as_deref_mut() {
             wire(&mut main, log)?;
         }
-        let mut service = Supervised { dir, main, log, barred: None };
+        let mut service = Supervised { dir, main, log, barred: None, directory: Directory::default() };
         service.units().for_each(Unit::wired);
+        service.watch();
         Ok(service)
+    }
+
+    /// Hears of the next change in its directory. Where the system has no means for that, it is looked at when
+    /// something else happens.
+    fn watch(&mut self) {
+        let directory = &mut self.directory;
+        if self.dir.is_none() && directory.own.is_none() {
+            directory.own = File::open(".").ok().map(OwnedFd::from);
+        }
+        if let Some(dir) = self.dir.as_ref().or(directory.own.as_ref()) {
+            directory.watch = self.main.shared().watch_directory(dir.as_fd()).ok().flatten();
+        }
+    }
+
+    /// Its directory has changed, and has had the time to be complete.
+    fn look(&mut self) {
+        self.directory.look_at = None;
+        // First, so that no change is missed.
+        self.watch();
+        self.take_up_log(true);
+        self.units().for_each(Unit::look);
+    }
+
+    /// A log/ that has come later: with `log/run` at once, without it when it has had the time to be complete.
+    fn take_up_log(&mut self, complete: bool) {
+        let there = |complete| if complete { Path::new("log").is_dir() } else { is_executable(Path::new("log/run")) };
+        if self.log.is_some() || self.main.service.leaving() || !there(complete) {
+            return;
+        }
+        let opened = self.main.open_log(false).and_then(|mut log| wire(&mut self.main, &mut log).map(|()| log));
+        match opened {
+            Ok(mut log) => {
+                self.main.wired_late();
+                log.wired();
+                log.handle(Event::Tick);
+                self.log = Some(Box::new(log));
+            }
+            // Said once, and tried when something happens again.
+            Err(Fatal(text)) if self.directory.complaint.as_ref() == Some(&text) => {}
+            Err(Fatal(text)) => {
+                self.main.warn(&text);
+                self.directory.complaint = Some(text);
+            }
+        }
     }
 
     fn units(&mut self) -> impl Iterator<Item = &mut Unit> {
@@ -288,8 +372,7 @@ impl Supervised {
         if let Some(log) = self.log.as_deref_mut().filter(|_| self.main.service.done())
             && self.main.wiring.stdout.take().is_some()
         {
-            log.wiring.stdin = None;
-            log.handle(Event::InputEnded);
+            log.handle(log.input_ended());
         }
     }
 
@@ -297,6 +380,10 @@ impl Supervised {
     fn done(&self) -> bool {
         self.main.service.done() && self.log.as_ref().is_none_or(|log| log.service.done())
     }
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o100 != 0)
 }
 
 /// The log pipe: runsv holds both ends, so that neither side's restart loses a byte. After a killed runsv it is
@@ -311,7 +398,8 @@ fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
     let new = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
     let (read, write) = unable("create log pipe", found.unwrap_or_else(new))?;
     let pipe = inode(&read);
-    let strays = [service, logger].map(|left| left.is_some_and(|left| left.pipe != pipe));
+    // One that was started before there was a log has none.
+    let strays = [service, logger].map(|left| left.is_some_and(|left| left.pipe != 0 && left.pipe != pipe));
     log.wiring.stdin = Some(read);
     main.wiring.stdout = Some(write);
     // Who still holds another pipe would speak to nobody, or hear nobody.

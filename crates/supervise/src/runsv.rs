@@ -43,7 +43,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 
 fn supervise(dir: &OsStr) -> Result<(), Fatal> {
     sys::close_leaked_on_exec();
-    let signals = applet::sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM]);
+    let signals = applet::sys::signal_pipe(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGIO]);
     let mut signals = File::from(unable("create selfpipe", signals)?);
     unable("change to directory", env::set_current_dir(dir))?;
     let mut host = Host::new(unable("start", Shared::new())?);
@@ -78,8 +78,13 @@ fn obey(host: &mut Host, signals: &mut File) {
     let n = signals.read(&mut buffer).unwrap_or(0);
     // As with commands, before the ends: a TERM to the whole process group ends the service too, and it shall not be
     // started once more.
-    if buffer.iter().take(n).any(|byte| i32::from(*byte) == Signal::SIGTERM as i32) {
+    let came = |signal: Signal| buffer.iter().take(n).any(|byte| i32::from(*byte) == signal as i32);
+    if came(Signal::SIGTERM) {
         host.terminate_all();
+    }
+    // The service directory, see Shared::watch_directory.
+    if came(Signal::SIGIO) {
+        host.changed(|_| true);
     }
     while let Some((pid, exit)) = sys::reap() {
         host.reaped(pid, exit);

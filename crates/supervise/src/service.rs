@@ -17,7 +17,7 @@ mod report;
 mod terms;
 use backoff::{Backoff, End};
 pub use terms::{
-    Action, EXEC_FAILED_MOST, Event, Exit, Found, LEAST_DELAY, PERMANENT_FAILURE, Role, Settings, THROTTLE,
+    Action, EXEC_FAILED_MOST, Event, Exit, Found, HELD, LEAST_DELAY, PERMANENT_FAILURE, Role, Settings, THROTTLE,
 };
 
 /// The process that runs, or ran.
@@ -107,6 +107,8 @@ pub struct Service {
     queue: VecDeque<Command>,
     /// It must not be started again. Log: the pipe has ended. Service: the supervisor was told to end.
     for_good: bool,
+    /// Log: when to look again whether a process has kept the pipe open, and how often that was found.
+    held: Option<(Duration, u32)>,
     settings: Settings,
     backoff: Backoff,
     ready: bool,
@@ -133,6 +135,7 @@ impl Service {
             script,
             queue,
             for_good: false,
+            held: None,
             settings: Settings::default(),
             backoff: Backoff::default(),
             ready: false,
@@ -198,10 +201,11 @@ impl Service {
             Event::Control { handled } => self.control_done(now, handled, &mut out),
             Event::Settings(settings) => self.settings = settings,
             Event::Ready => self.is_ready(&mut out),
-            Event::InputEnded => self.end_input(&mut out),
+            Event::InputEnded { held } => self.end_input(now, held, &mut out),
             Event::Tick => {}
         }
         self.time_out(now, &mut out);
+        self.ask_for_input(now, &mut out);
         self.settle(now, &mut out);
         out
     }
@@ -209,7 +213,8 @@ impl Service {
     /// When [`Event::Tick`] is due, CLOCK_BOOTTIME; `None`: never, as it stands.
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Running { kill_at, .. } | State::Finish { kill_at, .. } => kill_at,
+            State::Running { kill_at, .. } => kill_at.into_iter().chain(self.held.map(|(at, _)| at)).min(),
+            State::Finish { kill_at, .. } => kill_at,
             State::Down { start_at } => start_at.filter(|_| self.script.is_none()),
             State::Ended { retry_at, .. } => retry_at.filter(|_| self.script.is_none()),
             State::Preparing | State::Starting | State::Finishing { .. } | State::Done => None,
@@ -453,15 +458,41 @@ impl Service {
         out.push(Action::Save);
     }
 
-    fn end_input(&mut self, out: &mut Vec<Action>) {
-        match self.role {
-            Role::Main => {}
-            Role::Log => {
-                self.for_good = true;
-                self.goal = Goal::Exit;
-                self.cancel_start();
-                out.push(Action::Save);
+    /// The log reads to the end of the pipe, and gets no signal. If another process keeps the pipe open, that end never comes.
+    fn end_input(&mut self, now: Duration, held: bool, out: &mut Vec<Action>) {
+        if self.role == Role::Main {
+            return;
+        }
+        if !self.for_good {
+            self.for_good = true;
+            self.goal = Goal::Exit;
+            self.cancel_start();
+            out.push(Action::Save);
+        }
+        let before = self.held.take();
+        if !held || !matches!(self.state, State::Running { .. }) {
+            return;
+        }
+        match before {
+            None => self.held = Some((now + HELD, 0)),
+            Some((_, 0)) => {
+                // A time of its own until KILL counts.
+                self.held = Some((now + HELD, 1)).filter(|_| self.settings.timeout_kill.is_none());
+                out.push(Action::InputHeld);
+                self.touch_running();
+                self.control(now, Command::Term.letter(), Then::Stop, out);
             }
+            Some(_) => out.push(Action::TimedOut),
+        }
+    }
+
+    /// The time to look at the pipe once more.
+    fn ask_for_input(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let running = matches!(self.state, State::Running { .. });
+        if running && self.held.is_some_and(|(at, _)| now >= at) {
+            // Answered at once; not asked again meanwhile.
+            self.held = self.held.map(|(_, times)| (now + HELD, times));
+            out.push(Action::AskInput);
         }
     }
 

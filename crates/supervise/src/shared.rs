@@ -4,15 +4,16 @@
 //! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
 //! and unit.rs.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::instance;
+use crate::{instance, sys};
 use applet::control::error_text;
 use applet::say;
 
@@ -25,6 +26,8 @@ pub(crate) enum Source {
     Notification,
     /// An adopted process has ended.
     Adopted,
+    /// Something has come into a service directory, or gone; see [`Shared::changed`].
+    Directory,
 }
 
 /// The lowest bits of a token say which source.
@@ -33,6 +36,8 @@ const SOURCE_BITS: u32 = 2;
 /// The common things.
 pub(crate) struct Shared {
     epoll: Epoll,
+    /// Tells of service directories, where dnotify does not.
+    inotify: OnceCell<Inotify>,
     boot: String,
     hosting: bool,
     sessions: bool,
@@ -46,6 +51,7 @@ impl Shared {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         Ok(Shared {
             epoll,
+            inotify: OnceCell::new(),
             boot: instance::boot()?,
             hosting: false,
             sessions: false,
@@ -110,6 +116,31 @@ impl Shared {
         let _ = self.epoll.delete(fd);
     }
 
+    /// Tells once when something comes into `dir`, the working directory, or goes: by SIGIO if nothing is returned, else as
+    /// [`Source::Directory`]. A process for one service does without inotify, of which there may be 128 for a user.
+    pub(crate) fn watch_directory(&self, dir: BorrowedFd<'_>) -> io::Result<Option<WatchDescriptor>> {
+        if !self.hosting && sys::notify_once(dir).is_ok() {
+            return Ok(None);
+        }
+        let inotify = match self.inotify.get() {
+            Some(inotify) => inotify,
+            None => {
+                let new = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+                self.watch(&new, 0, Source::Directory);
+                self.inotify.get_or_init(|| new)
+            }
+        };
+        let comes = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        let goes = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+        Ok(Some(inotify.add_watch(".", comes | goes | AddWatchFlags::IN_ONESHOT)?))
+    }
+
+    /// The directories that have changed.
+    pub(crate) fn changed(&self) -> Vec<WatchDescriptor> {
+        let events = self.inotify.get().and_then(|inotify| inotify.read_events().ok());
+        events.into_iter().flatten().map(|event| event.wd).collect()
+    }
+
     /// What has something now: (token, source), letters first. `t` then counts as the reason of an end that comes with it, and
     /// one restart follows, not two.
     pub(crate) fn ready(&self) -> Vec<(u64, Source)> {
@@ -130,7 +161,8 @@ fn split(data: u64) -> (u64, Source) {
     let source = match data & ((1 << SOURCE_BITS) - 1) {
         0 => Source::Control,
         1 => Source::Notification,
-        _ => Source::Adopted,
+        2 => Source::Adopted,
+        _ => Source::Directory,
     };
     (data >> SOURCE_BITS, source)
 }

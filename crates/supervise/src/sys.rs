@@ -6,13 +6,13 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::PollTimeout;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::time::{ClockId, clock_gettime};
@@ -54,6 +54,28 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Re
 pub(crate) fn close_leaked_on_exec() {
     // SAFETY: close_range(2) takes three integers; CLOSE_RANGE_CLOEXEC closes nothing now, so no owner is robbed.
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Whether a process has the pipe with this read end open for writing: else poll(2) says POLLHUP.
+pub(crate) fn has_writer(read: &OwnedFd) -> bool {
+    let mut set = [PollFd::new(read.as_fd(), PollFlags::empty())];
+    poll(&mut set, PollTimeout::ZERO).is_ok()
+        && set.iter().all(|fd| fd.revents().is_some_and(|found| !found.contains(PollFlags::POLLHUP)))
+}
+
+/// linux/fcntl.h, for F_NOTIFY: something has come into a directory, gone from it, or got another name.
+const DN_CREATE: libc::c_int = 0x04;
+const DN_DELETE: libc::c_int = 0x08;
+const DN_RENAME: libc::c_int = 0x10;
+
+/// SIGIO, once, when something comes into this directory or goes (F_NOTIFY, fcntl(2)). Unlike inotify it takes none of the
+/// few instances that the system has for all programs of a user, and costs no time at the end. Some kernels
+/// have it not.
+pub(crate) fn notify_once(dir: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: fcntl(2) with F_NOTIFY takes an integer and touches no memory.
+    let result = unsafe { libc::fcntl(dir.as_raw_fd(), libc::F_NOTIFY, DN_CREATE | DN_DELETE | DN_RENAME) };
+    Errno::result(result).map(drop)?;
+    Ok(())
 }
 
 /// The null-terminated array that execve(2) takes. It points into the strings it was made of.

@@ -86,6 +86,8 @@ pub(crate) struct Unit {
     cgroup: Option<Cgroup>,
     /// A process id and its start time, see [`Instance`].
     known: (u32, u64),
+    /// The inode of the log pipe that it was started with; 0: none.
+    pipe: u64,
     pub(crate) wiring: Wiring,
 }
 
@@ -98,13 +100,19 @@ struct Complaints {
 }
 
 impl Unit {
-    /// Makes or takes over supervise/ below `dir`. For a log alone in its runsv the lock is waited for, as runit does.
-    pub(crate) fn open(shared: &Rc<Shared>, token: u64, name: &Rc<OsStr>, role: Role) -> Result<Unit, Fatal> {
+    /// Makes or takes over supervise/ below `dir`. With `wait` its lock is waited for.
+    pub(crate) fn open(
+        shared: &Rc<Shared>,
+        token: u64,
+        name: &Rc<OsStr>,
+        role: Role,
+        wait: bool,
+    ) -> Result<Unit, Fatal> {
         let dir = Path::new(match role {
             Role::Main => ".",
             Role::Log => "log",
         });
-        let files = Files::open(dir, role, role == Role::Log && shared.may_wait())?;
+        let files = Files::open(dir, role, wait)?;
         let want = if dir.join("down").exists() { Want::Down } else { Want::Up };
         let mut unit = Unit {
             service: Service::new(role, want),
@@ -131,6 +139,7 @@ impl Unit {
             ready: Ready::Unasked,
             cgroup: None,
             known: (0, 0),
+            pipe: 0,
             wiring: Wiring::default(),
         };
         if let Some(service) = unit.inherit(role)? {
@@ -142,8 +151,21 @@ impl Unit {
         Ok(unit)
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(crate) fn warn(&self, text: &str) {
-        say::error(format_args!("runsv {}: warning: {text}\n", self.name.display()));
+        self.say(&format!("warning: {text}"));
+    }
+
+    /// A log says that it is the log.
+    fn say(&self, text: &str) {
+        let log = match self.role {
+            Role::Main => "",
+            Role::Log => "/log",
+        };
+        say::error(format_args!("runsv {}{log}: {text}\n", self.name.display()));
     }
 
     /// Takes an event, and does what follows from it until nothing follows.
@@ -152,7 +174,7 @@ impl Unit {
         let mut events = VecDeque::new();
         while let Some(event) = next {
             for action in self.service.step(sys::now(), event) {
-                events.extend(self.perform(action));
+                self.perform(action, &mut events);
             }
             next = events.pop_front();
         }
@@ -173,11 +195,16 @@ impl Unit {
         }
     }
 
-    fn perform(&mut self, action: Action) -> Option<Event> {
+    /// What follows from it is added to `events`.
+    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) {
         match action {
-            Action::Run => return Some(self.start_run()),
-            Action::Finish { code, status } => return Some(self.start_finish(code, status)),
-            Action::Control(letter) => return self.start_control(letter),
+            Action::Run => events.extend(self.start_run()),
+            Action::Finish { code, status } => events.push_back(self.start_finish(code, status)),
+            Action::Control(letter) => events.extend(self.start_control(letter)),
+            Action::AskInput => events.push_back(self.input_ended()),
+            Action::InputHeld => {
+                self.warn("a process that the service left behind holds the pipe: ending the log");
+            }
             Action::Signal(command) => self.signal(command),
             Action::TimedOut => self.timed_out(),
             Action::GaveUp => {
@@ -191,7 +218,11 @@ impl Unit {
             Action::Save => self.dirty = true,
             Action::Done => {}
         }
-        None
+    }
+
+    /// For the log, when the service has exited for good and our end of the pipe is closed.
+    pub(crate) fn input_ended(&self) -> Event {
+        Event::InputEnded { held: self.wiring.stdin.as_ref().is_some_and(sys::has_writer) }
     }
 
     fn signal(&self, command: Command) {
@@ -261,6 +292,8 @@ impl Unit {
                 }
             }
             Source::Notification => self.read_notification(),
+            // That is for the service and its log together, see host.rs.
+            Source::Directory => {}
         }
     }
 
@@ -340,10 +373,14 @@ impl Unit {
             return;
         }
         (self.dirty, self.save_at) = (false, None);
-        let mut result = self.save_all();
-        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            result = self.mend(result);
+        match self.save_all() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.mend(),
+            result => self.saved(result),
         }
+    }
+
+    /// What cannot be written is said once, and tried again.
+    fn saved(&mut self, result: io::Result<()>) {
         let complaint = result.err().map(|e| e.to_string());
         if complaint.is_some() {
             (self.dirty, self.save_at) = (true, Some(sys::now() + SAVE_AGAIN));
@@ -381,40 +418,68 @@ impl Unit {
         self.files.save_instance(record.render())
     }
 
-    /// supervise/ is gone. When all of the service directory is, somebody has removed the service; else it is made anew, since
-    /// nobody could reach this runsv any more.
-    fn mend(&mut self, result: io::Result<()>) -> io::Result<()> {
+    /// Looks whether supervise/ is still there: nobody could reach this runsv without it.
+    pub(crate) fn look(&mut self) {
+        if !self.files.in_place() {
+            self.mend();
+        }
+    }
+
+    /// supervise/ is gone. If the service directory is, too, the service has been removed; else it is made anew.
+    fn mend(&mut self) {
         let gone = fs::metadata(self.dir).map_or(true, |stat| stat.nlink() == 0);
         match (gone, self.role) {
             (true, Role::Main) => {
-                if self.service.leaving() {
-                    return Ok(());
+                if !self.service.leaving() {
+                    self.warn("the service directory was removed: exiting");
+                    self.handle(Event::Terminate);
                 }
-                self.warn("the service directory was removed: exiting");
-                self.handle(Event::Terminate);
-                Ok(())
             }
-            (true, Role::Log) => result,
+            // The log goes on as it is. If its directory comes again that is seen, see host.rs.
+            (true, Role::Log) => {
+                if self.complaints.save.is_none() {
+                    self.warn("the directory was removed");
+                    self.complaints.save = Some(String::new());
+                }
+            }
+            // It is just being removed, as by rm -r, which a new supervise/ would keep from ending.
+            (false, _) if !self.dir.join("run").exists() => {}
             (false, _) => {
-                let files = Files::open(self.dir, self.role, false).map_err(|Fatal(text)| io::Error::other(text))?;
-                self.shared.forget(&self.files.control());
-                self.files = files;
-                self.listen();
-                self.save_all()
+                let remade = self.remake();
+                self.saved(remade);
             }
+        }
+    }
+
+    fn remake(&mut self) -> io::Result<()> {
+        let files = Files::open(self.dir, self.role, false).map_err(|Fatal(text)| io::Error::other(text))?;
+        self.shared.forget(&self.files.control());
+        self.files = files;
+        self.listen();
+        self.save_all()
+    }
+
+    /// Opens the log of this service.
+    pub(crate) fn open_log(&self, wait: bool) -> Result<Unit, Fatal> {
+        Unit::open(&self.shared, self.token | 1, &self.name, Role::Log, wait)
+    }
+
+    /// The log pipe has come while it may run already: the next ./run speaks into it.
+    pub(crate) fn wired_late(&self) {
+        if self.service.running().0 == RunState::Run {
+            self.warn("there is a log now: ./run writes to it from its next start on");
         }
     }
 
     /// The record as it is now, without the process.
     fn instance(&self, state: RunState) -> Instance {
-        let pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
         Instance {
             state,
             want: self.service.want(),
             pid: 0,
             starttime: 0,
             boot: self.shared.boot().to_owned(),
-            pipe,
+            pipe: self.pipe,
             since: self.since,
             ready: if state == RunState::Run { self.ready } else { Ready::Unasked },
             deaths: self.service.deaths(),

@@ -11,6 +11,9 @@ pub const THROTTLE: Duration = Duration::from_secs(1);
 pub const EXEC_FAILED_MOST: Duration = Duration::from_secs(8);
 /// A restart-delay below this counts as this: a service that fails for ever must not spin.
 pub const LEAST_DELAY: Duration = Duration::from_millis(10);
+/// A process that outlives its service may hold the pipe to the log this long. Then the log is sent TERM, and after
+/// as long again KILL: both within the seven seconds of sv.
+pub const HELD: Duration = Duration::from_secs(3);
 /// The exit code by which ./finish says that ./run shall not be started again, where that was allowed; s6's.
 pub const PERMANENT_FAILURE: u8 = 125;
 
@@ -106,7 +109,10 @@ pub enum Event {
     /// The running process says that it is ready.
     Ready,
     /// Log only: the service has exited for good and its end of the pipe is closed.
-    InputEnded,
+    InputEnded {
+        /// Another process has the pipe open for writing.
+        held: bool,
+    },
     /// The time of [`super::Service::deadline`] has come. Harmless at any other time.
     Tick,
 }
@@ -129,6 +135,10 @@ pub enum Action {
     Signal(Command),
     /// Its time is over: send KILL to the process.
     TimedOut,
+    /// Log only: look whether the pipe is still held. Answer: InputEnded.
+    AskInput,
+    /// Log only: say that another process holds the pipe, and that the log is ended for that.
+    InputHeld,
     /// ./finish has said that ./run shall not be started again.
     GaveUp,
     /// Take the wall clock for the status.

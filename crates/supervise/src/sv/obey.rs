@@ -12,7 +12,7 @@ use super::text::{self, put};
 use super::verb::{Goal, Order};
 use super::wait::{self, Look, Target, Watch};
 use crate::sys;
-use applet::control::{Command, ControlError, ServiceDir};
+use applet::control::{Command, ControlError, RunState, ServiceDir, below};
 
 /// The shortest wait: runsv has to read the command.
 pub(super) const LEAST: Duration = Duration::from_millis(100);
@@ -98,8 +98,12 @@ impl Run {
 
     fn expire(&mut self, target: &mut Target, order: &Order) {
         put(&mut self.out, &[if order.kill { b"kill: " } else { b"timeout: " }]);
+        let mut down = false;
         match self.reader.facts(&target.dir) {
-            Ok(facts) => text::state(&mut self.out, target.name.as_bytes(), &facts),
+            Ok(facts) => {
+                down = facts.status.state == RunState::Down;
+                text::state(&mut self.out, target.name.as_bytes(), &facts);
+            }
             Err(e) => put(&mut self.out, &[target.name.as_bytes(), b": ", e.to_string().as_bytes()]),
         }
         self.out.push(b'\n');
@@ -108,6 +112,10 @@ impl Run {
             && let Err(e) = target.dir.send(&[Command::Kill])
         {
             text::error(&mut self.out, &target.name, &e);
+        }
+        if order.kill && down && order.goal == Goal::Gone {
+            // Only the log is left. It may be that there is none.
+            let _ = ServiceDir::at(below(target.dir.path(), "log")).send(&[Command::Kill]);
         }
         target.end_check();
     }

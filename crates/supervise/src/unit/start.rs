@@ -9,16 +9,15 @@ use std::{io, iter};
 
 use nix::libc::O_NONBLOCK;
 
-use super::Unit;
+use super::{Unit, inode};
 use crate::cgroup::Cgroup;
 use crate::instance::{Instance, Ready};
-use crate::service::Event;
+use crate::service::{Event, Role};
 use crate::settings::{self, is_shortage};
 use crate::shared::Source;
 use crate::spawn::{Plan, Started};
 use crate::{readiness, sys};
 use applet::control::{RunState, error_text};
-use applet::say;
 
 /// The answer to [`Action::Control`] when there is no script.
 const NOT_HANDLED: Option<Event> = Some(Event::Control { handled: false });
@@ -34,12 +33,15 @@ impl Unit {
         Ok(())
     }
 
-    pub(super) fn start_run(&mut self) -> Event {
-        if let Err(e) = self.read_settings() {
-            return self.fork_failed(&e);
+    /// The settings that it was started with, and what became of it.
+    pub(super) fn start_run(&mut self) -> Vec<Event> {
+        match self.read_settings() {
+            Ok(()) => vec![Event::Settings(self.extras.settings), self.run()],
+            Err(e) => vec![self.fork_failed(&e)],
         }
-        // Its answer is none, so that it can be told aside.
-        let _ = self.service.step(sys::now(), Event::Settings(self.extras.settings));
+    }
+
+    fn run(&mut self) -> Event {
         self.notification = None;
         let pass = self.extras.notification_fd.and_then(|number| Some((self.notifying(number)?, number)));
         self.ready = if pass.is_some() { Ready::Awaited } else { Ready::Unasked };
@@ -108,6 +110,7 @@ impl Unit {
         cgroup: Option<OwnedFd>,
     ) -> Event {
         let since = if state == RunState::Run { sys::now() } else { self.since };
+        self.pipe = [&self.wiring.stdin, &self.wiring.stdout].into_iter().flatten().next().map_or(0, inode);
         let record = Instance { since, ..self.instance(state) };
         let text = record.render_for_child();
         let started = self.plan(program, args).and_then(|mut plan| {
@@ -133,7 +136,11 @@ impl Unit {
                 if is_shortage(&e) {
                     return self.fork_failed(&e);
                 }
-                self.complain_start(format!("fatal: unable to start {program}: {}", error_text(&e)));
+                let log = match self.role {
+                    Role::Main => "",
+                    Role::Log => "log/",
+                };
+                self.complain_start(format!("fatal: unable to start {log}{program}: {}", error_text(&e)));
                 Event::ExecFailed
             }
         }
@@ -147,7 +154,7 @@ impl Unit {
     /// Said once, not at every try.
     fn complain_start(&mut self, text: String) {
         if self.complaints.start.as_ref() != Some(&text) {
-            say::error(format_args!("runsv {}: {text}\n", self.name.display()));
+            self.say(&text);
             self.complaints.start = Some(text);
         }
     }
@@ -170,7 +177,9 @@ impl Unit {
         if !executable {
             return NOT_HANDLED;
         }
-        match self.plan(&format!("./{file}"), &[]).and_then(Plan::spawn) {
+        // runit's master tells the script which process its letter is for; 0: none yet.
+        let pid = self.service.running().1.unwrap_or(0);
+        match self.plan(&file, &[pid.to_string()]).and_then(Plan::spawn) {
             Ok(started) => {
                 self.script = Some(started.pid);
                 None

@@ -146,6 +146,7 @@ impl Unit {
     /// The log pipe is known now.
     pub(crate) fn wired(&mut self) {
         (self.recording, self.dirty) = (true, true);
+        self.pipe = self.left.as_ref().map_or(0, |left| left.pipe);
         if self.adopted.is_some() && self.extras.no_takeover {
             self.handle(Event::Command(Command::Term));
         }

@@ -44,7 +44,14 @@ impl Shell {
                 Some(Event::Started { pid: self.next_pid })
             }
             Action::Control(_) => Some(Event::Control { handled: false }),
-            Action::Signal(_) | Action::TimedOut | Action::GaveUp | Action::Stamp | Action::Save | Action::Done => None,
+            Action::Signal(_)
+            | Action::TimedOut
+            | Action::AskInput
+            | Action::InputHeld
+            | Action::GaveUp
+            | Action::Stamp
+            | Action::Save
+            | Action::Done => None,
         }
     }
 
@@ -333,11 +340,41 @@ fn the_log_has_no_scripts_no_finish_and_ends_by_the_end_of_its_input() {
     assert_eq!(words(&log.step(LATER, command('x'))), "");
     assert_eq!(words(&log.step(LATER + THROTTLE, ENDED)), "stamp save run");
     log.step(LATER, Event::Started { pid: 4 });
-    assert_eq!(words(&log.step(LATER, Event::InputEnded)), "save");
+    assert_eq!(words(&log.step(LATER, Event::InputEnded { held: false })), "save");
     assert_eq!(log.stat(), "run, want exit\n");
     assert_eq!(words(&log.step(LATER, command('u'))), "");
     assert_eq!(words(&log.step(LATER, command('d'))), "save sig-t save sig-c");
     assert_eq!(words(&log.step(LATER, ENDED)), "stamp save done");
+}
+
+#[test]
+fn a_log_whose_pipe_another_process_holds_is_told_to_end_and_then_killed() {
+    let running = || {
+        let mut log = Service::new(Role::Log, Want::Up);
+        log.step(LATER, Event::Tick);
+        log.step(LATER, Event::Started { pid: 3 });
+        assert_eq!(words(&log.step(LATER, Event::InputEnded { held: true })), "save");
+        assert_eq!(log.deadline(), Some(LATER + HELD));
+        assert_eq!(words(&log.step(LATER + HELD, Event::Tick)), "ask-input");
+        log
+    };
+    let (held, free) = (Event::InputEnded { held: true }, Event::InputEnded { held: false });
+    let (first, second) = (LATER + HELD, LATER + HELD + HELD);
+    let mut log = running();
+    assert_eq!(words(&log.step(first, held)), "input-held sig-t save sig-c");
+    assert_eq!(log.deadline(), Some(second));
+    assert_eq!(words(&log.step(second, Event::Tick)), "ask-input");
+    assert_eq!(words(&log.step(second, held)), "timed-out");
+    assert_eq!((log.deadline(), words(&log.step(second, ENDED)).as_str()), (None, "stamp save done"));
+    // Its pipe has ended meanwhile: it may take its time.
+    let mut log = running();
+    assert_eq!((words(&log.step(first, free)).as_str(), log.deadline()), ("", None));
+    // timeout-kill is longer than ours, and counts.
+    let mut log = running();
+    let timeout_kill = Some(Duration::from_secs(20));
+    log.step(first, Event::Settings(Settings { timeout_kill, ..Settings::default() }));
+    log.step(first, held);
+    assert_eq!(log.deadline(), timeout_kill.map(|time| first + time));
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn event_named(name: &str) -> Event {
         "refused" => Event::Control { handled: false },
         "settings" => Event::Settings(Settings::default()),
         "ready" => Event::Ready,
-        "input-ended" => Event::InputEnded,
+        "input-ended" => Event::InputEnded { held: false },
         "tick" => Event::Tick,
         letter => command(letter.chars().next().unwrap()),
     }

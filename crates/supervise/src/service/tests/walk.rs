@@ -83,7 +83,7 @@ impl World {
                 assert!(!self.run && !self.finish && self.script.is_none(), "done while something runs");
                 None
             }
-            Action::Stamp | Action::Save | Action::GaveUp => None,
+            Action::Stamp | Action::Save | Action::GaveUp | Action::AskInput | Action::InputHeld => None,
         }
     }
 
