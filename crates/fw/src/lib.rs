@@ -193,7 +193,7 @@ fn withdraw(paths: &Paths, name: &str) -> Result<u8, String> {
 
 /// One `u` to the service, after the file is in its place. Nobody there to hear it is no failure: the file counts.
 fn tell_fw(changed: bool) -> u8 {
-    if changed && let Err(e) = netd::notify::notify("fw".as_ref()) {
+    if changed && let Err(e) = netd::sink::notify("fw".as_ref()) {
         let hint = match e {
             ControlError::Missing(_) | ControlError::NotRunning(_) => "run `fw apply`",
             ControlError::Full | ControlError::Io(..) => "the record counts at the next run",

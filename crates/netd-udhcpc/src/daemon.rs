@@ -12,13 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use netd::addresses::addresses;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Log, Pidfile, Signal, Signals, USUAL, background, close_inherited};
-use netd::handler::{self, Handler};
+use netd::daemon::{Complaints, Log, Pidfile, Signal, Signals, USUAL, background, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Interface};
-use netd::publisher::Publisher;
-use netd::runner::Runner;
+use netd::runner::{Program, Runner};
+use netd::sink::{Place, Sink};
 use netd_core::wire::arp::Arp;
 
 use crate::cli::{self, Command, Handling, Options, USAGE};
@@ -38,6 +37,8 @@ use crate::vet::Vetter;
 const EXIT_FAILURE: u8 = 1;
 /// How long a script may still run when we are to end.
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
+/// A key of [`Complaints`].
+const SENDING: &str = "sending";
 /// Linux: no buffer space available.
 const ENOBUFS: i32 = 105;
 /// The applet.
@@ -70,7 +71,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 fn start(options: Options, log: &Log) -> io::Result<u8> {
     let runner = match &options.handling {
         Handling::Script { program, pass } => {
-            let mut program = handler::program(program.clone(), pass);
+            let mut program = Program::script(program.clone(), pass);
             // As ifupdown has it for its scripts.
             program.env.extend(options.metric.map(|metric| ("IF_METRIC".into(), metric.to_string().into())));
             Some(Runner::start("udhcpc", program).map_err(context("can't fork"))?)
@@ -112,7 +113,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
             heard = daemon.sockets.heard() => Woken::Heard(heard),
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
-            _ = daemon.handler.finished(log) => Woken::Handler,
+            _ = daemon.sink.turn(log) => Woken::Script,
         };
         daemon.woken(woken)?;
     }
@@ -129,7 +130,7 @@ enum Woken {
     Heard(Heard),
     Link(Transition),
     Timer,
-    Handler,
+    Script,
 }
 
 /// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
@@ -183,15 +184,14 @@ struct Daemon<'a> {
     template: Template,
     client: Client,
     state: Option<State>,
-    handler: Handler,
+    sink: Sink,
     pidfile: Pidfile,
     context: Context,
     gate: Gate,
     vetter: Vetter,
     /// The last send failed.
     mute: bool,
-    /// Its error has been said.
-    complained: bool,
+    complaints: Complaints,
     /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
     dead: bool,
     /// A send failed in this step.
@@ -225,12 +225,12 @@ impl<'a> Daemon<'a> {
         };
         let record = format!("dhcp_{}", options.interface);
         let native = matches!(options.handling, Handling::Ipconf { .. });
-        let (handler, resume) = match (options.handling, runner) {
-            (_, Some(runner)) => (Handler::script(runner)?, None),
+        let (place, resume) = match (options.handling, &runner) {
+            (_, Some(_)) => (None, None),
             (Handling::Ipconf { dir, notify }, None) => {
                 // RFC 7844 section 3.3: an address of before would tell this network where we were.
                 let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
-                (Handler::Ipconf(Publisher::new(dir, record, notify)), resume)
+                (Some(Place { dir, name: record, notify }), resume)
             }
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
@@ -246,13 +246,13 @@ impl<'a> Daemon<'a> {
             template: options.template,
             client,
             state,
-            handler,
+            sink: Sink::new(runner, place)?,
             pidfile,
             context,
             gate: options.gate,
             vetter: Vetter::new(options.routes, options.default_route, native),
             mute: false,
-            complained: false,
+            complaints: Complaints::default(),
             dead: false,
             unsent: false,
             to_background: false,
@@ -271,28 +271,29 @@ impl<'a> Daemon<'a> {
     /// Without a script nobody else brings the interface up. Where that is not allowed, sending says so.
     fn raise(&self) {
         let interface = self.sockets.interface();
-        if let (Handler::Ipconf(_), false) = (&self.handler, interface.up)
+        if !self.sink.has_script()
+            && !interface.up
             && let Err(e) = netd::link::set_up(interface.index)
         {
             self.log.info(format_args!("can't set the interface up: {e}"));
         }
     }
 
-    /// What waits for the handler to finish: the background, the end.
+    /// What waits for the scripts to end: the background, the end.
     fn settle(&mut self) -> io::Result<Option<u8>> {
-        let idle = self.handler.is_idle();
+        let idle = self.sink.is_idle();
         if self.to_background && idle {
             self.to_background = false;
-            self.handler.background().map_err(context("can't send the script runner to the background"))?;
+            self.sink.background().map_err(context("can't send the script runner to the background"))?;
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
             write_pidfile(&self.pidfile, self.log);
-            if let (Handler::Ipconf(_), Some(change)) = (&self.handler, self.first_lease.take()) {
+            if let Some(change) = self.first_lease.take().filter(|_| !self.sink.has_script()) {
                 self.tell(&change);
             }
         }
         self.first_lease = None;
-        if self.handler.is_lost() && self.ending.is_none() {
+        if self.sink.is_lost() && self.ending.is_none() {
             // Whoever supervises us starts both again; without scripts a lease would end without anybody being told.
             return Err(io::Error::other("the script runner was killed"));
         }
@@ -357,8 +358,8 @@ impl<'a> Daemon<'a> {
                 Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
             ) => {}
             // The deconfig script may have brought the interface up.
-            Woken::Handler if self.mute => self.step(Event::Nudge),
-            Woken::Handler => {}
+            Woken::Script if self.mute => self.step(Event::Nudge),
+            Woken::Script => {}
         }
         Ok(())
     }
@@ -420,28 +421,28 @@ impl<'a> Daemon<'a> {
         self.sockets.close_udp();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.context.wall_offset = wall.saturating_sub(clock::now());
-        self.handler.push(notice(&self.context, &self.name, change), self.log);
+        self.sink.tell(notice(&self.context, &self.name, change), self.log);
     }
 
     fn send(&mut self, message: &Outgoing, to: Destination) {
-        if let Handler::Ipconf(_) = &self.handler {
+        if !self.sink.has_script() {
             self.template.max_message = max_message(self.sockets.interface().mtu);
         }
         let payload = message.encode(self.sockets.interface().mac, &self.template);
         let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {
             Ok(()) => {
-                (self.mute, self.complained) = (false, false);
+                self.mute = false;
+                self.complaints.right(SENDING);
                 self.unsent |= self.dead;
             }
             Err(e) => {
                 // The deconfig script, which runs beside this, may be about to bring the interface up.
-                let awaited = e.kind() == io::ErrorKind::NetworkDown && !self.handler.is_idle();
-                if !self.complained && !awaited {
-                    self.complained = true;
+                let awaited = e.kind() == io::ErrorKind::NetworkDown && !self.sink.is_idle();
+                if !awaited {
                     // The kernel's word for a link without carrier (packet(7)).
                     let hint = if e.raw_os_error() == Some(ENOBUFS) { ": no link?" } else { "" };
-                    self.log.info(format_args!("can't send: {e}{hint}"));
+                    self.log.wrong(&mut self.complaints, SENDING, &format!("can't send: {e}{hint}"));
                 }
                 self.mute = true;
                 self.unsent = true;

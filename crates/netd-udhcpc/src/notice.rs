@@ -1,25 +1,22 @@
-//! What the machine tells -> what the handler gets: a script's event and variables, and the record's fate.
+//! What the machine tells -> what the sink gets: a script's event and variables, and the record's fate.
 //!
 //! Pure. The one place where the two ways to act on a lease meet. Called by daemon.rs.
 
-use netd::handler::Notice;
-use netd::publisher::RecordChange;
+use netd_core::sink::{News, RecordChange};
 
 use crate::client::Change;
 use crate::env;
 use crate::record::{Context, record};
 
-/// The notice for a change.
-pub fn notice(context: &Context, interface: &str, change: &Change) -> Notice {
-    let bare = |event, record| Notice { event, env: env::bare(interface), record };
+/// The news of a change.
+pub fn notice(context: &Context, interface: &str, change: &Change) -> News {
+    let bare = |event, record| News { event, env: env::bare(interface), record };
     match change {
         Change::Deconfig => bare(Some("deconfig"), RecordChange::Withdraw),
         Change::LeaseFail => bare(Some("leasefail"), RecordChange::Keep),
         Change::Stop => bare(None, RecordChange::Withdraw),
-        Change::Nak(reply) => {
-            Notice { event: Some("nak"), env: env::full(interface, reply), record: RecordChange::Keep }
-        }
-        Change::Bound(grant) | Change::Renew(grant) => Notice {
+        Change::Nak(reply) => News { event: Some("nak"), env: env::full(interface, reply), record: RecordChange::Keep },
+        Change::Bound(grant) | Change::Renew(grant) => News {
             event: Some(if matches!(change, Change::Bound(_)) { "bound" } else { "renew" }),
             env: env::full(interface, &grant.reply),
             record: RecordChange::Publish(record(context, grant)),

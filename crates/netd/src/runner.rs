@@ -2,7 +2,7 @@
 //!
 //! A shell. The daemon asks over a pair of sockets, the runner answers when the program has ended; one at a time. The runner
 //! knows the program and its environment from before: what it takes from the daemon is an event and checked
-//! variables (runner/request.rs). The daemon has no child of its own. Called by handler.rs and ifplugd.
+//! variables (runner/request.rs). The daemon has no child of its own. Called by sink.rs.
 #![expect(clippy::disallowed_methods, reason = "the one place where a daemon's program is started")]
 
 use std::convert::Infallible;
@@ -168,11 +168,6 @@ impl Runner {
     /// The program, for messages.
     pub(crate) fn program(&self) -> &OsStr {
         &self.program
-    }
-
-    /// Whether a program runs.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.busy
     }
 
     /// Starts the program, which must not run. What cannot be asked for is an error; that it cannot be started comes later.

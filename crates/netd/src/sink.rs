@@ -12,7 +12,7 @@
 //! Called by every daemon.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -140,11 +140,16 @@ impl Sink {
 
     fn notify(&self) -> Told {
         let Some(Place { notify, .. }) = &self.place else { return Told::Done };
-        match ServiceDir::resolve(notify).send(&[Command::Up]) {
+        match self::notify(notify) {
             Ok(()) => Told::Done,
             Err(e) => Told::Failed { why: e.to_string(), unheard: matches!(e, ControlError::NotRunning(_)) },
         }
     }
+}
+
+/// Tells a service that its input has changed. To be called when the file is in its place.
+pub fn notify(service: &OsStr) -> Result<(), ControlError> {
+    ServiceDir::resolve(service).send(&[Command::Up])
 }
 
 /// How the program has ended; never where there is none.
