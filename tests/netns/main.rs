@@ -30,6 +30,7 @@ mod files;
 mod floods;
 mod fw;
 mod fw_faults;
+mod fw_left_out;
 mod fw_packets;
 mod fw_ways;
 mod hostile;

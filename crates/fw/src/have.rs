@@ -134,6 +134,10 @@ pub struct Have {
     pub rules: Vec<Rule>,
     /// The switches that the `Want` names, as far as they could be read.
     pub sysctls: Vec<Sysctl>,
+    /// The kernel has no IPv6.
+    pub without_v6: bool,
+    /// Interfaces on which an administrator has switched IPv6 off (disable_ipv6).
+    pub v6_off: Vec<String>,
 }
 
 impl Have {

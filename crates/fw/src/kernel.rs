@@ -26,8 +26,8 @@ pub struct Kernel {
 /// An object that the kernel did not take.
 #[derive(Debug)]
 pub struct Failure {
-    /// The change, as `fw plan` prints it.
-    pub change: String,
+    /// The change.
+    pub change: Change,
     /// The kernel's answer.
     pub refusal: Refusal,
 }
@@ -54,6 +54,7 @@ impl Kernel {
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
             rules: rules.iter().filter_map(|(_, p)| wire::decode_rule(p)).collect(),
             sysctls: switches.iter().filter_map(|s| read_switch(&s.path)).collect(),
+            ..Have::default()
         };
         if switches.iter().any(|s| s.path.ends_with("/rp_filter")) {
             have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
@@ -103,7 +104,7 @@ impl Kernel {
             let there = self.links()?;
             failures.retain(|(c, _)| c.index().is_none_or(|i| i == 0 || there.iter().any(|l| l.index == i)));
         }
-        Ok(failures.into_iter().map(|(c, refusal)| Failure { change: c.to_string(), refusal }).collect())
+        Ok(failures.into_iter().map(|(c, refusal)| Failure { change: c.clone(), refusal }).collect())
     }
 }
 

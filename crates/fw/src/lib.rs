@@ -22,6 +22,7 @@ pub mod etc;
 pub mod firewall;
 pub mod have;
 pub mod input;
+pub mod ipv6;
 pub mod kernel;
 pub mod model;
 pub mod plan;

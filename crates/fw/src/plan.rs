@@ -16,10 +16,13 @@ use crate::model::{
 use crate::want::{Want, WantAddress, WantLink, WantRoute};
 use crate::ways::Ways;
 
+mod possible;
+pub mod refused;
+
+use possible::MTU_MIN_V6;
+
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at different moments.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
-/// RFC 8200 5: no IPv6 on a link with less.
-const MTU_MIN_V6: u32 = 1280;
 
 /// The changes and what was learned while making them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +47,9 @@ impl Plan {
 
 /// Compares. Applying the result to `have` gives `want`, and planning again gives nothing.
 pub fn plan(want: &Want, have: &Have, memory: &Memory) -> Plan {
-    let mut plan = Plan { memory: remembered(want, have, memory), ..Plan::default() };
+    let (want, notes) = possible::possible(want, have, memory);
+    let want = &*want;
+    let mut plan = Plan { memory: remembered(want, have, memory), notes, ..Plan::default() };
     plan.changes.extend(sysctls(want, have).map(Change::Sysctl));
     links(want, have, memory, &mut plan);
     let unwanted = addresses(want, have, &mut plan);
@@ -53,7 +58,7 @@ pub fn plan(want: &Want, have: &Have, memory: &Memory) -> Plan {
     plan
 }
 
-/// Everything but the MTUs.
+/// Everything but the MTUs and what is said.
 fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
     let there = |name: &str| have.link(name).is_some();
     let addresses = want.addresses.iter().filter(|a| there(&a.interface));
@@ -64,8 +69,8 @@ fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
         numbers: want.numbers.clone(),
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| before.best.clone()),
-        missing: want.links.iter().map(|l| l.interface.clone()).filter(|name| !there(name)).collect(),
         mtus: Vec::new(),
+        said: Vec::new(),
         addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),
     }
 }
@@ -102,7 +107,7 @@ fn links(want: &Want, have: &Have, memory: &Memory, plan: &mut Plan) {
 /// moment when their MTU changes, and with the link goes the lease: to give the MTU back then would be another change, and
 /// so on without end.
 fn mtu(want: &Want, have: &Have, link: &Link, wanted: Option<&WantLink>, memory: &Memory, plan: &mut Plan) {
-    let saved = memory.mtus.iter().find(|m| m.interface == link.name && m.ours == link.mtu);
+    let saved = memory.mtu(&link.name, link.mtu);
     let leased = wanted.is_some_and(|l| l.leased);
     let kept = saved.filter(|m| m.leased && !leased);
     let asked = [wanted.and_then(|l| l.mtu), kept.map(|m| m.ours)].into_iter().flatten().min();

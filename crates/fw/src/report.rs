@@ -1,4 +1,4 @@
-//! Lines for the administrator.
+//! Lines for the administrator: a state is said when it begins, an error in every run.
 
 use std::io;
 use std::path::Path;
@@ -8,17 +8,30 @@ use applet::control::error_text;
 /// What is said when the kernel refuses everything.
 pub const NO_CAPABILITY: &str = "no permission to change the network: capability CAP_NET_ADMIN is missing";
 
-/// Lines for the administrator, and whether any was an error.
+/// What is said in this run, and what was said before it.
 #[derive(Default)]
 pub struct Report {
-    /// There was an error.
-    pub failed: bool,
+    failed: bool,
+    before: Vec<String>,
+    said: Vec<String>,
 }
 
 impl Report {
-    /// Something to know.
-    pub fn note(&self, text: &str) {
-        applet::say::error(format_args!("fw: {text}\n"));
+    /// After a run that has said this.
+    pub fn after(said: &[String]) -> Report {
+        Report { before: said.to_vec(), ..Report::default() }
+    }
+
+    /// A state to know of. It is said once, and again when it was over in between.
+    pub fn note(&mut self, text: &str) {
+        let text = text.replace(char::is_control, "?");
+        if self.said.contains(&text) {
+            return;
+        }
+        if !self.before.contains(&text) {
+            applet::say::error(format_args!("fw: {text}\n"));
+        }
+        self.said.push(text);
     }
 
     /// Something that makes the run fail in the end.
@@ -32,5 +45,30 @@ impl Report {
         if let Err(e) = result {
             self.error(&format!("unable to write {}: {}", what.display(), error_text(&e)));
         }
+    }
+
+    /// There was an error.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The states that the next run need not say again.
+    pub fn said(&self) -> Vec<String> {
+        self.said.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_remembered_as_long_as_it_lasts_and_an_error_is_none() {
+        let mut report = Report::after(&["old".to_owned(), "over".to_owned()]);
+        ["old", "new", "new", "two\nlines"].into_iter().for_each(|text| report.note(text));
+        assert!(!report.has_failed());
+        report.error("wrong");
+        assert!(report.has_failed());
+        assert_eq!(report.said(), ["old", "new", "two?lines"]);
     }
 }

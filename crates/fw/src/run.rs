@@ -11,14 +11,16 @@ use std::path::Path;
 use applet::control::error_text;
 use nix::errno::Errno;
 
-use crate::change::routes_after;
+use crate::change::{Change, routes_after};
 use crate::conntrack::{self, Mover};
 use crate::etc;
 use crate::firewall::Firewall;
 use crate::have::Have;
 use crate::input::memory::Memory;
 use crate::input::{self, Input, Paths};
-use crate::kernel::{self, Kernel};
+use crate::ipv6;
+use crate::kernel::{self, Failure, Kernel};
+use crate::plan::refused::{Verdict, is_echo, judge};
 use crate::plan::{self, Plan};
 use crate::record::Entry;
 use crate::report::{NO_CAPABILITY, Report};
@@ -31,18 +33,17 @@ pub const EXIT_ERRORS: u8 = 1;
 /// `plan`: there are changes.
 pub const EXIT_CHANGES: u8 = 2;
 
-fn read(paths: &Paths, report: &mut Report) -> (Input, Want) {
-    let input = Input::read(paths);
+fn wishes(input: &Input, report: &mut Report) -> Want {
     input.files.errors.iter().for_each(|e| report.error(e));
     input.notes.iter().for_each(|n| report.note(n));
-    let want = want::want(&input.records, &input.policy, &input.memory);
-    (input, want)
+    want::want(&input.records, &input.policy, &input.memory)
 }
 
 /// `fw plan`: prints what `apply` would do.
 pub fn plan(paths: &Paths) -> Result<u8, String> {
     let mut report = Report::default();
-    let (input, want) = read(paths, &mut report);
+    let input = Input::read(paths);
+    let want = wishes(&input, &mut report);
     let (_, have) = ask_kernel(&want, &input.memory)?;
     let plan = plan::plan(&want, &have, &input.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
@@ -50,9 +51,8 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let files = etc::changed(&paths.etc, &entries(&input), &mut report);
     lines.extend(files.iter().map(ToString::to_string));
     applet::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
-    say_missing(&plan, &Memory::default(), &input, &report);
     plan.notes.iter().for_each(|n| report.note(n));
-    Ok(match (report.failed, lines.is_empty()) {
+    Ok(match (report.has_failed(), lines.is_empty()) {
         (true, _) => EXIT_ERRORS,
         (false, true) => EXIT_OK,
         (false, false) => EXIT_CHANGES,
@@ -66,8 +66,9 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     }
     let _lock =
         lock(&paths.dynamic).map_err(|e| format!("unable to lock {}: {}", paths.dynamic.display(), error_text(&e)))?;
-    let mut report = Report::default();
-    let (input, want) = read(paths, &mut report);
+    let input = Input::read(paths);
+    let mut report = Report::after(&input.memory.said);
+    let want = wishes(&input, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic, &want, &input);
     firewall.begin(&mut report);
     let asked = ask_kernel(&want, &input.memory);
@@ -75,19 +76,19 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     let (mut kernel, have) = asked?;
     let mut plan = plan::plan(&want, &have, &input.memory);
     plan.notes.iter().for_each(|n| report.note(n));
-    say_missing(&plan, &input.memory, &input, &report);
     if firewall.is_missing() && plan.withhold_forwarding() {
         report.note("forwarding is not switched on without the firewall");
     }
     let meanwhile = plan.memory.beside(&input.memory);
     report.check(&paths.memory(), input::keep(paths, &input.memory, &meanwhile));
-    change(&mut kernel, &have, &plan, &mut report);
+    change(&mut kernel, &want, &have, &plan, &mut report);
     firewall.end(&mut report);
     etc::write(&paths.etc, &entries(&input), &mut report);
-    report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));
     report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
     firewall.reap(&mut report);
-    Ok(if report.failed { EXIT_ERRORS } else { EXIT_OK })
+    plan.memory.said = report.said();
+    report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));
+    Ok(if report.has_failed() { EXIT_ERRORS } else { EXIT_OK })
 }
 
 /// One run at a time; the lock is gone with the process, however that ends.
@@ -101,12 +102,13 @@ fn lock(dynamic: &Path) -> io::Result<File> {
 fn ask_kernel(want: &Want, memory: &Memory) -> Result<(Kernel, Have), String> {
     let failed = |e: io::Error| format!("unable to read the kernel's state: {}", error_text(&e));
     let mut kernel = Kernel::open().map_err(failed)?;
-    let have = kernel.snapshot(&want.sysctls, memory).map_err(failed)?;
+    let mut have = kernel.snapshot(&want.sysctls, memory).map_err(failed)?;
+    ipv6::look(want, &mut have);
     Ok((kernel, have))
 }
 
 /// Applies the plan, and moves the flows of an uplink that loses the default route.
-fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
+fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &mut Report) {
     if plan.changes.is_empty() {
         return;
     }
@@ -125,20 +127,23 @@ fn change(kernel: &mut Kernel, have: &Have, plan: &Plan, report: &mut Report) {
         report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
     }
     match applied {
-        Ok(failures) if !failures.is_empty() && failures.iter().all(|f| f.refusal.errno == Errno::EPERM) => {
-            report.error(NO_CAPABILITY);
-        }
-        Ok(failures) => failures.iter().for_each(|f| report.error(&format!("{}: {}", f.change, f.refusal))),
+        Ok(failures) => say_refused(&failures, want, report),
         Err(e) => report.error(&format!("netlink: {}", error_text(&e))),
     }
 }
 
-/// A missing interface is no failure: it may be plugged in later. Said once per change.
-fn say_missing(plan: &Plan, memory: &Memory, input: &Input, report: &Report) {
-    for name in plan.memory.missing.iter().filter(|n| !memory.missing.contains(n)) {
-        let origin =
-            input.records.iter().find(|(e, _)| e.interface() == name.as_str()).map_or("", |(e, _)| e.origin.as_str());
-        report.note(&format!("{origin}: no interface {name} yet: the next run looks again"));
+fn say_refused(failures: &[Failure], want: &Want, report: &mut Report) {
+    let refused = |f: &Failure| f.refusal.errno == Errno::EPERM;
+    let objects = failures.iter().filter(|f| !matches!(f.change, Change::Sysctl(_))).count();
+    if objects > 0 && failures.iter().all(refused) {
+        return report.error(NO_CAPABILITY);
+    }
+    let is_news = |f: &&Failure| !is_echo(&f.change, failures.iter().map(|o| &o.change));
+    for f in failures.iter().filter(is_news) {
+        match judge(&f.change, f.refusal.errno, &f.refusal.to_string(), want) {
+            Verdict::Error(text) => report.error(&text),
+            Verdict::LeftOut(text) => report.note(&text),
+        }
     }
 }
 

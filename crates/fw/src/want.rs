@@ -13,7 +13,7 @@ mod routes;
 mod switches;
 mod uplinks;
 
-pub use objects::{Want, WantAddress, WantLink, WantRoute};
+pub use objects::{Origin, Want, WantAddress, WantLink, WantRoute};
 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the others do not move when a
 /// lease comes and goes, and they stay outside for the firewall; the one that was used last stays when all are bad.

@@ -1,6 +1,6 @@
 //! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `missing IF`, `mtu IF ORIGINAL OURS [lease]`,
+//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`,
 //! `address IF ADDR/LEN`; a
 //! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
 
@@ -33,8 +33,8 @@ pub struct Memory {
     pub numbers: Vec<(String, u8)>,
     /// The uplink that had the best default route: it keeps that when all are bad.
     pub best: Option<String>,
-    /// Interfaces that records name and that were not there: reported when this changes.
-    pub missing: Vec<String>,
+    /// States that were said: each is said again only after it was over.
+    pub said: Vec<String>,
     /// To give back when no record asks for an MTU any more.
     pub mtus: Vec<SavedMtu>,
     /// Addresses that fw made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
@@ -46,6 +46,10 @@ impl Memory {
     pub fn parse(text: &str) -> Memory {
         let mut memory = Memory::default();
         for line in text.lines() {
+            if let Some(said) = line.strip_prefix("said ") {
+                memory.said.push(said.to_owned());
+                continue;
+            }
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
                 [kind, name, rest @ ..] if IfName::parse(name).is_some() => memory.take(kind, name, rest),
@@ -58,11 +62,16 @@ impl Memory {
     /// What is to be remembered while the kernel is changed: a run that is killed half way must leave no MTU and no address of ours that
     /// the next one takes for somebody else's, be it one of before or one of after, and no uplink that it takes for a LAN.
     pub fn beside(&self, before: &Memory) -> Memory {
-        let mut both = self.clone();
+        let mut both = Memory { said: before.said.clone(), ..self.clone() };
         both.uplinks.extend(before.uplinks.iter().filter(|u| !self.uplinks.contains(u)).cloned());
         both.mtus.extend(before.mtus.iter().filter(|m| !self.mtus.contains(m)).cloned());
         both.addresses.extend(before.addresses.iter().filter(|a| !self.addresses.contains(a)).cloned());
         both
+    }
+
+    /// The MTU that fw has set on this link, if it is still so.
+    pub fn mtu(&self, name: &str, now: u32) -> Option<&SavedMtu> {
+        self.mtus.iter().find(|m| m.interface == name && m.ours == now)
     }
 
     fn take(&mut self, kind: &str, name: &str, rest: &[&str]) {
@@ -71,7 +80,6 @@ impl Memory {
             ("uplink", []) => self.uplinks.push(interface),
             ("number", [number]) => self.numbers.extend(model::decimal(number).map(|n| (interface, n))),
             ("best", []) => self.best = Some(interface),
-            ("missing", []) => self.missing.push(interface),
             ("mtu", [original, ours, by @ ..]) => {
                 if let (Some(original), Some(ours)) = (model::decimal(original), model::decimal(ours)) {
                     self.mtus.push(SavedMtu { interface, original, ours, leased: by == [LEASE] });
@@ -85,13 +93,13 @@ impl Memory {
     /// The file's text.
     pub fn render(&self) -> String {
         let uplinks = self.uplinks.iter().map(|n| format!("uplink {n}\n"));
-        let missing = self.missing.iter().map(|n| format!("missing {n}\n"));
+        let said = self.said.iter().map(|text| format!("said {text}\n"));
         let by = |m: &SavedMtu| if m.leased { format!(" {LEASE}") } else { String::new() };
         let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}{}\n", m.interface, m.original, m.ours, by(m)));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
-        uplinks.chain(numbers).chain(best).chain(missing).chain(mtus).chain(addresses).collect()
+        uplinks.chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses).collect()
     }
 }
 
@@ -123,7 +131,7 @@ mod tests {
             uplinks: vec!["eth0".into(), "wlan0".into()],
             numbers: vec![("eth0".into(), 2), ("wlan0".into(), 1)],
             best: Some("wlan0".into()),
-            missing: vec!["usb0".into()],
+            said: vec!["conf/usb.ipconf:1: no interface usb0 yet".into()],
             mtus: [("eth0", false), ("wlan0", true)]
                 .map(|(name, leased)| SavedMtu { interface: name.into(), original: 1500, ours: 1400, leased })
                 .to_vec(),

@@ -392,7 +392,7 @@ fn reset_removes_foreign_objects_but_not_the_kernels() {
 fn a_missing_interface_is_named_and_the_others_are_served() {
     let want = want("if=wlan9 ipmask=10.9.0.5/24 gw=10.9.0.1\nif=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1");
     let plan = plan(&want, &machine(), &Memory::default());
-    assert_eq!(plan.memory.missing, ["wlan9"]);
+    assert_eq!(plan.notes, ["f:1: no interface wlan9 yet: the next run looks again"]);
     assert_eq!(plan.changes.len(), 3);
 }
 
@@ -525,4 +525,37 @@ fn random(seed: u32) -> impl FnMut() -> u32 {
         state ^= state << 5;
         state
     }
+}
+
+#[test]
+fn without_ipv6_its_objects_are_left_out_and_all_else_is_there() {
+    let text = "static if=lo ipmask=127.0.0.1/8\nstatic if=lo ipmask=::1/128\n\
+                if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1\nif=eth0 ipmask=2001:db8::5/64 gw=fe80::1\n\
+                if=eth1 ipmask=2001:db8:1::5/64";
+    let of = |change: &dyn Fn(&mut Have)| {
+        let mut have = machine();
+        have.sysctls.push(Sysctl { path: FORWARD_V6.into(), value: "0".into() });
+        change(&mut have);
+        let plan = plan(&want(text), &have, &Memory::default());
+        let v6 =
+            plan.changes.iter().map(ToString::to_string).filter(|c| c.contains("::") || c.contains("ipv6")).count();
+        let v4 = plan.changes.len() - v6;
+        (v4, v6, plan.notes)
+    };
+    let note = |name: &str, why: &str| format!("f:1: IPv6 of {name} left out: {why}");
+    let (v4, v6, notes) = of(&|_| {});
+    assert_eq!((v6, notes), (7, vec![]), "an address each, two networks, a default route, a switch");
+    let none = "this kernel has none";
+    let all = vec![note("lo", none), note("eth0", none), note("eth1", none)];
+    assert_eq!(of(&|have| have.without_v6 = true), (v4, 0, all));
+    let off = vec![note("eth0", "net.ipv6.conf.eth0.disable_ipv6 is 1")];
+    assert_eq!(of(&|have| have.v6_off.push("eth0".into())), (v4, 3, off));
+    let small = vec![note("eth1", "an MTU of 1279 is below 1280")];
+    assert_eq!(of(&|have| have.links[2].mtu = 1279), (v4, 5, small));
+    // One that fw has lowered is raised again.
+    let mut have = machine();
+    have.links[2].mtu = 1000;
+    let saved = SavedMtu { interface: "eth1".into(), original: 1500, ours: 1000, leased: false };
+    let plan = plan(&want(text), &have, &Memory { mtus: vec![saved], ..Memory::default() });
+    assert_eq!(plan.notes, [] as [&str; 0]);
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use crate::model::{Scope, is_link_local, is_v6_link_local};
 use crate::record::Entry;
 
-use super::objects::{Want, WantAddress, WantLink};
+use super::objects::{Origin, Want, WantAddress, WantLink};
 
 pub(super) fn add(want: &mut Want, entry: &Entry) {
     match want.links.iter_mut().find(|l| l.interface == entry.interface()) {
         Some(link) => {
             link.up |= entry.network.address.is_some();
-            link.mtu = [link.mtu, entry.network.said.mtu].into_iter().flatten().min();
+            let mtu = entry.network.said.mtu;
+            if mtu.is_some_and(|mtu| link.mtu.is_none_or(|least| mtu < least)) {
+                (link.mtu, link.mtu_origin) = (mtu, Some(Origin::of(entry)));
+            }
             link.leased |= is_lease(entry);
         }
         None => want.links.push(WantLink {
@@ -21,6 +24,8 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
             up: entry.network.address.is_some(),
             mtu: entry.network.said.mtu,
             leased: is_lease(entry),
+            origin: Origin::of(entry),
+            mtu_origin: entry.network.said.mtu.map(|_| Origin::of(entry)),
         }),
     }
 }
@@ -54,5 +59,6 @@ pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Durat
         scope: entry.network.scope.unwrap_or(natural),
         lifetime,
         kernel_prefix_route: loopback || is_v6_link_local(address.ip),
+        origin: Origin::of(entry),
     });
 }

@@ -6,6 +6,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::model::{Prefix, Scope, Sysctl};
+use crate::record::Entry;
+
+/// Which record asks for an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// An administrator's, not a daemon's.
+    pub is_static: bool,
+    /// File and line.
+    pub place: String,
+}
+
+impl Origin {
+    /// This record.
+    pub fn of(entry: &Entry) -> Origin {
+        Origin { is_static: entry.is_static, place: entry.origin.clone() }
+    }
+}
 
 /// An address that an interface should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +39,8 @@ pub struct WantAddress {
     pub lifetime: Option<Duration>,
     /// The kernel shall make the prefix route itself (loopback only).
     pub kernel_prefix_route: bool,
+    /// Who asks for it.
+    pub origin: Origin,
 }
 
 /// A route that should be there.
@@ -45,6 +64,8 @@ pub struct WantRoute {
     pub source: Option<IpAddr>,
     /// It is the prefix route of an address in the same `Want`.
     pub is_prefix_route: bool,
+    /// Who asks for it.
+    pub origin: Origin,
 }
 
 /// A link that should be in this state. Links that are not named here are left alone.
@@ -58,6 +79,10 @@ pub struct WantLink {
     pub mtu: Option<u32>,
     /// A lease is there: it has the last word about an MTU that a lease before it has lowered.
     pub leased: bool,
+    /// The first record that names it.
+    pub origin: Origin,
+    /// The record that asks for the MTU.
+    pub mtu_origin: Option<Origin>,
 }
 
 /// What the records and fw.conf ask for.

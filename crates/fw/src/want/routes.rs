@@ -10,7 +10,7 @@ use crate::input::policy::Policy;
 use crate::model::{METRIC_V6_DEFAULT, Prefix, Scope, TABLE_MAIN, is_v6_link_local};
 use crate::record::Entry;
 
-use super::objects::{Want, WantRoute};
+use super::objects::{Origin, Want, WantRoute};
 
 /// What the kernel gives to its own IPv6 prefix routes (IP6_RT_PRIO_ADDRCONF).
 const METRIC_V6_PREFIX: u32 = 256;
@@ -37,6 +37,7 @@ pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_
         scope: Scope::Link,
         source: Some(address.ip).filter(IpAddr::is_ipv4),
         is_prefix_route: true,
+        origin: Origin::of(entry),
     });
 }
 
@@ -58,6 +59,7 @@ pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Optio
         // dead by then. IPv6 refuses a source that is still tentative (RFC 4862 5.4).
         source: entry.network.source.or_else(|| entry.network.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
+        origin: Origin::of(entry),
     }
 }
 
