@@ -21,6 +21,7 @@ mod callers;
 mod capture;
 mod crowd;
 mod dhcp;
+mod dhcp_bare;
 mod dhcp_gate;
 mod dhcp_lists;
 mod dhcp_odd;

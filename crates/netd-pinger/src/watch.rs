@@ -16,7 +16,7 @@ use netd::directory::DirectoryWatch;
 use netd::disk;
 use netd::ipconf::{self, ReadError};
 use netd::link::{LinkWatch, Transition};
-use netd::packet::{self, PacketSocket, Received};
+use netd::packet::{self, Hardware, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::sink::{News, Place, RecordChange, Sink};
 use netd_core::record::text::Record;
@@ -258,7 +258,8 @@ impl Daemon<'_> {
     /// A new socket: the interface may be another one of the same name.
     fn open_arp(&mut self) -> Wire {
         self.arp = None;
-        let found = packet::interface(&self.options.iface).ok().flatten().filter(|i| i.arp);
+        let found =
+            packet::interface(&self.options.iface).ok().flatten().filter(|i| i.arp && i.hardware == Hardware::Ethernet);
         let Some(interface) = found else { return Wire { mac: None } };
         match PacketSocket::open(interface.index, ETHERTYPE_ARP, &self.arp_filter()) {
             Ok(socket) => {

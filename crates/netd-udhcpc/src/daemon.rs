@@ -15,7 +15,7 @@ use netd::clock::{self, Timer};
 use netd::daemon::{Complaints, Log, Pidfile, Signal, Signals, USUAL, background, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
-use netd::packet::{self, Interface};
+use netd::packet::{self, Hardware, Interface};
 use netd::runner::{Program, Runner};
 use netd::sink::{Place, Sink};
 use netd_core::wire::arp::Arp;
@@ -137,10 +137,12 @@ enum Woken {
 async fn find_interface(options: &Options, signals: &mut Signals, log: &Log) -> io::Result<Option<Interface>> {
     let mut links: Option<LinkWatch> = None;
     loop {
-        if let Some(found) = packet::interface(options.device())? {
-            return Ok(Some(found));
-        }
-        let missing = format!("no interface {} (or not Ethernet)", options.device());
+        let missing = match packet::interface(options.device())? {
+            Some(found) if found.hardware != Hardware::Other => return Ok(Some(found)),
+            // Their addresses do not fit (RFC 4390).
+            Some(_) => format!("interface {} has addresses of another kind than Ethernet's", options.device()),
+            None => format!("no interface {}", options.device()),
+        };
         if matches!(options.handling, Handling::Script { .. }) {
             return Err(io::Error::new(io::ErrorKind::NotFound, missing));
         }
@@ -237,7 +239,12 @@ impl<'a> Daemon<'a> {
         let state = options.state.map(|dir| State::new(&dir, &options.interface, mac));
         let remembered = state.as_ref().and_then(State::recall).filter(|ip| !options.gate.rejects(*ip));
         let resume = resume.filter(|r| ![r.ip, r.server_id].iter().any(|ip| options.gate.rejects(*ip)));
-        let config = Config { resume, remembered, mac, ..options.config };
+        let asks = sockets.interface().arp && sockets.interface().hardware == Hardware::Ethernet;
+        if options.config.acd.is_some() && !asks {
+            log.info("no ARP on this interface: nothing is looked for");
+        }
+        let acd = options.config.acd.filter(|_| asks);
+        let config = Config { resume, remembered, mac, acd, ..options.config };
         let client = Client::new(config, netd::entropy::rng());
         Ok(Daemon {
             log,

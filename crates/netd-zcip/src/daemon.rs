@@ -15,7 +15,7 @@ use netd::clock::{self, Timer};
 use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
-use netd::packet::{self, BROADCAST, Interface, PacketSocket, Received};
+use netd::packet::{self, BROADCAST, Hardware, Interface, PacketSocket, Received};
 use netd::runner::{Program, Runner};
 use netd::sink::{Ended, News, Place, Sink};
 use netd_core::wire::arp::{self, Arp};
@@ -104,6 +104,11 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
     }
 }
 
+/// Addresses are looked for by ARP, which other links have not.
+fn ethernet(name: &str) -> io::Result<Option<Interface>> {
+    Ok(packet::interface(name)?.filter(|found| found.hardware == Hardware::Ethernet))
+}
+
 /// What is used after the start: a socket when the interface was replaced, the machine's addresses, the record and whom to
 /// tell, the remembered address. The script runs outside.
 fn needs(options: &Options) -> Needs {
@@ -156,7 +161,7 @@ impl Daemon {
     fn new(options: Options, runner: Option<Runner>, log: Log) -> io::Result<Daemon> {
         let context =
             Context { interface: options.interface.clone(), boot_id: clock::boot_id(), pid: std::process::id() };
-        let found = packet::interface(&options.interface)?;
+        let found = ethernet(&options.interface)?;
         let mut config = Config {
             interface: options.interface.clone(),
             mac: found.map(|f| f.mac).unwrap_or_default(),
@@ -201,7 +206,10 @@ impl Daemon {
     }
 
     fn missing(&self) -> String {
-        format!("no interface {} (or not Ethernet)", self.name)
+        match packet::interface(&self.name) {
+            Ok(Some(_)) => format!("interface {} is not Ethernet", self.name),
+            Ok(None) | Err(_) => format!("no interface {}", self.name),
+        }
     }
 
     /// The interface is there, or there again.
@@ -287,7 +295,7 @@ impl Daemon {
             Woken::Packet(Err(e)) => self.log.debug(format_args!("receiving: {e}")),
             Woken::Link(transition) => self.transition(transition)?,
             Woken::Addresses => {
-                if let (Some(found), true) = (packet::interface(&self.name)?, self.socket.is_some()) {
+                if let (Some(found), true) = (ethernet(&self.name)?, self.socket.is_some()) {
                     self.step(Event::Mac(found.mac));
                 }
                 self.look_at_addresses()?;
@@ -316,7 +324,7 @@ impl Daemon {
         match transition {
             Transition::Appeared { ifindex, .. } => {
                 if self.socket.as_ref().is_none_or(|socket| socket.index() != ifindex)
-                    && let Some(found) = packet::interface(&self.name)?
+                    && let Some(found) = ethernet(&self.name)?
                 {
                     self.serve(&found)?;
                 }

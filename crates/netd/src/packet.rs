@@ -30,13 +30,26 @@ const PACKET_OTHERHOST: u32 = 3;
 /// Ethernet's broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 
+/// What kind of addresses the stations of a link have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardware {
+    /// Ethernet's, of 6 bytes.
+    Ethernet,
+    /// None: two stations, and packets without a header of the link. Raw-ip modems, PPP, tun.
+    Bare,
+    /// Others: InfiniBand, tunnels.
+    Other,
+}
+
 /// What the kernel says about an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Kernel's number of it.
     pub index: u32,
-    /// Its Ethernet address.
+    /// Its Ethernet address; zero where it has none.
     pub mac: [u8; 6],
+    /// What kind of addresses its stations have.
+    pub hardware: Hardware,
     /// Administratively up.
     pub up: bool,
     /// Stations are found by ARP: not IFF_NOARP, netdevice(7).
@@ -45,11 +58,20 @@ pub struct Interface {
     pub mtu: u32,
 }
 
-/// Looks an interface up by name. `None`: there is none, or it is not Ethernet-like.
+/// Looks an interface up by name.
 pub fn interface(name: &str) -> io::Result<Option<Interface>> {
     let found = link::find(name)?;
-    Ok(found.and_then(|link| {
-        Some(Interface { index: link.ifindex, mac: link.mac?, up: link.admin_up, arp: link.arp, mtu: link.mtu })
+    Ok(found.map(|link| Interface {
+        index: link.ifindex,
+        mac: link.mac.unwrap_or_default(),
+        hardware: match link.mac {
+            Some(_) => Hardware::Ethernet,
+            None if link.addressed => Hardware::Other,
+            None => Hardware::Bare,
+        },
+        up: link.admin_up,
+        arp: link.arp,
+        mtu: link.mtu,
     }))
 }
 

@@ -158,6 +158,7 @@ mod tests {
             ifindex,
             name: name.into(),
             mac: None,
+            addressed: false,
             admin_up: true,
             arp: true,
             running,

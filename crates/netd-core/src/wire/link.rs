@@ -60,6 +60,8 @@ pub struct Link {
     pub name: String,
     /// Ethernet address; `None` for a link without one of 6 bytes.
     pub mac: Option<[u8; 6]>,
+    /// Its stations have addresses of some kind. Without: raw-ip modems, PPP, tun.
+    pub addressed: bool,
     /// IFF_UP: the administrator wants it up.
     pub admin_up: bool,
     /// Stations are found by ARP: not IFF_NOARP.
@@ -120,12 +122,13 @@ pub fn link(payload: &[u8]) -> Option<Link> {
     let (ifindex, flags) = fixed(payload)?;
     let (mut name, mut operstate, mut mode) = (None, None, None);
     let (mut mac, mut mtu, mut up_count, mut down_count) = (None, None, None, None);
+    let mut addressed = false;
     for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
             IFLA_IFNAME => name = Some(text(value)),
             IFLA_OPERSTATE => operstate = value.first().copied(),
             IFLA_LINKMODE => mode = value.first().copied(),
-            IFLA_ADDRESS => mac = value.try_into().ok(),
+            IFLA_ADDRESS => (mac, addressed) = (value.try_into().ok(), !value.is_empty()),
             IFLA_MTU => mtu = u32_at(value, 0),
             IFLA_CARRIER_UP_COUNT => up_count = u32_at(value, 0),
             IFLA_CARRIER_DOWN_COUNT => down_count = u32_at(value, 0),
@@ -145,6 +148,7 @@ pub fn link(payload: &[u8]) -> Option<Link> {
         ifindex,
         name: name?,
         mac,
+        addressed,
         admin_up,
         arp: flags & IFF_NOARP == 0,
         mtu: mtu.unwrap_or(0),

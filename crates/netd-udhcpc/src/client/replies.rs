@@ -266,7 +266,8 @@ impl Client {
             return self.complain(format!("ignoring ack of {}: the lease has ended", terms.ip), out);
         }
         let router = reply.router().filter(|router| [terms.server_id, reply.giaddr].contains(router));
-        let router = router.map(|router| (router, mac));
+        // A link without Ethernet addresses has none to know it by.
+        let router = router.map(|router| (router, mac)).filter(|(_, mac)| *mac != [0; 6]);
         let lease = Lease { ip: terms.ip, server_id: terms.server_id, mac, router, times };
         let assumed = if terms.assumed { " (default)" } else { "" };
         out.push(Action::Log(format!(
