@@ -73,6 +73,30 @@ fn what_a_server_said_and_the_kernel_refuses_is_left_out_and_said_once() {
 }
 
 #[test]
+fn a_daemons_file_that_makes_no_sense_is_said_once_and_an_administrators_in_every_run() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        for (text, line) in [
+            ("let cfg=cfg+1\nif[$cfg]=eth0\nipmask[$cfg]=10.0.0.5/33\n", "3: bad ipmask: 10.0.0.5/33"),
+            ("let cfg=cfg+1\nif[$cfg]=eth0\nmetric[$cfg]=-1\n", "3: bad metric: -1"),
+            ("let cfg=cfg+1\nif[$cfg]=eth0\ndomain[$cfg]='it's'\n", "3: "),
+            ("reboot\n", "1: "),
+        ] {
+            w.write("dyn/dhcp_eth0.ipconf", text);
+            said_once(&w, text, &[&format!("fw: {}/dyn/dhcp_eth0.ipconf:{line}", w.dir.display())]);
+            assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"], "its last good content is kept: {text}");
+            w.write("conf/mine.ipconf", text);
+            for _ in 0..2 {
+                let (code, said) = w.fw("apply");
+                let error = format!("fw: error: {}/conf/mine.ipconf:{line}", w.dir.display());
+                assert!(code == 1 && said.contains(&error) && !said.contains("dyn/"), "{code} {said}");
+            }
+            w.remove("conf/mine.ipconf");
+        }
+    });
+}
+
+#[test]
 fn what_an_administrator_asks_for_in_vain_is_an_error_with_its_place_in_every_run() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use netd::disk;
 use netd::ipconf;
-use netd_core::record::Fault;
 
 use super::policy::{self, Policy};
 use crate::record::{self, Entry};
@@ -22,9 +21,9 @@ use crate::record::{self, Entry};
 pub struct Files {
     /// Records, static ones first, each directory in glob order.
     pub entries: Vec<Entry>,
-    /// Lines for the administrator; each makes the run fail in the end.
+    /// Lines about what the administrator has written, and about what cannot be read; each makes the run fail in the end.
     pub errors: Vec<String>,
-    /// Lines for the administrator about what a server said: it never makes a run fail.
+    /// Lines about what the daemons have written: a state to know of.
     pub notes: Vec<String>,
     /// File name in `.good` and content, of every file that is good now.
     good: Vec<(OsString, Vec<u8>)>,
@@ -70,31 +69,28 @@ impl Files {
         if read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) && path.symlink_metadata().is_err() {
             return;
         }
-        let read = read.map_err(|e| format!("{}: {}", path.display(), text(&e)));
-        let understood = read.and_then(|bytes| Ok((understand(path, &bytes, is_static)?, bytes)));
-        match understood {
-            Ok((all, bytes)) => {
-                self.errors.extend(all.nameless);
-                self.complain(path, &all.left_out, is_static, &good_dir.join(&name));
-                self.entries.extend(all.entries);
-                self.good.push((name, bytes));
-            }
-            Err(error) => {
-                let fate = match self.last_good(path, name, is_static, good_dir) {
-                    true => "its last good content is kept",
-                    false => "file skipped",
-                };
-                self.errors.push(format!("{error}: {fate}"));
-            }
-        }
+        // A file that cannot be read is an error. What a file says is one when the administrator has written it.
+        let (error, is_wrong) = match read {
+            Err(e) => (format!("{}: {}", path.display(), text(&e)), true),
+            Ok(bytes) => match understand(path, &bytes, is_static) {
+                Ok(all) => {
+                    self.complain(all.complaints, is_static);
+                    self.entries.extend(all.entries);
+                    self.good.push((name, bytes));
+                    return;
+                }
+                Err(error) => (error, is_static),
+            },
+        };
+        let fate = match self.last_good(path, name, is_static, good_dir) {
+            true => "its last good content is kept",
+            false => "file skipped",
+        };
+        self.complain(vec![format!("{error}: {fate}")], is_wrong);
     }
 
-    /// Says which words were left out: an administrator's as long as they stand there, a server's once.
-    fn complain(&mut self, path: &Path, left_out: &[Fault], is_static: bool, copy: &Path) {
-        let said = if is_static || left_out.is_empty() { Vec::new() } else { said_before(path, copy) };
-        let is_new = |f: &&Fault| !said.iter().any(|old| old.key == f.key && old.value == f.value);
-        let lines = left_out.iter().filter(is_new).map(|f| format!("{}:{}: {f}: left out", path.display(), f.line));
-        if is_static { self.errors.extend(lines) } else { self.notes.extend(lines) }
+    fn complain(&mut self, lines: Vec<String>, is_wrong: bool) {
+        if is_wrong { self.errors.extend(lines) } else { self.notes.extend(lines) }
     }
 
     /// Takes what a file said when it was good, if it ever was.
@@ -171,34 +167,26 @@ impl Files {
     }
 }
 
-/// The words that were left out of a daemon's file when it was read last.
-fn said_before(path: &Path, copy: &Path) -> Vec<Fault> {
-    let old = ipconf::read_bytes(copy.parent().unwrap_or(copy), copy).ok();
-    old.and_then(|bytes| understand(path, &bytes, false).ok()).map(|all| all.left_out).unwrap_or_default()
-}
-
 /// A file that was understood.
 struct Understood {
     entries: Vec<Entry>,
-    /// Records that have no interface, each with its place.
-    nameless: Vec<String>,
-    /// Words that were left out.
-    left_out: Vec<Fault>,
+    /// Records that have no interface, and words that were left out, each with its place.
+    complaints: Vec<String>,
 }
 
 /// All records of a file, or the reason why the file cannot be used.
 fn understand(path: &Path, bytes: &[u8], is_static: bool) -> Result<Understood, String> {
     let path = path.display();
     let records = text::parse(bytes).map_err(|e| format!("{path}:{e}"))?;
-    let mut all = Understood { entries: Vec::new(), nameless: Vec::new(), left_out: Vec::new() };
+    let mut all = Understood { entries: Vec::new(), complaints: Vec::new() };
     for record in &records {
         let origin = format!("{path}:{}", record.line);
         match record::read(record, is_static, origin.clone()) {
-            Ok((entry, mut left_out)) => {
+            Ok((entry, left_out)) => {
                 all.entries.push(entry);
-                all.left_out.append(&mut left_out);
+                all.complaints.extend(left_out.iter().map(|f| format!("{path}:{}: {f}: left out", f.line)));
             }
-            Err(fault) if fault.is_nameless() => all.nameless.push(format!("{origin}: {fault}: record skipped")),
+            Err(fault) if fault.is_nameless() => all.complaints.push(format!("{origin}: {fault}: record skipped")),
             Err(fault) => return Err(format!("{path}:{}: {fault}", fault.line)),
         }
     }
