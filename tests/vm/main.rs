@@ -13,3 +13,4 @@ mod roaming;
 mod suspend;
 mod wifi;
 mod wired;
+mod without_ipv6;
