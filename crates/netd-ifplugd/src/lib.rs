@@ -129,7 +129,7 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
             None
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let result = runtime.and_then(|runtime| runtime.block_on(watch::run(options, runner, &log, report)));
     let code = result.unwrap_or_else(|e| {
         log.info(format_args!("fatal: {e}"));

@@ -48,7 +48,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 
 fn watch(options: &Options) -> u8 {
     let log = Log::new("pinger", Some(&options.iface), options.verbosity);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     match runtime.and_then(|runtime| runtime.block_on(watch::run(options, &log))) {
         Ok(()) => 0,
         Err(e) => {

@@ -78,7 +78,7 @@ fn start(options: Options, log: &Log) -> io::Result<u8> {
         }
         Handling::Ipconf { .. } => None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(run(options, runner, log))
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 fn start(options: Options, log: Log) -> io::Result<u8> {
     let program = options.script.clone().map(|path| Program::script(path, &options.pass));
     let runner = program.map(|program| Runner::start("zcip", program)).transpose().map_err(context("can't fork"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(run(options, runner, log))
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use tokio::time::Instant;
 
 pub use netd_core::link::tracker::{Seen, Tracker, Transition};
 pub use netd_core::wire::link::Link;
 use netd_core::wire::link::{self as wire, Message};
 
+use crate::clock::{self, Timer};
 use crate::netlink::{Heard, Netlink, ROUTE, Watch};
 
 /// The first look after a change; each further one waits twice as long ...
@@ -29,7 +29,7 @@ const OVERRUN_WAIT: Duration = Duration::from_millis(20);
 /// When to ask again.
 #[derive(Clone, Copy, Debug)]
 struct Look {
-    at: Instant,
+    at: Duration,
     /// Wait before the look after this one, unless this was the last.
     then: Option<Duration>,
 }
@@ -37,7 +37,7 @@ struct Look {
 impl Look {
     fn after(wait: Duration) -> Look {
         let twice = wait.saturating_mul(2);
-        Look { at: Instant::now() + wait, then: (twice <= LAST_LOOK).then_some(twice) }
+        Look { at: clock::now() + wait, then: (twice <= LAST_LOOK).then_some(twice) }
     }
 }
 
@@ -48,6 +48,7 @@ pub struct LinkWatch {
     /// Sequence number of the last question.
     seq: u32,
     look: Option<Look>,
+    timer: Timer,
     ready: VecDeque<Transition>,
 }
 
@@ -60,6 +61,7 @@ impl LinkWatch {
             tracker: Tracker::new(name),
             seq: 0,
             look: None,
+            timer: Timer::new()?,
             ready: VecDeque::new(),
         };
         watch.ask()?;
@@ -77,17 +79,13 @@ impl LinkWatch {
             if let Some(transition) = self.ready.pop_front() {
                 return Ok(transition);
             }
-            match self.look {
-                Some(look) => tokio::select! {
-                    heard = self.netlink.heard() => self.received(heard?)?,
-                    () = tokio::time::sleep_until(look.at) => {
-                        self.look = look.then.map(Look::after);
-                        self.ask()?;
-                    }
-                },
-                None => {
-                    let heard = self.netlink.heard().await?;
-                    self.received(heard)?;
+            self.timer.set(self.look.map(|look| look.at))?;
+            tokio::select! {
+                heard = self.netlink.heard() => self.received(heard?)?,
+                expired = self.timer.expired() => {
+                    expired?;
+                    self.look = self.look.and_then(|look| look.then).map(Look::after);
+                    self.ask()?;
                 }
             }
         }

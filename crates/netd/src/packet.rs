@@ -144,7 +144,7 @@ impl PacketSocket {
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut pace = self.pace.get();
         if let Some(rest) = pace.rest(clock::now()) {
-            tokio::time::sleep(rest).await;
+            clock::sleep(rest).await;
         }
         loop {
             // A device that goes down or away is reported as an error, not as something to read.
