@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::table::{Row, median};
+use crate::table::{BARE, Row, median};
 use crate::targets;
 use crate::world::private_kb;
 use suite::{Suite, suites};
@@ -43,6 +43,7 @@ struct Seen {
     again_ms: Vec<f64>,
     restart_ms: Vec<f64>,
     status_ms: Vec<f64>,
+    lost: Option<f64>,
     wakeups: Option<f64>,
     log_cpu_ms: Vec<f64>,
     log_writes: Vec<f64>,
@@ -92,6 +93,8 @@ pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     for n in 0..effort.rounds {
         all.iter_mut().try_for_each(|one| one.added(&format!("new{n}"), &starts))?;
     }
+    eprintln!("  supervision: down and up, 200 times");
+    lost(&mut all, &starts)?;
     eprintln!("  supervision: {} s idle, all at once", effort.idle.as_secs());
     idle(&mut all, effort.idle);
     let mut all: Vec<(&Suite, Seen)> = all.into_iter().map(|one| (one.tree.suite, one.seen)).collect();
@@ -124,6 +127,8 @@ fn rows(all: &[(&Suite, Seen)], effort: &Effort, bare_ms: Option<f64>) -> Vec<Ro
         Row::new(name, all.iter().map(|(suite, seen)| (suite.name, get(seen))).collect())
     };
     let middle = |name: &str, get: fn(&Seen) -> &Vec<f64>| row(name, &|seen| median(get(seen).clone()));
+    let mut up = middle(targets::UP, |s| &s.up_ms);
+    up.values.insert(0, (BARE, bare_ms));
     let (rounds, idle) = (format!("median of {}", effort.rounds), effort.idle.as_secs());
     vec![
         row(targets::USS, &|s| s.uss_kb).note("mean of 200; ours -1: the process by its services"),
@@ -132,10 +137,8 @@ fn rows(all: &[(&Suite, Seen)], effort: &Effort, bare_ms: Option<f64>) -> Vec<Ro
         middle(targets::AGAIN, |s| &s.again_ms).note("one-shot idiom, run of 0.1 s"),
         middle(targets::RESTART, |s| &s.restart_ms).note("svc -t does not wait; s6-svc -wr -r"),
         middle(targets::STATUS, |s| &s.status_ms).note("one call; s6: one s6-svstat each, in a shell's loop"),
-        middle(targets::UP, |s| &s.up_ms).note(format!(
-            "{rounds}; a loop that starts the 200 and supervises none: {:.0}",
-            bare_ms.unwrap_or_default()
-        )),
+        up.note(format!("{rounds}; the loop starts the 200 and supervises none")),
+        row(targets::LOST, &|s| s.lost).note("one round with each service"),
         row(targets::WAKEUPS, &|s| s.wakeups).note(format!("in {idle} s, scanner and supervisors")),
         middle(targets::LOGGER, |s| &s.log_cpu_ms).note(format!("16 MiB, lines of 100 bytes, {rounds}")),
         middle("logger: writes", |s| &s.log_writes),
@@ -191,6 +194,24 @@ impl Running<'_> {
         Ok(())
     }
 
+    /// Says down, and up at once, to each of the services.
+    fn down_and_up(&mut self) -> io::Result<()> {
+        let Some(down) = self.tree.suite.down else { return Ok(()) };
+        for name in (0..SERVICES).map(|n| format!("s{n}")) {
+            self.tree.run(&[down, &[&name]].concat())?;
+            self.tree.run(&[self.tree.suite.up, &[&name]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// How many of them are not wanted up after that.
+    fn count_lost(&mut self) {
+        if self.tree.suite.down.is_some() {
+            let lost = (0..SERVICES).filter(|n| !self.tree.is_wanted_up(&format!("s{n}"))).count();
+            self.seen.lost = Some(lost as f64);
+        }
+    }
+
     /// The one-shot idiom: `up` while it runs means once more, when it has ended.
     fn again(&mut self, starts: &Starts) -> io::Result<()> {
         let key = self.tree.key(tree::ONE_SHOT);
@@ -221,6 +242,17 @@ impl Running<'_> {
         self.seen.added_ms.extend(start.map(|start| ms(start.at.saturating_duration_since(moved))));
         Ok(())
     }
+}
+
+fn lost(all: &mut [Running], starts: &Starts) -> io::Result<()> {
+    // A service that runit has started again has lived for a second before it is told to go down.
+    std::thread::sleep(GRACE);
+    all.iter_mut().try_for_each(Running::down_and_up)?;
+    // runit is deaf for a second after a service that did not live that long.
+    std::thread::sleep(GRACE + GRACE);
+    all.iter_mut().for_each(Running::count_lost);
+    starts.drain();
+    Ok(())
 }
 
 /// How often the supervisors of each tree ran while nothing happened, all side by side.

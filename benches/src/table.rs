@@ -7,6 +7,9 @@ pub(crate) const OURS: &str = "ours";
 /// Column of our supervisor that hosts all services in one process.
 pub(crate) const OURS_ONE: &str = "ours -1";
 
+/// Column of a loop that starts all services and supervises none: the floor of the machine, and no peer.
+pub(crate) const BARE: &str = "the loop";
+
 /// One figure for several peers. Lower is better for every figure here.
 pub(crate) struct Row {
     /// What is measured, with its unit.
@@ -34,9 +37,9 @@ impl Row {
         self.values.iter().find(|(name, _)| *name == peer).and_then(|(_, value)| *value)
     }
 
-    /// The best of those that are not ours.
+    /// The best of those that are not ours, and do the same.
     pub(crate) fn best_peer(&self) -> Option<f64> {
-        let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS));
+        let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS) && *name != BARE);
         peers.filter_map(|(_, v)| *v).min_by(f64::total_cmp)
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Suite {
     pub(crate) tell: Option<&'static [&'static str]>,
     /// Says "up" to the service that follows.
     pub(crate) up: &'static [&'static str],
+    /// Says "down" likewise, where the status that follows is runit's.
+    pub(crate) down: Option<&'static [&'static str]>,
     /// What the run of a one-shot service begins with.
     pub(crate) once: &'static str,
     /// Restarts the service that follows.
@@ -38,6 +40,7 @@ fn like_runit(name: &'static str, programs: PathBuf) -> Suite {
         scan: &["runsvdir"],
         tell: None,
         up: &["sv", "u"],
+        down: Some(&["sv", "d"]),
         once: "sv o .",
         restart: &["sv", "restart"],
         status: &["sv", "status"],
@@ -54,6 +57,7 @@ pub(crate) fn suites(applets: &str) -> io::Result<Vec<Suite>> {
         Suite {
             scan: &["svscan"],
             up: &["svc", "-u"],
+            down: None,
             once: "svc -o .",
             restart: &["svc", "-t"],
             status: &["svstat"],
@@ -64,6 +68,7 @@ pub(crate) fn suites(applets: &str) -> io::Result<Vec<Suite>> {
             scan: &["s6-svscan"],
             tell: Some(&["s6-svscanctl", "-a"]),
             up: &["s6-svc", "-u"],
+            down: None,
             once: "s6-svc -o .",
             restart: &["s6-svc", "-wr", "-r"],
             status: &["sh", "-c", "for s; do s6-svstat \"$s\"; done", "sh"],

@@ -125,6 +125,12 @@ impl<'a> Tree<'a> {
         self.suite.run(&self.dir, words)
     }
 
+    /// Whether the service is wanted up: byte 17 of runit's status.
+    pub(crate) fn is_wanted_up(&self, name: &str) -> bool {
+        let status = fs::read(self.dir.join(name).join("supervise/status")).unwrap_or_default();
+        status.get(17) == Some(&b'u')
+    }
+
     /// Ends the run of the one-shot.
     pub(crate) fn release(&mut self) -> io::Result<()> {
         self.go.write_all(b"\n")
