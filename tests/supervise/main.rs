@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start processes and poll")]
 
 mod later;
+mod links;
 mod name;
 mod one_process;
 mod runsv;

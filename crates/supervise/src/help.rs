@@ -25,12 +25,15 @@ Runs dir/run, and dir/log/run, again and again, as `sv` says.
 /// sv(8).
 pub const SV: &str = "\
 usage: sv [-v] [-w sec] command service ...
-       sv [--json] status [service ...]
+       sv [--json] [--lines N] status [service ...]
+       sv enable|disable service ...
+       sv list
 
-  -v       wait and report, also for the commands of one letter
-  -w SEC   wait for SEC seconds (default $SVWAIT, or 7); implies -v
-  -V       print the version and the usage
-  --json   status in JSON
+  -v         wait and report, also for the commands of one letter; status with ten lines of the log
+  -w SEC     wait for SEC seconds, not longer (default $SVWAIT, or 7); implies -v
+  -V         print the version and the usage
+  --json     status in JSON
+  --lines N  status with the last N lines of the log
 
 Commands of which the first letter counts:
   status                        the state; without a service that of all
@@ -44,6 +47,10 @@ Commands that wait and report:
   try-restart, shutdown, check  term, cont; exit; wait for the state that is wanted
   force-stop, force-reload, force-restart, force-shutdown
                                 the same, then KILL when the time is over
+
+Commands that are whole words:
+  enable, disable               link it from $SVSOURCE (default /etc/sv) into $SVDIR; remove the link
+  list                          all services, enabled or not
 
 A service is a directory in $SVDIR (default /var/service), or a path with `/' or `.' in front.
 ";

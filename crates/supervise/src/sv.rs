@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use applet::control::{ControlError, error_text, is_path, services};
+use applet::control::{ControlError, ServiceDir, error_text, is_path, services};
 use applet::getopt::{Arg, Getopt, Opt, OptError};
 use applet::{EXIT_USAGE, say};
 
 mod daemontools;
+mod enabled;
 mod facts;
 mod json;
+mod log;
 mod obey;
 mod table;
 mod text;
@@ -28,6 +30,7 @@ mod verb;
 mod wait;
 pub use daemontools::{USAGE_SVC, USAGE_SVOK};
 use daemontools::{svc, svok};
+use enabled::Word;
 use facts::{Reader, Report};
 use obey::Wait;
 use text::put;
@@ -43,9 +46,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt { key: 'w', long: "", arg: Arg::Required },
     Opt { key: 'V', long: "", arg: Arg::No },
     Opt { key: JSON, long: "json", arg: Arg::No },
+    Opt { key: LINES, long: "lines", arg: Arg::Required },
 ];
 /// It has no letter.
 const JSON: char = '\u{1}';
+const LINES: char = '\u{2}';
+
+/// sv(8): so many lines of a log `-v` shows.
+const LOG_LINES: usize = 10;
 
 /// sv(8): how long it waits.
 const WAIT_SECS: u64 = 7;
@@ -88,7 +96,7 @@ fn usage(lsb: Option<&OsStr>) -> u8 {
 fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     let secs = env::var("SVWAIT").ok().map_or(WAIT_SECS, |text| leading_number(&text));
     let mut wait = Wait { time: Duration::from_secs(secs), exact: false };
-    let (mut verbose, mut json) = (false, false);
+    let (mut verbose, mut json, mut lines) = (false, false, None);
     let mut getopt = Getopt::new(OPTIONS, args);
     for given in getopt.by_ref() {
         match given {
@@ -102,7 +110,14 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
                 return usage(lsb.as_deref());
             }
             Ok((JSON, _)) => json = true,
-            Ok(_) => verbose = true,
+            Ok((LINES, count)) => {
+                let count = leading_number(&count.unwrap_or_default().to_string_lossy());
+                lines = Some(usize::try_from(count).unwrap_or(usize::MAX));
+            }
+            Ok(_) => {
+                verbose = true;
+                lines = lines.or(Some(LOG_LINES));
+            }
             Err(e) => {
                 match e {
                     OptError::Unknown(letter) => say::error(format_args!("sv: illegal option -- {letter}\n")),
@@ -123,6 +138,9 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     if lsb.is_none() {
         names.extend(operands);
     }
+    if let Some(word) = enabled::word(&word).filter(|_| !json) {
+        return links(word, &names, lsb.as_deref());
+    }
     let Some(order) = order(&word.to_string_lossy(), verbose) else { return usage(lsb.as_deref()) };
     let reports = order.goal == Goal::Report;
     if !reports && json {
@@ -142,12 +160,28 @@ fn sv(args: impl Iterator<Item = OsString>, lsb: Option<OsString>) -> u8 {
     }
     let mut run = Run::default();
     if reports {
-        run.report(names, Style::new(json));
+        run.report(names, Style::new(json, lines));
     } else {
         run.obey(&order, wait, names);
     }
     run.hint();
-    if lsb.is_some() { run.lsb_code } else { u8::try_from(run.failed.min(MAX_FAILED)).unwrap_or(99) }
+    run.code(lsb.as_deref())
+}
+
+fn links(word: Word, names: &[OsString], lsb: Option<&OsStr>) -> u8 {
+    let mut run = Run::default();
+    match word {
+        Word::Enable | Word::Disable if names.is_empty() => return usage(lsb),
+        Word::Enable | Word::Disable => run.link(word, names),
+        Word::List if !names.is_empty() => return usage(lsb),
+        Word::List => {
+            if let Err(e) = run.list() {
+                say::error(format_args!("sv: fatal: unable to read the services: {}\n", error_text(&e)));
+                return EXIT_USAGE;
+            }
+        }
+    }
+    run.code(lsb)
 }
 
 /// Its leading digits: what is no number is 0, and what is too large is for ever.
@@ -160,8 +194,10 @@ fn leading_number(text: &str) -> u64 {
 /// How a report is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    /// As runit shows it.
-    Lines,
+    /// As runit shows it, and with so many lines of the log.
+    Lines {
+        log: usize,
+    },
     Table {
         colours: bool,
     },
@@ -169,13 +205,15 @@ enum Style {
 }
 
 impl Style {
-    fn new(json: bool) -> Style {
+    fn new(json: bool, lines: Option<usize>) -> Style {
         let is = |name: &str, value: &str| env::var_os(name).is_some_and(|v| v == value);
         // no-color.org: set, and not to nothing.
         let colours = env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         match json {
             true => Style::Json,
-            false if !io::stdout().is_terminal() || is("TERM", "dumb") => Style::Lines,
+            false if lines.is_some() || !io::stdout().is_terminal() || is("TERM", "dumb") => {
+                Style::Lines { log: lines.unwrap_or(0) }
+            }
             false => Style::Table { colours },
         }
     }
@@ -249,16 +287,35 @@ impl Run {
                 Ok(_) => {}
             }
         }
-        self.show(&reports, style, &services);
+        self.show(&reports, style, &services, near);
         self.flush();
     }
 
-    fn show(&mut self, reports: &[Report], style: Style, services: &Path) {
+    /// `near`: the directory of the services as it is reached from here.
+    fn show(&mut self, reports: &[Report], style: Style, services: &Path, near: &Path) {
         match style {
-            Style::Lines => reports.iter().for_each(|report| text::report(&mut self.out, report)),
+            Style::Lines { log } => {
+                for report in reports {
+                    text::report(&mut self.out, report);
+                    self.show_log(report, near, log);
+                }
+            }
             Style::Table { colours } => self.out.extend(table::render(reports, colours).into_bytes()),
             Style::Json => self.out.extend(json::array(reports, services).into_bytes()),
         }
+    }
+
+    fn show_log(&mut self, report: &Report, near: &Path, count: usize) {
+        if let Some(log) = report.log.as_ref().filter(|_| count > 0) {
+            let pid = log.as_ref().ok().and_then(|facts| facts.status.pid);
+            let dir = ServiceDir::resolve_in(near, report.name);
+            log::last_lines(dir.path(), pid, count).iter().for_each(|line| self.tell(&[b"  ", line.as_bytes()]));
+        }
+    }
+
+    /// The exit code.
+    fn code(&self, lsb: Option<&OsStr>) -> u8 {
+        if lsb.is_some() { self.lsb_code } else { u8::try_from(self.failed.min(MAX_FAILED)).unwrap_or(99) }
     }
 
     /// For a person, what to do: runit's texts are kept as they are, for scripts.
@@ -312,7 +369,7 @@ mod tests {
             .collect();
         assert!(words.len() > 30, "{words:?}");
         for word in words {
-            assert!(order(word, false).is_some(), "{word}");
+            assert!(order(word, false).is_some() || enabled::word(word.as_ref()).is_some(), "{word}");
         }
     }
 

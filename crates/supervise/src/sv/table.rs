@@ -64,7 +64,7 @@ pub(super) fn render(reports: &[Report], colours: bool) -> String {
 }
 
 fn row(report: &Report) -> Row {
-    let name = cell(printable(&report.name.to_string_lossy()));
+    let name = cell(text::printable(&report.name.to_string_lossy()));
     let log = match &report.log {
         None => Cell::default(),
         Some(Ok(facts)) => {
@@ -141,11 +141,6 @@ fn span(secs: u64) -> String {
         3600..86400 => format!("{hours}h{}m", minutes % 60),
         _ => format!("{days}d{}h", hours % 24),
     }
-}
-
-/// A name must not command the terminal.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]

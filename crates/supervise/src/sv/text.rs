@@ -88,6 +88,13 @@ pub(super) fn is_gone(error: &ControlError) -> bool {
     matches!(error, ControlError::NotRunning(e) if e.raw_os_error() == Some(Errno::ENXIO as i32))
 }
 
+/// A name, or a line of a log, must not command the terminal.
+pub(super) fn printable(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
 pub(super) fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
