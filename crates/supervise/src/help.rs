@@ -49,7 +49,7 @@ Commands that wait and report:
                                 the same, then KILL when the time is over
 
 Commands that are whole words:
-  enable, disable               link it from $SVSOURCE (default /etc/sv) into $SVDIR; remove the link
+  enable, disable               link it from $SVSOURCE (/etc/sv) into $SVDIR; remove the link
   list                          all services, enabled or not
 
 A service is a directory in $SVDIR (default /var/service), or a path with `/' or `.' in front.
