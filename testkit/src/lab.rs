@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::kernel;
 use crate::proc::{LogDir, Proc};
 
 /// One test's world.
@@ -97,8 +98,7 @@ impl Lab {
 
     /// Makes a named network namespace, loopback up.
     pub fn net(&self, name: &str) -> Net {
-        run("ip", &["netns", "add", name]);
-        ip_in(name, &["link", "set", "lo", "up"]);
+        kernel::add_net(name);
         Net { name: name.to_owned(), logs: self.logs.clone(), bin: self.dir.join("bin") }
     }
 
@@ -114,14 +114,10 @@ impl Lab {
         self.cables.set(self.cables.get() + 1);
         let ends = [near, far].map(|(net, interface)| End { net: net.name.clone(), interface: interface.to_owned() });
         let [near, far] = ends;
-        let peer = ["type", "veth", "peer", "name", &far.interface, "netns", &far.net];
-        ip_in(&near.net, &[&["link", "add", &near.interface][..], &peer[..]].concat());
-        for end in [&near, &far] {
-            // Locally administered, stable over runs: the same machine, the same leases.
-            let last = if end.interface == near.interface && end.net == near.net { 1 } else { 2 };
-            let mac = format!("02:00:00:00:{:02x}:{last:02x}", self.cables.get());
-            ip_in(&end.net, &["link", "set", &end.interface, "address", &mac, "up"]);
-        }
+        // Locally administered, stable over runs: the same machine, the same leases.
+        let cable = u8::try_from(self.cables.get()).unwrap_or_else(|_| panic!("more than 255 cables"));
+        let plug = |end, last| kernel::Plug::new(end, [2, 0, 0, 0, cable, last]);
+        kernel::add_cable(&plug(&near, 1), &plug(&far, 2));
         Cable { near, far }
     }
 
@@ -148,12 +144,12 @@ impl Drop for Lab {
 impl Cable {
     /// Takes the carrier away from the near end.
     pub fn pull(&self) {
-        ip_in(&self.far.net, &["link", "set", &self.far.interface, "down"]);
+        kernel::set_up(&self.far.net, &self.far.interface, false);
     }
 
     /// Gives it back.
     pub fn plug(&self) {
-        ip_in(&self.far.net, &["link", "set", &self.far.interface, "up"]);
+        kernel::set_up(&self.far.net, &self.far.interface, true);
     }
 }
 
@@ -165,7 +161,7 @@ impl Net {
 
     /// File of the namespace, for setns(2).
     pub fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
+        kernel::path(&self.name)
     }
 
     /// A command in this namespace, its PATH led by the applets of [`Lab::use_netsv`]. Its pid is the program's own:
@@ -216,10 +212,22 @@ impl Net {
         parse_json(&ip_in(&self.name, &[&["-j"], args].concat()))
     }
 
+    /// Makes a bridge that is up.
+    #[track_caller]
+    pub fn bridge(&self, bridge: &str) {
+        kernel::add_bridge(&self.name, bridge);
+    }
+
+    /// Makes an interface a port of a bridge.
+    #[track_caller]
+    pub fn port(&self, bridge: &str, port: &str) {
+        kernel::add_port(&self.name, bridge, port);
+    }
+
     /// Adds an address (ADDR/LEN) to an interface.
     #[track_caller]
     pub fn address(&self, interface: &str, address: &str) {
-        self.ip(&["address", "add", address, "dev", interface]);
+        kernel::add_address(&self.name, interface, address);
     }
 
     /// Addresses of the interface as ADDR/LEN, IPv4 only.

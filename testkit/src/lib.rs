@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test kit fails loudly")]
 
 pub mod appliance;
+mod datagram;
 pub mod dhcpd;
 mod flood;
 mod isolate;
+mod kernel;
 mod lab;
 pub mod probe;
 mod proc;
@@ -21,6 +23,7 @@ pub mod vm;
 mod wait;
 pub mod wire;
 
+pub use datagram::udp_datagram;
 pub use flood::flood;
 pub use isolate::{HARD_TIMEOUT, OUTER_PID, USER_NAMESPACE, isolated, isolated_for, isolated_main, possible};
 pub use lab::{Cable, End, Lab, Net, find_program};

@@ -20,6 +20,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use pnet_packet::util;
 
 /// One request: when it was due, and when its answer came.
 #[derive(Clone, Copy, Debug)]
@@ -143,18 +144,17 @@ fn lock(samples: &Mutex<Vec<Sample>>) -> MutexGuard<'_, Vec<Sample>> {
     samples.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// RFC 792: the checksum is the second word of 16 bits.
+const ICMP_CHECKSUM_WORD: usize = 1;
+
 /// RFC 792 echo request: type 8, code 0, checksum, identifier, sequence; the payload carries the full number.
 fn echo_request(ident: u16, n: u32) -> Vec<u8> {
     let mut packet = vec![8, 0, 0, 0];
     packet.extend(ident.to_be_bytes());
     packet.extend((n as u16).to_be_bytes());
     packet.extend(n.to_be_bytes());
-    // RFC 1071: ones' complement of the ones' complement sum of all 16 bit words.
-    let words = packet.chunks_exact(2).map(|word| word.iter().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte)));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let check = !((folded & 0xffff) + (folded >> 16)) as u16;
-    packet.splice(2..4, check.to_be_bytes());
+    let sum = util::checksum(&packet, ICMP_CHECKSUM_WORD);
+    packet.splice(2..4, sum.to_be_bytes());
     packet
 }
 

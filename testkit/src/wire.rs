@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, socket,
 };
+use pnet_packet::ip::IpNextHeaderProtocol;
+use pnet_packet::util;
 
 use crate::lab::{Cable, Lab, Net};
 
@@ -269,19 +272,11 @@ fn finished(mut frame: Vec<u8>) -> Vec<u8> {
     if fragment || header < 20 || end > frame.len() || start + at + 2 > end {
         return frame;
     }
-    frame[start + at..start + at + 2].fill(0);
-    let protocol = u32::from(frame[23]);
-    let length = u32::try_from(end - start).unwrap_or(0);
-    let sum = protocol + length + words(&frame[26..34]) + words(&frame[start..end]);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let check = !((folded & 0xffff) + (folded >> 16)) as u16;
-    frame[start + at..start + at + 2].copy_from_slice(&if check == 0 { 0xffff } else { check }.to_be_bytes());
+    let ip = |at| <[u8; 4]>::try_from(&frame[at..at + 4]).map(Ipv4Addr::from).expect("4 bytes");
+    let protocol = IpNextHeaderProtocol(frame[23]);
+    let sum = util::ipv4_checksum(&frame[start..end], at / 2, &[], &ip(26), &ip(30), protocol);
+    frame[start + at..start + at + 2].copy_from_slice(&if sum == 0 { 0xffff } else { sum }.to_be_bytes());
     frame
-}
-
-/// RFC 1071: the sum of all 16 bit words.
-fn words(bytes: &[u8]) -> u32 {
-    bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0))).sum()
 }
 
 #[cfg(test)]

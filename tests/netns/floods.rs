@@ -83,15 +83,9 @@ fn a_flood_of_arp_costs_zcip_and_pinger_little() {
     });
 }
 
-/// An IPv4 datagram with UDP from port 53 of `from`, without a checksum of its own (RFC 768).
+/// A frame with UDP from port 53 of `from`.
 fn from_dns(to: [u8; 6], from: Ipv4Addr, ip: Ipv4Addr, port: u16, text: &[u8]) -> Vec<u8> {
-    let len = |more: usize| u16::try_from(text.len() + more).unwrap().to_be_bytes();
-    let mut header = [&[0x45, 0], &len(28)[..], &[0, 1, 0, 0, 64, 17, 0, 0], &from.octets(), &ip.octets()].concat();
-    let words = header.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
-    let sum = words.sum::<u32>();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    [&to, &LIAR[..], &[8, 0], &header, &[0, 53], &port.to_be_bytes(), &len(8), &[0, 0], text].concat()
+    [&to, &LIAR[..], &[8, 0], &testkit::udp_datagram((from, 53), (ip, port), text)].concat()
 }
 
 #[test]

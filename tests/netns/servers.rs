@@ -230,11 +230,11 @@ fn reboot(lab: &Lab, server: Server) {
 pub(crate) fn street(lab: &Lab) -> (World, Net) {
     ours(lab);
     let (home, isp, neighbour) = (lab.net("home"), lab.net("isp"), lab.net("neighbour"));
-    isp.ip(&["link", "add", "lan", "up", "type", "bridge"]);
+    isp.bridge("lan");
     let cable = lab.cable((&home, "eth0"), (&isp, "port0"));
     lab.cable((&neighbour, "eth0"), (&isp, "port1"));
     for port in ["port0", "port1"] {
-        isp.ip(&["link", "set", port, "master", "lan"]);
+        isp.port("lan", port);
     }
     isp.address("lan", "192.0.2.1/24");
     (World { home, isp, cable }, neighbour)

@@ -39,12 +39,11 @@ struct World {
 fn world(lab: &Lab) -> World {
     ours(lab);
     let (a, b, switch) = (lab.net("a"), lab.net("b"), lab.net("switch"));
-    switch.ip(&["link", "add", "br0", "type", "bridge"]);
-    switch.ip(&["link", "set", "br0", "up"]);
+    switch.bridge("br0");
     let cable = lab.cable((&a, "eth0"), (&switch, "p1"));
     lab.cable((&b, "eth0"), (&switch, "p2"));
     for port in ["p1", "p2"] {
-        switch.ip(&["link", "set", port, "master", "br0"]);
+        switch.port("br0", port);
     }
     World { a, b, switch, cable }
 }

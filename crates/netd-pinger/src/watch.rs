@@ -23,6 +23,7 @@ use netd_core::record::text::Record;
 use netd_core::rng::Rng;
 use netd_core::wire::arp::{self, Arp, ETHERTYPE_ARP};
 use netd_core::wire::bpf::Instruction;
+use nix::errno::Errno;
 use tokio::task::JoinSet;
 
 use crate::cli::Options;
@@ -35,8 +36,6 @@ use crate::watchdog::{Action, Event, Verdict, Watchdog, Who, Wire};
 
 /// An Ethernet frame's payload with an ARP message, padded.
 const FRAME: usize = 64;
-/// Linux: network is down.
-const ENETDOWN: i32 = 100;
 /// A late answer is still waited for so many timeouts long.
 const LATE: u32 = 4;
 /// The services that are restarted when the router is gone, by the seed's names.
@@ -209,7 +208,7 @@ impl Daemon<'_> {
             // Also what is no ARP: a flood of it must not keep the clock from being looked at.
             Woken::Arp(Ok(None)) => self.step(Event::Tick),
             // packet(7): told once when the interface goes down; the socket works again when it is up.
-            Woken::Arp(Err(e)) if e.raw_os_error() == Some(ENETDOWN) => {}
+            Woken::Arp(Err(e)) if e.raw_os_error() == Some(Errno::ENETDOWN as i32) => {}
             // It is gone: the link watch tells when it is back.
             Woken::Arp(Err(_)) => self.arp = None,
             Woken::Asked((who, round, Ok(()))) => {

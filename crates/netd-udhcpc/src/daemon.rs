@@ -19,6 +19,7 @@ use netd::packet::{self, Hardware, Interface};
 use netd::runner::{Program, Runner};
 use netd::sink::{Place, Sink};
 use netd_core::wire::arp::Arp;
+use nix::errno::Errno;
 
 use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
@@ -39,8 +40,7 @@ const EXIT_FAILURE: u8 = 1;
 const LAST_SCRIPT: Duration = Duration::from_secs(10);
 /// A key of [`Complaints`].
 const SENDING: &str = "sending";
-/// Linux: no buffer space available.
-const ENOBUFS: i32 = 105;
+
 /// The applet.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     let options = match cli::parse(argv.into_iter().skip(1)) {
@@ -448,7 +448,7 @@ impl<'a> Daemon<'a> {
                 let awaited = e.kind() == io::ErrorKind::NetworkDown && !self.sink.is_idle();
                 if !awaited {
                     // The kernel's word for a link without carrier (packet(7)).
-                    let hint = if e.raw_os_error() == Some(ENOBUFS) { ": no link?" } else { "" };
+                    let hint = if e.raw_os_error() == Some(Errno::ENOBUFS as i32) { ": no link?" } else { "" };
                     self.log.wrong(&mut self.complaints, SENDING, &format!("can't send: {e}{hint}"));
                 }
                 self.mute = true;
