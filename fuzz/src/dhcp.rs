@@ -1,5 +1,6 @@
 //! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the same.
 
+use netd_core::net::IfName;
 use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn stands_for(data: &[u8]) -> Vec<u8> {
 pub fn message(data: &[u8]) {
     let Ok(reply) = message::decode(&stands_for(data), MAC) else { return };
     environment(&reply);
-    let context = Context { interface: "eth0".into(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
+    let context = Context { interface: IfName::parse("eth0").unwrap(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
     let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
     let record = record::record(&context, &grant);
     let text = text::render(&[record]).expect("a record of a reply can be written");

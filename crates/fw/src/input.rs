@@ -1,12 +1,10 @@
 //! All that fw reads before it asks the kernel: records, fw.conf, what it remembers, the clocks.
 //!
 //! Shell: files.rs reads, the others understand. Called by run.rs.
-#![expect(clippy::disallowed_methods, reason = "reads the clocks")]
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use netd::{clock, disk};
 
@@ -76,9 +74,5 @@ pub fn keep(paths: &Paths, old: &Memory, new: &Memory) -> io::Result<()> {
 
 /// The clocks and the boot that they count from.
 fn now() -> Now {
-    Now {
-        boottime: clock::now(),
-        wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        boot_id: clock::boot_id(),
-    }
+    Now { boottime: clock::now(), wall: clock::wall(), boot_id: clock::boot_id() }
 }

@@ -86,7 +86,7 @@ impl fmt::Display for Fault {
 }
 
 /// The interface of a record.
-fn interface(record: &text::Record) -> Result<IfName, Fault> {
+pub fn interface(record: &text::Record) -> Result<IfName, Fault> {
     let name = record.get(IF).unwrap_or_default().trim();
     IfName::parse(name).ok_or_else(|| Fault { value: name.to_owned(), ..Fault::of(record, IF) })
 }

@@ -7,7 +7,8 @@ use applet::control::{Command, ControlError, RunState, ServiceDir, Want};
 use netd::daemon::{Complaints, Log};
 use netd::peers::Peers;
 use netd::sink::{News, RecordChange};
-use netd_core::record::text::Record;
+use netd_core::net::IfName;
+use netd_core::record::{Health, Verdict};
 
 /// The service directories of an interface, by the seed's names.
 const PREFIXES: [&str; 2] = ["dhcp_", "zcip_"];
@@ -62,9 +63,9 @@ impl Services {
     }
 }
 
-/// The link's record, for fw, with `health` (up or down).
-pub(crate) fn record(iface: &str, health: &str) -> News {
-    News::of_record(RecordChange::Publish(Record::new().with("if", iface).with("health", health)))
+/// The link's record, for fw.
+pub(crate) fn record(iface: &IfName, health: Health) -> News {
+    News::of_record(RecordChange::Publish(Verdict { interface: iface.clone(), health }.render()))
 }
 
 /// Whether a letter had to be sent.
@@ -109,9 +110,12 @@ mod tests {
 
     #[test]
     fn the_record_says_what_fw_reads() {
-        for health in ["down", "up"] {
-            let RecordChange::Publish(record) = record("eth9", health).record else { panic!("nothing is published") };
-            assert_eq!((record.get("if"), record.get("health")), (Some("eth9"), Some(health)));
+        let interface = IfName::parse("eth9").unwrap();
+        for health in [Health::Down, Health::Up] {
+            let RecordChange::Publish(record) = record(&interface, health).record else {
+                panic!("nothing is published")
+            };
+            assert_eq!(Verdict::parse(&record), Some(Verdict { interface: interface.clone(), health }));
         }
     }
 }

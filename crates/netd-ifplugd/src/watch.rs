@@ -14,6 +14,7 @@ use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
 use netd::runner::Runner;
 use netd::sink::{Ended, News, Place, RecordChange, Sink};
+use netd_core::record::{Health, Kind};
 
 use crate::cli::{Absent, Options};
 use crate::debounce::{Action, Debounce, Event, Verdict};
@@ -101,7 +102,7 @@ pub(crate) async fn run(
 
 /// The link's record.
 fn place(options: &Options) -> Place {
-    let name = format!("link_{}", options.iface);
+    let name = Kind::Link.name(&options.iface);
     Place { dir: options.dynamic.clone(), name, notify: options.notify.clone() }
 }
 
@@ -192,8 +193,8 @@ impl Daemon<'_> {
     fn step(&mut self, event: Event) -> Option<u8> {
         for action in self.machine.step(clock::now(), event) {
             match action {
-                Action::Demote => self.sink.tell(services::record(&self.options.iface, "down"), self.log),
-                Action::Restore => self.sink.tell(services::record(&self.options.iface, "up"), self.log),
+                Action::Demote => self.sink.tell(services::record(&self.options.iface, Health::Down), self.log),
+                Action::Restore => self.sink.tell(services::record(&self.options.iface, Health::Up), self.log),
                 Action::DampingBegins => self.log.info(format_args!(
                     "link is flapping: it is held down until it has lasted, at most {} s",
                     self.options.config.longest_hold.as_secs_f64()

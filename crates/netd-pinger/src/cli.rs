@@ -2,7 +2,8 @@
 //!
 //! The usage text is held against man/pinger.8 by a test. Called by `lib`.
 
-use netd_core::record::text;
+use netd_core::net::IfName;
+use netd_core::record::{Kind, text};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,7 +104,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) mode: Mode,
-    pub(crate) iface: String,
+    pub(crate) iface: IfName,
     pub(crate) targets: Vec<Target>,
     pub(crate) config: Config,
     pub(crate) record: String,
@@ -125,13 +126,14 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsStri
 fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
     let mode = mode(given);
     let iface = match (mode, given.value(SHOW).or(given.value('i'))) {
-        (_, Some(value)) => interface(value)?.to_string(),
-        (Mode::Help | Mode::Version, None) => String::new(),
+        (_, Some(value)) => interface(value)?,
+        // Of no interface.
+        (Mode::Help | Mode::Version, None) => IfName::loopback(),
         (Mode::Watch | Mode::Show { .. }, None) => return Err("no interface: -i IFACE is needed".into()),
     };
     let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));
     let dynamic = PathBuf::from(dynamic.unwrap_or_else(|| "/run/service/fw".into()));
-    let record = given.text(RECORD)?.map_or_else(|| format!("dhcp_{iface}"), str::to_owned);
+    let record = given.text(RECORD)?.map_or_else(|| Kind::Lease.name(&iface), str::to_owned);
     if !text::is_record_name(&record) {
         return Err(invalid("record name", record.as_ref()));
     }
@@ -252,7 +254,7 @@ mod tests {
         let o = read(&["-i", "a", "-t", "icmp:1.1.1.1", "--target=dns:9.9.9.9/x.org", "--status", ""]).unwrap();
         assert_eq!((o.targets.len(), o.config.targets, o.status), (2, 2, PathBuf::new()));
         assert_eq!(read(&["--show", "eth0", "--json"]).unwrap().mode, Mode::Show { json: true });
-        assert_eq!(read(&["--show", "eth0"]).unwrap().iface, "eth0");
+        assert_eq!(read(&["--show", "eth0"]).unwrap().iface.as_str(), "eth0");
         assert_eq!((read(&["-h"]).unwrap().mode, read(&["-V"]).unwrap().mode), (Mode::Help, Mode::Version));
     }
 

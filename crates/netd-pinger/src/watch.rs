@@ -19,7 +19,8 @@ use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Hardware, PacketSocket, Received};
 use netd::peers::Peers;
 use netd::sink::{News, Place, RecordChange, Sink};
-use netd_core::record::text::Record;
+use netd_core::net::IfName;
+use netd_core::record::{self, Cause, Health, Kind, Now, text::Record};
 use netd_core::rng::Rng;
 use netd_core::wire::arp::{self, Arp, ETHERTYPE_ARP};
 use netd_core::wire::bpf::Instruction;
@@ -79,9 +80,9 @@ enum Woken {
 /// Watches until it is told to stop.
 pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     let mut signals = Signals::new(&USUAL)?;
-    let name = format!("health_{}", options.iface);
+    let name = Kind::Health.name(&options.iface);
     let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
-    let found = found.ok().and_then(|records| verdict_of(&records, &options.iface));
+    let found = found.ok().and_then(|records| verdict_of(records.first()?, &options.iface));
     let peers = Peers::look(services(options));
     let mut daemon = Daemon {
         options,
@@ -152,21 +153,20 @@ fn needs(options: &Options, peers: &Peers) -> Needs {
     Needs { capabilities: vec![Capability::NetRaw], sockets, files, background: false }
 }
 
-fn record_of(iface: &str, verdict: Verdict) -> Record {
+fn record_of(iface: &IfName, verdict: Verdict) -> Record {
     let health = match verdict {
-        Verdict::Good => "up",
-        Verdict::Bad => "down",
+        Verdict::Good => Health::Up,
+        Verdict::Bad => Health::Down,
     };
-    Record::new().with("if", iface).with("health", health)
+    record::Verdict { interface: iface.clone(), health }.render()
 }
 
 /// The verdict that a record states.
-fn verdict_of(records: &[Record], iface: &str) -> Option<Verdict> {
-    let record = records.iter().find(|r| r.get("if") == Some(iface))?;
-    match record.get("health") {
-        Some("up") => Some(Verdict::Good),
-        Some("down") => Some(Verdict::Bad),
-        Some(_) | None => None,
+fn verdict_of(record: &Record, iface: &IfName) -> Option<Verdict> {
+    let found = record::Verdict::parse(record).filter(|found| found.interface == *iface)?;
+    match found.health {
+        Health::Up => Some(Verdict::Good),
+        Health::Down => Some(Verdict::Bad),
     }
 }
 
@@ -277,6 +277,10 @@ impl Daemon<'_> {
         self.lease.and_then(|l| l.router).map_or_else(arp::deaf, arp::replies_of)
     }
 
+    fn now(&self) -> Now {
+        Now { boottime: clock::now(), wall: clock::wall(), boot_id: self.boot_id.clone() }
+    }
+
     fn look_at_lease(&mut self) {
         let path = self.options.dynamic.join(format!("{}.ipconf", self.options.record));
         let records = match ipconf::read(&self.options.dynamic, &path) {
@@ -288,7 +292,7 @@ impl Daemon<'_> {
             }
         };
         self.complain("lease", None);
-        let lease = lease::read(&records, &self.options.iface, &self.boot_id, clock::now());
+        let lease = lease::read(&records, &self.options.iface, &self.now());
         if lease == self.lease {
             return;
         }
@@ -320,7 +324,7 @@ impl Daemon<'_> {
         };
         let Some(target) = target else { return };
         let echo = self.echo();
-        let question = Question { device: self.options.iface.clone(), source: lease.ip, target, echo };
+        let question = Question { device: self.options.iface.to_string(), source: lease.ip, target, echo };
         let limit = self.options.config.timeout * LATE;
         self.questions.spawn(async move {
             let answer = clock::timeout(limit, probe::ask(question)).await;
@@ -356,7 +360,9 @@ impl Daemon<'_> {
         let router = report.lease.and_then(|l| l.router).map_or_else(String::new, |r| format!(" {r}"));
         match (verdict, report.cause) {
             (Verdict::Good, _) => self.log.info("uplink is good"),
-            (Verdict::Bad, "router") => self.log.info(format_args!("uplink is bad: router{router} does not answer")),
+            (Verdict::Bad, Some(Cause::Router)) => {
+                self.log.info(format_args!("uplink is bad: router{router} does not answer"))
+            }
             (Verdict::Bad, _) => self.log.info(format_args!("uplink is bad: nothing behind router{router} answers")),
         }
     }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use netd::packet::BROADCAST;
+use netd_core::record::{Cause, UplinkState};
 use netd_core::rng::Rng;
 use netd_core::wire::arp::{Arp, Operation};
 
@@ -63,17 +64,6 @@ pub(crate) enum Who {
 pub(crate) enum Verdict {
     Good,
     Bad,
-}
-
-/// Why an uplink is bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The verdict was found at the start.
-    Found,
-    /// The router answers neither ARP nor ICMP.
-    Router,
-    /// It answers, and nothing behind it does.
-    Behind,
 }
 
 /// What happened.
@@ -139,10 +129,9 @@ enum Phase {
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// One word.
-    pub(crate) state: &'static str,
-    /// Why it is bad; empty when it is not.
-    pub(crate) cause: &'static str,
+    pub(crate) state: UplinkState,
+    /// Why it is bad.
+    pub(crate) cause: Option<Cause>,
     /// Since when.
     pub(crate) since: Duration,
     /// Restarts of the services since the uplink was good.
@@ -170,7 +159,7 @@ pub(crate) struct Watchdog {
     targets: Vec<History>,
     restarts: u32,
     /// The state's word that was shown last, since when it is so, and when it was written.
-    shown: &'static str,
+    shown: Option<UplinkState>,
     since: Duration,
     written: Option<Duration>,
 }
@@ -194,7 +183,7 @@ impl Watchdog {
             router_mac: None,
             targets: vec![History::default(); config.targets],
             restarts: 0,
-            shown: "",
+            shown: None,
             since: now,
             written: None,
         }
@@ -426,22 +415,23 @@ impl Watchdog {
         (0..within).filter(|back| self.is_good(*back) == Some(false)).count()
     }
 
-    fn word(&self) -> &'static str {
+    fn word(&self) -> UplinkState {
         match (self.phase, self.state) {
-            (Phase::Off, _) => "idle",
-            (_, State::Unknown) => "unknown",
-            (_, State::Good) => "good",
-            (_, State::Bad { .. }) => "bad",
-            (_, State::Recovering { .. }) => "recovering",
+            (Phase::Off, _) => UplinkState::Idle,
+            (_, State::Unknown) => UplinkState::Unknown,
+            (_, State::Good) => UplinkState::Good,
+            (_, State::Bad { .. }) => UplinkState::Bad,
+            (_, State::Recovering { .. }) => UplinkState::Recovering,
         }
     }
 
     /// The status is written when its word changes; the numbers in it now and then, when a round has ended.
     fn show(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let changed = self.word() != self.shown || out.contains(&Action::Restart);
+        let word = Some(self.word());
+        let changed = word != self.shown || out.contains(&Action::Restart);
         if changed {
-            self.since = if self.word() != self.shown { now } else { self.since };
-            self.shown = self.word();
+            self.since = if word != self.shown { now } else { self.since };
+            self.shown = word;
         }
         let between = matches!(self.phase, Phase::Waiting { .. });
         let old = self.written.is_none_or(|at| now >= at + self.config.status);
@@ -456,24 +446,14 @@ impl Watchdog {
         Report {
             state: self.word(),
             cause: match self.state {
-                State::Unknown | State::Good => "",
-                State::Bad { cause, .. } | State::Recovering { cause, .. } => cause.word(),
+                State::Unknown | State::Good => None,
+                State::Bad { cause, .. } | State::Recovering { cause, .. } => Some(cause),
             },
             since: self.since,
             restarts: self.restarts,
             lease: self.lease,
             router: self.router.numbers(),
             targets: self.targets.iter().map(History::numbers).collect(),
-        }
-    }
-}
-
-impl Cause {
-    fn word(self) -> &'static str {
-        match self {
-            Cause::Found => "found",
-            Cause::Router => "router",
-            Cause::Behind => "behind",
         }
     }
 }

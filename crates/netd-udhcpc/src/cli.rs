@@ -66,6 +66,7 @@ pub enum Handling {
 pub struct Options {
     /// Interface as given, perhaps with an alias: `eth0:1`.
     pub interface: String,
+    device: IfName,
     /// What becomes of a lease.
     pub handling: Handling,
     /// `--state`
@@ -107,8 +108,8 @@ pub enum Command {
 
 impl Options {
     /// The device: an alias without its suffix.
-    pub fn device(&self) -> &str {
-        self.interface.split(':').next().unwrap_or_default()
+    pub fn device(&self) -> &IfName {
+        &self.device
     }
 }
 
@@ -161,6 +162,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, CliErr
         return Err(CliError::Usage(format!("unexpected argument {operand:?}")));
     }
     if raw.show {
+        raw.interface.as_deref().map(device).transpose()?;
         return Ok(Command::Show(Show { interface: raw.interface, dir: raw.ipconf, json: raw.json }));
     }
     raw.finish().map(|options| Command::Run(Box::new(options)))
@@ -170,14 +172,11 @@ fn text(value: OsString) -> Result<String, CliError> {
     value.into_string().map_err(|v| CliError::Fatal(format!("not UTF-8: {v:?}")))
 }
 
-/// The name of an interface, perhaps with an alias behind a colon.
-fn interface(value: OsString) -> Result<String, CliError> {
-    let name = text(value)?;
-    let (device, alias) = name.split_once(':').unwrap_or((&name, "a"));
-    match (IfName::parse(device), IfName::parse(alias)) {
-        (Some(_), Some(_)) => Ok(name),
-        _ => Err(CliError::Fatal(format!("invalid interface name '{}': {}", name.escape_debug(), IfName::RULE))),
-    }
+/// The interface of a name, which may have an alias behind a colon.
+fn device(name: &str) -> Result<IfName, CliError> {
+    let (device, alias) = name.split_once(':').unwrap_or((name, "0"));
+    let good = IfName::parse(device).filter(|_| IfName::parse(alias).is_some());
+    good.ok_or_else(|| CliError::Fatal(format!("invalid interface name '{}': {}", name.escape_debug(), IfName::RULE)))
 }
 
 fn number(value: OsString) -> Result<u32, CliError> {
@@ -221,7 +220,7 @@ fn ignored(name: &str) -> Result<u8, CliError> {
 impl Raw {
     fn take(&mut self, key: char, value: OsString) -> Result<(), CliError> {
         match key {
-            'i' => self.interface = Some(interface(value)?),
+            'i' => self.interface = Some(text(value)?),
             's' => self.script = Some(value),
             'p' => self.pidfile = Some(value.into()),
             't' => self.retries = Some(number(value)?),
@@ -374,8 +373,10 @@ impl Raw {
         let schedule = Schedule::from_options(self.retries, self.timeout, self.tryagain);
         // udhcpc: -b clears -n.
         let exit_on_failure = self.config.exit_on_failure && !self.config.background_on_failure;
+        let interface = self.interface.unwrap_or_else(|| "eth0".into());
         Ok(Options {
-            interface: self.interface.unwrap_or_else(|| "eth0".into()),
+            device: device(&interface)?,
+            interface,
             handling,
             state: self.state,
             pidfile: self.pidfile,

@@ -18,6 +18,7 @@ use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Hardware, Interface};
 use netd::runner::{Program, Runner};
 use netd::sink::{Place, Sink};
+use netd_core::record::Kind;
 use netd_core::wire::arp::Arp;
 use nix::errno::Errno;
 
@@ -219,13 +220,13 @@ impl<'a> Daemon<'a> {
             options.template.extra.push((CLIENT_ID, id));
         }
         let context = Context {
-            interface: options.interface.clone(),
+            interface: options.device().clone(),
             boot_id: clock::boot_id(),
             pid: std::process::id(),
             wall_offset: Duration::ZERO,
             metric: options.metric,
         };
-        let record = format!("dhcp_{}", options.interface);
+        let record = Kind::Lease.name(&options.interface);
         let native = matches!(options.handling, Handling::Ipconf { .. });
         let (place, resume) = match (options.handling, &runner) {
             (_, Some(_)) => (None, None),
@@ -236,7 +237,7 @@ impl<'a> Daemon<'a> {
             }
             (Handling::Script { .. }, None) => return Err(io::Error::other("no script runner")),
         };
-        let state = options.state.map(|dir| State::new(&dir, &options.interface, mac));
+        let state = options.state.map(|dir| State::new(&dir, &options.interface, context.interface.clone(), mac));
         let remembered = state.as_ref().and_then(State::recall).filter(|ip| !options.gate.rejects(*ip));
         let resume = resume.filter(|r| ![r.ip, r.server_id].iter().any(|ip| options.gate.rejects(*ip)));
         let asks = sockets.interface().arp && sockets.interface().hardware == Hardware::Ethernet;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use applet::json;
 use netd::clock;
 use netd::ipconf;
-use netd_core::record::text::Record;
+use netd_core::record::{Hop, Kind, Lease};
 
 /// Where records are without `--ipconf`; as fw's.
 const DIRECTORY: &str = "/run/service/fw";
@@ -36,7 +36,7 @@ pub(crate) fn main(show: &Show) -> u8 {
         std::env::var_os("FW_DYNAMIC").filter(|v| !v.is_empty()).unwrap_or_else(|| OsString::from(DIRECTORY));
     let dir = show.dir.clone().unwrap_or_else(|| variable.into());
     let paths = match &show.interface {
-        Some(interface) => vec![dir.join(format!("dhcp_{interface}.ipconf"))],
+        Some(interface) => vec![dir.join(format!("{}.ipconf", Kind::Lease.name(interface)))],
         None => match ipconf::list(&dir) {
             Ok(paths) => paths.into_iter().filter(|p| is_lease(p)).collect(),
             Err(e) => return fail(&format!("{}: {e}", dir.display())),
@@ -46,11 +46,13 @@ pub(crate) fn main(show: &Show) -> u8 {
     let (mut found, mut code) = (Vec::new(), 0);
     for path in &paths {
         match ipconf::read(&dir, path) {
-            Ok(records) => match records.first().map(|record| (record, left(record, &boot_id, now))) {
-                Some((record, Some(left))) => found.push((record.clone(), left)),
-                Some((_, None)) => code = fail(&format!("{}: the lease has ended", path.display())),
-                None => code = fail(&format!("{}: no record", path.display())),
-            },
+            Ok(records) => {
+                match records.first().map(|r| Lease::parse(r).and_then(|l| Some((l.left(now, &boot_id)?, l)))) {
+                    Some(Some((left, lease))) => found.push((lease, left)),
+                    Some(None) => code = fail(&format!("{}: the lease has ended", path.display())),
+                    None => code = fail(&format!("{}: no record", path.display())),
+                }
+            }
             Err(ipconf::ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
                 code = fail(&format!(
                     "no lease on {} in {}",
@@ -64,7 +66,7 @@ pub(crate) fn main(show: &Show) -> u8 {
     if paths.is_empty() {
         code = fail(&format!("no lease in {}", dir.display()));
     }
-    let out = if show.json { array(&found) } else { found.iter().map(|(r, left)| text(r, *left)).collect() };
+    let out = if show.json { array(&found) } else { found.iter().map(|(lease, left)| text(lease, *left)).collect() };
     match io::stdout().write_all(out.as_bytes()) {
         Ok(()) => code,
         Err(_) => EXIT_FAILURE,
@@ -72,7 +74,7 @@ pub(crate) fn main(show: &Show) -> u8 {
 }
 
 fn is_lease(path: &Path) -> bool {
-    path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("dhcp_"))
+    path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(Kind::Lease.prefix()))
 }
 
 fn fail(what: &dyn Display) -> u8 {
@@ -80,36 +82,32 @@ fn fail(what: &dyn Display) -> u8 {
     EXIT_FAILURE
 }
 
-/// Time until the end of a lease of this boot; `None`: it has ended.
-pub fn left(record: &Record, boot_id: &str, now: Duration) -> Option<Duration> {
-    let end = Duration::from_secs(record.get("lease_end_boottime")?.parse().ok()?);
-    (record.get("boot_id") == Some(boot_id)).then(|| end.checked_sub(now))?.filter(|left| !left.is_zero())
-}
-
 /// A line for the address, and one for each thing that is known.
-pub fn text(record: &Record, left: Duration) -> String {
-    let get = |key| record.get(key).unwrap_or_default();
-    let mut out = format!("{} {}\n", get("if"), get("ipmask"));
+pub fn text(lease: &Lease, left: Duration) -> String {
+    let said = &lease.said;
+    let mut out = format!("{} {}/{}\n", lease.interface, lease.ip, lease.prefix_len);
     let rows = [
-        ("router", "gw"),
-        ("routes", "routes"),
-        ("dns", "dns"),
-        ("domain", "domain"),
-        ("search", "search"),
-        ("ntp", "ntp"),
-        ("hostname", "hostname"),
-        ("fqdn", "fqdn"),
-        ("portal", "captive_portal"),
-        ("mtu", "mtu"),
-        ("server", "serverid"),
+        ("router", words(&said.routers)),
+        ("routes", words(&said.routes)),
+        ("dns", words(&said.dns)),
+        ("domain", words(said.domain.as_slice())),
+        ("search", words(&said.search)),
+        ("ntp", words(&said.ntp)),
+        ("hostname", words(said.hostname.as_slice())),
+        ("fqdn", words(said.fqdn.as_slice())),
+        ("portal", words(said.captive_portal.as_slice())),
+        ("mtu", words(said.mtu.as_slice())),
+        ("server", words(lease.server_id.as_slice())),
     ];
-    for (name, key) in rows {
-        if !get(key).is_empty() {
-            out.push_str(&format!("  {name} {}\n", get(key)));
-        }
+    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        out.push_str(&format!("  {name} {value}\n"));
     }
     out.push_str(&format!("  ends in {}\n", spoken(left.as_secs())));
     out
+}
+
+fn words<T: Display>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Two units are enough.
@@ -124,90 +122,81 @@ fn spoken(secs: u64) -> String {
 }
 
 /// An array of one object for each lease, and a line feed.
-pub fn array(leases: &[(Record, Duration)]) -> String {
+pub fn array(leases: &[(Lease, Duration)]) -> String {
     let mut out = String::from("[");
-    for (index, (record, left)) in leases.iter().enumerate() {
+    for (index, (lease, left)) in leases.iter().enumerate() {
         out.push_str(if index == 0 { "\n" } else { ",\n" });
-        object(&mut out, record, *left);
+        object(&mut out, lease, *left);
     }
     out.push_str(if leases.is_empty() { "]\n" } else { "\n]\n" });
     out
 }
 
-fn object(out: &mut String, record: &Record, left: Duration) {
-    let get = |key| record.get(key).filter(|v| !v.is_empty());
-    let text = |key| json::or_null(get(key).map(json::string));
-    let number = |key| json::or_null(get(key).and_then(|v| v.parse::<u64>().ok()));
-    let words = |key| get(key).unwrap_or_default().split_ascii_whitespace().map(json::string).collect::<Vec<_>>();
-    let list = |key| format!("[{}]", words(key).join(","));
-    let prefix_len = get("ipmask").and_then(|v| v.split_once('/')?.1.parse::<u8>().ok());
-    let pairs: Vec<String> = words("routes")
-        .chunks_exact(2)
-        .map(|pair| {
-            format!("{{\"net\":{},\"router\":{}}}", pair.first().map_or("", |n| n), pair.last().map_or("", |r| r))
-        })
-        .collect();
+fn object(out: &mut String, lease: &Lease, left: Duration) {
+    let said = &lease.said;
+    let route = |hop: &Hop| {
+        let (net, router) = hop.words();
+        format!("{{\"net\":{},\"router\":{}}}", json::string(&net), json::string(&router))
+    };
     let values = [
-        ("interface", text("if")),
-        ("ip", text("ip")),
-        ("prefix_len", json::or_null(prefix_len)),
-        ("broadcast", text("broadcast")),
-        ("router", text("gw")),
-        ("routes", format!("[{}]", pairs.join(","))),
-        ("dns", list("dns")),
-        ("domain", text("domain")),
-        ("search", list("search")),
-        ("ntp", list("ntp")),
-        ("hostname", text("hostname")),
-        ("fqdn", text("fqdn")),
-        ("captive_portal", text("captive_portal")),
-        ("mtu", number("mtu")),
-        ("server", text("serverid")),
+        ("interface", json::string(&lease.interface)),
+        ("ip", json::string(&lease.ip.to_string())),
+        ("prefix_len", lease.prefix_len.to_string()),
+        ("broadcast", string(said.broadcast.as_ref())),
+        ("router", string(said.routers.first())),
+        ("routes", format!("[{}]", said.routes.iter().map(route).collect::<Vec<_>>().join(","))),
+        ("dns", strings(&said.dns)),
+        ("domain", string(said.domain.as_ref())),
+        ("search", strings(&said.search)),
+        ("ntp", strings(&said.ntp)),
+        ("hostname", string(said.hostname.as_ref())),
+        ("fqdn", string(said.fqdn.as_ref())),
+        ("captive_portal", string(said.captive_portal.as_ref())),
+        ("mtu", json::or_null(said.mtu)),
+        ("server", string(lease.server_id.as_ref())),
         ("seconds_left", left.as_secs().to_string()),
-        ("lease_end", number("lease_end")),
-        ("pid", number("owner")),
+        ("lease_end", json::or_null(lease.end)),
+        ("pid", json::or_null(lease.owner)),
     ];
     json::object(out, &values);
 }
 
+fn string<T: Display>(value: Option<&T>) -> String {
+    json::or_null(value.map(|value| json::string(&value.to_string())))
+}
+
+fn strings<T: Display>(values: &[T]) -> String {
+    format!("[{}]", values.iter().map(|value| json::string(&value.to_string())).collect::<Vec<_>>().join(","))
+}
+
 #[cfg(test)]
 mod tests {
+    use netd_core::record::Said;
+
     use super::*;
 
-    fn record() -> Record {
-        [
-            ("if", "eth0"),
-            ("ip", "192.0.2.10"),
-            ("ipmask", "192.0.2.10/24"),
-            ("gw", ""),
-            ("routes", "10.0.0.0/8 192.0.2.1 0.0.0.0/0 192.0.2.7"),
-            ("dns", "192.0.2.1 192.0.2.2"),
-            ("captive_portal", "https://example.org/a?b=\"c\\"),
-            ("serverid", "192.0.2.1"),
-            ("lease_end", "1700000000"),
-            ("lease_end_boottime", "5000"),
-            ("boot_id", "12345678"),
-            ("owner", "77"),
-        ]
-        .iter()
-        .fold(Record::new(), |r, (k, v)| r.with(k, *v))
+    fn lease() -> Lease {
+        let text = "let cfg=cfg+1\nif[$cfg]=eth0\nip[$cfg]=192.0.2.10\nipmask[$cfg]=192.0.2.10/24\ngw[$cfg]=\n\
+                    routes[$cfg]='10.0.0.0/8 192.0.2.1 0.0.0.0/0 192.0.2.7'\ndns[$cfg]='192.0.2.1 192.0.2.2'\n\
+                    captive_portal[$cfg]='https://example.org/a?b=c'\nserverid[$cfg]=192.0.2.1\nlease_end[$cfg]=1700000000\n\
+                    lease_end_boottime[$cfg]=5000\nboot_id[$cfg]=12345678\nowner[$cfg]=77\n";
+        Lease::parse(&netd_core::record::text::parse(text.as_bytes()).unwrap()[0]).unwrap()
     }
 
     #[test]
     fn a_lease_counts_on_the_clock_of_its_boot_and_until_its_end() {
-        let at = |secs, boot_id| left(&record(), boot_id, Duration::from_secs(secs));
+        let at = |secs, boot_id| lease().left(Duration::from_secs(secs), boot_id);
         assert_eq!(at(1000, "12345678"), Some(Duration::from_secs(4000)));
         assert_eq!(at(5000, "12345678"), None);
         assert_eq!(at(9000, "12345678"), None);
         assert_eq!(at(1000, "87654321"), None);
-        assert_eq!(left(&Record::new().with("boot_id", "1"), "1", Duration::ZERO), None);
     }
 
     #[test]
     fn a_person_reads_it_as_lines() {
         let want = "eth0 192.0.2.10/24\n  routes 10.0.0.0/8 192.0.2.1 0.0.0.0/0 192.0.2.7\n  dns 192.0.2.1 192.0.2.2\n  \
-                    portal https://example.org/a?b=\"c\\\n  server 192.0.2.1\n  ends in 1 h 6 min\n";
-        assert_eq!(text(&record(), Duration::from_secs(4000)), want);
+                    portal https://example.org/a?b=c\n  server 192.0.2.1\n  ends in 1 h 6 min\n";
+        assert_eq!(text(&lease(), Duration::from_secs(4000)), want);
         for (secs, want) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")] {
             assert_eq!(spoken(secs), want);
         }
@@ -220,11 +209,11 @@ mod tests {
             r#"{"interface":"eth0","ip":"192.0.2.10","prefix_len":24,"broadcast":null,"router":null,"#,
             r#""routes":[{"net":"10.0.0.0/8","router":"192.0.2.1"},{"net":"0.0.0.0/0","router":"192.0.2.7"}],"#,
             r#""dns":["192.0.2.1","192.0.2.2"],"domain":null,"search":[],"ntp":[],"hostname":null,"fqdn":null,"#,
-            r#""captive_portal":"https://example.org/a?b=\"c\\","mtu":null,"server":"192.0.2.1","#,
+            r#""captive_portal":"https://example.org/a?b=c","mtu":null,"server":"192.0.2.1","#,
             r#""seconds_left":4000,"lease_end":1700000000,"pid":77}"#,
             "\n]\n"
         );
-        assert_eq!(array(&[(record(), Duration::from_secs(4000))]), want);
+        assert_eq!(array(&[(lease(), Duration::from_secs(4000))]), want);
         assert_eq!(array(&[]), "[]\n");
     }
 
@@ -235,7 +224,7 @@ mod tests {
         let section = section.split_once(".Sh ").unwrap().0;
         let listed: Vec<&str> =
             section.lines().filter_map(|l| l.strip_prefix(".It Cm ")).flat_map(|l| l.split(" , ")).collect();
-        let text = array(&[(Record::new(), Duration::ZERO)]);
+        let text = array(&[(Lease { said: Said::default(), ..lease() }, Duration::ZERO)]);
         let keys: Vec<&str> =
             text.split('"').filter(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
         assert_eq!(listed, keys);

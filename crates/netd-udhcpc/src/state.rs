@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use netd::daemon::Log;
 use netd::ipconf;
-use netd_core::net::{Mac, is_host};
-use netd_core::record::text::Record;
+use netd_core::net::{IfName, Mac};
+use netd_core::record::{Kind, Remembered, text::Record};
 
 use crate::client::{Action, Change, Grant};
 use crate::message::MessageType;
@@ -19,8 +19,8 @@ use crate::message::MessageType;
 pub(crate) struct State {
     dir: PathBuf,
     name: String,
-    interface: String,
-    mac: String,
+    interface: IfName,
+    mac: Mac,
     /// It could not be written, and that was logged.
     failed: bool,
 }
@@ -34,11 +34,10 @@ pub(crate) enum Fate {
 }
 
 impl State {
-    /// The file in `dir` for this interface as it was named, with this Ethernet address.
-    pub(crate) fn new(dir: &Path, interface: &str, mac: [u8; 6]) -> State {
-        let mac = Mac(mac).to_string();
-        let name = format!("lease_{interface}");
-        State { dir: dir.to_owned(), name, interface: interface.to_owned(), mac, failed: false }
+    /// The file in `dir` for this interface as it was `named` (an alias has a file of its own), with this Ethernet address.
+    pub(crate) fn new(dir: &Path, named: &str, interface: IfName, mac: [u8; 6]) -> State {
+        let name = Kind::RememberedLease.name(named);
+        State { dir: dir.to_owned(), name, interface, mac: Mac(mac), failed: false }
     }
 
     /// The address of last time. Anything wrong with the file: there is none.
@@ -48,14 +47,15 @@ impl State {
     }
 
     fn understand(&self, record: &Record) -> Option<Ipv4Addr> {
+        let old = Remembered::parse(record)?;
         // Another card is another station to the server.
-        let ours = record.get("if") == Some(&self.interface) && record.get("mac") == Some(&self.mac);
-        record.get("ip")?.parse().ok().filter(|ip| ours && is_host(*ip))
+        (old.interface == self.interface && old.mac == Some(self.mac)).then_some(old.ip)
     }
 
     fn record(&self, grant: &Grant) -> Record {
-        let record = Record::new().with("if", &self.interface).with("mac", &self.mac);
-        record.with("ip", grant.ip.to_string()).with("serverid", grant.server_id.to_string())
+        let server_id = Some(grant.server_id).filter(|ip| !ip.is_unspecified());
+        let (interface, mac) = (self.interface.clone(), Some(self.mac));
+        Remembered { interface, mac, ip: grant.ip, server_id, other: Vec::new() }.render()
     }
 
     /// What an action of the machine means for it.
@@ -105,7 +105,7 @@ mod tests {
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xab];
 
     fn state() -> State {
-        State::new(Path::new("/nowhere"), "eth0", MAC)
+        State::new(Path::new("/nowhere"), "eth0", IfName::parse("eth0").unwrap(), MAC)
     }
 
     fn record(change: (&str, &str)) -> Record {

@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{ACK, ADDRESS, SERVER, Wire, var};
+use netd_core::net::IfName;
 use netd_core::rng::Rng;
 use netd_udhcpc::bounds::{self, Route, cut};
 use netd_udhcpc::client::Grant;
@@ -19,8 +20,13 @@ fn ack(options: &[(u8, Vec<u8>)]) -> Reply {
 }
 
 fn field(reply: &Reply, name: &str) -> String {
-    let context =
-        Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
+    let context = Context {
+        interface: IfName::parse("eth0").unwrap(),
+        boot_id: "b".into(),
+        pid: 1,
+        wall_offset: Duration::ZERO,
+        metric: None,
+    };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: reply.clone() };
     record(&context, &grant).get(name).unwrap_or_default().to_owned()
 }

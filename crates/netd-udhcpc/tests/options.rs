@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::bench::Bench;
 use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire};
 use dhcproto::{Decodable, Decoder, v4};
+use netd_core::net::IfName;
 use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Grant};
 use netd_udhcpc::message::{MessageType, Outgoing, Template};
@@ -18,8 +19,13 @@ use netd_udhcpc::record::{Context, record};
 type Row = (&'static str, &'static [(u8, &'static [u8])], Option<&'static str>);
 
 fn field(wire: Wire, name: &str) -> Option<String> {
-    let context =
-        Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
+    let context = Context {
+        interface: IfName::parse("eth0").unwrap(),
+        boot_id: "b".into(),
+        pid: 1,
+        wall_offset: Duration::ZERO,
+        metric: None,
+    };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: wire.reply() };
     record(&context, &grant).get(name).map(str::to_owned)
 }

@@ -67,7 +67,7 @@ pub struct Ipconf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The interface.
-    pub interface: String,
+    pub interface: IfName,
     /// The script; there is one, or `ipconf`, or both.
     pub script: Option<OsString>,
     /// More variables for the script.
@@ -99,7 +99,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, CliErr
         return Err(CliError::Help);
     }
     let mut options = Options {
-        interface: String::new(),
+        // Until the operands are read.
+        interface: IfName::loopback(),
         script: None,
         pass: Vec::new(),
         ipconf: None,
@@ -188,7 +189,7 @@ impl Options {
         let name = interface.to_str().and_then(IfName::parse);
         let name =
             name.ok_or_else(|| CliError::Fatal(format!("bad interface name {interface:?}: {}", IfName::RULE)))?;
-        self.interface = name.to_string();
+        self.interface = name;
         Ok(())
     }
 }
@@ -256,7 +257,7 @@ mod tests {
         for name in ["", "..", "a/b", "a b", "a\nb", "eth0:1", "sixteen-letters-"] {
             assert!(wrong(&[name, "x"]).starts_with("bad interface name"), "{name:?}");
         }
-        assert_eq!(parsed(&["fifteen-letters", "x"]).unwrap().interface, "fifteen-letters");
+        assert_eq!(parsed(&["fifteen-letters", "x"]).unwrap().interface.as_str(), "fifteen-letters");
     }
 
     #[test]

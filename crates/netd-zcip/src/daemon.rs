@@ -18,6 +18,7 @@ use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Hardware, Interface, PacketSocket, Received};
 use netd::runner::{Program, Runner};
 use netd::sink::{Ended, News, Place, Sink};
+use netd_core::record::Kind;
 use netd_core::wire::arp::{self, Arp};
 
 use crate::cli::{self, Options, USAGE};
@@ -163,7 +164,7 @@ impl Daemon {
             Context { interface: options.interface.clone(), boot_id: clock::boot_id(), pid: std::process::id() };
         let found = ethernet(&options.interface)?;
         let mut config = Config {
-            interface: options.interface.clone(),
+            interface: options.interface.to_string(),
             mac: found.map(|f| f.mac).unwrap_or_default(),
             network: options.network,
             known: options.requested.into_iter().collect(),
@@ -172,17 +173,19 @@ impl Daemon {
             yields: options.yields,
         };
         let remembered = options.state.as_deref().and_then(|dir| {
-            let records = ipconf::read(dir, &dir.join(format!("{}.ipconf", state_name(&options.interface)))).ok()?;
+            let records =
+                ipconf::read(dir, &dir.join(format!("{}.ipconf", Kind::RememberedLinkLocal.name(&options.interface))))
+                    .ok()?;
             notice::remembered(records.first()?, &context, &config)
         });
         config.known.extend(remembered.filter(|ip| !config.known.contains(ip)));
-        let record = format!("zcip_{}", options.interface);
+        let record = Kind::LinkLocal.name(&options.interface);
         let dir = options.ipconf.as_ref().map(|ipconf| ipconf.dir.as_path());
         config.resume = found.and(resume(dir, &record, &context, &config)?);
         let waits = options.ipconf.is_some();
         let place = options.ipconf.map(|ipconf| Place { dir: ipconf.dir, name: record, notify: ipconf.notify });
         let mut daemon = Daemon {
-            name: options.interface,
+            name: options.interface.to_string(),
             waits,
             socket: None,
             resumes: config.resume.is_some(),
@@ -421,7 +424,7 @@ impl Daemon {
     /// Written when it changes, which is rare: it may be on flash.
     fn remember(&mut self, ip: Ipv4Addr) {
         let Some(dir) = &self.state else { return };
-        let name = state_name(&self.name);
+        let name = Kind::RememberedLinkLocal.name(&self.name);
         let written = ipconf::publish(dir, &name, &[notice::remember(&self.context, ip)]);
         match written {
             Ok(_) => drop(self.complaints.right(REMEMBERING)),
@@ -455,9 +458,4 @@ fn resume(dir: Option<&Path>, name: &str, context: &Context, config: &Config) ->
     }
     let known = |(interface, ip): &(String, Ipv4Addr)| *interface == config.interface && config.known.contains(ip);
     Ok(addresses()?.ips.into_iter().find(known).map(|(_, ip)| ip))
-}
-
-/// Not the name of the record for fw: somebody may give both the same directory.
-fn state_name(interface: &str) -> String {
-    format!("ipv4ll_{interface}")
 }

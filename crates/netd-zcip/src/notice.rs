@@ -4,19 +4,17 @@
 
 use std::net::Ipv4Addr;
 
-use netd_core::record::text::Record;
+use netd_core::net::IfName;
+use netd_core::record::{LinkLocal, Remembered, text::Record};
 use netd_core::sink::{News, RecordChange};
 
 use crate::ipv4ll::Config;
-
-/// RFC 3927: a /16.
-const PREFIX_LEN: u8 = 16;
 
 /// What the machine cannot know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// Name of the interface.
-    pub interface: String,
+    pub interface: IfName,
     /// First 8 hexadecimal digits of the kernel's boot id.
     pub boot_id: String,
     /// Our process id.
@@ -42,41 +40,31 @@ pub fn deconfig(context: &Context, ip: Ipv4Addr) -> News {
 
 fn env(context: &Context, ip: Option<Ipv4Addr>) -> Vec<(String, Vec<u8>)> {
     let ip = ip.map(|ip| ("ip".to_owned(), ip.to_string().into_bytes()));
-    [("interface".to_owned(), context.interface.clone().into_bytes())].into_iter().chain(ip).collect()
+    [("interface".to_owned(), context.interface.to_string().into_bytes())].into_iter().chain(ip).collect()
 }
 
-/// No router, so never a default route; scope link, so never the source of what leaves the link (RFC 3927 sections 2.6 and 2.7).
 fn record(context: &Context, ip: Ipv4Addr) -> Record {
-    Record::new()
-        .with("if", &context.interface)
-        .with("ip", ip.to_string())
-        .with("ipmask", format!("{ip}/{PREFIX_LEN}"))
-        .with("scope", "link")
-        .with("gw", "")
-        .with("boot_id", &context.boot_id)
-        .with("owner", context.pid.to_string())
+    let Context { interface, boot_id, pid } = context.clone();
+    LinkLocal { interface, ip, boot_id, owner: Some(pid), other: Vec::new() }.render()
 }
 
 /// The address of our own record, if it is of this boot.
 pub fn resume(record: &Record, context: &Context, config: &Config) -> Option<Ipv4Addr> {
-    let ip: Ipv4Addr = record.get("ip")?.parse().ok()?;
-    let boot_id = &context.boot_id;
-    let ours = record.get("if") == Some(&context.interface)
-        && !boot_id.is_empty()
-        && record.get("boot_id") == Some(boot_id)
-        && record.get("ipmask") == Some(&format!("{ip}/{PREFIX_LEN}"));
-    (ours && may_use(ip, config)).then_some(ip)
+    let old = LinkLocal::parse(record)?;
+    let ours = old.interface == context.interface && !old.boot_id.is_empty() && old.boot_id == context.boot_id;
+    (ours && may_use(old.ip, config)).then_some(old.ip)
 }
 
 /// What `--state` keeps for the next boot: it says nothing of the network.
 pub fn remember(context: &Context, ip: Ipv4Addr) -> Record {
-    Record::new().with("if", &context.interface).with("ip", ip.to_string())
+    let interface = context.interface.clone();
+    Remembered { interface, mac: None, ip, server_id: None, other: Vec::new() }.render()
 }
 
 /// The address that it kept.
 pub fn remembered(record: &Record, context: &Context, config: &Config) -> Option<Ipv4Addr> {
-    let ip: Ipv4Addr = record.get("ip")?.parse().ok()?;
-    (record.get("if") == Some(&context.interface) && may_use(ip, config)).then_some(ip)
+    let old = Remembered::parse(record)?;
+    (old.interface == context.interface && may_use(old.ip, config)).then_some(old.ip)
 }
 
 /// From the range, or asked for (`-r`, which may be a reserved one).
@@ -92,7 +80,7 @@ mod tests {
     const IP: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 9);
 
     fn context() -> Context {
-        Context { interface: "eth0".into(), boot_id: "0a1b2c3d".into(), pid: 42 }
+        Context { interface: IfName::parse("eth0").unwrap(), boot_id: "0a1b2c3d".into(), pid: 42 }
     }
 
     fn configured() -> Config {

@@ -21,6 +21,11 @@ pub fn now() -> Duration {
     clock_gettime(Clock::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
+/// CLOCK_REALTIME: time since 1970, which is wrong on a machine without a battery until NTP has answered.
+pub fn wall() -> Duration {
+    clock_gettime(Clock::CLOCK_REALTIME).map(Duration::from).unwrap_or_default()
+}
+
 /// Names the boot that [`now`] counts from, as records bear it (ipconf(5), boot_id): the first 8 hexadecimal digits of
 /// /proc/sys/kernel/random/boot_id; empty when it cannot be read.
 pub fn boot_id() -> String {

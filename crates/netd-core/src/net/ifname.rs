@@ -18,6 +18,11 @@ impl IfName {
     /// What the name may consist of, for an error message.
     pub const RULE: &str = "1 to 15 letters, digits and ._@+=- are taken";
 
+    /// The loopback interface, which every machine has.
+    pub fn loopback() -> IfName {
+        IfName("lo".to_owned())
+    }
+
     /// Whether `byte` may stand in a name.
     pub(crate) fn takes(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || b"._@+=-".contains(&byte)

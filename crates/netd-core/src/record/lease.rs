@@ -26,6 +26,8 @@ pub struct Lease {
     pub server_id: Option<Ipv4Addr>,
     /// What the server said beside it.
     pub said: Said,
+    /// Metric of its routes.
+    pub metric: Option<u32>,
     /// End, in seconds of CLOCK_BOOTTIME.
     pub end_boottime: u64,
     /// End in Unix seconds, for people.
@@ -49,6 +51,7 @@ impl Lease {
             prefix_len,
             server_id: network.server_id,
             said: network.said,
+            metric: network.metric,
             end_boottime: network.term.end_boottime?,
             end: network.term.end,
             boot_id: network.term.boot_id?,
@@ -63,6 +66,7 @@ impl Lease {
         Network {
             server_id: self.server_id,
             said: self.said.clone(),
+            metric: self.metric,
             // The seed's scripts need to be told.
             net: Some(Prefix::default_of(self.ip.into())),
             term: Term { end_boottime: Some(self.end_boottime), end: self.end, boot_id: Some(self.boot_id.clone()) },
@@ -70,7 +74,7 @@ impl Lease {
             other: self.other.clone(),
             ..Network::at(self.interface.clone(), address)
         }
-        .render()
+        .render_address()
     }
 
     /// Time until its end; `None`: it has ended, or was counted in another boot.
@@ -115,7 +119,7 @@ impl LinkLocal {
             other: self.other.clone(),
             ..Network::at(self.interface.clone(), address)
         }
-        .render()
+        .render_address()
     }
 }
 
@@ -123,13 +127,20 @@ impl LinkLocal {
 fn address(network: &Network) -> Option<(Ipv4Addr, u8)> {
     let address = network.address?;
     let IpAddr::V4(ip) = address.ip else { return None };
-    (is_host(ip) && network.ip.is_none_or(|other| other == address.ip)).then_some((ip, address.len))
+    let agrees = network.ip.is_none_or(|other| other == address.ip) && network.other.iter().all(|(key, _)| key != "ip");
+    (is_host(ip) && agrees).then_some((ip, address.len))
 }
 
 impl Network {
     /// A record of one address.
     fn at(interface: IfName, address: Prefix) -> Network {
         Network { ip: Some(address.ip), address: Some(address), ..Network::new(interface) }
+    }
+
+    /// The record; that there is no router is said, because the seed's scripts ask for it.
+    fn render_address(&self) -> text::Record {
+        let record = self.render();
+        if self.said.routers.is_empty() { record.with("gw", "") } else { record }
     }
 
     /// The address and the router of the default route, in IPv4, if the record counts now.

@@ -180,6 +180,7 @@ fn lease() -> Lease {
             captive_portal: Uri::parse("https://example.org/"),
             ..Said::default()
         },
+        metric: None,
         end_boottime: 5000,
         end: Some(1_700_000_000),
         boot_id: "12345678".into(),

@@ -28,7 +28,18 @@ pub struct Hop {
 impl Hop {
     /// Reads a network and a router. The router 0.0.0.0 means on the link; everything on the link is no network.
     pub fn parse(net: &str, gateway: &str) -> Option<Hop> {
-        let (destination, gateway) = (Prefix::parse(net)?.network(), gateway.parse::<IpAddr>().ok()?);
+        Hop::new(Prefix::parse(net)?, gateway.parse().ok()?)
+    }
+
+    /// The network and the router as they are written.
+    pub fn words(&self) -> (String, String) {
+        let gateway = self.gateway.unwrap_or(Prefix::default_of(self.destination.ip).ip);
+        (self.destination.to_string(), gateway.to_string())
+    }
+
+    /// The same as [`Hop::parse`] of what was read elsewhere.
+    pub fn new(destination: Prefix, gateway: IpAddr) -> Option<Hop> {
+        let destination = destination.network();
         let same = destination.ip.is_ipv4() == gateway.is_ipv4();
         let gateway = Some(gateway).filter(|g| !g.is_unspecified());
         let sane = gateway.is_none_or(is_station) && (gateway.is_some() || !destination.is_default());
@@ -38,8 +49,8 @@ impl Hop {
 
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gateway = self.gateway.unwrap_or(Prefix::default_of(self.destination.ip).ip);
-        write!(f, "{} {gateway}", self.destination)
+        let (net, gateway) = self.words();
+        write!(f, "{net} {gateway}")
     }
 }
 

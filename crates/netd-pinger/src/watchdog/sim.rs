@@ -226,7 +226,7 @@ fn hours_of_bad_weather() {
         world.connect(HOUR);
         let window = (world.config.interval + world.config.timeout) * (world.config.of as u32 + 2) * 2;
         world.run(HOUR, HOUR + world.config.hold_down * 2 + window);
-        assert_eq!(world.dog.word(), "good", "seed {seed}: {world:?}");
+        assert_eq!(world.dog.word().word(), "good", "seed {seed}: {world:?}");
         assert_eq!(world.verdict.map(|(_, v)| v), Some(Verdict::Good), "seed {seed}");
     }
     // The weather was bad enough to mean something.

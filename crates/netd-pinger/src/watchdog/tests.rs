@@ -96,7 +96,7 @@ impl Bench {
     /// Rounds until the state's word is `word`.
     fn until(&mut self, word: &str, router: bool, targets: &[bool]) {
         for _ in 0..200 {
-            if self.dog.word() == word {
+            if self.dog.word().word() == word {
                 return;
             }
             self.round(router, targets);
@@ -130,7 +130,7 @@ fn nothing_is_asked_without_a_link_and_a_lease() {
         let mut bench = Bench::new(config(targets), None);
         events.iter().for_each(|e| drop(bench.event(*e)));
         assert_eq!(bench.dog.deadline().is_some(), asks, "{events:?}");
-        assert_eq!(bench.dog.word() == "idle", !asks, "{events:?}");
+        assert_eq!(bench.dog.word().word() == "idle", !asks, "{events:?}");
         // And whatever comes then changes nothing.
         for event in [Event::Tick, Event::Arp(reply()), Event::Answer { who: Who::Target(7), round: 1 }] {
             assert!(asks || bench.event(event).iter().all(|a| *a == Action::Status), "{events:?} {event:?}");
@@ -217,7 +217,7 @@ fn k_misses_of_n_make_it_bad() {
         let mut bench = Bench::on(Config { bad, of, ..config(0) }, None, WIRE);
         let at = rounds.chars().position(|hit| {
             bench.round(hit == '1', &[]);
-            bench.dog.word() == "bad"
+            bench.dog.word().word() == "bad"
         });
         assert_eq!(at.map(|n| n + 1), when, "{bad}/{of} {rounds}");
     }
@@ -262,15 +262,15 @@ fn good_again_only_after_the_hold_down() {
     bench.until("good", true, &[]);
     bench.until("bad", false, &[]);
     bench.round(true, &[]);
-    assert_eq!(bench.dog.word(), "recovering");
+    assert_eq!(bench.dog.word().word(), "recovering");
     let since = bench.now;
     // A single miss is forgiven, a second one soon after is not.
     bench.rounds(4, true, &[]);
     bench.round(false, &[]);
-    assert_eq!(bench.dog.word(), "recovering");
+    assert_eq!(bench.dog.word().word(), "recovering");
     bench.rounds(1, true, &[]);
     bench.round(false, &[]);
-    assert_eq!(bench.dog.word(), "bad");
+    assert_eq!(bench.dog.word().word(), "bad");
     assert_eq!(bench.verdicts(), [Verdict::Good, Verdict::Bad]);
     bench.round(true, &[]);
     assert!(bench.now > since);
@@ -290,12 +290,12 @@ fn one_target_behind_the_router_is_enough_and_none_is_bad_without_a_restart() {
     bench.rounds(20, true, &[true, false]);
     assert_eq!(bench.verdicts(), [Verdict::Good]);
     bench.until("bad", true, &[false, false]);
-    assert_eq!(bench.dog.report().cause, "behind");
+    assert_eq!(bench.dog.report().cause, Some(Cause::Behind));
     bench.rounds(2000, true, &[false, false]);
     assert_eq!(bench.restarts(), 0);
     // Now the router is gone, too.
     bench.rounds(40, false, &[false, false]);
-    assert_eq!((bench.restarts(), bench.dog.report().cause), (1, "router"));
+    assert_eq!((bench.restarts(), bench.dog.report().cause), (1, Some(Cause::Router)));
     // Silent, while what is behind it answers: a strange router, but bad.
     let mut bench = Bench::on(config(1), None, WIRE);
     bench.until("bad", false, &[true]);

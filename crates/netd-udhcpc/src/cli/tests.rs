@@ -321,7 +321,7 @@ fn limits_of_udhcpcs_options() {
 fn b_beats_n_and_an_alias_names_its_device() {
     let o = parsed(&["-n", "-b", "-i", "eth0:1"]).unwrap();
     assert!(!o.config.exit_on_failure && o.config.background_on_failure);
-    assert_eq!((o.interface.as_str(), o.device()), ("eth0:1", "eth0"));
+    assert_eq!((o.interface.as_str(), o.device().as_str()), ("eth0:1", "eth0"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire, var};
+use netd_core::net::IfName;
 use netd_core::rng::Rng;
 use netd_udhcpc::client::{Action, Client, Config, Event, Grant};
 use netd_udhcpc::env;
@@ -60,8 +61,13 @@ fn d03_d04_d18_control_bytes_do_not_reach_the_environment() {
 fn d04_the_bootp_fields_cannot_write_into_the_record() {
     let text = b"x\"; }\nlet cfg=cfg+1\nif[$cfg]='lo'\ngw[$cfg]='";
     let reply = ack().at(44, text).at(108, text).opt(66, text).opt(67, text).opt(17, text).reply();
-    let context =
-        Context { interface: "eth0".into(), boot_id: "b".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
+    let context = Context {
+        interface: IfName::parse("eth0").unwrap(),
+        boot_id: "b".into(),
+        pid: 1,
+        wall_offset: Duration::ZERO,
+        metric: None,
+    };
     let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply };
     let file = text::render(&[record(&context, &grant)]).unwrap();
     assert!(!file.contains('"') && !file.contains("'lo'"), "{file}");
