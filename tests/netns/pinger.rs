@@ -264,7 +264,8 @@ fn routes_stand_in_place_of_the_router() {
         for (routes, want) in [
             ("10.0.0.0/8 192.0.2.7", None),
             ("10.0.0.0/8 192.0.2.7 0.0.0.0/0 192.0.2.1", Some("192.0.2.1")),
-            ("0.0.0.0/0 0.0.0.0", None),
+            // Everything on the link is no route, for fw as well.
+            ("0.0.0.0/0 0.0.0.0", Some("192.0.2.9")),
             ("", Some("192.0.2.9")),
         ] {
             write_lease(&w.dynamic, "eth0", "192.0.2.100/24", &format!("192.0.2.9'\nroutes[$cfg]='{routes}"));

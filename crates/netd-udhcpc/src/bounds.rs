@@ -6,12 +6,12 @@
 
 use std::net::Ipv4Addr;
 
-use netd_core::net::is_host;
+use netd_core::net::{DomainName, is_host};
 
 use crate::env;
 use crate::lease::{MIN_MTU, small_mtu};
 use crate::message::Reply;
-use crate::options::{DNS, DOMAIN, HOST_ROUTES, MTU, NTP, SEARCH};
+use crate::options::{DNS, DOMAIN, HOST_ROUTES, HOSTNAME, MTU, NTP, SEARCH};
 use crate::routes;
 
 /// A destination, its prefix length, and the router: RFC 3442.
@@ -57,7 +57,7 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
         reply.set(MTU, Vec::new());
         words.push(format!("an MTU of {mtu} bytes (less than {MIN_MTU})"));
     }
-    let mut count = |code: u8, kept: usize, of: usize| {
+    let count = |words: &mut Vec<String>, code: u8, kept: usize, of: usize| {
         if kept < of {
             words.push(format!("{} of {of} elements of option {code}", of - kept));
         }
@@ -67,11 +67,12 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
             // The default route of option 3 stands beside those of option 33.
             let most = if code == HOST_ROUTES { MAX_ROUTES - 1 } else { MAX_ROUTES };
             let kept = routes(&list, most, |_| 1);
-            count(code, kept.len(), list.len());
+            count(&mut words, code, kept.len(), list.len());
             if kept.len() < list.len() {
                 reply.set(code, routes::encode(code, &kept));
             }
         }
+        words.extend(no_names(reply));
         for code in [DNS, NTP] {
             let all = reply
                 .option(code)
@@ -81,20 +82,34 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
                 .iter()
                 .filter(|ip| is_host((**ip).into()))
                 .count();
-            count(code, all.min(MAX_SERVERS), all);
+            count(&mut words, code, all.min(MAX_SERVERS), all);
         }
         let names = env::count_names(reply.option(SEARCH).unwrap_or_default());
         let domains = env::domains(reply.option(DOMAIN).unwrap_or_default()).len();
         match names {
-            0 => count(DOMAIN, domains.min(MAX_NAMES), domains),
-            _ => count(SEARCH, env::names(reply.option(SEARCH).unwrap_or_default()).len().min(MAX_NAMES), names),
+            0 => count(&mut words, DOMAIN, domains.min(MAX_NAMES), domains),
+            _ => count(
+                &mut words,
+                SEARCH,
+                env::names(reply.option(SEARCH).unwrap_or_default()).len().min(MAX_NAMES),
+                names,
+            ),
         }
     } else {
         for (code, data) in reply.options() {
             if let Some((kept, of)) = env::elements(code, data) {
-                count(code, kept, of);
+                count(&mut words, code, kept, of);
             }
         }
     }
     if words.is_empty() { String::new() } else { format!("not taking {}", words.join(", ")) }
+}
+
+/// Names that are none, as `corp..example`: a record has no place for them.
+fn no_names(reply: &Reply) -> Vec<String> {
+    let option = |code| reply.option(code).unwrap_or_default();
+    let mut names = [env::domains(option(DOMAIN)), env::names(option(SEARCH))].concat();
+    names.push(String::from_utf8_lossy(env::until_nul(option(HOSTNAME))).into_owned());
+    names.retain(|name| !name.is_empty() && DomainName::parse(name).is_none());
+    names.iter().map(|name| format!("the name '{}'", name.escape_debug())).collect()
 }

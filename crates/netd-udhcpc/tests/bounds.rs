@@ -157,3 +157,15 @@ fn the_default_route_survives_every_bound() {
         assert_eq!(kept.iter().find(is_default), list.iter().find(is_default), "{list:?}");
     }
 }
+
+#[test]
+fn a_name_that_is_none_is_not_in_the_record_and_said() {
+    let mut reply = ack(&[(15, b"corp..example".to_vec()), (12, b"my host".to_vec())]);
+    assert_eq!(cut(&mut reply, true), "not taking the name 'corp..example', the name 'my host'");
+    assert_eq!([field(&reply, "domain"), field(&reply, "hostname")], ["", ""]);
+    let mut reply = ack(&[(15, b"corp.example".to_vec()), (12, b"host\0".to_vec())]);
+    assert_eq!(cut(&mut reply, true), "");
+    assert_eq!([field(&reply, "domain"), field(&reply, "hostname")], ["corp.example", "host"]);
+    // A script gets what udhcpc gives it.
+    assert_eq!(cut(&mut ack(&[(15, b"corp..example".to_vec())]), false), "");
+}
