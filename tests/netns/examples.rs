@@ -448,6 +448,7 @@ fn ntpd_follows_its_server_and_serves_whom_it_may() {
             }
             house.knob("ntpd", "NTPD_USER", somebody("nobody"));
             house.copy("ntpd", "ntpd-idle");
+            house.knob("ntpd-idle", "NTPD_LEASES", "no");
             house.start_under(&NO_CLOCK);
             killed_stopped_and_started(house, "ntpd", || !home.run(&["ss", "-Hlun", "sport = 123"]).is_empty());
             wait_until("a server", SOON, || house.log("ntpd").contains("Selected source 192.0.2.1"));
@@ -474,6 +475,75 @@ fn hide(names: &[&str]) {
             sh(&format!("mount --bind /dev/null '{}'", path.display()));
         }
     }
+}
+
+/// A record as udhcpc publishes it, in its place at once.
+fn lease(house: &House, interface: &str, ntp: &str) {
+    let path = house.path("dynamic").join(format!("dhcp_{interface}.ipconf"));
+    let text = format!("let cfg=cfg+1\nif[$cfg]='{interface}'\nip[$cfg]='192.0.2.100'\nntp[$cfg]='{ntp}'\n");
+    fs::write(path.with_extension("new"), text).unwrap();
+    fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+#[test]
+fn ntpd_asks_the_servers_that_leases_name() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            // In place of chronyd, and of a busybox that has an ntpd.
+            script(&lab.dir().join("bin/busybox"), "exit 1");
+            script(&lab.dir().join("bin/chronyd"), "echo asks \"$@\"; exec sleep 1000");
+            house.copy("ntpd", "ntpd");
+            // fw, as far as it goes here, with the ./finish that is shipped.
+            house.copy("fw", "fw");
+            fs::remove_file(house.service("fw/run")).unwrap();
+            house.add_fw_to("fw");
+            // It has run once more, and ./finish has.
+            let fw = |house: &House| {
+                let runs = house.fw_runs();
+                house.sv(&["up", "fw"]);
+                wait_until("fw", SOON, || house.fw_runs() > runs);
+                house.wait_down("fw");
+            };
+            house.start();
+            let asks = |server: &str| house.log("ntpd").contains(&format!("server {server} iburst"));
+            wait_until("that it waits", SOON, || house.log("ntpd").contains("no lease names a server so far"));
+            let waiting = house.wait_pid("ntpd");
+            house.wait_first_fw();
+            // What is no name is left out: the words become options of a daemon.
+            lease(house, "eth0", "192.0.2.1 -evil a;b");
+            fw(house);
+            wait_until("the server of the lease", SOON, || asks("192.0.2.1"));
+            let pid = house.wait_pid("ntpd");
+            assert!(pid != waiting && !house.log("ntpd").contains("evil") && !house.log("ntpd").contains("a;b"));
+            // The lease goes and comes again, and another that names the same: no reason to begin anew.
+            fs::remove_file(house.path("dynamic/dhcp_eth0.ipconf")).unwrap();
+            fw(house);
+            lease(house, "eth0", "192.0.2.1");
+            lease(house, "eth1", "192.0.2.1");
+            fw(house);
+            assert_eq!(house.pid("ntpd"), Some(pid));
+            // One that is new is, and a name of the administrator's goes before it.
+            house.knob("ntpd", "NTPD_SERVERS", "ntp.example 192.0.2.1");
+            lease(house, "eth1", "192.0.2.2");
+            fw(house);
+            wait_until("it to begin anew", SOON, || asks("192.0.2.2"));
+            let log = house.log("ntpd");
+            let servers =
+                ["ntp.example", "192.0.2.1", "192.0.2.2"].map(|name| format!("server {name} iburst ")).concat();
+            assert!(log.contains(&format!("asks -d -u nobody {servers}makestep")), "{log}");
+            // Taken down by hand it stays so.
+            house.sv(&["-w10", "down", "ntpd"]);
+            lease(house, "eth1", "192.0.2.3");
+            fw(house);
+            holds_for("it stays down", QUIET, || house.stat("ntpd").starts_with("down"));
+            // Leases do not count.
+            house.knob("ntpd", "NTPD_LEASES", "no");
+            house.sv(&["-w10", "up", "ntpd"]);
+            let last = || house.log("ntpd").lines().last().unwrap_or_default().to_owned();
+            wait_until("those alone", SOON, || last().contains("ntp.example iburst server 192.0.2.1 iburst makestep"));
+        });
+    });
 }
 
 #[test]

@@ -89,8 +89,14 @@ impl House {
     /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its `o`: runit looks for
     /// ended children before it looks into the fifo, and would start it once more.
     pub(crate) fn add_fw(&self) {
+        fs::create_dir(self.service("fw")).unwrap();
+        self.add_fw_to("fw");
+    }
+
+    /// The same as the ./run of a service that is there.
+    pub(crate) fn add_fw_to(&self, name: &str) {
         let body = "sv o .\nuntil grep -q 'want down' supervise/stat; do sleep 0.01; done\necho run >>";
-        self.add("fw", &format!("{body}{}", self.path("fw.runs").display()));
+        script(&self.service(name).join("run"), &format!("{body}{}", self.path("fw.runs").display()));
     }
 
     pub(crate) fn fw_runs(&self) -> usize {
