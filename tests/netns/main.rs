@@ -23,6 +23,7 @@ mod crowd;
 mod dhcp;
 mod dhcp_bare;
 mod dhcp_gate;
+mod dhcp_hook;
 mod dhcp_lists;
 mod dhcp_odd;
 mod dhcp_options;

@@ -28,8 +28,8 @@ mod table;
 
 pub use table::USAGE;
 use table::{
-    ACD, ANONYMOUS, DUID, ENV, IGNORE, IPCONF, IPV6_ONLY, JSON, METRIC, NO_CAGE, NO_DEFAULT_ROUTE, NOTIFY, PRIORITY,
-    RAPID_COMMIT, REJECT, ROUTES, SHOW, STATE, TABLE,
+    ACD, ANONYMOUS, DUID, ENV, HOOK, IGNORE, IPCONF, IPV6_ONLY, JSON, METRIC, NO_CAGE, NO_DEFAULT_ROUTE, NOTIFY,
+    PRIORITY, RAPID_COMMIT, REJECT, ROUTES, SHOW, STATE, TABLE,
 };
 
 /// Where Debian keeps it.
@@ -58,7 +58,18 @@ pub enum Handling {
         dir: PathBuf,
         /// The service to tell.
         notify: OsString,
+        /// `--hook`
+        hook: Option<Hook>,
     },
+}
+
+/// A program that is run after the record has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The program.
+    pub program: OsString,
+    /// More variables to pass on.
+    pub pass: Vec<String>,
 }
 
 /// All that the command line says.
@@ -107,6 +118,11 @@ pub enum Command {
 }
 
 impl Options {
+    /// Whether it may go to the background.
+    pub fn may_leave(&self) -> bool {
+        self.config.background_when_bound || self.config.background_on_failure
+    }
+
     /// The device: an alias without its suffix.
     pub fn device(&self) -> &IfName {
         &self.device
@@ -119,6 +135,7 @@ struct Raw {
     script: Option<OsString>,
     ipconf: Option<PathBuf>,
     notify: Option<OsString>,
+    hook: Option<OsString>,
     pass: Vec<String>,
     state: Option<PathBuf>,
     pidfile: Option<PathBuf>,
@@ -278,6 +295,7 @@ impl Raw {
             STATE => self.state = Some(value.into()),
             IPCONF => self.ipconf = Some(value.into()),
             NOTIFY => self.notify = Some(value),
+            HOOK => self.hook = Some(value).filter(|program| !program.is_empty()),
             ENV => self.pass.push(text(value)?),
             _ => {}
         }
@@ -321,6 +339,8 @@ impl Raw {
             "--json needs --show"
         } else if self.script.is_some() && self.ipconf.is_some() {
             "-s and --ipconf exclude each other"
+        } else if self.hook.is_some() && self.ipconf.is_none() {
+            "--hook needs --ipconf"
         } else if self.ipconf.is_some() && self.state == self.ipconf {
             // fw would take one file for the other.
             "--state and --ipconf need directories of their own"
@@ -358,12 +378,14 @@ impl Raw {
     fn finish(mut self) -> Result<Options, CliError> {
         self.check()?;
         let parameters = self.parameters(self.ipconf.is_some());
+        let pass = std::mem::take(&mut self.pass);
         let handling = match self.ipconf {
-            Some(dir) => Handling::Ipconf { dir, notify: self.notify.unwrap_or_else(|| "fw".into()) },
-            None => Handling::Script {
-                program: self.script.unwrap_or_else(|| DEFAULT_SCRIPT.into()),
-                pass: std::mem::take(&mut self.pass),
+            Some(dir) => Handling::Ipconf {
+                dir,
+                notify: self.notify.unwrap_or_else(|| "fw".into()),
+                hook: self.hook.map(|program| Hook { program, pass }),
             },
+            None => Handling::Script { program: self.script.unwrap_or_else(|| DEFAULT_SCRIPT.into()), pass },
         };
         let vendor = self.vendor.unwrap_or_else(|| DEFAULT_VENDOR.into());
         if !vendor.is_empty() && !self.config.anonymous && !self.extra.iter().any(|(c, _)| *c == VENDOR_CLASS) {

@@ -26,6 +26,7 @@ use crate::cli::{self, Command, Handling, Options, USAGE};
 use crate::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use crate::duid;
 use crate::gate::Gate;
+use crate::hook::{self, Hook};
 use crate::message::{Outgoing, Template, max_message};
 use crate::notice::notice;
 use crate::options::CLIENT_ID;
@@ -68,26 +69,32 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
     }
 }
 
-/// The runner of scripts is forked before anything else is there that it would hold.
+/// The runner of a program is forked before anything else is there that it would hold.
 fn start(options: Options, log: &Log) -> io::Result<u8> {
-    let runner = match &options.handling {
+    let (mut runner, mut hook) = (None, None);
+    match &options.handling {
         Handling::Script { program, pass } => {
             let mut program = Program::script(program.clone(), pass);
             // As ifupdown has it for its scripts.
             program.env.extend(options.metric.map(|metric| ("IF_METRIC".into(), metric.to_string().into())));
-            Some(Runner::start("udhcpc", program).map_err(context("can't fork"))?)
+            runner = Some(Runner::start("udhcpc", program).map_err(context("can't fork"))?);
         }
-        Handling::Ipconf { .. } => None,
-    };
+        Handling::Ipconf { hook: None, .. } => {}
+        Handling::Ipconf { dir, hook: Some(cli::Hook { program, pass }), .. } => {
+            let record = dir.join(format!("dhcp_{}.ipconf", options.interface)).into();
+            let forked = hook::fork(program.clone(), pass, record, options.may_leave());
+            hook = forked.inspect_err(|e| log.info(format_args!("can't fork: {e}"))).ok();
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(run(options, runner, log))
+    runtime.block_on(run(options, runner, hook, log))
 }
 
 fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {
     move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
 }
 
-async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<u8> {
+async fn run(options: Options, runner: Option<Runner>, hook: Option<Runner>, log: &Log) -> io::Result<u8> {
     log.info(concat!("started, v", env!("CARGO_PKG_VERSION")));
     let pidfile = Pidfile::new(options.pidfile.clone());
     let mut signals = Signals::new(&USUAL)?;
@@ -98,6 +105,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
     let mut links = LinkWatch::open(options.device()).map_err(context("can't watch the link"))?;
     let cage = options.cage.then(|| needs(&options));
     let mut daemon = Daemon::new(options, runner, sockets, log, pidfile)?;
+    daemon.hook = hook.and_then(|runner| Hook::new(runner, log));
     daemon.raise();
     if let Some(needs) = cage {
         cage::enter(&needs, log);
@@ -115,6 +123,7 @@ async fn run(options: Options, runner: Option<Runner>, log: &Log) -> io::Result<
             change = links.next() => Woken::Link(change?),
             done = timer.expired() => done.map(|()| Woken::Timer)?,
             _ = daemon.sink.turn(log) => Woken::Script,
+            never = hook::turn(daemon.hook.as_mut(), log) => match never {},
         };
         daemon.woken(woken)?;
     }
@@ -168,14 +177,14 @@ async fn find_interface(options: &Options, signals: &mut Signals, log: &Log) -> 
 fn needs(options: &Options) -> Needs {
     let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
     files.extend(options.state.iter().cloned().map(Files::Directory));
-    if let Handling::Ipconf { dir, notify } = &options.handling {
+    if let Handling::Ipconf { dir, notify, .. } = &options.handling {
         files.extend([Files::Directory(dir.clone()), Files::Service(notify.clone())]);
     }
     Needs {
         capabilities: vec![Capability::NetRaw, Capability::NetBindService],
         sockets: vec![Socket::Packet, Socket::Netlink, Socket::Udp],
         files,
-        background: options.config.background_when_bound || options.config.background_on_failure,
+        background: options.may_leave(),
     }
 }
 
@@ -188,6 +197,7 @@ struct Daemon<'a> {
     client: Client,
     state: Option<State>,
     sink: Sink,
+    hook: Option<Hook>,
     pidfile: Pidfile,
     context: Context,
     gate: Gate,
@@ -230,7 +240,7 @@ impl<'a> Daemon<'a> {
         let native = matches!(options.handling, Handling::Ipconf { .. });
         let (place, resume) = match (options.handling, &runner) {
             (_, Some(_)) => (None, None),
-            (Handling::Ipconf { dir, notify }, None) => {
+            (Handling::Ipconf { dir, notify, .. }, None) => {
                 // RFC 7844 section 3.3: an address of before would tell this network where we were.
                 let resume = if options.config.anonymous { None } else { read_resume(&dir, &record, &context) };
                 (Some(Place { dir, name: record, notify }), resume)
@@ -255,6 +265,7 @@ impl<'a> Daemon<'a> {
             client,
             state,
             sink: Sink::new(runner, place)?,
+            hook: None,
             pidfile,
             context,
             gate: options.gate,
@@ -430,6 +441,9 @@ impl<'a> Daemon<'a> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.context.wall_offset = wall.saturating_sub(clock::now());
         self.sink.tell(notice(&self.context, &self.name, change), self.log);
+        if let Some(hook) = &mut self.hook {
+            hook.tell(&self.name, change, self.log);
+        }
     }
 
     fn send(&mut self, message: &Outgoing, to: Destination) {

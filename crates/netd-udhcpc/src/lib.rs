@@ -1,7 +1,7 @@
 //! udhcpc: a DHCP client, a drop-in for busybox's, that can also publish its lease natively for fw.
 //!
 //! Bytes go up and effects come down: packet socket -> frame -> message -> client (with lease, schedule) -> notice (with env,
-//! record) -> handler. All but daemon.rs, show.rs and vet.rs is pure. `main` is the applet.
+//! record) -> handler. All but daemon.rs, hook.rs, show.rs and vet.rs is pure. `main` is the applet.
 
 use std::ffi::OsString;
 
@@ -14,6 +14,7 @@ pub mod env;
 pub mod event;
 pub mod frame;
 pub mod gate;
+pub mod hook;
 pub mod lease;
 pub mod message;
 mod named;

@@ -166,11 +166,12 @@ impl Runner {
     }
 
     /// The program, for messages.
-    pub(crate) fn program(&self) -> &OsStr {
+    pub fn program(&self) -> &OsStr {
         &self.program
     }
 
-    /// Starts the program, which must not run. What cannot be asked for is an error; that it cannot be started comes later.
+    /// Starts the program. While one runs, this is for a daemon that ends and waits for no answer: it is started after that one. What
+    /// cannot be asked for is an error; that it cannot be started comes later.
     pub fn run(&mut self, event: &str, env: &[(String, Vec<u8>)]) -> io::Result<()> {
         self.ask(&request::run(event, env))?;
         self.busy = true;
@@ -238,7 +239,8 @@ fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
             Some(Request::Background) => to_background(),
             None => Outcome::Refused,
         };
-        send(fd, &ended.encode(), MsgFlags::MSG_NOSIGNAL)?;
+        // A daemon that is gone may have left another request, which is read before the end.
+        let _ = send(fd, &ended.encode(), MsgFlags::MSG_NOSIGNAL);
     }
 }
 

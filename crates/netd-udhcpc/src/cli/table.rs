@@ -22,6 +22,7 @@ pub(super) const IGNORE: char = '\u{14}';
 pub(super) const NO_DEFAULT_ROUTE: char = '\u{15}';
 pub(super) const METRIC: char = '\u{16}';
 pub(super) const PRIORITY: char = '\u{17}';
+pub(super) const HOOK: char = '\u{18}';
 
 pub(super) const TABLE: &[Opt] = &[
     opt('i', "interface", Arg::Required),
@@ -48,6 +49,7 @@ pub(super) const TABLE: &[Opt] = &[
     opt('v', "", Arg::No),
     opt(IPCONF, "ipconf", Arg::Required),
     opt(NOTIFY, "notify", Arg::Required),
+    opt(HOOK, "hook", Arg::Required),
     opt(ENV, "env", Arg::Required),
     opt(ACD, "acd", Arg::Required),
     opt(RAPID_COMMIT, "rapid-commit", Arg::No),
@@ -96,7 +98,8 @@ usage: udhcpc [-fbqRBSv] [-a[MSEC]] [-t N] [-T SEC] [-A SEC|-n] [-i IFACE] [-s P
   -v                          say more
   --ipconf DIR                publish the lease as DIR/dhcp_IFACE.ipconf; no script is run
   --notify SERVICE            service to send `u` after publishing (default fw, below $SVDIR)
-  --env NAME                  pass this variable on to the script (NAME* for all that start so; cumulative)
+  --hook PROG                 with --ipconf: run PROG after the record has changed
+  --env NAME                  pass this variable on to the program (NAME* for all that start so; cumulative)
   --rapid-commit              let the server answer a discover with the lease (RFC 4039)
   --state DIR                 remember the address in DIR, and ask for it first when started again
   --acd HOW                   look for conflicts, and defend the address: fast (within 300 ms) or rfc (RFC 5227, 4 to 7 s)
