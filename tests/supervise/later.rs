@@ -1,4 +1,5 @@
-//! What comes into a service directory, or goes, after its runsv has started; and what a service leaves behind.
+//! What comes into a service directory, or goes, after its runsv has started; and what a service
+//! leaves behind.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -74,7 +75,8 @@ fn a_service_whose_log_came_later_outlives_a_killed_runsv() {
         let (pid, log) = (world.pid("a"), world.pid("a/log"));
         runsv.kill();
         let _runsv = world.runsv("a");
-        // The log has met the end of its pipe. The service is not ended for one that it has never had.
+        // The log has met the end of its pipe. The service is not ended for one that it has never
+        // had.
         world.wait_pid("a/log", log);
         assert_eq!(world.pid("a"), pid);
         assert!(!world.errors().contains("restarting"), "{}", world.errors());

@@ -44,7 +44,8 @@ fn enable_and_disable_are_links_and_leave_down_alone() {
         // By its path it gets its last name.
         assert_eq!(sv(world, "enable ../sv/a/"), ok("ok: ../sv/a/: enabled"));
         assert_eq!(sv(world, "disable ./a"), ok("ok: ./a: disabled"));
-        // A link that leads nowhere gives way; another service does not, and no directory is removed.
+        // A link that leads nowhere gives way; another service does not, and no directory is
+        // removed.
         symlink("nowhere", world.at("a")).unwrap();
         assert_eq!(sv(world, "enable a"), ok("ok: a: enabled"));
         fs::remove_file(world.at("a")).unwrap();

@@ -149,7 +149,8 @@ fn finish_is_told_how_run_ended() {
     });
 }
 
-/// A one-shot service that runs until the file `go` is there, which it removes; it notes its starts and ends.
+/// A one-shot service that runs until the file `go` is there, which it removes; it notes its starts
+/// and ends.
 const ONE_SHOT: &str = "sv o .\necho start $(date +%s%N) >>trace\n\
     while [ ! -e go ]; do sleep 0.02; done; rm go\necho end $(date +%s%N) >>trace";
 

@@ -83,7 +83,8 @@ fn a_directory_that_is_back_at_once_is_the_same_service() {
             fs::rename(world.dir.join("a"), world.at("a")).unwrap();
             fs::rename(world.dir.join("real"), world.dir.join("moved")).unwrap();
             fs::rename(world.dir.join("moved"), world.dir.join("real")).unwrap();
-            // runit looks every five seconds, ours at every change: what is new says that it has looked.
+            // runit looks every five seconds, ours at every change: what is new says that it has
+            // looked.
             if world.subject.is_ours() {
                 let _ = fs::remove_dir_all(world.at("new"));
                 world.script("new/run", SLEEPER);

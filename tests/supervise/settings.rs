@@ -1,4 +1,5 @@
-//! The opt-in files of a service directory: what runit's users miss. Without them everything is as in runsv.rs.
+//! The opt-in files of a service directory: what runit's users miss. Without them everything is as
+//! in runsv.rs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -195,7 +196,8 @@ fn a_service_that_cannot_start_says_so_once_and_recovers_when_it_is_mended() {
     });
 }
 
-/// Where cgroup v2 is mounted, if groups can be made there. (We are in its root here, or in that of a namespace.)
+/// Where cgroup v2 is mounted, if groups can be made there. (We are in its root here, or in that of
+/// a namespace.)
 fn cgroup2() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mount = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {

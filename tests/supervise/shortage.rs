@@ -1,5 +1,5 @@
-//! When something runs out: space, descriptors, processes, inotify instances. A clear line, once; no spin; and it goes on by
-//! itself when there is enough again.
+//! When something runs out: space, descriptors, processes, inotify instances. A clear line, once;
+//! no spin; and it goes on by itself when there is enough again.
 
 use std::fs;
 use std::io::Write;
@@ -152,7 +152,8 @@ fn without_descriptors_it_waits_for_some() {
     });
 }
 
-/// The world's files for a user whom the limit of processes binds; what to put before a command to be that user.
+/// The world's files for a user whom the limit of processes binds; what to put before a command to
+/// be that user.
 fn somebody(world: &World) -> Vec<String> {
     if !nix::unistd::geteuid().is_root() {
         return Vec::new();

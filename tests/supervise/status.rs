@@ -1,5 +1,6 @@
-//! sv status beyond runit's: all services, JSON, the table on a terminal, ages that do not follow the wall clock, readiness,
-//! hints, and a service directory on a read-only file system. What a script sees of runit's words is in sv.rs.
+//! sv status beyond runit's: all services, JSON, the table on a terminal, ages that do not follow
+//! the wall clock, readiness, hints, and a service directory on a read-only file system. What a
+//! script sees of runit's words is in sv.rs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -172,7 +173,8 @@ fn on_a_terminal_it_is_a_table_and_on_a_pipe_what_it_was() {
         assert!(lines[1].starts_with("short          \x1b[32mrun\x1b[0m    "), "{table}");
         assert!(lines[2].starts_with("a-longer-name  \x1b[33mdown\x1b[0m   "), "{table}");
         assert!(lines[3].starts_with("none           \x1b[31mfail\x1b[0m   "), "{table}");
-        // Without colours the columns stand where they stood; on a dumb terminal it is what a pipe gets.
+        // Without colours the columns stand where they stood; on a dumb terminal it is what a pipe
+        // gets.
         let pty = |variable: &str, value: &str| {
             let pty = openpty(None, None).unwrap();
             let mut command = command();
@@ -256,7 +258,8 @@ fn what_to_do_is_said_to_a_person_and_after_all_services() {
         // Who may not look is told so: setpriv makes a process that is not root of one that is.
         if nix::unistd::geteuid().is_root() {
             fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
-            // By cp, since a file that we had open for writing might still be so in what other threads fork (ETXTBSY).
+            // By cp, since a file that we had open for writing might still be so in what other
+            // threads fork (ETXTBSY).
             let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_netsv")).arg(world.dir.join("sv")).status();
             assert!(copied.unwrap().success());
             let pty = openpty(None, None).unwrap();
@@ -281,7 +284,8 @@ fn an_age_does_not_follow_the_wall_clock() {
         let runsv = world.runsv("a");
         world.wait_stat("a", "run");
         world.wait_stat("a/log", "run");
-        // As if all had been started in 1970 by the wall clock; runsv must not write it anew meanwhile.
+        // As if all had been started in 1970 by the wall clock; runsv must not write it anew
+        // meanwhile.
         runsv.signal(Signal::SIGSTOP);
         for name in ["a", "a/log"] {
             let mut status = world.status(name);
@@ -367,7 +371,8 @@ fn names_and_paths_lead_to_the_same_service() {
         world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         let full = world.at("a").display().to_string();
-        // runit 2.1.2 forgets, while it waits, that a name with a slash at the end is a path: from within SVDIR it is the same.
+        // runit 2.1.2 forgets, while it waits, that a name with a slash at the end is a path: from
+        // within SVDIR it is the same.
         for name in ["a", "./a", "a/", &full] {
             assert_eq!(world.sv(&format!("status {name}")), (0, format!("run: {name}: (pid P) Ts\n")));
             assert_eq!(world.sv(&format!("start {name}")), (0, format!("ok: run: {name}: (pid P) Ts\n")));

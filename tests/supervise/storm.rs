@@ -1,8 +1,9 @@
-//! Storms: hundreds of services whose daemons and supervisors are killed -9 at random, and 1,500 at once. runit
-//! starts second instances here, so only ours is under test.
+//! Storms: hundreds of services whose daemons and supervisors are killed -9 at random, and 1,500 at
+//! once. runit starts second instances here, so only ours is under test.
 //!
-//! Every daemon holds a lock of its own, flock(2) on `mutex`, for as long as it lives; one that finds it held for longer
-//! than anything dying can hold it says so in `double`, and goes on, so that it is counted as well.
+//! Every daemon holds a lock of its own, flock(2) on `mutex`, for as long as it lives; one that
+//! finds it held for longer than anything dying can hold it says so in `double`, and goes on, so
+//! that it is counted as well.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -196,7 +197,8 @@ fn wrong(world: &World) -> Option<String> {
     })
 }
 
-/// The files of one supervise/ against the process table; `line`: what runs there, `None` when it is down.
+/// The files of one supervise/ against the process table; `line`: what runs there, `None` when it
+/// is down.
 fn wrong_files(world: &World, name: &str, instances: &[&Process], line: Option<&str>) -> Option<String> {
     let status = world.status(name);
     let (pid, stat) = (world.pid(name), world.stat(name));
@@ -255,8 +257,8 @@ fn converge(world: &World, mode: Mode) {
     end(world, runsvdir);
 }
 
-/// What is started is written down in supervise/instance, by itself, before it executes anything: a supervisor may be killed at
-/// any moment of a start.
+/// What is started is written down in supervise/instance, by itself, before it executes anything: a
+/// supervisor may be killed at any moment of a start.
 #[test]
 fn a_supervisor_killed_in_the_middle_of_a_start_leaves_no_second_instance() {
     ours(|world| {

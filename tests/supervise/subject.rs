@@ -1,5 +1,6 @@
-//! What is under test, and where it lives: a pair of tool sets (who supervises, who controls) and a temporary
-//! directory with services. Nothing of ours is used to look at the result: files and /proc are read by hand.
+//! What is under test, and where it lives: a pair of tool sets (who supervises, who controls) and a
+//! temporary directory with services. Nothing of ours is used to look at the result: files and
+//! /proc are read by hand.
 
 use std::collections::HashMap;
 use std::fs;
@@ -115,7 +116,8 @@ fn run(subjects: &[Subject], case: impl Fn(&World) + Sync) {
             present.push(*subject);
         }
     }
-    // Side by side, since most of the time is runit's waiting; judged in the order above: the original first.
+    // Side by side, since most of the time is runit's waiting; judged in the order above: the
+    // original first.
     std::thread::scope(|scope| {
         let case = &case;
         let running: Vec<_> =
@@ -176,7 +178,8 @@ impl World {
         fs::read_to_string(self.at(path)).unwrap_or_default()
     }
 
-    /// What our runsv has written down of a service, for the next one; nothing when there is no record.
+    /// What our runsv has written down of a service, for the next one; nothing when there is no
+    /// record.
     pub(crate) fn record(&self, service: &str) -> String {
         let link = fs::read_link(self.at(service).join("supervise/instance")).unwrap_or_default();
         link.to_string_lossy().into_owned()
@@ -202,9 +205,9 @@ impl World {
         fs::write(path, text).unwrap();
     }
 
-    /// An executable shell script. Another process writes it: a descriptor of ours that is open for writing would for a moment
-    /// be that of a child that another thread starts, and what is open for writing cannot be executed (ETXTBSY). The same
-    /// text twice is the same file.
+    /// An executable shell script. Another process writes it: a descriptor of ours that is open for
+    /// writing would for a moment be that of a child that another thread starts, and what is open
+    /// for writing cannot be executed (ETXTBSY). The same text twice is the same file.
     pub(crate) fn script(&self, path: &str, text: &str) {
         let text = format!("#!/bin/sh\n{text}\n");
         let mut scripts = self.scripts.lock().unwrap();
@@ -252,7 +255,8 @@ impl World {
         Daemon { child, hosted: None }
     }
 
-    /// As [`World::start`], for a command line that ends in a program of the subject's and these arguments.
+    /// As [`World::start`], for a command line that ends in a program of the subject's and these
+    /// arguments.
     pub(crate) fn start_by(&self, words: &[String], args: &[&str]) -> Daemon {
         let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
         let model = self.command("sv", &[]);
@@ -271,7 +275,8 @@ impl World {
         }
     }
 
-    /// Starts `runsv NAME`, or a `runsvdir -1` that has only this service, and waits until it listens.
+    /// Starts `runsv NAME`, or a `runsvdir -1` that has only this service, and waits until it
+    /// listens.
     pub(crate) fn runsv(&self, name: &str) -> Daemon {
         let daemon = if self.subject.runsv == Tools::Hosted {
             let dir = self.dir.join("hosts").join(name);
@@ -316,7 +321,8 @@ impl World {
         self.read(&format!("{name}/supervise/stat"))
     }
 
-    /// Waits for these words in supervise/stat, and for the same in supervise/status, which is written after it.
+    /// Waits for these words in supervise/stat, and for the same in supervise/status, which is
+    /// written after it.
     pub(crate) fn wait_stat(&self, name: &str, text: &str) {
         let has = |word: &str| u8::from(text.contains(word));
         let state = if text.starts_with("down") { 0 } else { 1 + has("finish") };
@@ -427,7 +433,8 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Its exit code; it must end within ten seconds. In one process, the service is let go of, for a second.
+    /// Its exit code; it must end within ten seconds. In one process, the service is let go of, for
+    /// a second.
     pub(crate) fn wait(mut self) -> i32 {
         let end = Instant::now() + Duration::from_secs(10);
         loop {

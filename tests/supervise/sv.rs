@@ -96,7 +96,8 @@ fn words_that_wait_reach_their_state() {
         let run = "ok: run: a: (pid P) Ts\n";
         let mut pid = world.pid("a");
         for word in ["restart", "try-restart", "force-reload", "force-restart"] {
-            // Whole seconds decide in runit: a restart in the second of the start before would be "ok" too early.
+            // Whole seconds decide in runit: a restart in the second of the start before would be
+            // "ok" too early.
             world.wait("the second to pass", || {
                 let status = world.status("a");
                 let since = u64::from_be_bytes(status[..8].try_into().unwrap()) - (1 << 62) - 10;

@@ -1,4 +1,5 @@
-//! kill -9 of the supervisors: nothing is started twice, nothing is lost. runit starts a second instance.
+//! kill -9 of the supervisors: nothing is started twice, nothing is lost. runit starts a second
+//! instance.
 
 use std::fs;
 
@@ -156,7 +157,8 @@ fn the_log_and_its_pipe_are_taken_over_and_no_line_is_lost() {
     ours(|world| {
         let speaker = "while :; do n=$((n + 1)); echo \"$$ $n\"; [ -e stop ] && exit; sleep 0.005; done";
         world.script("a/run", speaker);
-        // read takes a byte at a time from a pipe, and the log dies between two lines: what a process had read dies with it.
+        // read takes a byte at a time from a pipe, and the log dies between two lines: what a
+        // process had read dies with it.
         let logger = "while read -r line; do echo \"$line\" >>out; [ ! -e die ] || { rm die; kill -9 $$; }; done";
         world.script("a/log/run", logger);
         let mut runsv = world.runsv("a");

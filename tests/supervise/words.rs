@@ -21,7 +21,8 @@ fn a_command_before_which_another_waits_unread_is_neither_dropped_nor_called_don
         world.script("a/run", SLEEPER);
         let runsv = world.runsv("a");
         world.wait_stat("a", "run");
-        // With the state before, the first command and the word after it; and the state that they lead to.
+        // With the state before, the first command and the word after it; and the state that they
+        // lead to.
         for (first, word, state) in [
             ("down", "start", "run"),
             ("up", "stop", "down"),

@@ -1,7 +1,9 @@
-//! A cgroup of its own for a service (`cgroup` in its directory), so that what it leaves behind when it goes down can be
-//! killed as a whole: cgroup v2, cgroup.kill (Linux 5.14). See the kernel's admin-guide/cgroup-v2.
+//! A cgroup of its own for a service (`cgroup` in its directory), so that what it leaves behind
+//! when it goes down can be killed as a whole: cgroup v2, cgroup.kill (Linux 5.14). See the
+//! kernel's admin-guide/cgroup-v2.
 //!
-//! What it is not: limits of resources (chpst has those), or a decision when to kill (unit.rs, which calls this).
+//! What it is not: limits of resources (chpst has those), or a decision when to kill (unit.rs,
+//! which calls this).
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -10,7 +12,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How often an emptied group is tried to be removed: its processes have been killed, but may not be gone yet.
+/// How often an emptied group is tried to be removed: its processes have been killed, but may not
+/// be gone yet.
 const TRIES: u32 = 200;
 
 /// The group.

@@ -1,7 +1,8 @@
 //! The supervise/ directory of one process: lock, fifos, and the files that say how it is.
 //!
-//! What it is: making it, on a read-only file system somewhere else, and writing each file so that a reader sees all of the
-//! old or all of the new. What it is not: what is written (unit.rs, which calls this) or read (control.rs).
+//! What it is: making it, on a read-only file system somewhere else, and writing each file so that
+//! a reader sees all of the old or all of the new. What it is not: what is written (unit.rs, which
+//! calls this) or read (control.rs).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -39,11 +40,13 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes or takes over supervise/ below `dir`. With `wait` a lock that somebody holds is waited for.
+    /// Makes or takes over supervise/ below `dir`. With `wait` a lock that somebody holds is waited
+    /// for.
     pub(crate) fn open(dir: &Path, role: Role, wait: bool) -> Result<Files, Fatal> {
         match Files::open_at(dir.join("supervise"), dir, role, wait) {
-            // Without a file system to write on, and without the administrator's own link: the runtime directory. And
-            // where the directory is another's, if we were told of a runtime directory.
+            // Without a file system to write on, and without the administrator's own link: the
+            // runtime directory. And where the directory is another's, if we were told of a runtime
+            // directory.
             Err((Some(errno), _)) if errno == Errno::EROFS || errno == Errno::EACCES && run_is_given() => {
                 let other = unable("find supervise", in_place_of(dir))?;
                 let made = other.parent().map_or(Ok(()), fs::create_dir_all);
@@ -104,7 +107,8 @@ impl Files {
         self.replace("status", |new| fs::write(new, status.encode()))
     }
 
-    /// Writes the instance record, if it says something new: as the text of a symbolic link, see instance.rs.
+    /// Writes the instance record, if it says something new: as the text of a symbolic link, see
+    /// instance.rs.
     pub(crate) fn save_instance(&mut self, text: String) -> io::Result<()> {
         if self.instance.as_ref() != Some(&text) {
             self.replace("instance", |new| symlink(&text, new))?;
@@ -146,8 +150,8 @@ fn noting<T>(what: String, result: io::Result<T>) -> Result<T, (Option<Errno>, F
     result.map_err(|e| (e.raw_os_error().map(Errno::from_raw), Fatal(format!("unable to {what}: {}", error_text(&e)))))
 }
 
-/// supervise/ may be a symbolic link to a directory that is not there yet, on a tmpfs: runit's way to keep a read-only
-/// root. Its parent must be there.
+/// supervise/ may be a symbolic link to a directory that is not there yet, on a tmpfs: runit's way
+/// to keep a read-only root. Its parent must be there.
 fn make(path: &Path, dir: &Path) -> io::Result<()> {
     let target = match fs::read_link(path) {
         Ok(text) => dir.join(text),
@@ -160,7 +164,8 @@ fn make(path: &Path, dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the fifo if needed. Open for reading and writing (fifo(7)), so that it never reaches its end.
+/// Makes the fifo if needed. Open for reading and writing (fifo(7)), so that it never reaches its
+/// end.
 fn open_fifo(path: &Path, shown: &str) -> Result<File, (Option<Errno>, Fatal)> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => {}

@@ -1,8 +1,10 @@
-//! A set of services in one process, each with its log: the part that runsv (a set of one) and `runsvdir -1` share.
+//! A set of services in one process, each with its log: the part that runsv (a set of one) and
+//! `runsvdir -1` share.
 //!
-//! What it is: which unit an event is for, the log pipe between the two of a service, and the working directory, which is a
-//! service's own whenever something is done for it: names stay right when directories are renamed. What it is not: waiting
-//! (runsv.rs, runsvdir.rs), deciding (service.rs) or doing (unit.rs).
+//! What it is: which unit an event is for, the log pipe between the two of a service, and the
+//! working directory, which is a service's own whenever something is done for it: names stay right
+//! when directories are renamed. What it is not: waiting (runsv.rs, runsvdir.rs), deciding
+//! (service.rs) or doing (unit.rs).
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -28,7 +30,8 @@ use applet::control::{Command, error_text};
 /// A directory that may not be entered is tried again after this.
 const ENTER_AGAIN: Duration = Duration::from_secs(1);
 
-/// A directory that has changed is looked at after this: it may take some steps until it is complete, or gone.
+/// A directory that has changed is looked at after this: it may take some steps until it is
+/// complete, or gone.
 const COMPLETE: Duration = Duration::from_secs(1);
 
 /// A service's place in the set.
@@ -39,7 +42,8 @@ pub(crate) struct Host {
     shared: Rc<Shared>,
     /// Boxed: a set that grows moves pointers only.
     services: Vec<Option<Box<Supervised>>>,
-    /// When each of them is due. What happens to one service must not cost a look at all the others.
+    /// When each of them is due. What happens to one service must not cost a look at all the
+    /// others.
     due: Vec<Option<Duration>>,
     /// Those that something has happened to since [`Host::settle`].
     touched: Vec<Slot>,
@@ -56,7 +60,8 @@ struct Supervised {
     directory: Directory,
 }
 
-/// How a service hears of what comes into its directory, and goes: log/, supervise/, the directory itself.
+/// How a service hears of what comes into its directory, and goes: log/, supervise/, the directory
+/// itself.
 #[derive(Default)]
 struct Directory {
     /// The directory, where the process is in it for good.
@@ -81,7 +86,8 @@ impl Host {
         Host { shared: Rc::new(shared), services: Vec::new(), due: Vec::new(), touched: Vec::new() }
     }
 
-    /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it is wanted up.
+    /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it
+    /// is wanted up.
     pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &OsStr) -> Result<Slot, Fatal> {
         let slot = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
         if let Some(dir) = &dir {
@@ -181,8 +187,8 @@ impl Host {
         (0..self.services.len()).for_each(|slot| self.terminate(slot));
     }
 
-    /// A copy of this process is about to go on with the services. Their processes are not children of the
-    /// copy: from here on their ends are told as those of adopted ones are.
+    /// A copy of this process is about to go on with the services. Their processes are not children
+    /// of the copy: from here on their ends are told as those of adopted ones are.
     pub(crate) fn disown(&mut self) -> io::Result<()> {
         self.shared.keep();
         for slot in 0..self.services.len() {
@@ -279,8 +285,8 @@ impl Supervised {
         Ok(service)
     }
 
-    /// Hears of the next change in its directory. Where the system has no means for that, it is looked at when
-    /// something else happens.
+    /// Hears of the next change in its directory. Where the system has no means for that, it is
+    /// looked at when something else happens.
     fn watch(&mut self) {
         let directory = &mut self.directory;
         if self.dir.is_none() && directory.own.is_none() {
@@ -300,7 +306,8 @@ impl Supervised {
         self.units().for_each(Unit::look);
     }
 
-    /// A log/ that has come later: with `log/run` at once, without it when it has had the time to be complete.
+    /// A log/ that has come later: with `log/run` at once, without it when it has had the time to
+    /// be complete.
     fn take_up_log(&mut self, complete: bool) {
         let there = |complete| if complete { Path::new("log").is_dir() } else { is_executable(Path::new("log/run")) };
         if self.log.is_some() || self.main.service.leaving() || !there(complete) {
@@ -345,8 +352,8 @@ impl Supervised {
         self.units().try_for_each(|unit| unit.disown(&ended, entered))
     }
 
-    /// Its directory may not be entered. It is said once, and what comes on its descriptors stays there: it would be told of
-    /// again and again.
+    /// Its directory may not be entered. It is said once, and what comes on its descriptors stays
+    /// there: it would be told of again and again.
     fn bar(&mut self, e: &io::Error) {
         if self.barred.is_none() {
             self.main.warn(&format!("unable to change to directory: {}", error_text(e)));
@@ -367,7 +374,8 @@ impl Supervised {
         }
     }
 
-    /// When the service has exited for good its end of the pipe is closed; the log ends by end of file, never by a signal.
+    /// When the service has exited for good its end of the pipe is closed; the log ends by end of
+    /// file, never by a signal.
     fn end_log(&mut self) {
         if let Some(log) = self.log.as_deref_mut().filter(|_| self.main.service.done())
             && self.main.wiring.stdout.take().is_some()
@@ -386,8 +394,8 @@ fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o100 != 0)
 }
 
-/// The log pipe: runsv holds both ends, so that neither side's restart loses a byte. After a killed runsv it is
-/// opened again through the processes that still have it.
+/// The log pipe: runsv holds both ends, so that neither side's restart loses a byte. After a killed
+/// runsv it is opened again through the processes that still have it.
 fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
     let (service, logger) = (main.left_behind(), log.left_behind());
     let by_log = logger.iter().map(|i| (i.pid, 0, i.pipe));
@@ -412,7 +420,8 @@ fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Both ends of the pipe that process `pid` has as descriptor `fd`, if it is the pipe with inode `pipe`.
+/// Both ends of the pipe that process `pid` has as descriptor `fd`, if it is the pipe with inode
+/// `pipe`.
 fn reopen_pipe(pid: u32, fd: u32, pipe: u64) -> io::Result<(OwnedFd, OwnedFd)> {
     let path = format!("/proc/{pid}/fd/{fd}");
     if pipe == 0 || !fs::metadata(&path)?.file_type().is_fifo() {

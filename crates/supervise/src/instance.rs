@@ -1,12 +1,17 @@
-//! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that follows one that was killed
+//! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that
+//! follows one that was killed
 //! -9 finds the daemon it left behind, and adopts it instead of starting a second one; sv shows the rest.
 //!
-//! It is a symbolic link that leads nowhere: to make and to read one is a single call, and nobody ever sees half of it. Its
-//! text is words `KEY=VALUE` with a space between, in any order, unknown ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and
-//! `start`, field 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and one
-//! container, from another); `pipe`, the inode of the log pipe; `since`, when the state began, and `ready`, when the service said
-//! that it is ready (`no`: it was asked to, and has not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments that
-//! ./finish had last; `once`, 1 when that run was the only one that was wanted and ended by itself. What is 0 or unknown is left out. runit neither writes nor reads it. Called by unit.rs, runsv.rs and sv.rs.
+//! It is a symbolic link that leads nowhere: to make and to read one is a single call, and nobody
+//! ever sees half of it. Its text is words `KEY=VALUE` with a space between, in any order, unknown
+//! ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and `start`, field
+//! 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one
+//! boot, and one container, from another); `pipe`, the inode of the log pipe; `since`, when the
+//! state began, and `ready`, when the service said that it is ready (`no`: it was asked to, and has
+//! not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the
+//! arguments that ./finish had last; `once`, 1 when that run was the only one that was wanted and
+//! ended by itself. What is 0 or unknown is left out. runit neither writes nor reads it. Called by
+//! unit.rs, runsv.rs and sv.rs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -58,7 +63,8 @@ pub(crate) struct Instance {
     pub(crate) boot: String,
     /// Inode of the log pipe; 0: none.
     pub(crate) pipe: u64,
-    /// When the state began, CLOCK_BOOTTIME, in whole milliseconds: the stamp of the status on a clock that nobody sets.
+    /// When the state began, CLOCK_BOOTTIME, in whole milliseconds: the stamp of the status on a
+    /// clock that nobody sets.
     pub(crate) since: Duration,
     /// What is known of the running process.
     pub(crate) ready: Ready,
@@ -158,8 +164,8 @@ impl Instance {
         Some(Instance { state: state?, want: want?, boot: String::from_utf8(boot?.to_owned()).ok()?, ..record })
     }
 
-    /// Whether the process lives, and is the very one that was recorded: a process id alone may have been given anew. An error
-    /// says that it cannot be told just now.
+    /// Whether the process lives, and is the very one that was recorded: a process id alone may
+    /// have been given anew. An error says that it cannot be told just now.
     pub(crate) fn alive(&self) -> io::Result<bool> {
         Ok(self.state != RunState::Down && self.pid != 0 && starttime(self.pid)? == Some(self.starttime))
     }
@@ -182,13 +188,14 @@ fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
-/// The end of a record: what only the process itself knows, before anybody else knows of it. Allocates nothing of its own.
+/// The end of a record: what only the process itself knows, before anybody else knows of it.
+/// Allocates nothing of its own.
 pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::Result<()> {
     if pid == 0 { Ok(()) } else { write!(out, " pid={pid} start={starttime}") }
 }
 
-/// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie. An error says that descriptors
-/// or memory are short.
+/// Start time of a process in clock ticks since boot; `None` when there is none, or only a zombie.
+/// An error says that descriptors or memory are short.
 pub(crate) fn starttime(pid: u32) -> io::Result<Option<u64>> {
     Ok(parse_starttime(&read_proc(&format!("/proc/{pid}/stat"))?))
 }
@@ -201,7 +208,8 @@ fn read_proc(path: &str) -> io::Result<String> {
     }
 }
 
-/// proc(5): field 2 is the name in parentheses, and may hold anything; field 3 the state; field 22 the start time.
+/// proc(5): field 2 is the name in parentheses, and may hold anything; field 3 the state; field 22
+/// the start time.
 pub(crate) fn parse_starttime(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
@@ -217,8 +225,8 @@ pub(crate) fn boot() -> io::Result<String> {
     Ok(format!("{}/{}", id.trim(), starttime(1)?.unwrap_or(0)))
 }
 
-/// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a record is); `None` when there
-/// is none: runsv ended in order, never ran, or is not ours.
+/// The record in a supervise directory, if it is of this boot (see [`boot`], asked for only where a
+/// record is); `None` when there is none: runsv ended in order, never ran, or is not ours.
 pub(crate) fn read<'a>(supervise: &Path, boot: impl FnOnce() -> &'a str) -> Option<Instance> {
     let link = fs::read_link(below(supervise, "instance")).ok()?;
     let record = Instance::parse(link.as_os_str().as_bytes())?;

@@ -1,4 +1,5 @@
-//! Readiness: the pipe on which a ./run says, by a line feed, that it is ready (`notification-fd`, s6's protocol).
+//! Readiness: the pipe on which a ./run says, by a line feed, that it is ready (`notification-fd`,
+//! s6's protocol).
 //!
 //! What it is not: what follows from it (service.rs) or listening (unit.rs, which calls this).
 

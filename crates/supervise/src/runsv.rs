@@ -1,8 +1,9 @@
 //! runsv: starts and monitors a service and its log.
 //!
-//! What it is: the waiting. One poll(2) over the signal pipe and the set of the service's descriptors (host.rs), without a
-//! timeout unless a machine has a deadline: an idle runsv never wakes up. What it is not: deciding (service.rs) or doing (unit.rs).
-//! Called by runsvdir, by name, through PATH.
+//! What it is: the waiting. One poll(2) over the signal pipe and the set of the service's
+//! descriptors (host.rs), without a timeout unless a machine has a deadline: an idle runsv never
+//! wakes up. What it is not: deciding (service.rs) or doing (unit.rs). Called by runsvdir, by name,
+//! through PATH.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -76,8 +77,8 @@ fn wait(host: &Host, signals: &File) -> bool {
 fn obey(host: &mut Host, signals: &mut File) {
     let mut buffer = [0; 64];
     let n = signals.read(&mut buffer).unwrap_or(0);
-    // As with commands, before the ends: a TERM to the whole process group ends the service too, and it shall not be
-    // started once more.
+    // As with commands, before the ends: a TERM to the whole process group ends the service too,
+    // and it shall not be started once more.
     let came = |signal: Signal| buffer.iter().take(n).any(|byte| i32::from(*byte) == signal as i32);
     if came(Signal::SIGTERM) {
         host.terminate_all();

@@ -1,11 +1,13 @@
-//! One supervised process, as a pure machine: control letters, ends of processes and the clock go in, actions come out.
+//! One supervised process, as a pure machine: control letters, ends of processes and the clock go
+//! in, actions come out.
 //!
-//! What it is: runsv(8)'s rules for want, run, finish, the control/ scripts and the second's wait. What it is not: a
-//! reader of files or clocks; spawning, signals and supervise/ are the shell's. Called by runsv.rs, once per process
-//! (a service with a log has two of these).
+//! What it is: runsv(8)'s rules for want, run, finish, the control/ scripts and the second's wait.
+//! What it is not: a reader of files or clocks; spawning, signals and supervise/ are the shell's.
+//! Called by runsv.rs, once per process (a service with a log has two of these).
 //!
-//! Nothing here waits: a control/ script is a child like any other, and commands that come while it runs are queued in
-//! their order. At most one of ./run and ./finish exists at a time, whatever is asked for.
+//! Nothing here waits: a control/ script is a child like any other, and commands that come while it
+//! runs are queued in their order. At most one of ./run and ./finish exists at a time, whatever is
+//! asked for.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use applet::control::{Command, Want};
 
 mod backoff;
+mod commands;
+mod input;
 mod report;
 mod terms;
 use backoff::{Backoff, End};
@@ -25,7 +29,8 @@ pub use terms::{
 struct Life {
     /// Start of ./run, CLOCK_BOOTTIME.
     started: Duration,
-    /// A signal was sent to it, or `u` came while it ran: its end is not a crash, and what is wanted is done at once.
+    /// A signal was sent to it, or `u` came while it ran: its end is not a crash, and what is
+    /// wanted is done at once.
     asked: bool,
     /// A signal was sent to it.
     signalled: bool,
@@ -105,9 +110,11 @@ pub struct Service {
     got_term: bool,
     script: Option<Script>,
     queue: VecDeque<Command>,
-    /// It must not be started again. Log: the pipe has ended. Service: the supervisor was told to end.
+    /// It must not be started again. Log: the pipe has ended. Service: the supervisor was told to
+    /// end.
     for_good: bool,
-    /// Log: when to look again whether a process has kept the pipe open, and how often that was found.
+    /// Log: when to look again whether a process has kept the pipe open, and how often that was
+    /// found.
     held: Option<(Duration, u32)>,
     settings: Settings,
     backoff: Backoff,
@@ -118,7 +125,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service of which nothing runs. `want` is Down when a file `down` is there. The first [`Event::Tick`] starts it.
+    /// A service of which nothing runs. `want` is Down when a file `down` is there. The first
+    /// [`Event::Tick`] starts it.
     pub fn new(role: Role, want: Want) -> Service {
         let goal = match want {
             Want::Up => Goal::Up,
@@ -164,8 +172,8 @@ impl Service {
         service
     }
 
-    /// Continues what a killed runsv had counted and heard, for a process that was started with these settings. How much of the
-    /// time to end in was left nobody knows: it begins anew.
+    /// Continues what a killed runsv had counted and heard, for a process that was started with
+    /// these settings. How much of the time to end in was left nobody knows: it begins anew.
     pub fn with_history(mut self, now: Duration, deaths: u64, ready: bool, settings: Settings) -> Service {
         (self.deaths, self.settings) = (deaths, settings);
         self.ready = ready && matches!(self.state, State::Running { .. });
@@ -389,113 +397,6 @@ impl Service {
         }
     }
 
-    fn control_done(&mut self, now: Duration, handled: bool, out: &mut Vec<Action>) {
-        let Some(Script { then, late }) = self.script.take() else { return };
-        match then {
-            Then::Start => match self.state {
-                State::Preparing => {
-                    self.state = State::Starting;
-                    out.push(Action::Run);
-                }
-                State::Down { .. }
-                | State::Starting
-                | State::Running { .. }
-                | State::Ended { .. }
-                | State::Finishing { .. }
-                | State::Finish { .. }
-                | State::Done => {}
-            },
-            Then::Stop => self.stop_after_script(now, handled || late, late, out),
-            Then::Nothing => {}
-            Then::Signal(command) => self.signal_after_script(command, handled || late, out),
-        }
-    }
-
-    fn stop_after_script(&mut self, now: Duration, handled: bool, late: bool, out: &mut Vec<Action>) {
-        // A script that did it itself gets the same time; what was restarted by `t` and handled shall go on.
-        if !handled || self.goal != Goal::Up {
-            self.begin_timeout(now);
-        }
-        if !handled {
-            self.got_term = true;
-            out.extend([Action::Signal(Command::Term), Action::Save]);
-        }
-        let letter = match self.goal {
-            Goal::Up => return,
-            Goal::Down => Command::Down.letter(),
-            Goal::Exit => Command::Exit.letter(),
-        };
-        if !late {
-            out.push(Action::Signal(Command::Continue));
-        }
-        self.control(now, letter, Then::Nothing, out);
-    }
-
-    fn signal_after_script(&mut self, command: Command, handled: bool, out: &mut Vec<Action>) {
-        if !handled {
-            out.push(Action::Signal(command));
-        }
-        match command {
-            Command::Pause => self.set_paused(true, out),
-            Command::Continue => self.set_paused(false, out),
-            Command::Up
-            | Command::Down
-            | Command::Once
-            | Command::Exit
-            | Command::Term
-            | Command::Kill
-            | Command::Hangup
-            | Command::Alarm
-            | Command::Interrupt
-            | Command::Quit
-            | Command::Usr1
-            | Command::Usr2 => {}
-        }
-    }
-
-    fn set_paused(&mut self, paused: bool, out: &mut Vec<Action>) {
-        self.paused = paused;
-        out.push(Action::Save);
-    }
-
-    /// The log reads to the end of the pipe, and gets no signal. If another process keeps the pipe open, that end never comes.
-    fn end_input(&mut self, now: Duration, held: bool, out: &mut Vec<Action>) {
-        if self.role == Role::Main {
-            return;
-        }
-        if !self.for_good {
-            self.for_good = true;
-            self.goal = Goal::Exit;
-            self.cancel_start();
-            out.push(Action::Save);
-        }
-        let before = self.held.take();
-        if !held || !matches!(self.state, State::Running { .. }) {
-            return;
-        }
-        match before {
-            None => self.held = Some((now + HELD, 0)),
-            Some((_, 0)) => {
-                // A time of its own until KILL counts.
-                self.held = Some((now + HELD, 1)).filter(|_| self.settings.timeout_kill.is_none());
-                out.push(Action::InputHeld);
-                self.touch_running();
-                self.control(now, Command::Term.letter(), Then::Stop, out);
-            }
-            Some(_) => out.push(Action::TimedOut),
-        }
-    }
-
-    /// The time to look at the pipe once more.
-    fn ask_for_input(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let running = matches!(self.state, State::Running { .. });
-        if running && self.held.is_some_and(|(at, _)| now >= at) {
-            // Answered at once; not asked again meanwhile.
-            self.held = self.held.map(|(_, times)| (now + HELD, times));
-            out.push(Action::AskInput);
-        }
-    }
-
     /// Takes up what waits, until a script or a start is under way.
     fn settle(&mut self, now: Duration, out: &mut Vec<Action>) {
         while self.script.is_none() {
@@ -554,115 +455,6 @@ impl Service {
             | State::Finishing { .. }
             | State::Finish { .. }
             | State::Done => false,
-        }
-    }
-
-    /// One command, in its turn: no script runs.
-    fn command(&mut self, now: Duration, command: Command, out: &mut Vec<Action>) {
-        match command {
-            Command::Up => self.up(now, Goal::Up, out),
-            Command::Once => self.up(now, Goal::Down, out),
-            Command::Down => self.down(now, Goal::Down, out),
-            Command::Exit => match self.role {
-                Role::Main => self.down(now, Goal::Exit, out),
-                Role::Log => {}
-            },
-            Command::Term => {
-                if self.touch_running() {
-                    self.control(now, Command::Term.letter(), Then::Stop, out);
-                }
-            }
-            Command::Pause | Command::Continue => {
-                if self.touch_running() {
-                    self.control(now, command.letter(), Then::Signal(command), out);
-                } else {
-                    // runit sets and clears the flag even when nothing runs.
-                    self.set_paused(command == Command::Pause, out);
-                }
-            }
-            Command::Kill
-            | Command::Hangup
-            | Command::Alarm
-            | Command::Interrupt
-            | Command::Quit
-            | Command::Usr1
-            | Command::Usr2 => {
-                if self.touch_running() {
-                    self.control(now, command.letter(), Then::Signal(command), out);
-                }
-            }
-        }
-    }
-
-    fn up(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        if self.for_good {
-            return;
-        }
-        self.goal = goal;
-        out.push(Action::Save);
-        match &mut self.state {
-            State::Down { .. } => self.prepare(now, out),
-            // A level, not an edge: any number of `u` while it runs is one more run.
-            State::Running { life, .. } | State::Ended { life, .. } | State::Finish { life, .. } => {
-                life.asked |= goal == Goal::Up;
-            }
-            State::Preparing | State::Starting | State::Finishing { .. } | State::Done => {}
-        }
-    }
-
-    fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
-        let goal = if self.for_good { Goal::Exit } else { goal };
-        // A level: sv writes `d` whatever the status says, and TERM was sent when this was wanted first.
-        let again = (self.goal, goal) == (Goal::Down, Goal::Down) && self.got_term;
-        self.goal = goal;
-        self.cancel_start();
-        out.push(Action::Save);
-        if !again && self.touch_running() {
-            self.control(now, Command::Term.letter(), Then::Stop, out);
-        }
-    }
-
-    fn cancel_start(&mut self) {
-        match &mut self.state {
-            State::Down { start_at } => *start_at = None,
-            State::Preparing
-            | State::Starting
-            | State::Running { .. }
-            | State::Ended { .. }
-            | State::Finishing { .. }
-            | State::Finish { .. }
-            | State::Done => {}
-        }
-    }
-
-    /// Whether ./run runs; if so its end will be one that was asked for.
-    fn touch_running(&mut self) -> bool {
-        match &mut self.state {
-            State::Running { life, .. } => {
-                (life.asked, life.signalled) = (true, true);
-                true
-            }
-            State::Down { .. }
-            | State::Preparing
-            | State::Starting
-            | State::Ended { .. }
-            | State::Finishing { .. }
-            | State::Finish { .. }
-            | State::Done => false,
-        }
-    }
-
-    fn prepare(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.state = State::Preparing;
-        self.control(now, Command::Up.letter(), Then::Start, out);
-    }
-
-    fn control(&mut self, now: Duration, letter: u8, then: Then, out: &mut Vec<Action>) {
-        self.script = Some(Script { then, late: false });
-        match self.role {
-            Role::Main => out.push(Action::Control(letter)),
-            // runsv(8): the control of the optional log service cannot be customized.
-            Role::Log => self.control_done(now, false, out),
         }
     }
 }

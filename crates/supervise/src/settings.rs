@@ -1,8 +1,9 @@
-//! The opt-in files of a service directory, by which a service asks for more than runit gives: one small file each, and one
-//! that is absent means exactly runit's behaviour. Read anew before each start, so that a change needs no restart of runsv.
+//! The opt-in files of a service directory, by which a service asks for more than runit gives: one
+//! small file each, and one that is absent means exactly runit's behaviour. Read anew before each
+//! start, so that a change needs no restart of runsv.
 //!
-//! PURE but for [`read`]. What the times do is decided in service.rs; the rest is done in unit.rs, which calls this.
-//! The names are s6's where s6 has the thing. runsv(8) describes them.
+//! PURE but for [`read`]. What the times do is decided in service.rs; the rest is done in unit.rs,
+//! which calls this. The names are s6's where s6 has the thing. runsv(8) describes them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -29,7 +30,8 @@ pub(crate) struct Extras {
     pub(crate) down_signal: Option<Signal>,
     /// `notification-fd`: the descriptor on which ./run says, by a line feed, that it is ready.
     pub(crate) notification_fd: Option<i32>,
-    /// `cgroup`: ./run gets a cgroup of its own, and what is left in it when it goes down is killed.
+    /// `cgroup`: ./run gets a cgroup of its own, and what is left in it when it goes down is
+    /// killed.
     pub(crate) cgroup: bool,
     /// `no-takeover`: the daemon of a runsv that was killed is ended, not taken over.
     pub(crate) no_takeover: bool,
@@ -37,8 +39,8 @@ pub(crate) struct Extras {
     pub(crate) complaints: Vec<String>,
 }
 
-/// Reads the files in `dir`. One that cannot be read or understood counts as absent, and is complained of. An error says that
-/// descriptors or memory are short: another try later may work.
+/// Reads the files in `dir`. One that cannot be read or understood counts as absent, and is
+/// complained of. An error says that descriptors or memory are short: another try later may work.
 pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
     let mut short = None;
     let extras = Extras::from(|name| match text_of(dir, name) {

@@ -1,8 +1,8 @@
-//! What all services of one process share: the epoll set that tells which of their descriptors has something, the name of
-//! this boot, and the limit of open descriptors.
+//! What all services of one process share: the epoll set that tells which of their descriptors has
+//! something, the name of this boot, and the limit of open descriptors.
 //!
-//! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own descriptors). Called by host.rs
-//! and unit.rs.
+//! What it is not: waiting (runsv.rs and runsvdir.rs poll the set together with their own
+//! descriptors). Called by host.rs and unit.rs.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -60,8 +60,8 @@ impl Shared {
         })
     }
 
-    /// For any number of services: nothing waits, and the limit of open descriptors is what the system allows. With `sessions` each
-    /// process starts its own session.
+    /// For any number of services: nothing waits, and the limit of open descriptors is what the
+    /// system allows. With `sessions` each process starts its own session.
     pub(crate) fn hosting(sessions: bool) -> io::Result<Shared> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|(soft, hard)| soft < hard);
         let limit = limit.filter(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, *hard, *hard).is_ok());
@@ -116,8 +116,9 @@ impl Shared {
         let _ = self.epoll.delete(fd);
     }
 
-    /// Tells once when something comes into `dir`, the working directory, or goes: by SIGIO if nothing is returned, else as
-    /// [`Source::Directory`]. A process for one service does without inotify, of which there may be 128 for a user.
+    /// Tells once when something comes into `dir`, the working directory, or goes: by SIGIO if
+    /// nothing is returned, else as [`Source::Directory`]. A process for one service does without
+    /// inotify, of which there may be 128 for a user.
     pub(crate) fn watch_directory(&self, dir: BorrowedFd<'_>) -> io::Result<Option<WatchDescriptor>> {
         if !self.hosting && sys::notify_once(dir).is_ok() {
             return Ok(None);
@@ -141,8 +142,8 @@ impl Shared {
         events.into_iter().flatten().map(|event| event.wd).collect()
     }
 
-    /// What has something now: (token, source), letters first. `t` then counts as the reason of an end that comes with it, and
-    /// one restart follows, not two.
+    /// What has something now: (token, source), letters first. `t` then counts as the reason of an
+    /// end that comes with it, and one restart follows, not two.
     pub(crate) fn ready(&self) -> Vec<(u64, Source)> {
         let mut events = [EpollEvent::empty(); 64];
         let n = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);

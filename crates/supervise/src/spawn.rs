@@ -1,10 +1,11 @@
-//! Starting a process under supervision, so that there is never one that nobody knows of: the child writes its own record,
-//! and only then executes the program.
+//! Starting a process under supervision, so that there is never one that nobody knows of: the child
+//! writes its own record, and only then executes the program.
 //!
-//! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as posix_spawn(3) goes it): nothing is copied.
-//! So it holds supervise/lock until it has written the record; whoever takes over from a supervisor that was killed right here gets
-//! the lock only when the record is there. What it is not: what is started and with what (unit/start.rs
-//! and runsvdir/runners.rs, which call this).
+//! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as
+//! posix_spawn(3) goes it): nothing is copied. So it holds supervise/lock until it has written the
+//! record; whoever takes over from a supervisor that was killed right here gets the lock only when
+//! the record is there. What it is not: what is started and with what (unit/start.rs and
+//! runsvdir/runners.rs, which call this).
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -99,7 +100,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Before it executes, the child replaces the record `path` by `text` and what only it knows, see [`instance::own_words`].
+    /// Before it executes, the child replaces the record `path` by `text` and what only it knows,
+    /// see [`instance::own_words`].
     pub(crate) fn record(&mut self, path: &Path, text: String) -> io::Result<()> {
         let new = [path.as_os_str(), OsStr::new(".new")].into_iter().collect::<OsString>();
         self.record = Some(Record { new: c_string(&new)?, path: c_string(path.as_os_str())?, text });
@@ -134,7 +136,8 @@ impl<'a> Plan<'a> {
         Ok(Started { pid, starttime: starttime.get(), recorded: recorded.get() })
     }
 
-    /// In the child: it allocates nothing and leaves nothing of ours changed but what it is told to.
+    /// In the child: it allocates nothing and leaves nothing of ours changed but what it is told
+    /// to.
     fn prepare(&self, starttime: &Cell<u64>, recorded: &Cell<bool>) -> nix::Result<()> {
         if self.session {
             unistd::setsid()?;

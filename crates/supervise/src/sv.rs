@@ -1,9 +1,9 @@
 //! sv: reports on services and controls them; `svc` and `svok` by their names.
 //!
-//! What it is: the command line, and reports. What it is not: the protocol (control.rs), the words (sv/verb.rs),
-//! commands and their results (sv/obey.rs, sv/wait.rs), facts of a service (sv/facts.rs), and how they are shown
-//! (sv/text.rs, table.rs, json.rs).
-//! Called by people, scripts, and as the LSB interface of an init script.
+//! What it is: the command line, and reports. What it is not: the protocol (control.rs), the words
+//! (sv/verb.rs), commands and their results (sv/obey.rs, sv/wait.rs), facts of a service
+//! (sv/facts.rs), and how they are shown (sv/text.rs, table.rs, json.rs). Called by people,
+//! scripts, and as the LSB interface of an init script.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -271,7 +271,8 @@ impl Run {
 
     /// All in one write.
     fn report(&mut self, names: Vec<OsString>, style: Style) {
-        // From within, as runit does it, when nothing is relative to where we are: a shorter way to each of ten files.
+        // From within, as runit does it, when nothing is relative to where we are: a shorter way to
+        // each of ten files.
         let within = names.iter().all(|name| !name.is_empty() && !is_path(name));
         let services = services();
         let near = if within && env::set_current_dir(&services).is_ok() { Path::new("") } else { &services };

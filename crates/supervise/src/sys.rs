@@ -24,19 +24,22 @@ pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// How long poll(2) may wait for a deadline. Rounded up: a wait that ends too early would only be followed by another.
+/// How long poll(2) may wait for a deadline. Rounded up: a wait that ends too early would only be
+/// followed by another.
 pub(crate) fn timeout(deadline: Option<Duration>) -> PollTimeout {
     let wait = deadline.map(|at| at.saturating_sub(now()).saturating_add(Duration::from_nanos(999_999)));
     wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
 }
 
-/// A descriptor for a process that is not a child of ours; poll(2) reads it as readable when the process has ended.
+/// A descriptor for a process that is not a child of ours; poll(2) reads it as readable when the
+/// process has ended.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: pidfd_open(2) takes two integers and touches no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it. It is close-on-exec by definition.
+    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it. It is
+    // close-on-exec by definition.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -49,10 +52,11 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Re
     Ok(())
 }
 
-/// Whatever descriptors the parent leaked beyond 0, 1, 2: our children shall not have them. A kernel without the call
-/// (before 5.11) leaves them as they are, as runit does.
+/// Whatever descriptors the parent leaked beyond 0, 1, 2: our children shall not have them. A
+/// kernel without the call (before 5.11) leaves them as they are, as runit does.
 pub(crate) fn close_leaked_on_exec() {
-    // SAFETY: close_range(2) takes three integers; CLOSE_RANGE_CLOEXEC closes nothing now, so no owner is robbed.
+    // SAFETY: close_range(2) takes three integers; CLOSE_RANGE_CLOEXEC closes nothing now, so no
+    // owner is robbed.
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
@@ -63,14 +67,15 @@ pub(crate) fn has_writer(read: &OwnedFd) -> bool {
         && set.iter().all(|fd| fd.revents().is_some_and(|found| !found.contains(PollFlags::POLLHUP)))
 }
 
-/// linux/fcntl.h, for F_NOTIFY: something has come into a directory, gone from it, or got another name.
+/// linux/fcntl.h, for F_NOTIFY: something has come into a directory, gone from it, or got another
+/// name.
 const DN_CREATE: libc::c_int = 0x04;
 const DN_DELETE: libc::c_int = 0x08;
 const DN_RENAME: libc::c_int = 0x10;
 
-/// SIGIO, once, when something comes into this directory or goes (F_NOTIFY, fcntl(2)). Unlike inotify it takes none of the
-/// few instances that the system has for all programs of a user, and costs no time at the end. Some kernels
-/// have it not.
+/// SIGIO, once, when something comes into this directory or goes (F_NOTIFY, fcntl(2)). Unlike
+/// inotify it takes none of the few instances that the system has for all programs of a user, and
+/// costs no time at the end. Some kernels have it not.
 pub(crate) fn notify_once(dir: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: fcntl(2) with F_NOTIFY takes an integer and touches no memory.
     let result = unsafe { libc::fcntl(dir.as_raw_fd(), libc::F_NOTIFY, DN_CREATE | DN_DELETE | DN_RENAME) };
@@ -94,7 +99,8 @@ impl Pointers<'_> {
     pub(crate) fn environment_with(variable: &CString) -> Pointers<'_> {
         let name = variable.as_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
         let mut array = vec![variable.as_ptr()];
-        // SAFETY: environ(7) is an array of pointers that ends in a null pointer, and no thread changes it.
+        // SAFETY: environ(7) is an array of pointers that ends in a null pointer, and no thread
+        // changes it.
         let mut at = unsafe { environ };
         while !at.is_null() {
             // SAFETY: `at` is within the array: the null pointer at its end ends this loop.
@@ -129,41 +135,46 @@ pub(crate) fn execve(program: &CStr, argv: &Pointers<'_>, envp: Option<&Pointers
     Errno::last()
 }
 
-/// Stack of a child that shares our memory: only what it touches is ever there, and that only until it has executed.
+/// Stack of a child that shares our memory: only what it touches is ever there, and that only until
+/// it has executed.
 const CHILD_STACK: usize = 128 * 1024;
 
 /// Whether the child of [`vfork`] shares our table of descriptors.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
-/// Runs `child` in a new process that shares our memory, while we stand still until it has executed a program or ended with the
-/// code that `child` returned. What it opens and closes is ours, too, until it calls [`own_descriptors`]. No signal is handled by
-/// it: all are blocked, see [`clean_signals`]. The process id.
+/// Runs `child` in a new process that shares our memory, while we stand still until it has executed
+/// a program or ended with the code that `child` returned. What it opens and closes is ours, too,
+/// until it calls [`own_descriptors`]. No signal is handled by it: all are blocked, see
+/// [`clean_signals`]. The process id.
 pub(crate) fn vfork(child: &mut dyn FnMut() -> isize) -> io::Result<u32> {
     // Not malloc(3)'s memory: what is given back to that stays ours.
     let mut stack = Mapping::anonymous(CHILD_STACK)?;
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let mut flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
-    // Asked for a range with nothing in it, of a table that is ours alone: only whether the kernel does it (5.9), and lets us.
+    // Asked for a range with nothing in it, of a table that is ours alone: only whether the kernel
+    // does it (5.9), and lets us.
     let shared = leave_table(RawFd::MAX).is_ok();
     SHARED.store(shared, Ordering::Relaxed);
     flags.set(CloneFlags::CLONE_FILES, shared);
-    // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our memory to itself; its stack lives
-    // until after the call.
+    // SAFETY: we are the only thread and stand still meanwhile (CLONE_VFORK), so the child has our
+    // memory to itself; its stack lives until after the call.
     let pid = unsafe { nix::sched::clone(Box::new(child), stack.bytes(), flags, Some(libc::SIGCHLD)) };
     before.thread_set_mask()?;
     u32::try_from(pid?.as_raw()).map_err(io::Error::other)
 }
 
-/// For a child of [`vfork`]: a table of its own, with the descriptors below `end`. To copy hundreds of others, only for execve(2)
-/// to close them, costs more than all the rest; where that cannot be avoided, it has been done already.
+/// For a child of [`vfork`]: a table of its own, with the descriptors below `end`. To copy hundreds
+/// of others, only for execve(2) to close them, costs more than all the rest; where that cannot be
+/// avoided, it has been done already.
 pub(crate) fn own_descriptors(end: RawFd) -> nix::Result<()> {
     if SHARED.load(Ordering::Relaxed) { leave_table(end) } else { Ok(()) }
 }
 
 /// A table of our own where it was shared, without the descriptors from `end` on.
 fn leave_table(end: RawFd) -> nix::Result<()> {
-    // SAFETY: close_range(2) takes three integers. What it leaves out of the new table nobody has owned there; called on a table that
-    // is not shared it would close: there only with an `end` beyond all descriptors.
+    // SAFETY: close_range(2) takes three integers. What it leaves out of the new table nobody has
+    // owned there; called on a table that is not shared it would close: there only with an `end`
+    // beyond all descriptors.
     let result = unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
     Errno::result(result).map(drop)
 }
@@ -177,7 +188,8 @@ pub(crate) fn clean_signals() -> nix::Result<()> {
 /// For a child before it executes: `fd` becomes descriptor `number` of the program.
 pub(crate) fn give(fd: &OwnedFd, number: i32) -> nix::Result<()> {
     let from = fd.as_raw_fd();
-    // SAFETY: fcntl(2) and dup2(2) touch no memory; whose number it was is this process's own copy, which is about to be replaced.
+    // SAFETY: fcntl(2) and dup2(2) touch no memory; whose number it was is this process's own copy,
+    // which is about to be replaced.
     let given =
         unsafe { if from == number { libc::fcntl(number, libc::F_SETFD, 0) } else { libc::dup2(from, number) } };
     Errno::result(given).map(drop)
@@ -195,7 +207,8 @@ pub(crate) fn wait(pid: u32) {
     let _ = i32::try_from(pid).map(|pid| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None));
 }
 
-/// A child that has ended, and how; `None` when no other has. nix's waitpid(2) loses one that a real-time signal killed.
+/// A child that has ended, and how; `None` when no other has. nix's waitpid(2) loses one that a
+/// real-time signal killed.
 pub(crate) fn reap() -> Option<(u32, Exit)> {
     let mut status = 0;
     // SAFETY: waitpid(2) writes one int, to `status`, which lives through the call.
@@ -210,8 +223,9 @@ pub(crate) fn reap() -> Option<(u32, Exit)> {
     Some((pid, exit))
 }
 
-/// How far local time is ahead of UTC at this moment, in seconds; 0 where it is not known. tzset(3): by
-/// TZ, else by /etc/localtime; glibc then looks each time whether that is another file.
+/// How far local time is ahead of UTC at this moment, in seconds; 0 where it is not known.
+/// tzset(3): by TZ, else by /etc/localtime; glibc then looks each time whether that is another
+/// file.
 pub(crate) fn seconds_east(time: SystemTime) -> i64 {
     unsafe extern "C" {
         fn tzset();
@@ -250,8 +264,9 @@ pub(crate) fn queued(pipe: BorrowedFd<'_>) -> usize {
     if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
 }
 
-/// Pages of a file, shared with whoever reads the file. They are never touched from here: only the kernel stores into
-/// them (see [`consume`]), so a file that somebody else made shorter is an error of that call and no SIGBUS.
+/// Pages of a file, shared with whoever reads the file. They are never touched from here: only the
+/// kernel stores into them (see [`consume`]), so a file that somebody else made shorter is an error
+/// of that call and no SIGBUS.
 pub(crate) struct Mapping {
     start: *mut libc::c_void,
     len: usize,
@@ -270,7 +285,8 @@ impl Mapping {
 
     /// For memory of our own only: a file's may be changed by somebody else.
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: `start` and `len` are those of this mapping, which lives as long as `self`, borrowed by the result.
+        // SAFETY: `start` and `len` are those of this mapping, which lives as long as `self`,
+        // borrowed by the result.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.len) }
     }
 
@@ -289,8 +305,9 @@ impl Drop for Mapping {
     }
 }
 
-/// Takes `count` bytes out of a pipe with one readv(2): the first goes to `offset` in the mapping, the others are thrown
-/// away. They must be there: then it does not wait, and a SIGKILL finds either all of it done or nothing.
+/// Takes `count` bytes out of a pipe with one readv(2): the first goes to `offset` in the mapping,
+/// the others are thrown away. They must be there: then it does not wait, and a SIGKILL finds
+/// either all of it done or nothing.
 pub(crate) fn consume(pipe: BorrowedFd<'_>, count: usize, cell: &Mapping, offset: usize) -> io::Result<usize> {
     /// As much as a page of a pipe holds; used again and again, so it stays in the cache.
     const SINK: usize = 4096;
@@ -306,8 +323,8 @@ pub(crate) fn consume(pipe: BorrowedFd<'_>, count: usize, cell: &Mapping, offset
         rest -= iov_len;
     }
     let number = libc::c_int::try_from(parts.len()).map_err(io::Error::other)?;
-    // SAFETY: each part is memory that is ours to write: one byte inside the mapping, which nothing refers to, and `sink`,
-    // which lives through the call and is not looked at.
+    // SAFETY: each part is memory that is ours to write: one byte inside the mapping, which nothing
+    // refers to, and `sink`, which lives through the call and is not looked at.
     let result = unsafe { libc::readv(pipe.as_raw_fd(), parts.as_ptr(), number) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -1,17 +1,17 @@
-//! One supervised process on the disk and in the process table: its machine ([`Service`]), its supervise/ directory
-//! ([`Files`]), and the doing of its actions.
+//! One supervised process on the disk and in the process table: its machine ([`Service`]), its
+//! supervise/ directory ([`Files`]), and the doing of its actions.
 //!
-//! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left. What it is not: deciding
-//! (service.rs), waiting or choosing the working directory (host.rs, which calls this, for the service and for its log, with the
-//! service directory as the working directory).
+//! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left. What
+//! it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which
+//! calls this, for the service and for its log, with the service directory as the working
+//! directory).
 #![expect(clippy::disallowed_methods, reason = "stamps the status with the wall clock")]
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -22,14 +22,15 @@ use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
 use crate::files::{Fatal, Files};
-use crate::instance::{self, Instance, Ready};
+use crate::instance::{Instance, Ready};
 use crate::service::{Action, Event, Exit, PERMANENT_FAILURE, Role, Service};
 use crate::settings::Extras;
 use crate::shared::{Shared, Source};
 use crate::sys;
-use applet::control::{Command, RELEASE, RunState, Status, Tai64n, Want, error_text};
+use applet::control::{Command, RELEASE, RunState, Tai64n, Want, error_text};
 use applet::say;
 
+mod save;
 mod start;
 mod takeover;
 
@@ -42,7 +43,8 @@ pub(crate) struct Wiring {
     pub(crate) stdout: Option<OwnedFd>,
 }
 
-/// A supervise/ that cannot be written to, as on a full disk, is tried again after this: a status must not stay wrong.
+/// A supervise/ that cannot be written to, as on a full disk, is tried again after this: a status
+/// must not stay wrong.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// One process under supervision.
@@ -245,7 +247,8 @@ impl Unit {
         let Some(pid) = self.service.running().1 else { return };
         let sent = match (&self.adopted, i32::try_from(pid)) {
             (Some(pidfd), _) => sys::pidfd_send_signal(pidfd.as_fd(), signal),
-            // Our child: even if it has ended its number is not given away before we have waited for it.
+            // Our child: even if it has ended its number is not given away before we have waited
+            // for it.
             (None, Ok(pid)) => kill(Pid::from_raw(pid), signal).map_err(io::Error::from),
             (None, Err(_)) => Ok(()),
         };
@@ -320,8 +323,9 @@ impl Unit {
         self.adopted.iter().for_each(|pidfd| self.shared.watch(pidfd, self.token, Source::Adopted));
     }
 
-    /// Reads what is in the control fifo and obeys it, byte by byte, in order. The last byte is read when
-    /// supervise/ tells of those before it: then a fifo that is empty tells sv that they have been obeyed.
+    /// Reads what is in the control fifo and obeys it, byte by byte, in order. The last byte is
+    /// read when supervise/ tells of those before it: then a fifo that is empty tells sv that they
+    /// have been obeyed.
     fn read_control(&mut self) {
         let mut buffer = [0; 256];
         let unread = applet::sys::unread(&self.files.control()).unwrap_or(1);
@@ -357,108 +361,6 @@ impl Unit {
         }
     }
 
-    /// Something has changed that supervise/ does not say yet, and now is the time to write it.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty && self.save_at.is_none_or(|at| sys::now() >= at)
-    }
-
-    /// When something is due, CLOCK_BOOTTIME.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.service.deadline().into_iter().chain(self.save_at).min()
-    }
-
-    /// Writes what changed.
-    pub(crate) fn save(&mut self) {
-        if !self.is_dirty() {
-            return;
-        }
-        (self.dirty, self.save_at) = (false, None);
-        match self.save_all() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.mend(),
-            result => self.saved(result),
-        }
-    }
-
-    /// What cannot be written is said once, and tried again.
-    fn saved(&mut self, result: io::Result<()>) {
-        let complaint = result.err().map(|e| e.to_string());
-        if complaint.is_some() {
-            (self.dirty, self.save_at) = (true, Some(sys::now() + SAVE_AGAIN));
-        }
-        if let Some(text) = complaint.as_ref().filter(|text| self.complaints.save.as_ref() != Some(text)) {
-            self.warn(text);
-        }
-        self.complaints.save = complaint;
-    }
-
-    fn save_all(&mut self) -> io::Result<()> {
-        let (state, pid) = self.service.running();
-        let status = Status {
-            since: self.stamp,
-            pid,
-            paused: self.service.paused(),
-            want: self.service.want(),
-            got_term: self.service.got_term(),
-            state,
-        };
-        let recorded = if self.recording { self.save_instance(state, pid.unwrap_or(0)) } else { Ok(()) };
-        self.files.save(&status, &self.service.stat()).and(recorded)
-    }
-
-    fn save_instance(&mut self, state: RunState, pid: u32) -> io::Result<()> {
-        if pid != 0 && (self.known.0 != pid || self.known.1 == 0) {
-            // Without it nobody could tell this process from another that gets its number.
-            let start = instance::starttime(pid).map_err(|e| {
-                let text = format!("unable to read /proc/{pid}/stat: {}", error_text(&e));
-                io::Error::new(e.kind(), text)
-            })?;
-            self.known = (pid, start.unwrap_or(0));
-        }
-        let record = Instance { pid, starttime: if pid == 0 { 0 } else { self.known.1 }, ..self.instance(state) };
-        self.files.save_instance(record.render())
-    }
-
-    /// Looks whether supervise/ is still there: nobody could reach this runsv without it.
-    pub(crate) fn look(&mut self) {
-        if !self.files.in_place() {
-            self.mend();
-        }
-    }
-
-    /// supervise/ is gone. If the service directory is, too, the service has been removed; else it is made anew.
-    fn mend(&mut self) {
-        let gone = fs::metadata(self.dir).map_or(true, |stat| stat.nlink() == 0);
-        match (gone, self.role) {
-            (true, Role::Main) => {
-                if !self.service.leaving() {
-                    self.warn("the service directory was removed: exiting");
-                    self.handle(Event::Terminate);
-                }
-            }
-            // The log goes on as it is. If its directory comes again that is seen, see host.rs.
-            (true, Role::Log) => {
-                if self.complaints.save.is_none() {
-                    self.warn("the directory was removed");
-                    self.complaints.save = Some(String::new());
-                }
-            }
-            // It is just being removed, as by rm -r, which a new supervise/ would keep from ending.
-            (false, _) if !self.dir.join("run").exists() => {}
-            (false, _) => {
-                let remade = self.remake();
-                self.saved(remade);
-            }
-        }
-    }
-
-    fn remake(&mut self) -> io::Result<()> {
-        let files = Files::open(self.dir, self.role, false).map_err(|Fatal(text)| io::Error::other(text))?;
-        self.shared.forget(&self.files.control());
-        self.files = files;
-        self.listen();
-        self.save_all()
-    }
-
     /// Opens the log of this service.
     pub(crate) fn open_log(&self, wait: bool) -> Result<Unit, Fatal> {
         Unit::open(&self.shared, self.token | 1, &self.name, Role::Log, wait)
@@ -468,23 +370,6 @@ impl Unit {
     pub(crate) fn wired_late(&self) {
         if self.service.running().0 == RunState::Run {
             self.warn("there is a log now: ./run writes to it from its next start on");
-        }
-    }
-
-    /// The record as it is now, without the process.
-    fn instance(&self, state: RunState) -> Instance {
-        Instance {
-            state,
-            want: self.service.want(),
-            pid: 0,
-            starttime: 0,
-            boot: self.shared.boot().to_owned(),
-            pipe: self.pipe,
-            since: self.since,
-            ready: if state == RunState::Run { self.ready } else { Ready::Unasked },
-            deaths: self.service.deaths(),
-            exit: self.service.last_exit().map(Exit::finish_args),
-            once: self.service.once(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! How long to wait before ./run is started again: runit's second, or what the settings say. Pure; owned by service.rs.
+//! How long to wait before ./run is started again: runit's second, or what the settings say. Pure;
+//! owned by service.rs.
 
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before the next start; `None`: at once. It grows while ends come sooner than a second, or than the pause before
-    /// took: a run that lived longer is healthy, and the next pause is the first one again.
+    /// The pause before the next start; `None`: at once. It grows while ends come sooner than a
+    /// second, or than the pause before took: a run that lived longer is healthy, and the next
+    /// pause is the first one again.
     pub(super) fn pause(&mut self, settings: &Settings, end: End) -> Option<Duration> {
         let asked_for = settings.restart_delay.is_some() || settings.restart_max_delay.is_some();
         let lived = match end {

@@ -1,4 +1,5 @@
-//! What a machine says of itself: for supervise/status, stat and instance. Pure; called by unit.rs and host.rs.
+//! What a machine says of itself: for supervise/status, stat and instance. Pure; called by unit.rs
+//! and host.rs.
 
 use super::{Exit, Goal, Service, State};
 use applet::control::{RunState, Want};
@@ -62,7 +63,8 @@ impl Service {
         self.state == State::Done
     }
 
-    /// Commands that wait for a control script. The shell leaves bytes in the fifo when there are many.
+    /// Commands that wait for a control script. The shell leaves bytes in the fifo when there are
+    /// many.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }

@@ -1,23 +1,27 @@
-//! The terms in which the shell and the machine speak: events in, actions out. Pure data; called by service.rs and unit.rs.
+//! The terms in which the shell and the machine speak: events in, actions out. Pure data; called by
+//! service.rs and unit.rs.
 
 use std::time::Duration;
 
 use applet::control::Command;
 
-/// runsv(8): a process that ends within this time after its start is started again only after this time.
+/// runsv(8): a process that ends within this time after its start is started again only after this
+/// time.
 pub const THROTTLE: Duration = Duration::from_secs(1);
-/// A ./run that cannot even be executed is tried less and less often, up to this: it costs next to nothing, and is found
-/// again soon when it has been mended.
+/// A ./run that cannot even be executed is tried less and less often, up to this: it costs next to
+/// nothing, and is found again soon when it has been mended.
 pub const EXEC_FAILED_MOST: Duration = Duration::from_secs(8);
 /// A restart-delay below this counts as this: a service that fails for ever must not spin.
 pub const LEAST_DELAY: Duration = Duration::from_millis(10);
-/// A process that outlives its service may hold the pipe to the log this long. Then the log is sent TERM, and after
-/// as long again KILL: both within the seven seconds of sv.
+/// A process that outlives its service may hold the pipe to the log this long. Then the log is sent
+/// TERM, and after as long again KILL: both within the seven seconds of sv.
 pub const HELD: Duration = Duration::from_secs(3);
-/// The exit code by which ./finish says that ./run shall not be started again, where that was allowed; s6's.
+/// The exit code by which ./finish says that ./run shall not be started again, where that was
+/// allowed; s6's.
 pub const PERMANENT_FAILURE: u8 = 125;
 
-/// What the files of the service directory ask for beyond runit; each is opt-in, and the default is runit's behaviour.
+/// What the files of the service directory ask for beyond runit; each is opt-in, and the default is
+/// runit's behaviour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `restart-delay`: the pause after ./run ended by itself, however long it lived.
@@ -58,8 +62,9 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The two arguments of ./finish: exit code or -1, and the low byte of the wait status (wait(2): the signal, and
-    /// bit 7 for a core). An unknown end is `-1 0`: not known to have exited normally, no signal known.
+    /// The two arguments of ./finish: exit code or -1, and the low byte of the wait status
+    /// (wait(2): the signal, and bit 7 for a core). An unknown end is `-1 0`: not known to have
+    /// exited normally, no signal known.
     pub fn finish_args(self) -> (i32, u8) {
         match self {
             Exit::Code(code) => (i32::from(code), 0),
@@ -83,8 +88,9 @@ impl Exit {
 pub enum Event {
     /// A byte from supervise/control.
     Command(Command),
-    /// SIGTERM to the supervisor: `x`, and nothing that comes after it keeps the service. Services that end tell others (fw),
-    /// which would stay then, and whoever waits for the end of all with them.
+    /// SIGTERM to the supervisor: `x`, and nothing that comes after it keeps the service. Services
+    /// that end tell others (fw), which would stay then, and whoever waits for the end of all with
+    /// them.
     Terminate,
     /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
     Started {
@@ -99,7 +105,8 @@ pub enum Event {
     NoFinish,
     /// ./run or ./finish, whichever exists, has ended.
     Ended(Exit),
-    /// The script that [`Action::Control`] asked for has ended with 0 (`true`), otherwise, or is not there.
+    /// The script that [`Action::Control`] asked for has ended with 0 (`true`), otherwise, or is
+    /// not there.
     Control {
         /// It has done what the signal is for.
         handled: bool,
@@ -122,7 +129,8 @@ pub enum Event {
 pub enum Action {
     /// Start ./run. Answers: Started, ExecFailed, ForkFailed.
     Run,
-    /// Start ./finish with these arguments, if it is there. Answers: Started, ExecFailed, ForkFailed, NoFinish.
+    /// Start ./finish with these arguments, if it is there. Answers: Started, ExecFailed,
+    /// ForkFailed, NoFinish.
     Finish {
         /// Exit code of ./run or -1.
         code: i32,

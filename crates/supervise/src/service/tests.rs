@@ -1,4 +1,5 @@
-//! The machine against its table (tests/table.rs), against stories (stories.rs), and against random sequences (walk.rs).
+//! The machine against its table (tests/table.rs), against stories (stories.rs), and against random
+//! sequences (walk.rs).
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! `svc` and `svok`, by daemontools' names: the letters of sv without its waiting and its texts. Called by sv.rs.
+//! `svc` and `svok`, by daemontools' names: the letters of sv without its waiting and its texts.
+//! Called by sv.rs.
 
 use std::ffi::OsString;
 
@@ -12,7 +13,8 @@ pub const USAGE_SVC: &str = "usage: svc [-udopchaitkx12q] service ...\n\n";
 /// What `svok` says when it is used wrongly.
 pub const USAGE_SVOK: &str = "usage: svok service\n\n";
 
-/// svc(8) of daemontools: the options are the letters, in their order; silent, and it waits for nothing.
+/// svc(8) of daemontools: the options are the letters, in their order; silent, and it waits for
+/// nothing.
 pub(super) fn svc(args: impl Iterator<Item = OsString>) -> u8 {
     let mut getopt = Getopt::new(verb::SVC_OPTIONS, args);
     let mut letters = Vec::new();
@@ -41,8 +43,8 @@ pub(super) fn svc(args: impl Iterator<Item = OsString>) -> u8 {
     code
 }
 
-/// svok(8) of daemontools: 0 when a runsv runs in the service directory, 100 when none does, 111 when it cannot be told,
-/// as of a directory that is not there.
+/// svok(8) of daemontools: 0 when a runsv runs in the service directory, 100 when none does, 111
+/// when it cannot be told, as of a directory that is not there.
 pub(super) fn svok(args: impl Iterator<Item = OsString>) -> u8 {
     let names: Vec<OsString> = args.collect();
     let [name] = names.as_slice() else {

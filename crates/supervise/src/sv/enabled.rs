@@ -1,7 +1,8 @@
-//! `sv enable`, `sv disable`, `sv list`: which services runsvdir has, as links in SVDIR to the directory where all services live.
-//! runit has no such words; there the links are made by hand.
+//! `sv enable`, `sv disable`, `sv list`: which services runsvdir has, as links in SVDIR to the
+//! directory where all services live. runit has no such words; there the links are made by hand.
 //!
-//! What it is not: starting and stopping. A file `down` stays as it is: it is the service's own word. Called by sv.rs.
+//! What it is not: starting and stopping. A file `down` stays as it is: it is the service's own
+//! word. Called by sv.rs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,6 @@
-//! What sv knows of a service: runit's 20 bytes, the two files beside them that change what is said, and the record that a
-//! runsv of ours keeps (instance.rs). What it is not: how that is shown (text.rs, table.rs, json.rs) or waited for (wait.rs).
+//! What sv knows of a service: runit's 20 bytes, the two files beside them that change what is
+//! said, and the record that a runsv of ours keeps (instance.rs). What it is not: how that is shown
+//! (text.rs, table.rs, json.rs) or waited for (wait.rs).
 #![expect(
     clippy::disallowed_methods,
     reason = "without a record the age of a state is what the wall clock says, as in runit"
@@ -44,7 +45,8 @@ pub(super) struct Recorded {
 }
 
 impl Facts {
-    /// Whether a one-shot service has done what it is for; `None` while it runs, or when somebody has put it down.
+    /// Whether a one-shot service has done what it is for; `None` while it runs, or when somebody
+    /// has put it down.
     pub(super) fn is_done(&self) -> Option<bool> {
         let last = self.recorded.as_ref().filter(|last| last.once)?;
         let rests = (self.status.state, self.status.want) == (RunState::Down, Want::Down);
@@ -69,7 +71,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `services`: the directory that the name is relative to, empty when that is the working directory.
+    /// `services`: the directory that the name is relative to, empty when that is the working
+    /// directory.
     pub(super) fn report<'a>(&self, services: &Path, name: &'a OsStr) -> Report<'a> {
         let dir = ServiceDir::resolve_in(services, name);
         let log = below(dir.path(), "log");
@@ -107,7 +110,8 @@ impl Reader {
     }
 }
 
-/// Whether the record tells of the state that the status tells of. runit's runsv leaves a record that it finds as it is.
+/// Whether the record tells of the state that the status tells of. runit's runsv leaves a record
+/// that it finds as it is.
 fn fits(record: &Instance, status: &Status) -> bool {
     (record.state, record.pid) == (status.state, status.pid.unwrap_or(0))
 }
@@ -116,7 +120,8 @@ fn is_there(path: &Path) -> bool {
     access(path, AccessFlags::F_OK).is_ok()
 }
 
-/// The names of the services in `dir`, sorted: what a shell makes of `*`, without what is no directory.
+/// The names of the services in `dir`, sorted: what a shell makes of `*`, without what is no
+/// directory.
 pub(super) fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {

@@ -1,4 +1,5 @@
-//! `sv --json status`: the same facts for a program. PURE. The names of the keys are a promise: sv(8) lists them.
+//! `sv --json status`: the same facts for a program. PURE. The names of the keys are a promise:
+//! sv(8) lists them.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -8,7 +9,8 @@ use super::text;
 use applet::control::{ControlError, ServiceDir, Want};
 use applet::json::{self, or_null, string};
 
-/// An array of one object for each service, and a line feed. `services`: the directory that names are relative to.
+/// An array of one object for each service, and a line feed. `services`: the directory that names
+/// are relative to.
 pub(super) fn array(reports: &[Report], services: &Path) -> String {
     let mut out = String::from("[");
     for (index, report) in reports.iter().enumerate() {
@@ -35,7 +37,8 @@ fn object(out: &mut String, name: &OsStr, path: &Path, found: &Result<Facts, Con
         Err(ControlError::Full | ControlError::Io(..)) => None,
     };
     let exit = recorded.and_then(|r| r.exit).map(|(code, status)| {
-        // What ./finish was told: the code is -1 after a signal, and after an end that nobody saw (the signal is 0 then).
+        // What ./finish was told: the code is -1 after a signal, and after an end that nobody saw
+        // (the signal is 0 then).
         let (code, signal) = ((code >= 0).then_some(code), (code < 0 && status != 0).then_some(status & 0x7f));
         format!("{{\"code\":{},\"signal\":{}}}", or_null(code), or_null(signal))
     });

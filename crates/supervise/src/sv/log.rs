@@ -1,8 +1,8 @@
 //! The last lines that a service has logged, for `sv -v status`.
 //!
-//! Where svlogd writes is found in its own command line (/proc/PID/cmdline, relative to its working directory): what log/run
-//! makes of variables and conditions is known there. While no svlogd runs, the usual places are looked at. What it is not: a reader
-//! of other loggers. Called by sv.rs.
+//! Where svlogd writes is found in its own command line (/proc/PID/cmdline, relative to its working
+//! directory): what log/run makes of variables and conditions is known there. While no svlogd runs,
+//! the usual places are looked at. What it is not: a reader of other loggers. Called by sv.rs.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -50,7 +50,8 @@ fn directories_of(pid: u32) -> Vec<PathBuf> {
     words.into_iter().map(|dir| cwd.join(dir)).collect()
 }
 
-/// The operands of svlogd in a command line whose words end in NUL; none if that is another program's.
+/// The operands of svlogd in a command line whose words end in NUL; none if that is another
+/// program's.
 fn operands(cmdline: &[u8]) -> Vec<OsString> {
     let words = cmdline.strip_suffix(b"\0").unwrap_or(cmdline).split(|byte| *byte == 0);
     let mut words = words.map(|word| OsString::from_vec(word.to_vec()));

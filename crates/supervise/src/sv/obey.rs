@@ -1,7 +1,8 @@
-//! Commands of sv and their results: what is sent to each service, and what is said of it when it has obeyed or has not.
+//! Commands of sv and their results: what is sent to each service, and what is said of it when it
+//! has obeyed or has not.
 //!
-//! A command is always sent: what the status says may be older than a command that runsv has not read yet. What it is not:
-//! the words (verb.rs) or the waiting (wait.rs).
+//! A command is always sent: what the status says may be older than a command that runsv has not
+//! read yet. What it is not: the words (verb.rs) or the waiting (wait.rs).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,5 @@
-//! `sv status` for people, on a terminal: a row for each service, in columns, coloured by how it is. PURE. What is the same
-//! for all, and nothing, takes no column.
+//! `sv status` for people, on a terminal: a row for each service, in columns, coloured by how it
+//! is. PURE. What is the same for all, and nothing, takes no column.
 
 use super::facts::{Facts, Recorded, Report};
 use super::text;

@@ -1,4 +1,5 @@
-//! The lines of sv, to the letter as runit prints them, for scripts. PURE. A terminal gets table.rs, a program json.rs.
+//! The lines of sv, to the letter as runit prints them, for scripts. PURE. A terminal gets
+//! table.rs, a program json.rs.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -32,7 +33,8 @@ pub(super) fn notes(facts: &Facts) -> impl Iterator<Item = &'static str> {
         (down && status.want == Want::Up, "want up"),
         (there && status.want == Want::Down, "want down"),
         (there && status.got_term, "got TERM"),
-        // Ours: runit knows no readiness. Nothing when it is ready, so that scripts find what they know.
+        // Ours: runit knows no readiness. Nothing when it is ready, so that scripts find what they
+        // know.
         (not_ready(facts), "not ready"),
     ];
     notes.into_iter().filter_map(|(holds, note)| holds.then_some(note))

@@ -66,7 +66,8 @@ impl Order {
     }
 }
 
-/// Understands a word. Of the single commands only the first letter counts, as in runit; `None` is wrong use.
+/// Understands a word. Of the single commands only the first letter counts, as in runit; `None` is
+/// wrong use.
 pub(super) fn order(word: &str, verbose: bool) -> Option<Order> {
     use Command::{Continue, Down, Exit, Hangup, Term, Up};
     let long = |letters: &[Command], goal, kill| Some(Order { letters: letters.to_vec(), goal, wait: true, kill });
@@ -109,8 +110,9 @@ pub(super) fn order(word: &str, verbose: bool) -> Option<Order> {
 }
 
 impl Goal {
-    /// Whether `now`, read after runsv had read the command, shows that it has taken effect; `before` was
-    /// read before it was sent. ./check, and the end of runsv, are asked for elsewhere.
+    /// Whether `now`, read after runsv had read the command, shows that it has taken effect;
+    /// `before` was read before it was sent. ./check, and the end of runsv, are asked for
+    /// elsewhere.
     pub(super) fn reached(self, before: &Status, now: &Status) -> bool {
         let running = now.pid.is_some() && now.state == RunState::Run;
         let down = now.pid.is_none() && now.state == RunState::Down;

@@ -1,7 +1,8 @@
-//! The waiting of sv, until a service has really done what it was told: for changes of supervise/ (inotify), for the end of
-//! runsv (the fifo) and of ./check (pidfd), never a poll. A service is looked at when something of it has changed: the wait
-//! for many costs each of them no more than the wait for one.
-//! What it is not: which state is waited for (verb.rs), or what is said of it (sv.rs, which calls this).
+//! The waiting of sv, until a service has really done what it was told: for changes of supervise/
+//! (inotify), for the end of runsv (the fifo) and of ./check (pidfd), never a poll. A service is
+//! looked at when something of it has changed: the wait for many costs each of them no more than
+//! the wait for one. What it is not: which state is waited for (verb.rs), or what is said of it
+//! (sv.rs, which calls this).
 #![expect(clippy::disallowed_methods, reason = "runs ./check")]
 
 use std::ffi::OsString;
@@ -24,15 +25,16 @@ use crate::{spawn, sys};
 use applet::control::{ControlError, ServiceDir, Status, below, error_text};
 use applet::say;
 
-/// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at once a second.
+/// A net below inotify: a supervise/ that was replaced, or a file system without it, is looked at
+/// once a second.
 const NET: Duration = Duration::from_secs(1);
-/// A ./check that says no is asked again after this, then twice this, up to [`CHECK_MOST`]: nothing tells when it will
-/// say yes. The most is runit's fixed interval.
+/// A ./check that says no is asked again after this, then twice this, up to [`CHECK_MOST`]: nothing
+/// tells when it will say yes. The most is runit's fixed interval.
 const CHECK_FIRST: Duration = Duration::from_millis(10);
 const CHECK_MOST: Duration = Duration::from_millis(420);
 
-/// A runsv that does not run yet is waited for this long, where its directory is there: runsvdir has to find a directory
-/// that has just been made.
+/// A runsv that does not run yet is waited for this long, where its directory is there: runsvdir
+/// has to find a directory that has just been made.
 const APPEAR: Duration = Duration::from_secs(1);
 /// The pauses between looks for it.
 const APPEAR_FIRST: Duration = Duration::from_millis(2);
@@ -296,8 +298,9 @@ impl Sent {
     }
 }
 
-/// What wakes the wait. Most of what is asked for is done in a few milliseconds, and a kernel takes longer than that to close an
-/// inotify descriptor (it waits for a grace period): so a few looks come first.
+/// What wakes the wait. Most of what is asked for is done in a few milliseconds, and a kernel takes
+/// longer than that to close an inotify descriptor (it waits for a grace period): so a few looks
+/// come first.
 pub(super) struct Watch {
     /// Pauses between the first looks.
     early: std::slice::Iter<'static, u64>,
@@ -330,8 +333,8 @@ impl Watch {
         self.inotify = inotify;
     }
 
-    /// Until something has changed, or the time of one is over, or the net. Notes what is to be looked at, and who has lost its runsv: another
-    /// may have come since.
+    /// Until something has changed, or the time of one is over, or the net. Notes what is to be
+    /// looked at, and who has lost its runsv: another may have come since.
     pub(super) fn sleep(&mut self, targets: &mut [Target]) {
         let early = self.early.next().map(|pause| sys::now() + Duration::from_millis(*pause));
         if early.is_none() && !std::mem::replace(&mut self.opened, true) {
@@ -396,8 +399,8 @@ fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::new(fd, PollFlags::POLLIN)
 }
 
-/// One descriptor for each service is held while it is waited for; runit holds none. As many as the system gives, and how many
-/// services that is: the rest is for the net.
+/// One descriptor for each service is held while it is waited for; runit holds none. As many as the
+/// system gives, and how many services that is: the rest is for the net.
 pub(super) fn descriptors(services: usize) -> usize {
     /// For what is read, run, and watched beside.
     const OTHERS: u64 = 64;

@@ -1,4 +1,5 @@
-//! A unit's children: ./run, ./finish and the control scripts, with what the settings want them to have.
+//! A unit's children: ./run, ./finish and the control scripts, with what the settings want them to
+//! have.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};

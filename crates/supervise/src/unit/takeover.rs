@@ -1,4 +1,5 @@
-//! Taking over what a killed runsv left behind: the process, what was wanted of it, and what had been heard from it.
+//! Taking over what a killed runsv left behind: the process, what was wanted of it, and what had
+//! been heard from it.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -22,8 +23,9 @@ use applet::control::{Command, RunState, Status};
 const LAST_GASP: Duration = Duration::from_millis(100);
 
 impl Unit {
-    /// What a killed runsv left behind; `None` when there was none, or it ended in order. An error when that cannot be told for want
-    /// of descriptors or memory: a process that lives is neither doubled nor ended for that.
+    /// What a killed runsv left behind; `None` when there was none, or it ended in order. An error
+    /// when that cannot be told for want of descriptors or memory: a process that lives is neither
+    /// doubled nor ended for that.
     pub(super) fn inherit(&mut self, role: Role) -> Result<Option<Service>, Fatal> {
         let Some(left) = instance::read(self.files.path(), || self.shared.boot()) else { return Ok(None) };
         unable("read the settings", self.read_settings())?;
@@ -68,7 +70,8 @@ impl Unit {
             return Ok(());
         }
         match sys::pidfd_open(left.pid) {
-            // Between the look at its start time and this its number may have changed hands: look again.
+            // Between the look at its start time and this its number may have changed hands: look
+            // again.
             Ok(pidfd) => {
                 if left.alive()? {
                     self.known = (left.pid, left.starttime);
@@ -99,8 +102,8 @@ impl Unit {
         self.warn(&format!("the last runsv was killed: {what} (pid {pid})"));
     }
 
-    /// Its process is about to be a child of another process, see [`crate::host::Host::disown`]; not those
-    /// that have `ended`. Without its directory entered it hears nothing now.
+    /// Its process is about to be a child of another process, see [`crate::host::Host::disown`];
+    /// not those that have `ended`. Without its directory entered it hears nothing now.
     pub(crate) fn disown(&mut self, ended: &[u32], entered: bool) -> io::Result<()> {
         let ours = self.service.running().1.filter(|pid| self.adopted.is_none() && !ended.contains(pid));
         if let Some(pid) = ours {
@@ -122,8 +125,8 @@ impl Unit {
         self.adopted = Some(pidfd);
     }
 
-    /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second one. One that waits for a disk
-    /// ends later.
+    /// A kernel without pidfd (before 5.3) cannot tell us its end: it must not live beside a second
+    /// one. One that waits for a disk ends later.
     fn end_orphan(&self, left: &Instance) -> io::Result<()> {
         self.warn(&format!("unable to watch the instance of the last runsv (pid {}): killing it", left.pid));
         let Ok(pid) = i32::try_from(left.pid) else { return Ok(()) };

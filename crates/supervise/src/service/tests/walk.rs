@@ -169,8 +169,8 @@ fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
                 assert!(at > world.now && at <= world.now + most, "seed {seed}");
             }
         }
-        // In the order given: the scripts asked for are a subsequence of the commands, `d` asking for t and d, and u
-        // being asked for by itself too.
+        // In the order given: the scripts asked for are a subsequence of the commands, `d` asking
+        // for t and d, and u being asked for by itself too.
         let mut asked = world.asked.iter().filter(|l| b"haiq12kpc".contains(l)).peekable();
         for letter in &world.given {
             asked.next_if_eq(&letter);
