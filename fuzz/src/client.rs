@@ -148,8 +148,12 @@ impl World<'_> {
                 let Ok(reply) = decode(&bytes, MAC) else { return };
                 Event::Reply(Box::new(reply), OTHER)
             }
-            11 if self.story.byte() & 1 == 0 => self.asked(Event::Nudge),
-            11 => self.asked(Event::Carrier),
+            11 if self.story.byte() & 1 == 0 => self.asked(Event::ScriptEnded),
+            11 => {
+                // A carrier comes back from somewhere.
+                self.step(Event::CarrierLost);
+                self.asked(Event::Carrier)
+            }
             12 => self.asked(Event::Renew),
             13 => self.asked(Event::Release),
             14 => {
@@ -166,6 +170,7 @@ impl World<'_> {
                 1 => Event::Gone,
                 2 => Event::Mac(OTHER),
                 3 => Event::CarrierLost,
+                4 => Event::Idle,
                 _ => self.asked(Event::Unsent),
             },
         };

@@ -17,10 +17,12 @@ use crate::named::Named;
 use crate::schedule;
 
 mod conflict;
+mod leave;
 mod rebooting;
 mod renewal;
 mod replies;
 mod search;
+use leave::Leaving;
 use rebooting::Claim;
 use search::Late;
 
@@ -131,6 +133,11 @@ pub struct Client {
     conflicts: u32,
     /// The router was asked whether it is the one of before.
     asks_router: bool,
+    /// The carrier is away: what is sent is lost, even where the driver takes it.
+    dead: bool,
+    /// The last message could not be sent.
+    mute: bool,
+    leaving: Leaving,
 }
 
 impl Client {
@@ -151,11 +158,17 @@ impl Client {
             acd: None,
             conflicts: 0,
             asks_router: false,
+            dead: false,
+            mute: false,
+            leaving: Leaving::default(),
         }
     }
 
     /// When to step with [`Event::Timer`], as time since boot.
     pub fn deadline(&self) -> Option<Duration> {
+        if let Some(last) = self.last_moment() {
+            return last;
+        }
         earliest(self.acd.as_ref().and_then(Acd::deadline), self.protocol_deadline())
     }
 
@@ -185,6 +198,10 @@ impl Client {
     /// gone before anything else is looked at.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
+        if self.last_moment().is_some() {
+            self.wait_for_the_end(now, &event, &mut out);
+            return out;
+        }
         if self.lease().and_then(|l| l.end()).is_some_and(|end| end <= now) {
             self.expire(now, &mut out);
         }
@@ -193,11 +210,18 @@ impl Client {
             Event::Timer => {}
             Event::Reply(reply, mac) => self.reply(now, *reply, mac, &mut out),
             Event::Refused(why) => self.complain(why, &mut out),
-            Event::Nudge => self.hurry(now),
-            Event::Carrier => self.carrier(now, &mut out),
-            Event::CarrierLost => self.carrier_lost(now),
+            Event::ScriptEnded if self.mute => self.hurry(now),
+            Event::ScriptEnded => {}
+            Event::Idle => self.idle(&mut out),
+            // What was sent on a dead link was lost: the next message goes out at once.
+            Event::Carrier if std::mem::replace(&mut self.dead, false) => self.carrier(now, &mut out),
+            Event::Carrier => {}
+            Event::CarrierLost => {
+                self.dead = true;
+                self.carrier_lost(now);
+            }
             // The next message need not keep its distance from one that never left.
-            Event::Unsent => self.last_sent = None,
+            Event::Unsent => (self.last_sent, self.mute) = (None, true),
             Event::Arp(arp) => {
                 self.router_answers(&arp, &mut out);
                 self.watch(now, acd::Event::Arp(arp), &mut out);
@@ -320,7 +344,8 @@ impl Client {
     }
 
     fn send(&mut self, now: Duration, message: Outgoing, to: Destination, out: &mut Vec<Action>) {
-        self.last_sent = Some(now);
+        self.last_sent = (!self.dead).then_some(now);
+        self.mute = false;
         out.push(Action::Send(message, to));
     }
 }

@@ -38,8 +38,6 @@ use crate::vet::Vetter;
 
 /// udhcpc's exit code for everything that goes wrong.
 const EXIT_FAILURE: u8 = 1;
-/// How long a script may still run when we are to end.
-const LAST_SCRIPT: Duration = Duration::from_secs(10);
 /// A key of [`Complaints`].
 const SENDING: &str = "sending";
 
@@ -110,12 +108,19 @@ async fn run(options: Options, runner: Option<Runner>, hook: Option<Runner>, log
     if let Some(needs) = cage {
         cage::enter(&needs, log);
     }
-    daemon.step(Event::Start);
+    daemon.step(Event::Start)?;
     loop {
-        if let Some(code) = daemon.settle()? {
+        if daemon.sink.is_idle() {
+            daemon.step(Event::Idle)?;
+        }
+        if let Some(code) = daemon.code {
             return Ok(code);
         }
-        timer.set(daemon.deadline())?;
+        if daemon.sink.is_lost() {
+            // A supervisor starts both again. Without scripts a lease would end, and the system would never be told.
+            return Err(io::Error::other("the script runner was killed"));
+        }
+        timer.set(daemon.client.deadline())?;
         let woken = tokio::select! {
             biased;
             signal = signals.next() => Woken::Signal(signal),
@@ -129,7 +134,7 @@ async fn run(options: Options, runner: Option<Runner>, hook: Option<Runner>, log
     }
 }
 
-/// USR1 and USR2 do not.
+/// Whether this signal ends the client. SIGUSR1 (renew) and SIGUSR2 (release) do not.
 fn ends(signal: Signal) -> bool {
     matches!(signal, Signal::SIGTERM | Signal::SIGINT)
 }
@@ -202,18 +207,9 @@ struct Daemon<'a> {
     context: Context,
     gate: Gate,
     vetter: Vetter,
-    /// The last send failed.
-    mute: bool,
     complaints: Complaints,
-    /// The link has no carrier: what is sent, is lost, even where the driver says that it took it.
-    dead: bool,
-    /// A send failed in this step.
-    unsent: bool,
-    to_background: bool,
-    /// The first lease, until it is known whether the record has to name another process after going to the background.
-    first_lease: Option<Change>,
-    /// The exit code, and when to stop waiting for scripts: after -q and -n whoever called us waits for what they do.
-    ending: Option<(u8, Option<Duration>)>,
+    /// The machine has ended, with this exit code.
+    code: Option<u8>,
 }
 
 impl<'a> Daemon<'a> {
@@ -255,7 +251,7 @@ impl<'a> Daemon<'a> {
             log.info("no ARP on this interface: nothing is looked for");
         }
         let acd = options.config.acd.filter(|_| asks);
-        let config = Config { resume, remembered, mac, acd, ..options.config };
+        let config = Config { resume, remembered, mac, acd, native, ..options.config };
         let client = Client::new(config, netd::entropy::rng());
         Ok(Daemon {
             log,
@@ -270,21 +266,9 @@ impl<'a> Daemon<'a> {
             context,
             gate: options.gate,
             vetter: Vetter::new(options.routes, options.default_route, native),
-            mute: false,
             complaints: Complaints::default(),
-            dead: false,
-            unsent: false,
-            to_background: false,
-            first_lease: None,
-            ending: None,
+            code: None,
         })
-    }
-
-    fn deadline(&self) -> Option<Duration> {
-        match self.ending {
-            Some((_, at)) => at,
-            None => self.client.deadline(),
-        }
     }
 
     /// Without a script nobody else brings the interface up. Where that is not allowed, sending says so.
@@ -298,89 +282,60 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// What waits for the scripts to end: the background, the end.
-    fn settle(&mut self) -> io::Result<Option<u8>> {
-        let idle = self.sink.is_idle();
-        if self.to_background && idle {
-            self.to_background = false;
-            self.sink.background().map_err(context("can't send the script runner to the background"))?;
-            background().map_err(context("can't go to the background"))?;
-            self.context.pid = std::process::id();
-            write_pidfile(&self.pidfile, self.log);
-            if let Some(change) = self.first_lease.take().filter(|_| !self.sink.has_script()) {
-                self.tell(&change);
-            }
-        }
-        self.first_lease = None;
-        if self.sink.is_lost() && self.ending.is_none() {
-            // Whoever supervises us starts both again; without scripts a lease would end without anybody being told.
-            return Err(io::Error::other("the script runner was killed"));
-        }
-        let is_over = |at: Option<Duration>| idle || at.is_some_and(|at| at <= clock::now());
-        Ok(self.ending.filter(|(_, at)| is_over(*at)).map(|(code, _)| code))
-    }
-
     /// Turns what ended a wait into an event.
     fn woken(&mut self, woken: Woken) -> io::Result<()> {
-        if self.ending.is_some() {
-            if let Woken::Signal(signal) = woken
-                && ends(signal)
-            {
-                self.ending = self.ending.map(|(code, _)| (code, Some(Duration::ZERO)));
-            }
-            return Ok(());
-        }
         match woken {
             Woken::Signal(Signal::SIGUSR1) => self.step(Event::Renew),
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
-            Woken::Signal(_) => self.end(Event::Stop),
+            Woken::Signal(_) => self.step(Event::Stop),
             Woken::Heard(Heard::Reply(mut reply, source, from)) => {
                 let mac = self.sockets.interface().mac;
                 let admitted = self.gate.admit(&mut reply, source, &self.template, mac);
-                self.step(admitted.map_or_else(Event::Refused, |()| Event::Reply(reply, from)));
+                self.step(admitted.map_or_else(Event::Refused, |()| Event::Reply(reply, from)))
             }
             Woken::Heard(Heard::Refused(why)) => self.step(Event::Refused(why)),
             Woken::Heard(Heard::Arp(arp)) if self.is_our_own(&arp) => {
-                self.log.debug("ARP of another interface of ours")
+                self.log.debug("ARP of another interface of ours");
+                Ok(())
             }
             Woken::Heard(Heard::Arp(arp)) => self.step(Event::Arp(arp)),
-            Woken::Heard(Heard::Other(text)) => self.log.debug(text),
+            Woken::Heard(Heard::Other(text)) => {
+                self.log.debug(text);
+                Ok(())
+            }
             Woken::Heard(Heard::Failed(e)) => {
                 self.log.debug(format_args!("receiving: {e}"));
-                self.refresh()?;
+                self.refresh()
             }
             Woken::Timer => {
                 self.refresh()?;
-                self.step(Event::Timer);
+                self.step(Event::Timer)
             }
-            // What was sent on a dead link was lost: the next message goes out at once.
-            Woken::Link(Transition::Up) if std::mem::replace(&mut self.dead, false) => {
+            Woken::Link(transition) => self.link(transition),
+            Woken::Script => self.step(Event::ScriptEnded),
+        }
+    }
+
+    fn link(&mut self, transition: Transition) -> io::Result<()> {
+        match transition {
+            Transition::Up => {
                 // Whoever gave it another MAC did it while it was down.
                 self.refresh()?;
-                self.step(Event::Carrier);
+                self.step(Event::Carrier)
             }
-            Woken::Link(Transition::Down) => {
-                self.dead = true;
-                self.step(Event::CarrierLost);
-            }
-            Woken::Link(Transition::Renamed { to }) => {
+            Transition::Down => self.step(Event::CarrierLost),
+            Transition::Renamed { to } => {
                 self.log.info(format_args!("the interface is called {to} now"));
-                self.refresh()?;
+                self.refresh()
             }
-            Woken::Link(Transition::Gone) => {
+            Transition::Gone => {
                 // When another one has its name already, that one's carrier is new to us.
-                self.dead = true;
-                self.refresh()?;
+                self.step(Event::CarrierLost)?;
+                self.refresh()
             }
-            Woken::Link(
-                Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } | Transition::Up,
-            ) => {}
-            // The deconfig script may have brought the interface up.
-            Woken::Script if self.mute => self.step(Event::Nudge),
-            Woken::Script => {}
+            Transition::Missing | Transition::Appeared { .. } | Transition::AdminDown { .. } => Ok(()),
         }
-        Ok(())
     }
 
     /// On one link the kernel answers on each interface for the addresses of all, and asks with any of them (arp_ignore, arp_announce in
@@ -391,49 +346,53 @@ impl<'a> Daemon<'a> {
 
     fn refresh(&mut self) -> io::Result<()> {
         match self.sockets.refresh(self.log)? {
-            Found::Same => {}
+            Found::Same => Ok(()),
             Found::Mac(mac) => self.step(Event::Mac(mac)),
-            Found::Gone => self.end(Event::Gone),
+            Found::Gone => self.step(Event::Gone),
+        }
+    }
+
+    fn step(&mut self, event: Event) -> io::Result<()> {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.client.step(clock::now(), event) {
+                let fate = self.state.as_ref().map_or(Fate::Keep, |state| state.fate(&action));
+                if !self.perform(action)? {
+                    // That gives rise to no other message.
+                    events = vec![Event::Unsent];
+                }
+                if let Some(state) = &mut self.state {
+                    state.settle(fate, self.log);
+                }
+            }
         }
         Ok(())
     }
 
-    /// A step that ends us: no script may keep us for ever.
-    fn end(&mut self, event: Event) {
-        self.step(event);
-        self.ending = self.ending.map(|(code, _)| (code, Some(clock::now() + LAST_SCRIPT)));
-    }
-
-    fn step(&mut self, event: Event) {
-        for action in self.client.step(clock::now(), event) {
-            self.perform(action);
-        }
-        if std::mem::take(&mut self.unsent) {
-            for action in self.client.step(clock::now(), Event::Unsent) {
-                self.perform(action);
-            }
-        }
-    }
-
-    fn perform(&mut self, action: Action) {
-        let fate = self.state.as_ref().map_or(Fate::Keep, |state| state.fate(&action));
+    /// False: a message could not be sent.
+    fn perform(&mut self, action: Action) -> io::Result<bool> {
         match action {
-            Action::Send(message, to) => self.send(&message, to),
+            Action::Send(message, to) => return Ok(self.send(&message, to)),
             Action::SendArp(arp) => self.sockets.send_arp(&arp, self.log),
             Action::Watch(watch) => self.sockets.watch(watch, self.log),
             Action::Tell(mut change) => {
                 self.vetter.vet(&mut change, self.sockets.interface().index, self.log);
                 self.tell(&change);
-                self.first_lease = Some(change).filter(|c| matches!(c, Change::Bound(_)));
             }
             Action::Log(text) => self.log.info(text),
             Action::Debug(text) => self.log.debug(text),
-            Action::Background => self.to_background = true,
-            Action::Exit(code) => self.ending = Some((code, None)),
+            Action::Background => self.leave()?,
+            Action::Exit(code) => self.code = Some(code),
         }
-        if let Some(state) = &mut self.state {
-            state.settle(fate, self.log);
-        }
+        Ok(true)
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        self.sink.background().map_err(context("can't send the script runner to the background"))?;
+        background().map_err(context("can't go to the background"))?;
+        self.context.pid = std::process::id();
+        write_pidfile(&self.pidfile, self.log);
+        Ok(())
     }
 
     fn tell(&mut self, change: &Change) {
@@ -446,7 +405,8 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn send(&mut self, message: &Outgoing, to: Destination) {
+    /// Whether it was sent.
+    fn send(&mut self, message: &Outgoing, to: Destination) -> bool {
         if !self.sink.has_script() {
             self.template.max_message = max_message(self.sockets.interface().mtu);
         }
@@ -454,9 +414,8 @@ impl<'a> Daemon<'a> {
         let sent = self.sockets.send(&payload, message.ciaddr, to, self.log);
         match sent {
             Ok(()) => {
-                self.mute = false;
                 self.complaints.right(SENDING);
-                self.unsent |= self.dead;
+                true
             }
             Err(e) => {
                 // The deconfig script, which runs beside this, may be about to bring the interface up.
@@ -466,8 +425,7 @@ impl<'a> Daemon<'a> {
                     let hint = if e.raw_os_error() == Some(Errno::ENOBUFS as i32) { ": no link?" } else { "" };
                     self.log.wrong(&mut self.complaints, SENDING, &format!("can't send: {e}{hint}"));
                 }
-                self.mute = true;
-                self.unsent = true;
+                false
             }
         }
     }

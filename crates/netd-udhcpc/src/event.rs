@@ -32,6 +32,8 @@ pub struct Config {
     pub background_when_bound: bool,
     /// `-R`: release at the end.
     pub release: bool,
+    /// `--ipconf`: the lease is a record.
+    pub native: bool,
     /// `-a`, `--acd`: whether, and how, to look if somebody else has the address.
     pub acd: Option<Timing>,
     /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
@@ -66,11 +68,13 @@ pub enum Event {
     Reply(Box<Reply>, [u8; 6]),
     /// A reply came that is not looked at: why, in words for the log.
     Refused(String),
-    /// Something outside got better (a script may have brought the interface up): do not sit out a wait.
-    Nudge,
-    /// The carrier was away and is back.
+    /// A script has ended: it may have brought the interface up.
+    ScriptEnded,
+    /// No script runs or waits.
+    Idle,
+    /// The link has a carrier. Where it was not lost before, that means nothing.
     Carrier,
-    /// The carrier is away.
+    /// The carrier is away, or the interface.
     CarrierLost,
     /// USR1.
     Renew,
@@ -103,9 +107,9 @@ pub enum Action {
     Log(String),
     /// A line for the log, for who asks for more.
     Debug(String),
-    /// Go to the background when the handler has finished.
+    /// Go to the background, now: no script runs.
     Background,
-    /// End when the handler has finished.
+    /// End, now.
     Exit(u8),
 }
 

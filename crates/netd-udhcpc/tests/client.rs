@@ -85,6 +85,9 @@ fn every_state_and_every_wish() {
         let events = [Event::Renew, Event::Release, Event::Carrier, Event::Stop, Event::Gone];
         for (event, want) in events.into_iter().zip(want) {
             let mut b = Bench::in_state(state);
+            if matches!(event, Event::Carrier) {
+                b.event(Event::CarrierLost);
+            }
             b.now += secs(2);
             assert_eq!(b.event(event.clone()), want, "{state} on {event:?}");
         }
@@ -635,6 +638,12 @@ fn failure_is_said_when_udhcpc_says_it_and_n_b_act_on_it() {
     b.usual(OFFER);
     assert_eq!(b.usual(ACK), ["bound"], "in the background already");
 
+    // A record names the process that keeps it.
+    for (native, words) in [(false, &["bound", "background"][..]), (true, &["bound", "background", "bound"])] {
+        let mut b = Bench::started(Config { background_when_bound: true, native, ..Config::default() });
+        b.usual(OFFER);
+        assert_eq!(b.usual(ACK), words);
+    }
     let mut b = Bench::started(Config { background_when_bound: true, ..Config::default() });
     b.usual(OFFER);
     assert_eq!(b.usual(ACK), ["bound", "background"]);
@@ -869,4 +878,58 @@ fn a_server_may_answer_with_the_lease_when_it_was_told_so() {
     assert_eq!(b.hear(ack(&b)), ["probe"]);
     assert_eq!(b.client.address(), None);
     b.wait_for("bound");
+}
+
+#[test]
+fn the_background_and_the_end_wait_for_the_scripts() {
+    let busy = |config: Config| {
+        let mut b = Bench::started(config);
+        b.usual(OFFER);
+        b.busy = true;
+        b
+    };
+    let mut b = busy(Config { background_when_bound: true, ..Config::default() });
+    assert_eq!(b.usual(ACK), ["bound"]);
+    assert_eq!(b.event(Event::ScriptEnded), [""; 0], "another one waits");
+    assert_eq!(b.event(Event::Idle), ["background"]);
+    assert_eq!(b.event(Event::Idle), [""; 0]);
+    assert_eq!(b.wait(), ["Request to server"]);
+    // -q and -n: whoever called us waits for what the script does, however long that takes, and for nothing else.
+    let mut b = busy(Config { quit: true, ..Config::default() });
+    assert_eq!(b.usual(ACK), ["bound"]);
+    assert_eq!(b.client.deadline(), None);
+    for event in [Event::Renew, Event::Release, Event::Carrier, Event::Timer, Event::Gone, Event::ScriptEnded] {
+        b.now += secs(10_000);
+        assert_eq!(b.event(event), [""; 0]);
+    }
+    assert_eq!(b.event(Event::Idle), ["exit 0"]);
+    let mut b = busy(Config { exit_on_failure: true, ..Config::default() });
+    b.wait_for("leasefail");
+    assert_eq!(b.event(Event::Idle), ["exit 1"]);
+    // TERM: ten seconds; twice: at once.
+    let mut b = busy(Config::default());
+    assert_eq!(b.event(Event::Stop), ["stop"]);
+    assert_eq!(b.client.deadline(), Some(b.now + secs(10)));
+    assert_eq!(b.wait(), ["exit 0"]);
+    let mut b = busy(Config::default());
+    b.event(Event::Stop);
+    assert_eq!(b.event(Event::Stop), ["exit 0"]);
+    // TERM before the background: that is not gone to any more.
+    let mut b = busy(Config { background_when_bound: true, ..Config::default() });
+    b.usual(ACK);
+    b.event(Event::Stop);
+    assert_eq!(b.event(Event::Idle), ["exit 0"]);
+}
+
+#[test]
+fn a_script_that_may_have_brought_the_interface_up_is_worth_another_try() {
+    let mut b = Bench::started(Config::default());
+    b.event(Event::Unsent);
+    b.now += Duration::from_millis(50);
+    assert_eq!(b.event(Event::ScriptEnded), ["Discover"]);
+    // It was sent this time.
+    b.now += Duration::from_millis(50);
+    assert_eq!(b.event(Event::ScriptEnded), [""; 0]);
+    // A carrier that was never away is none that comes back.
+    assert_eq!(b.client.step(b.now, Event::Carrier), []);
 }

@@ -181,7 +181,8 @@ fn where_ipv6_is_enough_no_address_is_asked_for_until_the_wait_is_over_or_the_ca
             assert!(done.contains(&Action::Tell(Change::LeaseFail)));
             assert_eq!(client.deadline(), Some(now + Duration::from_secs(want)), "{secs}");
             let later = now + Duration::from_secs(20);
-            let nudged = client.step(later, Event::Nudge);
+            client.step(later, Event::CarrierLost);
+            let nudged = client.step(later, Event::Carrier);
             assert!(sends(&nudged), "another network may be another");
         }
     }
@@ -193,7 +194,8 @@ fn where_ipv6_is_enough_no_address_is_asked_for_until_the_wait_is_over_or_the_ca
     // With -n there will be none.
     let (mut client, now, xid) = searching(Config { ipv6_only: true, exit_on_failure: true, ..Config::default() });
     let done = heard(&mut client, now, Wire::usual(OFFER, xid).opt(108, &[0, 0, 7, 8]));
-    assert!(done.contains(&Action::Exit(1)), "{done:?}");
+    assert!(done.contains(&Action::Tell(Change::LeaseFail)) && !sends(&done), "{done:?}");
+    assert_eq!(client.step(now, Event::Idle), [Action::Exit(1)]);
 }
 
 #[test]
@@ -242,8 +244,10 @@ fn an_anonymous_client_asks_no_other_network_for_its_address() {
             .collect()
     };
     let (mut client, now) = bind(false);
+    client.step(now, Event::CarrierLost);
     assert_eq!(messages(&client.step(now, Event::Carrier)), [(MessageType::Request, Some(ADDRESS))]);
     let (mut client, now) = bind(true);
+    client.step(now, Event::CarrierLost);
     let actions = client.step(now, Event::Carrier);
     assert_eq!(messages(&actions), [(MessageType::Discover, None)]);
     assert!(actions.contains(&Action::Tell(Change::Deconfig)), "the address goes");

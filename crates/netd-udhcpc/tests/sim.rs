@@ -321,6 +321,7 @@ impl World {
         std::mem::swap(&mut self.servers, &mut self.elsewhere);
         self.events = Events::default();
         self.plugged = self.now;
+        self.step(Event::CarrierLost);
         self.step(Event::Carrier);
     }
 
@@ -367,8 +368,14 @@ impl World {
                 match self.rng.below(8) {
                     0 => self.now += secs(self.rng.below(7200)),
                     1 => self.step(Event::Renew),
-                    2 => self.step(Event::Nudge),
-                    3 => self.step(Event::Carrier),
+                    2 => {
+                        self.step(Event::Unsent);
+                        self.step(Event::ScriptEnded);
+                    }
+                    3 => {
+                        self.step(Event::CarrierLost);
+                        self.step(Event::Carrier);
+                    }
                     4 => self.roam(),
                     _ => {}
                 }

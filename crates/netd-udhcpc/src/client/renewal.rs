@@ -130,7 +130,6 @@ impl Client {
             out.push(Action::Tell(Change::Deconfig));
         }
         out.push(Action::Tell(Change::Stop));
-        out.push(Action::Exit(0));
-        self.state = State::Released;
+        self.end_soon(now);
     }
 }

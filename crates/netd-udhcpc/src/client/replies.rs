@@ -302,6 +302,8 @@ impl Client {
         renew: bool,
         out: &mut Vec<Action>,
     ) {
+        let to_background = self.config.background_when_bound && !self.config.quit;
+        let again = (to_background && self.config.native).then(|| grant.clone());
         out.push(Action::Tell(if renew { Change::Renew(grant) } else { Change::Bound(grant) }));
         let renew_at = lease.times.map(|t| {
             // A little early, so that a floor of machines that booted together does not ask together.
@@ -323,11 +325,11 @@ impl Client {
                 out.push(Action::Log("entering released state".into()));
                 out.push(Action::Tell(Change::Deconfig));
             }
-            out.push(Action::Exit(0));
-        } else if self.config.background_when_bound {
+            self.end(0);
+        } else if to_background {
             self.config.background_when_bound = false;
             self.config.background_on_failure = false;
-            out.push(Action::Background);
+            self.leave_for_background(again);
         }
     }
 

@@ -73,15 +73,13 @@ impl Client {
         out.push(Action::Tell(Change::LeaseFail));
         if self.config.background_on_failure {
             out.push(Action::Log("no lease, forking to background".into()));
-            out.push(Action::Background);
+            self.leave_for_background(None);
             self.config.background_on_failure = false;
             self.config.background_when_bound = false;
             self.config.exit_on_failure = false;
         } else if self.config.exit_on_failure {
             out.push(Action::Log("no lease, failing".into()));
-            out.push(Action::Exit(1));
-            self.state = State::Released;
-            return;
+            return self.end(1);
         }
         self.fail_at = now + schedule::NEXT_FAILURE;
         self.announced = false;

@@ -24,6 +24,10 @@ pub struct Bench {
     pub said: Vec<String>,
     pub actions: Vec<Action>,
     pub last: Option<Outgoing>,
+    /// A script runs: it does not end by itself.
+    pub busy: bool,
+    /// The carrier was lost just now. Where it comes back without that, it was lost in the same moment.
+    pub lost: bool,
 }
 
 pub fn word(action: &Action) -> Option<String> {
@@ -48,7 +52,7 @@ pub fn word(action: &Action) -> Option<String> {
 impl Bench {
     pub fn new(config: Config) -> Bench {
         let client = Client::new(config, Rng::seeded(1));
-        Bench { client, now: secs(1000), said: vec![], actions: vec![], last: None }
+        Bench { client, now: secs(1000), said: vec![], actions: vec![], last: None, busy: false, lost: false }
     }
 
     pub fn started(config: Config) -> Bench {
@@ -58,7 +62,13 @@ impl Bench {
     }
 
     pub fn event(&mut self, event: Event) -> Vec<String> {
-        self.actions = self.client.step(self.now, event);
+        if matches!(event, Event::Carrier) && !self.lost {
+            self.client.step(self.now, Event::CarrierLost);
+        }
+        self.lost = matches!(event, Event::CarrierLost);
+        let after = (!self.busy).then_some(Event::Idle);
+        let events = [event].into_iter().chain(after);
+        self.actions = events.flat_map(|event| self.client.step(self.now, event)).collect();
         for action in &self.actions {
             if let Action::Send(message, _) = action {
                 self.last = Some(message.clone());
