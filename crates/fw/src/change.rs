@@ -1,4 +1,5 @@
-//! What a change is: one write to the kernel, its order among the others, its text in `fw plan` and in messages.
+//! A change: one write to the kernel, its order among the others, its text in `fw plan` and in
+//! messages.
 //!
 //! Pure. plan.rs and ways.rs make changes, kernel.rs applies them.
 
@@ -74,8 +75,9 @@ impl Change {
 }
 
 impl Change {
-    /// When a route is made; deletions go the other way. On the link first: a router must be reachable before a route goes
-    /// through it. Defaults last: everything is ready when the packets turn.
+    /// The order in which routes are made; deletions go the other way. Routes on the link come
+    /// first, because a router must be reachable before a route goes through it. Default routes
+    /// come last, so that all else is ready when the packets turn.
     pub fn stage(&self) -> u8 {
         self.route().map_or(0, |r| u8::from(r.gateway.is_some()) + u8::from(r.destination.is_default()))
     }
@@ -126,7 +128,8 @@ fn show_route(name: &str, r: &Route) -> String {
     out
 }
 
-/// The routes as they will be after the changes. What the kernel removes by itself with an address is not foreseen.
+/// The routes as they will be after the changes. Routes that the kernel removes together with an
+/// address are still in the list.
 pub fn routes_after(routes: &[Route], changes: &[Change]) -> Vec<Route> {
     let mut out = routes.to_vec();
     for change in changes {

@@ -1,10 +1,11 @@
-//! Moving flows: when the default route turns to another uplink, the kernel's connection tracking still sends
-//! masqueraded flows out with the old uplink's address. Their entries are deleted, so that the next packet is
-//! masqueraded anew. No other entry is touched.
+//! Moving flows: when the default route turns to another uplink, the kernel's connection tracking
+//! still sends masqueraded flows out with the old uplink's address. Their entries are deleted, so
+//! that the next packet is masqueraded anew. No other entry is touched.
 //!
-//! ctnetlink (linux/netfilter/nfnetlink_conntrack.h). Decoding and choosing are pure; `Mover` is the shell. The entries
-//! are looked up BEFORE the routes change and deleted in the same breath after: a packet in between finds its
-//! masquerading on the wrong interface, and the kernel drops it. Called by run.rs.
+//! ctnetlink (linux/netfilter/nfnetlink_conntrack.h). Decoding and choosing are pure; `Mover` is
+//! the shell. fw looks the entries up BEFORE the routes change and deletes them at once after: the
+//! kernel drops a packet in between, because its masquerading is for another interface. Called by
+//! run.rs.
 
 use std::fs;
 use std::io;
@@ -50,7 +51,8 @@ struct Flow {
     zone: Option<Vec<u8>>,
 }
 
-/// `struct nfgenmsg`: family u8, version u8, resource id u16; then attributes. The status is big-endian.
+/// `struct nfgenmsg`: family u8, version u8, resource id u16; then attributes. The status is
+/// big-endian.
 fn decode(payload: &[u8]) -> Option<Flow> {
     let family = *payload.first()?;
     let attributes = payload.get(4..)?;
@@ -86,8 +88,9 @@ fn delete(flow: &Flow) -> Message {
     }
 }
 
-/// The best default route of a family in the main table. Whether its link is down at the moment does not count: the
-/// kernel may have turned away from it already, and its flows have still to move.
+/// The best default route of a family in the main table. Whether its link is down at the moment
+/// does not count: the kernel may have turned away from it already, and its flows have still to
+/// move.
 fn best_default(routes: &[Route], v4: bool) -> Option<&Route> {
     let defaults = routes
         .iter()
@@ -133,9 +136,10 @@ pub struct Mover {
 }
 
 impl Mover {
-    /// Looks the flows up, unless the kernel has turned away from the old default already (its link is down): then the
-    /// routes are in a hurry, and [`Mover::sweep`] finds the flows afterwards. A look costs a walk over the whole table,
-    /// 10 ms at its usual size. Without connection tracking in the kernel there are no flows to move.
+    /// Looks the flows up, unless the kernel has turned away from the old default already (its link
+    /// is down): then the routes are in a hurry, and [`Mover::sweep`] finds the flows afterwards. A
+    /// look costs a walk over the whole table, 10 ms at its usual size. Without connection tracking
+    /// in the kernel there are no flows to move.
     pub fn prepare(losers: Vec<IpAddr>, have: &Have, after: Vec<Route>) -> io::Result<Mover> {
         let netlink = Netlink::open(NETFILTER)?;
         let local = have.addresses.iter().map(|a| a.address).collect();

@@ -1,4 +1,5 @@
-//! resolv.conf, hosts and dnsmasq_servers.conf: rendered from the records, written atomically and only when they change.
+//! resolv.conf, hosts and dnsmasq_servers.conf: fw renders them from the records, and writes them
+//! atomically and only when they change.
 //!
 //! Shell: text.rs renders them. Called by run.rs.
 
@@ -23,15 +24,15 @@ const READABLE: u32 = 0o644;
 /// The file is a mount point (containers, `ip netns exec`): nothing can be renamed over it.
 const BUSY: [Errno; 2] = [Errno::EBUSY, Errno::EXDEV];
 
-/// The name of this host, when hosts can carry it.
+/// The name of this host, when it may stand in /etc/hosts.
 fn hostname() -> String {
     let bytes = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::str::from_utf8(bytes.trim_ascii()).ok().and_then(HostName::parse);
     name.map(|name| name.to_string()).unwrap_or_default()
 }
 
-/// The file that a symbolic link leads to, also when it is not there yet but its directory is: /etc/resolv.conf may lead to a
-/// file in /run or /tmp, and these are empty at boot.
+/// The file that a symbolic link leads to. Only its directory has to exist: /etc/resolv.conf may
+/// lead to a file in /run or /tmp, and these are empty at boot.
 fn behind(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| {
         let target = fs::read_link(path).ok().and_then(|link| Some(path.parent()?.join(link)));
@@ -40,8 +41,9 @@ fn behind(path: &Path) -> PathBuf {
     })
 }
 
-/// What is there; empty, when nothing is. `None`: a device, as /dev/null behind a link, by which somebody says that he wants none. A file in
-/// the place of that device would be the end of many programs.
+/// The file's content; empty when there is no file. `None`: a device. A link to /dev/null says that
+/// the administrator wants no such file, and a file in the place of that device would break many
+/// programs.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
         Ok(m) if m.is_file() => fs::read(path).map(Some),
@@ -53,9 +55,9 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// As [`disk::replace`], for the file that a symbolic link leads to; everybody may read it, whatever the umask says, or whoever
-/// might read the one of before. A file that is a mount point cannot be replaced
-/// and is overwritten in its place.
+/// As [`disk::replace`], for the file that a symbolic link leads to. It keeps the mode of the old
+/// file; every user may read a new one, whatever the umask says. A file that is a mount point
+/// cannot be replaced and is overwritten in its place.
 fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let real = behind(path);
     let mode = fs::metadata(&real).map_or_else(|_| Permissions::from_mode(READABLE), |m| m.permissions());
@@ -89,7 +91,7 @@ pub fn changed(etc: &Path, records: &[&Entry], report: &mut Report) -> Vec<File>
         let old = match read(&path) {
             Ok(Some(old)) => old,
             Ok(None) => return,
-            // What cannot be read may hold lines of the administrator.
+            // An unreadable file may hold lines of the administrator.
             Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
         };
         out.extend(render(&old).filter(|new| *new != old).map(|content| File { path, content, service }));
@@ -103,7 +105,8 @@ pub fn changed(etc: &Path, records: &[&Entry], report: &mut Report) -> Vec<File>
 
 /// Writes them.
 pub fn write(etc: &Path, records: &[&Entry], report: &mut Report) {
-    // FW_ETC may be in /run, which is empty at boot. That it cannot be made is seen when something is written.
+    // FW_ETC may be in /run, which is empty at boot. A failure shows when the first file is
+    // written.
     let _ = fs::create_dir_all(etc);
     for file in changed(etc, records, report) {
         let written = write_through(&file.path, &file.content);
@@ -153,7 +156,8 @@ mod tests {
         assert!(dir.join("link").symlink_metadata().unwrap().is_symlink());
         assert_eq!(fs::read(dir.join("real")).unwrap(), b"new");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
-        // What it leads to is not there yet, as after a boot; where not even its directory is, the file takes its place.
+        // The link's target does not exist yet, as after a boot. Without the target's directory the
+        // file takes the place of the link.
         for (target, stays) in [("run/resolv.conf", true), ("no/such/directory", false)] {
             fs::create_dir_all(dir.join("run")).unwrap();
             let link = dir.join(target.replace('/', "-"));

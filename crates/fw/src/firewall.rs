@@ -1,6 +1,8 @@
-//! The firewall: what our table should be (text), which one is loaded when (phases), and how the kernel gets it (load).
+//! The firewall: what our table should be (text), which one is loaded when (phases), and how the
+//! kernel gets it (load).
 //!
-//! Shell: nft starts, works while other things are done, and is waited for; what that means is phases.rs's. Called by run.rs.
+//! Shell: it starts nft, which works while fw does other things, and waits for it. phases.rs
+//! decides what follows. Called by run.rs.
 
 use std::path::Path;
 
@@ -57,7 +59,7 @@ impl Firewall {
         }
     }
 
-    /// Loads the table as it shall stay: the kernel has changed.
+    /// Loads the final table, after the kernel has changed.
     pub fn end(&mut self, report: &mut Report) {
         self.step(Event::Changed, report);
         self.settle(report);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::{Prefix, Scope, Sysctl};
 
-/// The bits of a packet's and of a connection's mark that are ours: the number of an uplink.
+/// Our bits of a packet's and of a connection's mark: the number of an uplink.
 pub const MARKS: u32 = 0xff00_0000;
 /// A rule that leads to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Rule {
     pub specific: bool,
     /// Who made it.
     pub protocol: u8,
-    /// It has nothing else about it. Ours are so.
+    /// It has no other selector or action. All rules of fw are plain.
     pub plain: bool,
 }
 
@@ -104,17 +104,18 @@ pub struct Route {
     pub tos: u8,
     /// Who made it.
     pub protocol: u8,
-    /// It leads somewhere: no blackhole, unreachable, prohibit, throw ... of somebody else, which only holds its place.
+    /// It leads to an interface. A blackhole, unreachable, prohibit or throw route of another
+    /// program only holds its place.
     pub unicast: bool,
 }
 
 impl Route {
-    /// What the kernel tells routes apart by.
+    /// The fields by which the kernel tells routes apart.
     pub fn key(&self) -> (u32, Prefix, u8, u32) {
         (self.table, self.destination, self.tos, self.metric)
     }
 
-    /// Whether all of both that fw sets is the same.
+    /// Whether both are equal in all fields that fw sets.
     pub fn is_same(&self, other: &Route) -> bool {
         let all = |r: &Route| (r.key(), r.index, r.gateway, r.onlink, r.source, r.protocol, r.unicast);
         all(self) == all(other) && (self.scope == other.scope || self.destination.ip.is_ipv6())
@@ -130,9 +131,9 @@ pub struct Have {
     pub addresses: Vec<Address>,
     /// Every route outside the local table.
     pub routes: Vec<Route>,
-    /// Every rule that says who made it; none: this kernel has no rules.
+    /// Every rule that names its maker. Empty: this kernel has no rules.
     pub rules: Vec<Rule>,
-    /// The switches that the `Want` names, as far as they could be read.
+    /// The switches that the `Want` names. Unreadable ones are missing here.
     pub sysctls: Vec<Sysctl>,
     /// The kernel has no IPv6.
     pub without_v6: bool,

@@ -1,9 +1,10 @@
 //! fw: makes the kernel match the `*.ipconf` records, once, and ends.
 //!
-//! It reads static and dynamic records and fw.conf, compares what they ask for with what the kernel has, and writes only
-//! the difference: addresses, routes, its own nft table, a few switches, resolv.conf and hosts. It is no daemon: the
-//! DHCP client and the link watcher publish a record and send `u` to the service that runs it.
-//! Here: the command line. run.rs has the order of things: input, want, ways, plan, firewall, kernel, etc.
+//! It reads static and dynamic records and fw.conf, compares what they ask for with what the kernel
+//! has, and writes only the difference: addresses, routes, its own nft table, a few switches,
+//! resolv.conf and hosts. It is no daemon: the DHCP client and the link watcher publish a record
+//! and send `u` to the service that runs it. This file is the command line. run.rs has the order of
+//! things: input, want, ways, plan, firewall, kernel, etc.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ const OPTIONS: &[Opt] = &[
     Opt { key: '\u{5}', long: "once", arg: Arg::No },
 ];
 
-/// Where the administrator's records and policy are unless something else is said.
+/// Where the administrator's records and policy are by default.
 const STATIC: &str = "./conf";
 const CONFIG: &str = "./fw.conf";
 
@@ -88,7 +89,8 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let done = match words.as_slice() {
         _ if words.len() != operands.len() => None,
         ["apply"] => {
-            // First of all things: a `u` that comes from here on means one more run, with what its sender has published before.
+            // Before fw reads anything: a `u` that arrives from now on means one more run, which
+            // reads what the sender published before it.
             if once && let Err(e) = ServiceDir::at(".").send(&[Command::Once]) {
                 applet::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
             }
@@ -121,8 +123,8 @@ fn complaint(operands: &[OsString]) -> String {
     format!("fw: no command '{}'{near}\n", word.escape_debug())
 }
 
-/// Called by hand in any other directory than the service's, without a word about where things are, it would find no records and no
-/// policy of the administrator, and take away what they ask for.
+/// Refuses the default paths where neither ./conf nor ./fw.conf exists. fw would find no records
+/// there, and would take away what the administrator's records ask for.
 fn at_home(paths: &Paths) -> Result<(), String> {
     let defaults = (paths.static_dir.as_path(), paths.config.as_path()) == (Path::new(STATIC), Path::new(CONFIG));
     match defaults && !paths.static_dir.exists() && !paths.config.exists() {
@@ -176,7 +178,7 @@ fn publish(paths: &Paths, name: &str, fields: &[&str]) -> Result<u8, String> {
         }
         record.set(key, value);
     }
-    // What stands on a command line is its writer's own word, so each wrong one is refused.
+    // The caller has typed these words himself, so each wrong one is refused.
     let (_, left_out) = Network::parse(&record, Author::Administrator).map_err(|fault| fault.to_string())?;
     if let Some(fault) = left_out.first() {
         return Err(fault.to_string());
@@ -192,7 +194,8 @@ fn withdraw(paths: &Paths, name: &str) -> Result<u8, String> {
     Ok(tell_fw(changed))
 }
 
-/// One `u` to the service, after the file is in its place. Nobody there to hear it is no failure: the file counts.
+/// Sends one `u` to the service, after the file is in its place. A service that does not run is no
+/// failure: the next run reads the file.
 fn tell_fw(changed: bool) -> u8 {
     if changed && let Err(e) = netd::sink::notify("fw".as_ref()) {
         let hint = match e {

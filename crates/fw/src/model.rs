@@ -1,4 +1,4 @@
-//! The words that fw's parts share: the kernel's own numbers, and which switches make a router.
+//! Words that fw's parts share: the kernel's own numbers, and the switches that make a router.
 //!
 //! Pure data.
 
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 // The names by which the other files of fw know them.
 pub use netd_core::net::{Prefix, Scope, bits, decimal};
 
-/// Route protocol and address protocol of everything fw makes: unassigned in rtnetlink(7), in iproute2's and in FRR's
-/// tables. `share/rt_protos.d/netsv.conf` gives it its name.
+/// Route protocol and address protocol of everything fw makes: unassigned in rtnetlink(7), in
+/// iproute2's and in FRR's tables. `share/rt_protos.d/netsv.conf` gives it its name.
 pub const PROTOCOL: u8 = 213;
 /// RTPROT_KERNEL of linux/rtnetlink.h.
 pub const PROTOCOL_KERNEL: u8 = 2;
@@ -18,7 +18,8 @@ pub const PROTOCOL_RA: u8 = 9;
 pub const TABLE_MAIN: u32 = 254;
 /// RT_TABLE_LOCAL of linux/rtnetlink.h: the kernel's.
 pub const TABLE_LOCAL: u32 = 255;
-/// What the kernel makes of a missing metric of an IPv6 route (IP6_RT_PRIO_USER of net/ip6_route.h).
+/// The metric that the kernel gives to an IPv6 route without one (IP6_RT_PRIO_USER of
+/// net/ip6_route.h).
 pub const METRIC_V6_DEFAULT: u32 = 1024;
 
 /// The switch below /proc/sys that makes a router of this machine.
@@ -26,7 +27,7 @@ pub const FORWARD_V4: &str = "net/ipv4/ip_forward";
 /// The same for IPv6.
 pub const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 
-/// Whether it means something on its link only.
+/// Whether the address is valid on its link only.
 pub fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(a) => a.is_link_local(),

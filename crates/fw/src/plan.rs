@@ -1,8 +1,10 @@
-//! (want, have) -> the changes that make the kernel match, in an order that never breaks what works.
+//! (want, have) -> the changes that make the kernel match, in an order that never breaks what
+//! works.
 //!
-//! Pure. Make before break: switches, links, addresses, routes are added, then routes and addresses are deleted. Only
-//! what bears our protocol number is ever changed or deleted (or anything, with reset_all_netdevs). An empty plan means
-//! that nothing is written. Called by run.rs; kernel.rs applies it.
+//! Pure. Make before break: switches, links, addresses, routes are added, then routes and addresses
+//! are deleted. fw changes and deletes only objects that bear its protocol number (with
+//! reset_all_netdevs, foreign ones too). With an empty plan it writes nothing. Called by run.rs;
+//! kernel.rs applies it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,7 +23,8 @@ pub mod refused;
 
 use possible::MTU_MIN_V6;
 
-/// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at different moments.
+/// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at
+/// different moments.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// The changes and what was learned while making them.
@@ -36,8 +39,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Leaves out what would let packets through this machine: without the firewall everybody outside could reach all that is behind
-    /// it. Whether there was any.
+    /// Leaves out the switches that let packets through this machine: without the firewall every
+    /// host outside could reach the hosts behind it. Returns whether there were any.
     pub fn withhold_forwarding(&mut self) -> bool {
         let before = self.changes.len();
         self.changes.retain(|c| !matches!(c, Change::Sysctl(s) if [FORWARD_V4, FORWARD_V6].contains(&s.path.as_str())));
@@ -80,12 +83,13 @@ fn sysctls<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = Sysctl> +
     want.sysctls
         .iter()
         .filter(move |s| match s.path.ends_with("/rp_filter") {
-            // Loose is only needed where it is strict: the larger of `all` and the interface's own counts.
+            // The kernel takes the larger of `all` and the interface's own value. Loose is needed
+            // only where that is strict.
             true => {
                 let own = value(&s.path).unwrap_or("2");
                 own == "1" || (own == "0" && value("net/ipv4/conf/all/rp_filter") == Some("1"))
             }
-            // A switch that could not be read belongs to a missing interface or an older kernel.
+            // An unreadable switch belongs to a missing interface or an older kernel.
             false => value(&s.path).is_some_and(|v| v != s.value),
         })
         .cloned()
@@ -101,11 +105,12 @@ fn links(want: &Want, have: &Have, memory: &Memory, plan: &mut Plan) {
     }
 }
 
-/// Lowers the MTU as far as a record asks, never above what the link had, and gives it back when no record asks any more.
+/// Lowers the MTU as far as a record asks, never above what the link had, and gives it back when no
+/// record asks any more.
 ///
-/// An MTU that a lease has lowered outlives the lease: only another lease gives it back. Some cards lose their link for a
-/// moment when their MTU changes, and with the link goes the lease: to give the MTU back then would be another change, and
-/// so on without end.
+/// An MTU that a lease has lowered outlives the lease: only another lease gives it back. Some cards
+/// lose their link for a moment when their MTU changes, and with the link goes the lease: to give
+/// the MTU back then would be another change, and so on without end.
 fn mtu(want: &Want, have: &Have, link: &Link, wanted: Option<&WantLink>, memory: &Memory, plan: &mut Plan) {
     let saved = memory.mtu(&link.name, link.mtu);
     let leased = wanted.is_some_and(|l| l.leased);
@@ -137,7 +142,8 @@ fn addresses(want: &Want, have: &Have, plan: &mut Plan) -> Vec<Change> {
             Some(there) if there.protocol != PROTOCOL => {}
             Some(there) if same_lifetime(there.lifetime, address.lifetime) => {}
             Some(there) => {
-                // Scope and flags of an address that is there cannot be changed: resend them as they are.
+                // Scope and flags of an address that is there cannot be changed: resend them as
+                // they are.
                 let renewed = Address { lifetime: address.lifetime, ..there.clone() };
                 plan.changes.push(Change::RefreshAddress(link.name.clone(), renewed));
             }
@@ -180,7 +186,8 @@ fn same_lifetime(a: Option<Duration>, b: Option<Duration>) -> bool {
     }
 }
 
-/// Not the kernel's own (IFAPROT_KERNEL_LO, _RA, _LL are 1, 2, 3), nor what older kernels do not mark as theirs.
+/// Not the kernel's own (IFAPROT_KERNEL_LO, _RA, _LL are 1, 2, 3), nor those that older kernels do
+/// not mark as theirs.
 fn may_reset_address(a: &Address, have: &Have) -> bool {
     let loopback = have.links.iter().any(|l| l.index == a.index && l.loopback);
     let link_local = matches!(a.address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
@@ -223,7 +230,8 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     plan.changes.extend(deletes);
 }
 
-/// Wanted routes with the kernel's numbers. A place that a foreign route holds is left to it: ours takes the next metric.
+/// Wanted routes with the kernel's numbers. A foreign route keeps its place: ours takes the next
+/// metric.
 fn resolve_routes(
     want: &Want,
     have: &Have,
@@ -277,7 +285,7 @@ fn resolve_routes(
     out
 }
 
-/// The address was there before us, made by somebody who let the kernel add its prefix route.
+/// Whether another program has made the address, and let the kernel add its prefix route.
 fn kernel_has_prefix_route(wanted: &WantRoute, link: &Link, have: &Have) -> bool {
     have.addresses.iter().any(|a| {
         a.index == link.index

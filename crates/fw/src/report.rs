@@ -5,10 +5,10 @@ use std::path::Path;
 
 use applet::control::error_text;
 
-/// What is said when the kernel refuses everything.
+/// The line for a kernel that refuses everything.
 pub const NO_CAPABILITY: &str = "no permission to change the network: capability CAP_NET_ADMIN is missing";
 
-/// What is said in this run, and what was said before it.
+/// The lines of this run, and the states that the run before has reported.
 #[derive(Default)]
 pub struct Report {
     failed: bool,
@@ -22,7 +22,7 @@ impl Report {
         Report { before: said.to_vec(), ..Report::default() }
     }
 
-    /// A state to know of. It is said once, and again when it was over in between.
+    /// Reports a state, once. It is reported again when it was over in between.
     pub fn note(&mut self, text: &str) {
         let text = text.replace(char::is_control, "?");
         if self.said.contains(&text) {
@@ -34,7 +34,7 @@ impl Report {
         self.said.push(text);
     }
 
-    /// Something that makes the run fail in the end.
+    /// Reports an error: the run fails in the end.
     pub fn error(&mut self, text: &str) {
         self.failed = true;
         applet::say::error(format_args!("fw: error: {text}\n"));

@@ -1,8 +1,8 @@
 //! One run of fw: `apply` and `plan`, from the files to the kernel.
 //!
-//! Shell: the order of the steps and nothing else. Switches, the firewall that admits old and new, addresses, routes,
-//! deletions, the firewall as it shall stay, files. An error in one step is reported and the others still happen. Called
-//! by lib.rs.
+//! Shell: the order of the steps and nothing else. The firewall that admits old and new, switches,
+//! addresses, routes, deletions, the final firewall, files. After an error in one step the others
+//! still happen. Called by lib.rs.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,7 +1,7 @@
 //! Records and fw.conf -> [`Want`]: the whole policy of what the kernel should look like.
 //!
-//! Pure. Which uplink comes first and with which metric, which one goes behind, which interfaces are outside. What the
-//! kernel has is not looked at here: plan.rs does that. Called by run.rs.
+//! Pure. It decides which uplink comes first and with which metric, which one goes behind, and
+//! which interfaces are external. plan.rs compares the result with the kernel. Called by run.rs.
 
 use crate::input::lease::Current;
 use crate::input::memory::Memory;
@@ -15,8 +15,9 @@ mod uplinks;
 
 pub use objects::{Origin, Want, WantAddress, WantLink, WantRoute};
 
-/// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the others do not move when a
-/// lease comes and goes, and they stay outside for the firewall; the one that was used last stays when all are bad.
+/// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
+/// others do not move when a lease comes and goes. They also stay external for the firewall. When
+/// all uplinks are bad, the last one in use stays.
 pub fn want(current: &[Current], policy: &Policy, memory: &Memory) -> Want {
     let uplinks = uplinks::rank(current, policy, &memory.uplinks);
     let mut want = Want { reset: policy.reset, ..Want::default() };

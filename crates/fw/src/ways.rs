@@ -1,26 +1,33 @@
-//! Answers leave by the uplink that the question came in on: rules of ip-rule(8), and for each uplink a table of routes.
+//! Answers leave by the uplink that the question came in on: rules of ip-rule(8), and for each
+//! uplink a table of routes.
 //!
-//! Pure. Where two or more uplinks have a default route, each has a table with its networks and its routers, and these lead there:
+//! Pure. Where two or more uplinks have a default route, each has a table with its networks and its
+//! routers, and these rules lead there:
 //!
-//! 1. from ADDRESS, lookup TABLE, no default: the uplink's own network. Those of two uplinks may have the same numbers.
-//! 2. from ADDRESS, lookup main, no default: what the main table knows better, as LANs and VPNs.
+//! 1. from ADDRESS, lookup TABLE, no default: the uplink's own network. Those of two uplinks may
+//!    have the same numbers.
+//! 2. from ADDRESS, lookup main, no default: the routes that the main table knows better, as to
+//!    LANs and VPNs.
 //! 3. from ADDRESS, lookup TABLE.
 //!
-//! The same three for a mark, which answers of hosts behind us bear (firewall/text.rs), and the questions too where somebody gives packets the
-//! whole mark of their connection.
+//! Three more rules match a mark. Answers of hosts behind this machine bear it (firewall/text.rs);
+//! questions bear it too, where a rule of the administrator copies the connection's mark to its
+//! packets.
 //!
-//! A table that has nothing to say, because its link is dead or its routes are gone, leads on to the main one. Nothing depends on the
-//! order in which they are made, and what a killed run leaves is no worse than none. Called by plan.rs.
+//! A table without a usable route, because its link is dead or its routes are gone, leads on to the
+//! main one. The order in which fw makes the rules does not matter, and the rules that a killed run
+//! leaves do no harm. Called by plan.rs.
 
 use crate::change::Change;
 use crate::have::{Have, Route, Rule};
 use crate::model::{PROTOCOL, Prefix, TABLE_MAIN, is_link_local};
 use crate::want::{Want, WantRoute};
 
-/// Table of the uplink with number 0, if there were one: the route protocol, and room for all numbers.
+/// The base of the table numbers: the route protocol, and room for all uplinks.
 const TABLES: u32 = PROTOCOL as u32 * 1000;
-/// Right before the rule of the main table (32766): whatever rules somebody else has, a VPN's above all, they decide first. One
-/// that ip(8) adds without a priority comes before the first one, too.
+/// Right before the rule of the main table (32766), so that the rules of other programs, a VPN's
+/// above all, decide first. A rule that ip(8) adds without a priority comes before the first one,
+/// too.
 const PRIORITY: u32 = 32_763;
 
 /// The table of an uplink.
@@ -40,11 +47,12 @@ struct Way<'a> {
     v4: bool,
 }
 
-/// The ways of all uplinks, as far as there shall, can and may be any.
+/// The ways of all uplinks, as far as they are needed, supported and safe.
 pub struct Ways<'a>(Vec<Way<'a>>);
 
 impl<'a> Ways<'a> {
-    /// Of these uplinks and routes. `removable` tells which routes of the kernel are not in the way.
+    /// Of these uplinks and routes. `removable` tells which routes of the kernel are not in the
+    /// way.
     pub fn new(want: &'a Want, have: &Have, removable: &dyn Fn(&Route) -> bool) -> Ways<'a> {
         let families: Vec<bool> =
             [true, false].into_iter().filter(|v4| are_possible(want, have, *v4, removable)).collect();
@@ -68,7 +76,8 @@ impl<'a> Ways<'a> {
         self.0.iter().find(is_its).map(|w| table(w.number))
     }
 
-    /// Compares the rules. One that somebody else has made just so counts as there and stays his.
+    /// Compares the rules. An equal rule of another program counts as there, and stays that
+    /// program's.
     pub fn changes(&self, want: &Want, have: &Have) -> Vec<Change> {
         let (v4, v6): (Vec<&Way>, Vec<&Way>) = self.0.iter().partition(|w| w.v4);
         let ways = v4.into_iter().chain(v6).filter(|w| have.link(w.interface).is_some());
@@ -96,7 +105,8 @@ fn rules(way: &Way, want: &Want) -> Vec<Rule> {
     };
     for address in want.addresses.iter().filter(|a| a.interface == way.interface) {
         let ip = address.address.ip;
-        // Two routers of one make give the same address to both uplinks: it says nothing about where a packet has to go.
+        // Two routers of one make may give the same address to both uplinks. Such an address does
+        // not tell the uplink.
         let is_shared = want.addresses.iter().any(|o| o.interface != way.interface && o.address.ip == ip);
         if ip.is_ipv4() == v4 && !is_link_local(ip) && !is_shared {
             add(Some(ip), 0);
@@ -108,10 +118,10 @@ fn rules(way: &Way, want: &Want) -> Vec<Rule> {
     rules
 }
 
-/// Whether rules for this family are needed, supported and safe. With one uplink there is nothing to choose. A kernel without rules
-/// shows none, and one before 4.17 does not say whose they are; the first has no tables either, and would put the routes into the main
-/// one. When a default route of somebody else comes before ours, as a VPN's or the blackhole that keeps packets inside it, nothing may
-/// get round it.
+/// Whether rules for this family are needed, supported and safe. With one uplink there is nothing
+/// to choose. A kernel without rules shows none, and one before 4.17 does not say whose they are;
+/// the first has no tables either, and would put the routes into the main one. When a foreign
+/// default route comes before ours, as a VPN's or its blackhole, no packet may get round it.
 fn are_possible(want: &Want, have: &Have, v4: bool, removable: &dyn Fn(&Route) -> bool) -> bool {
     let is_default = |table: u32, destination: &Prefix| is_default_of_main(table, destination, v4);
     let ours =

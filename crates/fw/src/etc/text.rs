@@ -10,8 +10,8 @@ use crate::record::Entry;
 const HEADER: &str = "# Made by fw from *.ipconf records: edits are lost\n";
 const HOSTS_BEGIN: &str = "# fw begin: made from *.ipconf records, edits inside are lost";
 const HOSTS_END: &str = "# fw end";
-/// Records that count for name service: those with servers, and of them those with the highest `dns_prio`. Servers of a
-/// bad uplink come last.
+/// Records that count for name service: those with servers, and of them those with the highest
+/// `dns_prio`. Servers of a bad uplink come last.
 fn resolving<'a>(records: &[&'a Entry]) -> Vec<&'a Entry> {
     let mut with: Vec<&Entry> =
         records.iter().copied().filter(|e| !e.network.said.dns.is_empty() || !e.network.dnsmasq.is_empty()).collect();
@@ -27,7 +27,8 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
     }
 }
 
-/// resolv.conf. `None`: leave it alone, because no record says anything and what is there is not ours.
+/// resolv.conf. `None`: leave the file alone, because no record has a server and the file is not
+/// ours.
 pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
     let entries = resolving(records);
     let (mut servers, mut search) = (Vec::new(), Vec::new());
@@ -54,7 +55,8 @@ pub fn resolv_conf(records: &[&Entry], old: &[u8]) -> Option<String> {
     Some(out)
 }
 
-/// dnsmasq_servers.conf, for dnsmasq's `--servers-file`. `dnsmasq` words of a record stand in place of its `dns`.
+/// dnsmasq_servers.conf, for dnsmasq's `--servers-file`. `dnsmasq` words of a record stand in place
+/// of its `dns`.
 pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for entry in resolving(records) {
@@ -69,7 +71,8 @@ pub fn dnsmasq_servers(records: &[&Entry], old: &[u8]) -> Option<String> {
     Some(HEADER.to_owned() + &lines.iter().map(|l| format!("{l}\n")).collect::<String>())
 }
 
-/// hosts: the lines between our two marks; everything else in the file is the administrator's and stays, byte by byte.
+/// hosts: the lines between our two marks; all other lines are the administrator's and stay, byte
+/// by byte.
 pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     let mut block = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
     for entry in records {
@@ -91,7 +94,7 @@ pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     for line in lines() {
         ended += usize::from(line == HOSTS_END.as_bytes());
         match line {
-            // Without an end, which somebody has deleted, all that follows may be his.
+            // The administrator has deleted the end mark: all lines that follow may be his.
             _ if line == HOSTS_BEGIN.as_bytes() => (inside, seen) = (ended < ends, true),
             _ if inside => inside = line != HOSTS_END.as_bytes(),
             other => {
@@ -105,7 +108,7 @@ pub fn hosts(records: &[&Entry], hostname: &str, old: &[u8]) -> Vec<u8> {
     [before, ours.into_bytes(), after].concat()
 }
 
-/// Useless without an interface beside it.
+/// Whether the address is useless without the name of an interface.
 fn is_zone_bound(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(a) if a.is_unicast_link_local())
 }

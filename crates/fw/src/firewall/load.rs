@@ -1,8 +1,9 @@
 //! Loading our nft table, only when it is needed.
 //!
-//! Shell. The text that was loaded last is kept in `.nft` of the dynamic directory, with a fingerprint of what the
-//! kernel made of it (its own dump of our table, chains, rules and sets). When both are as before no process is started;
-//! when another program has deleted or edited our table, the fingerprint differs. Called by firewall.rs.
+//! Shell. `.nft` of the dynamic directory keeps the text that was loaded last, with a fingerprint
+//! of the kernel's own dump of our table, chains, rules and sets. When both are as before, fw
+//! starts no process; when another program has deleted or edited our table, the fingerprint
+//! differs. Called by firewall.rs.
 #![expect(clippy::disallowed_methods, reason = "starts nft")]
 
 use std::fs;
@@ -31,13 +32,14 @@ const GETS: [u16; 4] = [
     nftables(libc::NFT_MSG_GETRULE),
     nftables(libc::NFT_MSG_GETSET),
 ];
-/// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE).
+/// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE,
+/// NFTA_RULE_TABLE, NFTA_SET_TABLE).
 const TABLE_NAME: u16 = 1;
 const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
 const TABLE_EVENTS: [u16; 2] = [nftables(libc::NFT_MSG_NEWTABLE), nftables(libc::NFT_MSG_DELTABLE)];
 /// The last event of every transaction.
 const NEWGEN: u16 = nftables(libc::NFT_MSG_NEWGEN);
-/// An nft that says nothing for so long is killed: everything else waits for it.
+/// fw kills an nft that says nothing for so long: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said then.
 const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
@@ -91,7 +93,8 @@ impl Loader {
     }
 }
 
-/// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's state.
+/// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's
+/// state.
 pub fn start(text: &str) -> Running {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
@@ -99,7 +102,8 @@ pub fn start(text: &str) -> Running {
     command.args(["-f", "-"]).env_clear().env("PATH", path);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().and_then(|mut child| {
-        // A few kB fit into the pipe. A write error means that nft has died: its exit code tells.
+        // A few kB fit into the pipe. A write error means that nft has died; its exit code gives
+        // the reason.
         let written = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
         match written {
             Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
@@ -109,10 +113,10 @@ pub fn start(text: &str) -> Running {
     Running { child, events }
 }
 
-/// What [`Running::committed`] leaves: nft has nothing more to say, but may not have ended.
+/// The rest of a [`Running`] whose table is committed: nft may not have ended yet.
 pub struct Ending {
     child: Option<Child>,
-    /// Kept open: to close a netfilter socket makes us wait for the same remains.
+    /// It stays open: the kernel lets the closing of a netfilter socket wait for the same remains.
     events: Option<Netlink>,
 }
 
@@ -126,8 +130,9 @@ impl Ending {
 }
 
 impl Running {
-    /// Waits until the kernel has the table or nft has failed; that error is a line for the administrator. nft itself
-    /// ends 8 to 16 ms later: the kernel makes it wait for the old table's remains when it closes its socket.
+    /// Waits until the kernel has the table or nft has failed; that error is a line for the
+    /// administrator. nft itself ends 8 to 16 ms later: the kernel makes it wait for the old
+    /// table's remains when it closes its socket.
     pub fn committed(self) -> (Ending, Result<(), Failure>) {
         let mut child = match self.child {
             Ok(child) => child,
@@ -136,7 +141,7 @@ impl Running {
         match self.events.as_ref().map(|events| first_sign(events, &child)) {
             Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
             Some(Sign::None) => {
-                // What it may have started can hold its standard error open.
+                // A child of nft can hold its standard error open.
                 let _ = child.kill().and_then(|()| child.wait());
                 return (Ending { child: None, events: self.events }, Err(Failure::Silent(SILENT.to_owned())));
             }
@@ -165,7 +170,7 @@ fn not_started(error: &io::Error) -> String {
     }
 }
 
-/// What an nft lets us know first.
+/// The first sign of life of an nft.
 enum Sign {
     /// The kernel has our table.
     Commit,
@@ -175,9 +180,10 @@ enum Sign {
     None,
 }
 
-/// Waits for a commit that is about our table, or the child's last word, whichever comes first. Whose commit it was is not asked: the
-/// kernel names the process by a number that is another one inside a container. Nobody else makes this table while we hold the lock but
-/// an nft that a killed run left behind; [`Ending::reap`] tells.
+/// Waits for a commit that is about our table, or the child's last word, whichever comes first. The
+/// kernel names the committing process, but by a number that differs inside a container. While fw
+/// holds the lock, only an nft that a killed run has left behind can make this table, too;
+/// [`Ending::reap`] finds that out.
 fn first_sign(events: &Netlink, child: &Child) -> Sign {
     let mut ours = false;
     let deadline = clock::now() + PATIENCE;
@@ -206,7 +212,7 @@ fn first_sign(events: &Netlink, child: &Child) -> Sign {
     }
 }
 
-/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here anyway.
+/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here.
 struct Fnv(u64);
 
 impl Fnv {
@@ -221,13 +227,14 @@ impl Fnv {
     }
 }
 
-/// Whether a table, chain, rule or set is, or is of, our table.
+/// Whether the object is our table, or a chain, rule or set in it.
 fn is_of_our_table(payload: &[u8]) -> bool {
     let name = payload.get(4..).and_then(|attributes| netlink::attribute(attributes, TABLE_NAME));
     payload.first() == Some(&FAMILY) && name.and_then(|n| n.strip_suffix(b"\0")) == Some(text::TABLE.as_bytes())
 }
 
-/// A number that changes when our table changes. Attributes only: the header carries the ruleset's generation.
+/// A number that changes when our table changes. Attributes only: the header carries the ruleset's
+/// generation.
 fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
     let mut name = text::TABLE.as_bytes().to_vec();
     name.push(0);

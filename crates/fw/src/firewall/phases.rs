@@ -1,7 +1,9 @@
-//! The firewall's two phases: which table is loaded when, what is tried again, what is remembered. PURE.
+//! The firewall's two phases: which table is loaded when, what is tried again, what is remembered.
+//! PURE.
 //!
-//! Before the kernel changes, all interfaces that were or will be outside are outside; when it has changed, the table is
-//! as wanted. Mostly both tables are the same, and mostly the same as the last run has left. What can happen to a load:
+//! Before the kernel changes, all interfaces that were or will be outside are outside; when it has
+//! changed, the table is as wanted. Mostly both tables are the same, and mostly the same as the
+//! last run has left. What can happen to a load:
 //!
 //! ```text
 //!              refused, no table was there      refused, it marks connections
@@ -12,7 +14,8 @@
 //!    Idle: remembered, or missing  <------------------------------+
 //! ```
 //!
-//! An nft that says nothing is killed, and not tried again. Called by firewall.rs, which performs the actions.
+//! An nft that says nothing is killed, and not tried again. Called by firewall.rs, which performs
+//! the actions.
 
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
@@ -35,7 +38,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// The transaction by which the kernel gets the table that is wanted, or none; `None`: it is so.
+    /// The transaction by which the kernel gets the table that is wanted, or none; `None`: it is
+    /// so.
     fn difference(&self, wanted: Option<&str>) -> Option<String> {
         match wanted {
             Some(table) if self.loaded.as_deref() == Some(table) => None,
@@ -64,7 +68,8 @@ pub enum Event {
     Loaded(Result<(), Failure>),
     /// The kernel's addresses and routes are as wanted.
     Changed,
-    /// All else is done, and each nft has ended. Not well: the commit that was seen was a stranger's.
+    /// All else is done, and each nft has ended. Not well: the commit that was seen was a
+    /// stranger's.
     Ended {
         /// None has failed.
         well: bool,
@@ -279,7 +284,8 @@ mod tests {
         // Before, after, loaded, there; events and what they lead to; missing in the end.
         type Row<'a> = (&'a str, &'a str, &'a str, Option<bool>, &'a [(&'a str, &'a str)], bool);
         let rows: &[Row] = &[
-            // Nothing is wanted, nothing is there; and a table that is left is taken away when all else has changed.
+            // Nothing is wanted, nothing is there; and a table that is left is taken away when all
+            // else has changed.
             ("-", "-", "-", Some(false), &[("begin", ""), ("changed", ""), ("ended", "")], false),
             ("-", "-", "-", Some(true), &[("begin", ""), ("changed", "remove"), ("ok", "remember none")], false),
             ("-", "-", "-", None, &[("begin", ""), ("changed", "")], false),
@@ -325,7 +331,8 @@ mod tests {
                 &[("begin", ""), ("changed", "remove"), ("ok", "remember none"), ("ended", "")],
                 false,
             ),
-            // Refused: tried as a replacement where none was seen, and nothing else; never when nft was silent.
+            // Refused: tried as a replacement where none was seen, and nothing else; never when nft
+            // was silent.
             (
                 "one",
                 "one",

@@ -1,11 +1,13 @@
 //! What the firewall should be, as the text of one nft transaction.
 //!
-//! Pure. One table, `inet netsv`, which is ours alone: the transaction makes it, or deletes it and makes it anew, all or nothing.
-//! Every word comes from an allow-list. load.rs loads it.
+//! Pure. There is one table, `inet netsv`, which is ours alone. The transaction makes it, or
+//! deletes it and makes it anew, all or nothing. Every word comes from an allow-list. load.rs loads
+//! it.
 //!
-//! There is no set in it, not even an anonymous one: a packet that is on its way through the old table when the kernel
-//! turns to the new one still sees the old rules, but no element of the old sets any more. With `ct state vmap` one in
-//! forty replacements cost a forwarded packet under a ping each 2 ms, and a missed `iifname` would let one in.
+//! The table has no set, not even an anonymous one. A packet that is on its way through the old
+//! table when the kernel turns to the new one still sees the old rules, but the old sets are empty
+//! already. With `ct state vmap` one in forty replacements lost a forwarded packet under a ping
+//! each 2 ms, and an empty set of interfaces would let a packet in.
 
 use crate::have::MARKS;
 use crate::input::policy::{Masquerade, Policy};
@@ -20,12 +22,12 @@ pub fn removal() -> String {
     format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
-/// The transaction that puts `table` in place. Where there is none to be deleted the kernel need not wait until nobody looks at
-/// the deleted one any more: 5 ms instead of 20.
+/// The transaction that puts `table` in place. Without a table to delete the kernel need not wait
+/// for readers of the old one: 5 ms instead of 20.
 pub fn transaction(table: &str, is_there: bool) -> String {
     match is_there {
         true => removal() + table,
-        // Should one appear meanwhile, this fails and does not join the two.
+        // When a table has appeared meanwhile, `create` fails, where `add` would join the two.
         false => format!("create table inet {TABLE}\n{table}"),
     }
 }
@@ -33,12 +35,14 @@ pub fn transaction(table: &str, is_there: bool) -> String {
 /// The chain that marks connections. It comes last.
 const MARKING: &str = "uplink_marks";
 
-/// The same table for a kernel that cannot mark connections (CONFIG_NF_CONNTRACK_MARK); `None`: it marks none.
+/// The same table for a kernel that cannot mark connections (CONFIG_NF_CONNTRACK_MARK); `None`: it
+/// marks none.
 pub fn without_marks(table: &str) -> Option<String> {
     table.split_once(&format!("\tchain {MARKING} ")).map(|(before, _)| format!("{before}}}\n"))
 }
 
-/// The table, or `None` when no interface is outside (or fw.conf wants no firewall). `numbers` are those of the uplinks.
+/// The table, or `None` when no interface is outside (or fw.conf wants no firewall). `numbers` are
+/// those of the uplinks.
 pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy) -> Option<String> {
     if external.is_empty() || !policy.firewall {
         return None;
@@ -67,13 +71,13 @@ fn each(word: &str, interfaces: &[String], rest: &str) -> Vec<String> {
     interfaces.iter().map(|name| format!("{word} \"{name}\" {rest}")).collect()
 }
 
-/// What begins every chain for packets from outside. A destination that somebody's dnat rule has rewritten is open
-/// because that rule says so.
+/// What begins every chain for packets from outside. A destination that a dnat rule of the
+/// administrator has rewritten is open, because that rule opens it.
 const ANSWERS: [&str; 3] = ["ct state established,related accept", "ct state invalid drop", "ct status dnat accept"];
 
 const ICMP: [&str; 4] = ["echo-request", "destination-unreachable", "time-exceeded", "parameter-problem"];
 
-/// RFC 4890 4.4: what IPv6 does not work without.
+/// RFC 4890 4.4: IPv6 does not work without these.
 const ICMPV6: [&str; 10] = [
     "echo-request",
     "destination-unreachable",
@@ -109,12 +113,14 @@ fn input(out: &mut String, external: &[String], policy: &Policy) {
 
 fn forward(out: &mut String, external: &[String], policy: &Policy) {
     let mut hook = vec!["type filter hook forward priority filter; policy accept;".to_owned()];
-    // RFC 3927 7: no router forwards them, whatever its routes say. (IPv6's the kernel itself keeps on their link.)
+    // RFC 3927 7: no router forwards these addresses, whatever its routes say. The kernel itself
+    // keeps IPv6's on their link.
     hook.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     if policy.forward {
         let rules: Vec<String> = ANSWERS.iter().chain(&["drop"]).map(ToString::to_string).collect();
         chain(out, "external_forward", &rules);
-        // RFC 4459 3.2: path MTU discovery fails behind tunnels and broken firewalls; the uplinks' MTUs may differ.
+        // RFC 4459 3.2: path MTU discovery fails behind tunnels and broken firewalls; the uplinks'
+        // MTUs may differ.
         let clamp = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu";
         hook.extend(each("oifname", external, clamp));
         hook.extend(each("iifname", external, "goto external_forward"));
@@ -128,8 +134,8 @@ fn forward(out: &mut String, external: &[String], policy: &Policy) {
 fn masquerade(out: &mut String, external: &[String], who: &Masquerade) {
     let sources: Vec<String> = match who {
         Masquerade::No => return,
-        // What this host sends itself has a source of its own choice already. IPv6 networks with global addresses are
-        // routed; RFC 4193 ones would get no answer.
+        // This host's own packets have the right source already. IPv6 networks with global
+        // addresses are routed; RFC 4193 addresses would get no answer.
         Masquerade::Auto => ["meta nfproto ipv4", "ip6 saddr fc00::/7"]
             .map(|source| format!("{source} fib saddr type != local masquerade"))
             .to_vec(),
@@ -140,8 +146,9 @@ fn masquerade(out: &mut String, external: &[String], who: &Masquerade) {
     chain(out, "postrouting", &rules);
 }
 
-/// Connections from outside to hosts behind us remember their uplink, and answers carry its number before a route is looked up for
-/// them: the rules of ways.rs send them back by it. All other bits of both marks are somebody else's.
+/// Connections from outside to hosts behind this machine remember their uplink. Their answers carry
+/// its number before the kernel looks up a route, and the rules of ways.rs send them back by it.
+/// All other bits of both marks belong to other programs.
 fn marks(out: &mut String, numbers: &[(String, u8)]) {
     let ours = MARKS;
     let set = |number: u8| format!("& {:#010x} | {:#010x}", !ours, ways::mark(number));

@@ -1,7 +1,8 @@
 //! Reading fw's input: the two directories of `*.ipconf` files and fw.conf.
 //!
-//! Shell. A malformed file is named with its line and skipped, and the last content of it that was good takes its place:
-//! a copy of every good file is kept in `.good` of the dynamic directory. Called by input.rs.
+//! Shell. A malformed file is named with its line and skipped, and its last good content takes its
+//! place: fw keeps a copy of every good file in `.good` of the dynamic directory. Called by
+//! input.rs.
 
 use netd_core::record::text;
 use std::ffi::{OsStr, OsString};
@@ -16,18 +17,19 @@ use netd::ipconf;
 use super::policy::{self, Policy};
 use crate::record::{self, Entry};
 
-/// What was read and what was wrong with it.
+/// The content of the files, and the faults in them.
 #[derive(Debug, Default)]
 pub struct Files {
     /// Records, static ones first, each directory in glob order.
     pub entries: Vec<Entry>,
-    /// Lines about what the administrator has written, and about what cannot be read; each makes the run fail in the end.
+    /// Faults in the administrator's files, and unreadable files. Each makes the run fail in the
+    /// end.
     pub errors: Vec<String>,
-    /// Lines about what the daemons have written: a state to know of.
+    /// Faults in the daemons' files. None of them makes the run fail.
     pub notes: Vec<String>,
     /// File name in `.good` and content, of every file that is good now.
     good: Vec<(OsString, Vec<u8>)>,
-    /// Names in `.good` that have to stay though their file is malformed now.
+    /// Names in `.good` that have to stay, because their file is malformed now.
     kept: Vec<OsString>,
 }
 
@@ -65,11 +67,13 @@ impl Files {
         let mut name = OsString::from(kind(is_static));
         name.push(path.file_name().unwrap_or_default());
         let read = ipconf::read_bytes(dir, path);
-        // Withdrawn since the directory was listed: as if it had been gone then. A link that leads nowhere is still there.
+        // The file was withdrawn after the directory was listed: it counts as gone. A link that
+        // leads nowhere is still there.
         if read.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) && path.symlink_metadata().is_err() {
             return;
         }
-        // A file that cannot be read is an error. What a file says is one when the administrator has written it.
+        // An unreadable file is an error. A fault in a file's content is an error when the
+        // administrator has written the file.
         let (error, is_wrong) = match read {
             Err(e) => (format!("{}: {}", path.display(), text(&e)), true),
             Ok(bytes) => match understand(path, &bytes, is_static) {
@@ -93,10 +97,10 @@ impl Files {
         if is_wrong { self.errors.extend(lines) } else { self.notes.extend(lines) }
     }
 
-    /// Takes what a file said when it was good, if it ever was.
+    /// Takes the last good content of a file. Returns whether there is any.
     fn last_good(&mut self, path: &Path, name: OsString, is_static: bool, good_dir: &Path) -> bool {
         let last = ipconf::read_bytes(good_dir, &good_dir.join(&name));
-        // Its complaints about single words were made when it was new.
+        // fw complained about its single words when the content was new.
         let last = last.ok().and_then(|bytes| understand(path, &bytes, is_static).ok());
         let is_known = last.is_some();
         self.entries.extend(last.into_iter().flat_map(|all| all.entries));
@@ -104,7 +108,8 @@ impl Files {
         is_known
     }
 
-    /// The same for all files of a directory that cannot be read: a failing disk takes nobody's address away.
+    /// The same for all files of a directory that cannot be read: a failing disk must not take an
+    /// address away.
     fn all_last_good(&mut self, dir: &Path, is_static: bool, good_dir: &Path) {
         for copy in ipconf::list(good_dir).unwrap_or_default() {
             let name = copy.file_name().unwrap_or_default();
@@ -114,8 +119,9 @@ impl Files {
         }
     }
 
-    /// Reads fw.conf. One that is not there means the defaults. Of one that is not good the last good content counts as a whole: a
-    /// default in place of a wrong line could shut the administrator out, or open what he had closed.
+    /// Reads fw.conf. Without the file the defaults count. Of a malformed file the last good
+    /// content counts as a whole: a default in place of a wrong line could shut the administrator
+    /// out, or open a port that he had closed.
     pub fn policy(&mut self, config: &Path, dynamic: &Path) -> Policy {
         let name = OsString::from(POLICY);
         let path = config.display();
@@ -143,7 +149,8 @@ impl Files {
         last.unwrap_or(policy)
     }
 
-    /// Brings `.good` up to date: writes only what differs and removes what has no file any more.
+    /// Brings `.good` up to date: writes only copies that differ, and removes copies whose file is
+    /// gone.
     pub fn keep_good(&self, dynamic: &Path) -> io::Result<()> {
         let dir = dynamic.join(".good");
         let is_wanted = |name: &OsString| self.good.iter().any(|(n, _)| n == name) || self.kept.contains(name);

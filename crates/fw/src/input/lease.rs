@@ -12,7 +12,8 @@ use crate::record::Entry;
 /// A record that counts now, and how long its lease still lasts; `None`: for ever.
 pub type Current = (Entry, Option<Duration>);
 
-/// The records that count now, with what is left of their lease, and a message for each that does not.
+/// The records that count now, with what is left of their lease, and a message for each that does
+/// not.
 pub fn current(entries: Vec<Entry>, now: &Now) -> (Vec<Current>, Vec<String>) {
     let mut messages = Vec::new();
     let mut out = Vec::new();

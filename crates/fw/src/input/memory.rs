@@ -1,8 +1,9 @@
-//! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a reboot, as /run is).
+//! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a
+//! reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`,
-//! `address IF ADDR/LEN`; a
-//! line that is not understood is skipped, so that a damaged file costs comfort and nothing else. Called by run.rs.
+//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `said TEXT`, `mtu
+//! IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`. An unknown line is skipped, so that a damaged
+//! file costs comfort and nothing else. Called by input.rs.
 
 use netd_core::net::IfName;
 
@@ -16,9 +17,9 @@ const LEASE: &str = "lease";
 pub struct SavedMtu {
     /// Interface.
     pub interface: String,
-    /// Bytes before fw came.
+    /// Bytes before fw lowered it.
     pub original: u32,
-    /// Bytes that fw set; another value means that somebody else has changed it since.
+    /// Bytes that fw set; another value means that another program has changed it since.
     pub ours: u32,
     /// A lease asked for it.
     pub leased: bool,
@@ -27,17 +28,17 @@ pub struct SavedMtu {
 /// Everything remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Interfaces that have been uplinks: they keep their rank and stay outside for the firewall.
+    /// Interfaces that have been uplinks: they keep their rank and stay external for the firewall.
     pub uplinks: Vec<String>,
     /// The number of each of them: its table, and the mark of connections that came in by it.
     pub numbers: Vec<(String, u8)>,
     /// The uplink that had the best default route: it keeps that when all are bad.
     pub best: Option<String>,
-    /// States that were said: each is said again only after it was over.
+    /// States that fw has reported. It reports each again only after the state was over.
     pub said: Vec<String>,
-    /// To give back when no record asks for an MTU any more.
+    /// MTUs to give back when no record asks for one any more.
     pub mtus: Vec<SavedMtu>,
-    /// Addresses that fw made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
+    /// Addresses that fw has made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
     pub addresses: Vec<(String, Prefix)>,
 }
 
@@ -59,8 +60,9 @@ impl Memory {
         memory
     }
 
-    /// What is to be remembered while the kernel is changed: a run that is killed half way must leave no MTU and no address of ours that
-    /// the next one takes for somebody else's, be it one of before or one of after, and no uplink that it takes for a LAN.
+    /// The union of old and new memory, for the time of the changes. After a kill half way the next
+    /// run must recognise every address and MTU that fw has set, and must not take an uplink for a
+    /// LAN.
     pub fn beside(&self, before: &Memory) -> Memory {
         let mut both = Memory { said: before.said.clone(), ..self.clone() };
         both.uplinks.extend(before.uplinks.iter().filter(|u| !self.uplinks.contains(u)).cloned());

@@ -1,15 +1,16 @@
 //! fw.conf: the administrator's policy, KEY="VALUE" lines as at the head of the seed's script.
 //!
-//! Pure. It is read as data: nothing is expanded or run. A wrong line is reported with its number and the others
-//! still count here; files.rs, which calls this, prefers the last content that was good. What the knobs do is in want.rs and firewall/text.rs. `man 8 fw` lists them.
+//! Pure. The file is data: nothing is expanded or run. A wrong line is reported with its number,
+//! and the others still count here; the caller, files.rs, prefers the last good content. want.rs
+//! and firewall/text.rs act on the knobs, and `man 8 fw` lists them.
 
 use netd_core::net::IfName;
 use netd_core::record::text::MAX_FILE;
 
 use crate::model::{self, Prefix};
 
-/// What is added to the metric of an uplink's defaults while its link record says that it is down. NetworkManager uses
-/// the same distance for a connection without connectivity.
+/// The addition to the metric of an uplink's default routes while its link record says that it is
+/// down. NetworkManager uses the same distance for a connection without connectivity.
 pub const DEMOTE_METRIC: u32 = 20_000;
 
 /// Which forwarded networks leave an external interface with its address.
@@ -129,7 +130,7 @@ fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
             policy.demote_metric =
                 model::decimal(value).filter(|n| (1..=1_000_000_000).contains(n)).ok_or_else(|| bad(value))?;
         }
-        // The seed's: whom its helpers ran as. Nothing here runs as anybody else, so any value is right.
+        // The seed's helpers ran as this user. fw has no such helpers, so any value is right.
         "user" => {}
         unknown => return Err(format!("unknown key: {}", unknown.escape_debug())),
     }

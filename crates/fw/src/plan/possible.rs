@@ -1,7 +1,8 @@
 //! What of the wishes this kernel can have now: the rest is left out, and said. PURE.
 //!
-//! An interface that is missing may be plugged in later. IPv6 may be missing in the kernel, switched off by the
-//! administrator, or impossible on a link whose MTU is too small: none of these is an error. Called by plan.rs.
+//! An interface that is missing may be plugged in later. IPv6 may be missing in the kernel,
+//! switched off by the administrator, or impossible on a link whose MTU is too small: none of these
+//! is an error. Called by plan.rs.
 
 use std::borrow::Cow;
 
@@ -39,7 +40,8 @@ pub(super) fn possible<'a>(want: &'a Want, have: &Have, memory: &Memory) -> (Cow
     let mut want = want.clone();
     want.addresses.retain(|a| a.address.ip.is_ipv4() || lack(&a.interface).is_none());
     want.routes.retain(|r| r.destination.ip.is_ipv4() || lack(&r.interface).is_none());
-    // A forwarding kernel ignores router advertisements: without a default route of ours it may need them.
+    // A forwarding kernel ignores router advertisements: without a default route of ours it may
+    // need them.
     if !want.routes.iter().any(|r| r.destination.ip.is_ipv6() && r.destination.is_default()) {
         want.sysctls.retain(|s| s.path != FORWARD_V6);
     }

@@ -1,7 +1,8 @@
 //! What the kernel has refused: who asked for it, and whether the run fails. PURE.
 //!
-//! What a server said never fails a run, nor does what the kernel lacks or an administrator has switched off: it is left
-//! out, and said once. All else is an error in every run. Called by run.rs.
+//! What a server said never fails a run, nor does what the kernel lacks or an administrator has
+//! switched off: it is left out, and said once. All else is an error in every run. Called by
+//! run.rs.
 
 use nix::errno::Errno;
 
@@ -10,8 +11,8 @@ use crate::have::Route;
 use crate::model::TABLE_MAIN;
 use crate::want::{Origin, Want, WantRoute};
 
-/// The kernel has it not, or it is switched off: an access list or disable_ipv6, rfkill(8), a read-only /proc/sys, a family,
-/// a feature, a link that is down.
+/// The kernel has it not, or it is switched off: an access list or disable_ipv6, rfkill(8), a
+/// read-only /proc/sys, a family, a feature, a link that is down.
 const OFF: [Errno; 6] =
     [Errno::EACCES, Errno::ERFKILL, Errno::EROFS, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP, Errno::ENETDOWN];
 
@@ -40,7 +41,8 @@ pub fn judge(change: &Change, errno: Errno, reason: &str, want: &Want) -> Verdic
     if is_off || is_said { Verdict::LeftOut(format!("{text}: left out")) } else { Verdict::Error(text) }
 }
 
-/// Whether it is a route in the own table of an uplink, and refused in the main table, too: one line is enough.
+/// Whether it is a route in the own table of an uplink, and refused in the main table, too: one
+/// line is enough.
 pub fn is_echo<'a>(change: &Change, mut refused: impl Iterator<Item = &'a Change>) -> bool {
     let Some(route) = change.route().filter(|r| r.table != TABLE_MAIN) else { return false };
     let place = |r: &Route| (r.index, r.destination, r.gateway);

@@ -1,5 +1,6 @@
-//! Tables of situations, and the three properties that make a plan right: applied to `have` it gives `want`, planned
-//! again it is empty, and no step leaves a destination without the route that it had before and has after.
+//! Tables of situations, and the three properties that make a plan right: applied to `have` it
+//! gives `want`, planned again it is empty, and no step leaves a destination without the route that
+//! it had before and has after.
 
 use super::*;
 use crate::change::routes_after;
@@ -10,6 +11,9 @@ use crate::model::{Prefix, TABLE_MAIN};
 use crate::record::{self, Entry};
 use crate::want;
 use netd_core::record::text;
+
+mod links;
+mod ways;
 
 /// Records in the files' own text; `static:` in front of a line starts the static ones.
 fn entries(text: &str) -> Vec<Entry> {
@@ -140,103 +144,6 @@ fn run(want: &Want, have: &mut Have) -> Vec<String> {
 const TWO: &str = "static if=lan0 ipmask=192.168.5.1/24
                    if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1 net=0/0 lease_end_boottime=4600
                    if=eth1 ipmask=10.2.0.5/24 gw=10.2.0.1 net=0/0 lease_end_boottime=4600";
-
-/// On a kernel that has rules.
-fn with_rules() -> Have {
-    let rule = |v4, priority, table| Rule {
-        priority,
-        v4,
-        source: None,
-        mark: 0,
-        table,
-        specific: false,
-        protocol: PROTOCOL_KERNEL,
-        plain: true,
-    };
-    let rules = [true, false].map(|v4| [(0, 255), (32_766, 254), (32_767, 253)].map(|(p, t)| rule(v4, p, t)));
-    Have { rules: rules.concat(), ..machine() }
-}
-
-fn about_ways(lines: Vec<String>) -> Vec<String> {
-    lines.into_iter().filter(|l| l.contains(" rule ") || l.contains(" table ")).collect()
-}
-
-#[test]
-fn answers_of_two_uplinks_leave_by_their_own_and_it_ends_with_the_second() {
-    let mut have = with_rules();
-    let six = "if=eth0 ipmask=fe80::5/64\nif=eth0 ipmask=169.254.5.5/16 scope=link";
-    let made = about_ways(run(&want(&format!("{TWO}\n{six}")), &mut have));
-    let rules = |ip: &str, n: u32| {
-        let mark = format!("all fwmark {:#x}/0xff000000", n << 24);
-        let three = [ip, &mark].map(|from| {
-            [
-                format!("+ rule from {from} lookup {} suppress_prefixlength 0 priority 32763", 213_000 + n),
-                format!("+ rule from {from} lookup 254 suppress_prefixlength 0 priority 32764"),
-                format!("+ rule from {from} lookup {} priority 32765", 213_000 + n),
-            ]
-        });
-        three.concat()
-    };
-    let routes = [
-        "+ route 10.1.0.0/24 dev eth0 metric 0 src 10.1.0.5 table 213001",
-        "+ route 10.2.0.0/24 dev eth1 metric 0 src 10.2.0.5 table 213002",
-        "+ route default via 10.1.0.1 dev eth0 metric 0 src 10.1.0.5 table 213001",
-        "+ route default via 10.2.0.1 dev eth1 metric 0 src 10.2.0.5 table 213002",
-    ]
-    .map(str::to_owned);
-    assert_eq!(made, [&routes[..], &rules("10.1.0.5", 1), &rules("10.2.0.5", 2)].concat());
-    assert_eq!(
-        about_ways(run(&want(&format!("{TWO}\nif=eth0 health=down")), &mut have)),
-        [] as [&str; 0],
-        "bad or good"
-    );
-
-    let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
-    let gone = about_ways(run(&want(&first), &mut have));
-    let unmade: Vec<String> = [rules("10.1.0.5", 1), rules("10.2.0.5", 2)].concat();
-    assert_eq!(gone[..12], unmade.iter().map(|l| l.replacen('+', "-", 1)).collect::<Vec<_>>());
-    assert_eq!(gone.len(), 16, "{gone:?}");
-    assert_eq!(have.rules, with_rules().rules);
-}
-
-#[test]
-fn no_ways_without_rules_in_the_kernel_nor_around_a_default_of_somebody_else() {
-    assert_eq!(about_ways(run(&want(TWO), &mut machine())), [] as [&str; 0]);
-    let vpn = foreign_route("0/0", 4, 50);
-    for (route, wanted) in
-        [(vpn.clone(), 0), (Route { unicast: false, ..vpn.clone() }, 0), (Route { metric: 700, ..vpn }, 16)]
-    {
-        let mut have = with_rules();
-        run(&want(TWO), &mut have);
-        have.routes.push(route);
-        run(&want(TWO), &mut have);
-        let ours = have.rules.iter().filter(|r| r.protocol == PROTOCOL).count();
-        assert_eq!(ours + have.routes.iter().filter(|r| r.table > 255).count(), wanted);
-    }
-}
-
-#[test]
-fn an_uplink_whose_interface_is_not_there_is_no_second_one() {
-    let mut have = with_rules();
-    have.links.retain(|l| l.name != "eth1");
-    assert_eq!(about_ways(run(&want(TWO), &mut have)), [] as [&str; 0]);
-}
-
-#[test]
-fn a_rule_of_somebody_else_counts_and_stays() {
-    let mut have = with_rules();
-    run(&want(TWO), &mut have);
-    for rule in &mut have.rules {
-        rule.protocol = 3;
-    }
-    let before = have.rules.clone();
-    assert_eq!(run(&want(TWO), &mut have), [] as [&str; 0]);
-    run(&want(""), &mut have);
-    assert_eq!(have.rules, before);
-    // With our number on it, but not as ours are: nothing that fw could name to the kernel.
-    have.rules.push(Rule { plain: false, protocol: PROTOCOL, ..before[0] });
-    assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
-}
 
 fn without_switches(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().filter(|l| !l.starts_with("~ sysctl")).collect()
@@ -403,86 +310,6 @@ fn a_router_outside_the_prefix_is_on_the_link() {
 }
 
 #[test]
-fn mtu_goes_down_only_and_comes_back() {
-    let mut have = machine();
-    let low = want("if=eth0 ipmask=10.1.0.5/24 mtu=1400");
-    let first = plan(&low, &have, &Memory::default());
-    assert_eq!(first.changes[0].to_string(), "~ link eth0 mtu 1400");
-    let memory = Memory { mtus: first.memory.mtus.clone(), ..Memory::default() };
-    assert_eq!(memory.mtus, [SavedMtu { interface: "eth0".into(), original: 1500, ours: 1400, leased: true }]);
-    first.changes.iter().for_each(|c| step(&mut have, c));
-    let second = plan(&low, &have, &memory);
-    assert_eq!((second.changes, second.memory.mtus), (vec![], memory.mtus.clone()));
-    let back = plan(&want("if=eth0 ipmask=10.1.0.5/24"), &have, &memory);
-    assert_eq!(
-        (back.changes[0].to_string(), back.memory.mtus),
-        ("~ link eth0 mtu 1500".into(), vec![]),
-        "a lease without"
-    );
-    for (mtu, then) in [(9000, 1500), (1000, 1000)] {
-        let plan = plan(&want(&format!("if=eth1 ipmask=10.2.0.5/24 mtu={mtu}")), &machine(), &Memory::default());
-        let set: Vec<u32> = plan
-            .changes
-            .iter()
-            .filter_map(|c| match c {
-                Change::LinkMtu { mtu, .. } => Some(*mtu),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(set.first().copied().unwrap_or(1500), then, "asked {mtu}");
-    }
-}
-
-#[test]
-fn an_mtu_that_a_lease_has_lowered_stays_until_another_lease_says_otherwise() {
-    let (mut have, mut memory) = (machine(), Memory::default());
-    let lease = "if=eth0 ipmask=10.1.0.5/24 mtu=1400";
-    for (records, mtu) in [
-        (lease, 1400),
-        // Some cards lose their link when the MTU changes, and so the lease.
-        ("", 1400),
-        ("if=eth0 ipmask=169.254.1.1/16", 1400),
-        ("static if=eth0 ipmask=192.168.5.1/24\nif=eth0 health=down", 1400),
-        ("static if=eth0 ipmask=192.168.5.1/24 mtu=1450", 1400),
-        ("if=eth0 ipmask=2001:db8::5/64", 1400),
-        (lease, 1400),
-        ("", 1400),
-        ("if=eth0 ipmask=10.1.0.5/24 mtu=1450", 1450),
-        ("if=eth0 ipmask=10.1.0.5/24", 1500),
-        ("", 1500),
-        // The administrator's word counts at once.
-        ("static if=eth0 ipmask=10.1.0.5/24 mtu=1400", 1400),
-        ("static if=eth0 ipmask=10.1.0.5/24", 1500),
-        ("static if=eth0 ipmask=10.1.0.5/24 mtu=1400", 1400),
-        ("", 1500),
-    ] {
-        let plan = plan(&want(records), &have, &memory);
-        plan.changes.iter().for_each(|c| step(&mut have, c));
-        memory.mtus = plan.memory.mtus;
-        assert_eq!(have.link("eth0").unwrap().mtu, mtu, "{records}");
-    }
-}
-
-#[test]
-fn ipv6_keeps_its_minimum_mtu_and_changes_a_prefix_length_by_deleting_first() {
-    let mut have = machine();
-    let lines = run(&want("if=eth0 ipmask=2001:db8::5/64 gw=fe80::1 mtu=1000"), &mut have);
-    assert_eq!(
-        lines,
-        [
-            "~ link eth0 mtu 1280",
-            "+ address 2001:db8::5/64 dev eth0 valid_lft forever",
-            "+ route 2001:db8::/64 dev eth0 metric 100",
-            "+ route ::/0 via fe80::1 dev eth0 metric 100",
-        ]
-    );
-    have.links[1].mtu = 1500;
-    let lines = run(&want("if=eth0 ipmask=2001:db8::5/48 gw=fe80::1"), &mut have);
-    let at = |text: &str| lines.iter().position(|l| l.starts_with(text)).unwrap();
-    assert!(at("- address 2001:db8::5/64") < at("+ address 2001:db8::5/48"), "{lines:?}");
-}
-
-#[test]
 fn random_sequences_of_records_keep_the_properties() {
     let pool = [
         "static if=lan0 ipmask=192.168.5.1/24",
@@ -503,7 +330,7 @@ fn random_sequences_of_records_keep_the_properties() {
     let mut rng = random(0x6e65_7473);
     let mut without_rules = machine();
     without_rules.routes.push(foreign_route("0/0", 2, 100));
-    for mut have in [without_rules, with_rules()] {
+    for mut have in [without_rules, ways::with_rules()] {
         have.routes.push(foreign_route("10.2.0.0/24", 4, 200));
         for _ in 0..2000 {
             let bits = rng();
@@ -525,37 +352,4 @@ fn random(seed: u32) -> impl FnMut() -> u32 {
         state ^= state << 5;
         state
     }
-}
-
-#[test]
-fn without_ipv6_its_objects_are_left_out_and_all_else_is_there() {
-    let text = "static if=lo ipmask=127.0.0.1/8\nstatic if=lo ipmask=::1/128\n\
-                if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1\nif=eth0 ipmask=2001:db8::5/64 gw=fe80::1\n\
-                if=eth1 ipmask=2001:db8:1::5/64";
-    let of = |change: &dyn Fn(&mut Have)| {
-        let mut have = machine();
-        have.sysctls.push(Sysctl { path: FORWARD_V6.into(), value: "0".into() });
-        change(&mut have);
-        let plan = plan(&want(text), &have, &Memory::default());
-        let v6 =
-            plan.changes.iter().map(ToString::to_string).filter(|c| c.contains("::") || c.contains("ipv6")).count();
-        let v4 = plan.changes.len() - v6;
-        (v4, v6, plan.notes)
-    };
-    let note = |name: &str, why: &str| format!("f:1: IPv6 of {name} left out: {why}");
-    let (v4, v6, notes) = of(&|_| {});
-    assert_eq!((v6, notes), (7, vec![]), "an address each, two networks, a default route, a switch");
-    let none = "this kernel has none";
-    let all = vec![note("lo", none), note("eth0", none), note("eth1", none)];
-    assert_eq!(of(&|have| have.without_v6 = true), (v4, 0, all));
-    let off = vec![note("eth0", "net.ipv6.conf.eth0.disable_ipv6 is 1")];
-    assert_eq!(of(&|have| have.v6_off.push("eth0".into())), (v4, 3, off));
-    let small = vec![note("eth1", "an MTU of 1279 is below 1280")];
-    assert_eq!(of(&|have| have.links[2].mtu = 1279), (v4, 5, small));
-    // One that fw has lowered is raised again.
-    let mut have = machine();
-    have.links[2].mtu = 1000;
-    let saved = SavedMtu { interface: "eth1".into(), original: 1500, ours: 1000, leased: false };
-    let plan = plan(&want(text), &have, &Memory { mtus: vec![saved], ..Memory::default() });
-    assert_eq!(plan.notes, [] as [&str; 0]);
 }

@@ -30,7 +30,7 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
     }
 }
 
-/// What a DHCP server gives: the MTU is an option of DHCP for IPv4 alone.
+/// Whether the record is a DHCP lease. The MTU is an option of DHCP for IPv4 alone.
 fn is_lease(entry: &Entry) -> bool {
     !entry.is_static && entry.network.address.is_some_and(|a| a.ip.is_ipv4() && !is_link_local(a.ip))
 }

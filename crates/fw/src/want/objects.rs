@@ -1,4 +1,5 @@
-//! What the kernel should have: links, addresses, routes and switches as the records and fw.conf ask for them.
+//! What the kernel should have: links, addresses, routes and switches as the records and fw.conf
+//! ask for them.
 //!
 //! Pure data. The files beside this one fill it, ways.rs and plan.rs read it.
 

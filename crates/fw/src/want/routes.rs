@@ -15,8 +15,8 @@ use super::objects::{Origin, Want, WantRoute};
 /// What the kernel gives to its own IPv6 prefix routes (IP6_RT_PRIO_ADDRCONF).
 const METRIC_V6_PREFIX: u32 = 256;
 
-/// The route to the address's own network. The kernel would make it with metric 0 on every interface: two uplinks in
-/// one network need different metrics, and a route of ours bears our tag.
+/// The route to the address's own network. The kernel would make it with metric 0 on every
+/// interface: two uplinks in one network need different metrics, and a route of ours bears our tag.
 pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_metric: Option<u32>) {
     let Some(address) = entry.network.address else { return };
     if address.is_host() || address.ip.is_loopback() || entry.interface() == "lo" || is_v6_link_local(address.ip) {
@@ -43,7 +43,8 @@ pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_
 
 pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Option<u32>) -> WantRoute {
     let own_networks = || want.addresses.iter().filter(|a| a.interface == entry.interface()).map(|a| a.address);
-    // A router outside every network of the interface, as with a /32 lease: say that it is on the link all the same.
+    // A router outside every network of the interface, as with a /32 lease: tell the kernel that it
+    // is on the link all the same.
     let inside = |g: IpAddr| is_v6_link_local(g) || own_networks().any(|n| !n.is_host() && n.contains(g));
     let v4 = hop.destination.ip.is_ipv4();
     let plain = if v4 { 0 } else { METRIC_V6_DEFAULT };
@@ -55,15 +56,17 @@ pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Optio
         metric: entry.network.metric.or(uplink_metric).unwrap_or(plain),
         table: entry.table(),
         scope: if hop.gateway.is_some() { Scope::Global } else { Scope::Link },
-        // With an IPv4 source the kernel removes the route together with the address when the lease ends, whoever is
-        // dead by then. IPv6 refuses a source that is still tentative (RFC 4862 5.4).
+        // With an IPv4 source the kernel removes the route together with the address when the lease
+        // ends, even when no daemon is left. IPv6 refuses a source that is still tentative (RFC
+        // 4862 5.4).
         source: entry.network.source.or_else(|| entry.network.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
         origin: Origin::of(entry),
     }
 }
 
-/// Routes of a bad uplink that another interface could serve too go behind it; they stay, in case all are bad.
+/// Puts routes of a bad uplink behind those of another interface that could serve them too. They
+/// stay, in case all uplinks are bad.
 pub(super) fn demote(routes: &mut [WantRoute], bad: &[&str], policy: &Policy) {
     let served: Vec<(String, Prefix, u32)> =
         routes.iter().map(|r| (r.interface.clone(), r.destination, r.table)).collect();
@@ -76,8 +79,8 @@ pub(super) fn demote(routes: &mut [WantRoute], bad: &[&str], policy: &Policy) {
     }
 }
 
-/// The kernel tells routes apart by table, destination and metric: of several with the same three, the later ones get
-/// the next free metric; the very same one twice is one.
+/// The kernel tells routes apart by table, destination and metric: of several with the same three,
+/// the later ones get the next free metric. Two routes that are equal in all are one.
 pub(super) fn separate(routes: &mut Vec<WantRoute>) {
     let mut out: Vec<WantRoute> = Vec::with_capacity(routes.len());
     for mut route in routes.drain(..) {

@@ -36,17 +36,19 @@ pub(super) fn needed(
         let of = |v4: bool| addresses.iter().filter(move |a| a.interface == name && a.address.ip.is_ipv4() == v4);
         if of(true).next().is_some() {
             set(format!("net/ipv4/conf/{name}/ignore_routes_with_linkdown"), "1");
-            // Else deleting an old address takes the new one in the same network along.
+            // Without it the kernel deletes the new address of a network together with the old one.
             set(format!("net/ipv4/conf/{name}/promote_secondaries"), "1");
         }
         if of(false).next().is_some() {
             set(format!("net/ipv6/conf/{name}/ignore_routes_with_linkdown"), "1");
         }
-        // RFC 3704 2.4: strict reverse path filtering drops the answers that come in on the standby uplink.
+        // RFC 3704 2.4: strict reverse path filtering drops the answers that come in on the standby
+        // uplink.
         if several && has_default(name, true) {
             set(format!("net/ipv4/conf/{name}/rp_filter"), "2");
         }
-        // Two interfaces in one network: each answers and announces its own addresses only, not the other's.
+        // Two interfaces in one network: each answers and announces its own addresses only, not the
+        // other's.
         let shared = |a: &WantAddress| {
             addresses.iter().any(|o| {
                 o.interface != name

@@ -42,10 +42,11 @@ fn which_leases_still_count() {
     let table = [
         ("", Some(None)),
         ("lease_end_boottime=1010 boot_id=abcd1234", Some(Some(9))),
-        // The wall clock of a router jumps: it only counts when there is nothing better.
+        // The wall clock of a router jumps: it counts only when the record has no better one.
         ("lease_end_boottime=1010 lease_end=1 boot_id=abcd1234", Some(Some(9))),
         ("lease_end=60", Some(Some(10))),
-        // 1000.5 and what the kernel can count: the last one that it counts down, the first one that it does not.
+        // 1000.5 and the range of the kernel's counter: the last end that it counts down, the first
+        // one that it does not.
         ("lease_end_boottime=4294968295", Some(Some(4_294_967_294))),
         ("lease_end_boottime=4294968296", Some(None)),
         ("lease_end_boottime=18446744073709551615", Some(None)),
@@ -108,8 +109,8 @@ fn a_bad_uplink_is_demoted_where_another_can_serve() {
 
 #[test]
 fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
-    // What the link watcher says of eth0 and what the pinger says, then of wlan0: u up, d down, - nothing. The metrics of their
-    // default routes. fw remembers from row to row which was the best.
+    // The verdicts of the link watcher and of the pinger on eth0, then on wlan0: u up, d down, -
+    // none. Then the metrics of their default routes. fw remembers the best one from row to row.
     let rows = [
         ("-- --", [100, 200]),
         ("ud uu", [20_100, 200]),
@@ -117,7 +118,7 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
         ("du uu", [20_100, 200]),
         ("dd uu", [20_100, 200]),
         ("ud uu", [20_100, 200]),
-        // wlan0 too: it was the last best. Nothing that gets worse moves it.
+        // wlan0 is bad too. It was the last best, and no further verdict moves the route.
         ("ud -d", [20_100, 200]),
         ("dd dd", [20_100, 200]),
         ("d- d-", [20_100, 200]),
@@ -145,7 +146,7 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
         let best = want.routes.iter().filter(|r| r.destination.is_default()).min_by_key(|r| r.metric);
         memory.best = best.map(|r| r.interface.clone());
     }
-    // Alone and bad: nowhere to go. A best that has no lease any more is none.
+    // A bad uplink without another one stays. A remembered best without a lease does not count.
     let alone = |best: &str| {
         let memory = Memory { best: Some(best.into()), ..Memory::default() };
         let text = format!("{A}{B}if=eth0 health=down\nif=wlan0 health=down");

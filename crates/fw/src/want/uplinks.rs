@@ -31,8 +31,8 @@ fn is_default_of_main(entry: &Entry) -> bool {
     entry.table() == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
 }
 
-/// The preferred one, then those of static records in their order, then the others by name: the order in which their
-/// dynamic files are read.
+/// The preferred uplink, then those of static records in their order, then the others by name,
+/// which is the order of their dynamic files.
 pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) -> Vec<Uplink> {
     let entries = || current.iter().map(|(e, _)| e);
     let mut names: Vec<&str> = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
         }
     };
     entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(e.interface()));
-    // A static address without a default route has made something else of a former uplink.
+    // A static address without a default route makes an inside interface of a former uplink.
     let reused = |name: &str| entries().any(|e| e.is_static && e.network.address.is_some() && e.interface() == name);
     let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface()).collect();
     dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
@@ -55,8 +55,9 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
     names.iter().zip(first..).map(|(n, place)| Uplink { name: (*n).to_owned(), metric: METRIC_STEP * place }).collect()
 }
 
-/// Each keeps the number that it had, and its place; a new one gets the lowest that is free, 1 to 255. What may become an uplink has one
-/// from the start, so that the firewall need not be loaded anew when it does.
+/// Each uplink keeps its number and its place; a new one gets the lowest free number, 1 to 255. An
+/// interface that may become an uplink has a number from the start, so that the firewall need not
+/// be loaded anew when it does.
 pub(super) fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
     let mut out: Vec<(String, u8)> = Vec::new();
     let is_new = |out: &[(String, u8)], name: &str, number| !out.iter().any(|(n, taken)| n == name || *taken == number);
@@ -74,9 +75,10 @@ pub(super) fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(
     out
 }
 
-/// The interfaces that go behind the others: those of which any record says `health=down`, be it of the link or of what is
-/// behind it. When all uplinks are bad, none is better: the one that was used last stays, else the first, so that the default
-/// route does not move from one dead router to another and back.
+/// The interfaces that go behind the others: those of which any record says `health=down`, whether
+/// the link watcher or the pinger wrote it. When all uplinks are bad, the last one in use stays,
+/// else the first, so that the default route does not move from one dead router to another and
+/// back.
 pub(super) fn demoted<'a>(uplinks: &[Uplink], current: &'a [Current], last: Option<&str>) -> Vec<&'a str> {
     let is_served = |name: &str| current.iter().any(|(e, _)| e.interface() == name && is_default_of_main(e));
     let down = |name: &str| current.iter().any(|(e, _)| e.interface() == name && e.is_bad());
