@@ -1,17 +1,25 @@
 //! The values of options on real links that the record or a script has no place for, or that servers write in more than one way.
 
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant};
-use testkit::isolated;
+use testkit::{Lab, isolated};
 
 use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, script, wait_ip, world};
-use crate::dhcp_options::{fw, parameters, routes, serve};
+use crate::dhcp_options::{Raw, TABLE, fw, parameters, routes, serve};
 use crate::dnsmasq_argv;
 
-/// A server that adds these bytes to its options: an option of more than 255 bytes is in pieces (RFC 3396).
-pub(super) fn serve_long(w: &World, code: u8, data: &[u8]) -> Dhcpd {
+/// One option as it is on the wire.
+fn wire(code: u8, data: &[u8]) -> Vec<u8> {
+    [&[code, u8::try_from(data.len()).unwrap()], data].concat()
+}
+
+/// A server that adds this option: of more than 255 bytes, in pieces (RFC 3396).
+fn serve_long(w: &World, code: u8, data: &[u8]) -> Dhcpd {
+    serve_bytes(w, data.chunks(255).flat_map(|piece| wire(code, piece)).collect())
+}
+
+/// A server that adds these bytes to its options.
+fn serve_bytes(w: &World, pieces: Vec<u8>) -> Dhcpd {
     let config = Config::for_router(ROUTER);
-    let pieces: Vec<u8> =
-        data.chunks(255).flat_map(|piece| [&[code, u8::try_from(piece.len()).unwrap()], piece].concat()).collect();
     let answer = move |message: &Message| {
         let kind = match message.opts().msg_type() {
             Some(MessageType::Discover) => MessageType::Offer,
@@ -132,5 +140,56 @@ fn an_mtu_below_576_is_shown_to_no_script_and_not_in_the_record() {
         client.stop();
         server.configure(|c| c.options = vec![(26, vec![2, 64])]);
         assert!(bound(&w, &both(lab)[1], script(lab, "least"), &[]).contains(&"mtu=576".to_owned()));
+    });
+}
+
+/// What becomes of an option that a server spoils, from what it would be.
+type Spoilt = fn(&Raw) -> Vec<u8>;
+
+/// Each option of the table, a few in one packet of 576 bytes, spoilt: the variables are the original's.
+fn spoilt_options_read_the_same(lab: &Lab, kinds: [(&'static str, Spoilt); 2]) {
+    let w = world(lab);
+    // No lease goes without these.
+    let spares = |(code, _): &&Raw| ![1, 51].contains(code);
+    let mut differences = Vec::new();
+    for (kind, spoil) in kinds {
+        for (index, group) in TABLE[..4].iter().flat_map(|group| group.chunks(7)).enumerate() {
+            let _server = serve_bytes(&w, group.iter().filter(spares).flat_map(spoil).collect());
+            let [original, ours] = ["original", "ours"].map(|whose| {
+                let client = &both(lab)[usize::from(whose == "ours")];
+                bound(&w, client, script(lab, &format!("{whose}-{kind}-{index}")), &[])
+            });
+            let lost =
+                original.iter().filter(|line| !ours.contains(line)).map(|line| format!("original, {kind}: {line}"));
+            let more = ours.iter().filter(|line| !original.contains(line)).map(|line| format!("ours, {kind}: {line}"));
+            differences.extend(lost.chain(more));
+        }
+    }
+    assert_eq!(differences, [] as [String; 0]);
+}
+
+#[test]
+fn options_cut_short_and_longer_than_they_should_be_read_the_same_as_the_originals() {
+    isolated(&["udhcpc"], |lab| {
+        spoilt_options_read_the_same(
+            lab,
+            [
+                ("cut", |(code, data)| wire(*code, &data[..data.len() - 1])),
+                ("longer", |(code, data)| wire(*code, &[data, &[0][..]].concat())),
+            ],
+        );
+    });
+}
+
+#[test]
+fn options_sent_twice_and_without_a_value_read_the_same_as_the_originals() {
+    isolated(&["udhcpc"], |lab| {
+        spoilt_options_read_the_same(
+            lab,
+            [
+                ("twice", |(code, data)| [wire(*code, data), wire(*code, data)].concat()),
+                ("empty", |(code, _)| wire(*code, &[])),
+            ],
+        );
     });
 }

@@ -314,10 +314,10 @@ fn where_ipv6_is_enough_no_address_is_asked_for() {
 }
 
 /// An option's code and its bytes.
-type Raw = (u8, &'static [u8]);
+pub(super) type Raw = (u8, &'static [u8]);
 
 /// Every row of udhcpc's table of options, in packets that it takes (576 bytes), and odd but harmless values of them.
-const TABLE: [&[Raw]; 7] = [
+pub(super) const TABLE: [&[Raw]; 7] = [
     &[
         (1, &[255, 255, 255, 0]),
         (2, &[0xff, 0xff, 0xb9, 0xb0]),

@@ -385,12 +385,14 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
             fs::create_dir(house.service("dhcp_my_lan0/env")).unwrap();
             let set = |name, value: &str| fs::write(house.service("dhcp_my_lan0/env").join(name), value).unwrap();
             set("UDHCPC", client.to_str().unwrap());
-            set("UDHCPC_ARGS", "-x hostname:bbox");
+            // No name of a file: ./run is none of its options.
+            set("UDHCPC_ARGS", "-x hostname:bbox --env r*");
             house.start();
             house.wait_first_fw();
             let pid = house.wait_pid("dhcp_my_lan0");
             let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
-            let line = format!("-f -i my_lan0 --ipconf {} -x hostname:bbox\n", house.path("dynamic").display());
+            let line =
+                format!("-f -i my_lan0 --ipconf {} -x hostname:bbox --env r*\n", house.path("dynamic").display());
             wait_until("the call", PATIENCE, || calls() == line);
             let log = house.path("log/dhcp_my_lan0/current");
             wait_until("the log", PATIENCE, || fs::read_to_string(&log).is_ok_and(|t| t.contains("hello from")));
@@ -415,7 +417,9 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
             script(&house.service("dhcp_my_lan0/dhcp_handler"), "");
             fs::remove_file(house.path("calls")).unwrap();
             house.sv(&["up", "dhcp_my_lan0"]);
-            wait_until("the call", PATIENCE, || calls() == "-f -i my_lan0 -s ./dhcp_handler -x hostname:bbox\n");
+            wait_until("the call", PATIENCE, || {
+                calls() == "-f -i my_lan0 -s ./dhcp_handler -x hostname:bbox --env r*\n"
+            });
         });
     });
 }

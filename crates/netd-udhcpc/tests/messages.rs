@@ -334,6 +334,8 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (119, b"\x05abc", "search", ""),
         (119, b"\x03abc", "search", "abc"),
         (119, b"\xc0\x00", "search", ""),
+        // Not its quirk: the root alone is no name, and the others count.
+        (119, b"\0\x01a\0", "search", "a"),
         (212, &[33, 38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], "ip6rd", ""),
         (120, &[0, 1, b'a', 0], "sipsrv", "a"),
     ];

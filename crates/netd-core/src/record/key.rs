@@ -103,7 +103,13 @@ pub(super) fn list<T>(slot: &mut Vec<T>, text: &str, parse: impl Fn(&str) -> Opt
             None => bad.push(word.to_owned()),
         }
     }
+    bad.extend(too_many(text.split_ascii_whitespace().count()));
     bad
+}
+
+/// What is said of a list with more than [`MAX_WORDS`] elements.
+pub(super) fn too_many(count: usize) -> Option<String> {
+    (count > MAX_WORDS).then(|| format!("{} of {count} are left out, more than {MAX_WORDS}", count - MAX_WORDS))
 }
 
 /// Reads a list of which each word has to be good.

@@ -319,17 +319,24 @@ fn routers(slot: &mut Vec<IpAddr>, text: &str) -> Vec<String> {
     bad
 }
 
-/// Pairs of a network and a router.
+/// Pairs of a network and a router: the first ones, and the default route always, wherever it stands.
 fn routes(slot: &mut Vec<Hop>, text: &str) -> Vec<String> {
-    let mut bad = Vec::new();
-    let mut words = text.split_ascii_whitespace().take(2 * key::MAX_WORDS);
+    let (mut bad, mut count) = (Vec::new(), 0);
+    let mut words = text.split_ascii_whitespace();
     while let Some(net) = words.next() {
         let gateway = words.next().unwrap_or_default();
-        match Hop::parse(net, gateway) {
-            Some(hop) => slot.push(hop),
-            None => bad.push(format!("{net} {gateway}")),
+        count += 1;
+        match (Hop::parse(net, gateway), count > key::MAX_WORDS) {
+            (Some(hop), false) => slot.push(hop),
+            (None, false) => bad.push(format!("{net} {gateway}")),
+            (Some(hop), true) if hop.destination.is_default() && !slot.iter().any(|h| h.destination.is_default()) => {
+                slot.truncate(key::MAX_WORDS - 1);
+                slot.push(hop);
+            }
+            (_, true) => {}
         }
     }
+    bad.extend(key::too_many(count));
     bad
 }
 

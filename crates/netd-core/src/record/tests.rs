@@ -269,6 +269,19 @@ fn a_list_that_is_as_long_as_a_file_can_be_is_bounded() {
 }
 
 #[test]
+fn a_default_route_behind_more_routes_than_are_read_is_read_and_the_others_are_counted() {
+    for (more, kept) in [(10, 11), (63, 64), (64, 64), (100, 64)] {
+        let routes = "10.0.0.0/8 10.0.0.1 ".repeat(more) + "0.0.0.0/0 10.0.0.7";
+        let record = text::Record::new().with("if", "eth0").with("routes", routes);
+        let (network, wrong) = Network::parse(&record, Author::Program).unwrap();
+        let last = network.said.routes.last().unwrap();
+        assert_eq!((network.said.routes.len(), last.destination.is_default()), (kept, true), "{more}");
+        let said = format!("{} of {} are left out, more than 64", (more + 1).saturating_sub(64), more + 1);
+        assert_eq!(format!("{wrong:?}").contains(&said), more > 63, "{wrong:?}");
+    }
+}
+
+#[test]
 fn each_kind_names_its_file() {
     let names =
         [Kind::Lease, Kind::LinkLocal, Kind::Link, Kind::Health, Kind::RememberedLease, Kind::RememberedLinkLocal]

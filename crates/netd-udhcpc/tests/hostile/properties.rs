@@ -1,5 +1,6 @@
 //! Whatever comes from the wire, or stands in a file: what leaves us is clean.
 
+use netd_core::net::Prefix;
 use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use netd_core::record::{Author, Lease, Network};
 use netd_core::rng::Rng;
 use netd_udhcpc::bounds::cut;
 use netd_udhcpc::client::{Action, Change, Client, Config, Event, Grant};
+use netd_udhcpc::gate::Gate;
 use netd_udhcpc::lease::Terms;
-use netd_udhcpc::message::{MessageType, Reply, decode};
+use netd_udhcpc::message::{MessageType, Reply, Template, decode};
 use netd_udhcpc::notice::notice;
 use netd_udhcpc::options::KNOWN;
 use netd_udhcpc::record::{Context, record, resume};
@@ -152,6 +154,38 @@ fn d07_no_control_byte_newline_or_function_reaches_an_environment_or_a_file() {
         }
     }
     assert!(accepted > 10_000 && published > 5_000, "{accepted} {published}");
+}
+
+/// Whatever is refused before the machine sees it is named in clean words of bounded length, and what is let through has nothing of
+/// what is ignored and comes from nowhere that is rejected.
+#[test]
+fn d18_refusals_are_named_cleanly_and_the_gate_is_tight() {
+    let mut rng = Rng::seeded(61);
+    let template = Template { default_client_id: true, ..Template::default() };
+    let (mut refused, mut admitted) = (0, 0);
+    for _ in 0..30_000 {
+        let Ok(mut reply) = decode(&packet(&mut rng), MAC) else { continue };
+        let network = Ipv4Addr::from(u32::from(ADDRESS) ^ (rng.next_u32() & 0xff));
+        let gate = Gate {
+            reject: vec![Prefix::new(network.into(), 24 + rng.below(9) as u8).unwrap().network()],
+            ignore: (0..rng.below(4)).map(|_| 1 + rng.below(50) as u8).collect(),
+        };
+        match gate.admit(&mut reply, SERVER, &template, MAC) {
+            Ok(()) => {
+                admitted += 1;
+                assert!(gate.ignore.iter().all(|code| reply.option(*code).is_none()), "{gate:?}");
+                assert!(
+                    !gate.rejects(SERVER) && (reply.yiaddr.is_unspecified() || !gate.rejects(reply.yiaddr)),
+                    "{gate:?}"
+                );
+            }
+            Err(why) => {
+                refused += 1;
+                assert!(!why.chars().any(char::is_control) && why.is_ascii() && why.len() < 200, "{why:?}");
+            }
+        }
+    }
+    assert!(refused > 1_000 && admitted > 1_000, "{refused} {admitted}");
 }
 
 fn grant(reply: &Reply) -> Grant {
