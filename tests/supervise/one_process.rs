@@ -134,7 +134,7 @@ fn nobody_waits_for_another_ones_scripts_locks_or_troubles() {
         world.script("b/run", SLEEPER);
         world.write("fifo/supervise/control", "");
         world.script("fifo/run", SLEEPER);
-        // Its log's lock is held by somebody else.
+        // The test itself holds the lock of its log.
         world.script("locked/run", SLEEPER);
         world.script("locked/log/run", "exec cat");
         world.write("locked/log/supervise/lock", "");

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use crate::subject::{Running, Scratch, Subject, both, original, ours, root_for, run, text};
 
-/// One program under one of its names, in a scratch directory with `ld` (variables), `sub` (with a subdirectory).
+/// One program under one of its names, in a scratch directory with `ld` (variables), `sub` (with a
+/// subdirectory).
 struct Place {
     scratch: Scratch,
     /// Directory with a link for each name: runit's package has chpst only.
@@ -266,7 +267,8 @@ fn numbers_names_and_words_that_the_original_takes_for_others() {
 
 #[test]
 fn variables_of_files_that_are_no_values() {
-    // The original takes the value of the file before for that of a link that leads nowhere, and unsets nothing.
+    // The original takes the value of the file before for that of a link that leads nowhere, and
+    // unsets nothing.
     let case = |subject: &Subject| {
         let place = Place::new(subject);
         let dir = place.scratch.path().join("odd");
@@ -337,7 +339,8 @@ fn descriptors_are_closed() {
 fn the_program_gets_default_signals_and_only_the_lock_as_a_descriptor() {
     both("chpst", |subject| {
         let place = Place::new(subject);
-        // std's Command gives SIGPIPE back: what grep sees without chpst is what it must see with it.
+        // std's Command gives SIGPIPE back: what grep sees without chpst is what it must see with
+        // it.
         let without = Command::new("grep").args(["SigIgn", "/proc/self/status"]).output().unwrap();
         assert_eq!(text(&place.run("chpst grep SigIgn /proc/self/status").stdout), text(&without.stdout));
         let descriptors = |output: Output| text(&output.stdout).lines().count();
@@ -370,7 +373,8 @@ fn a_signal_that_is_ignored_stays_so() {
 fn a_session_of_its_own() {
     both("chpst", |subject| {
         let place = Place::new(subject);
-        // Fields 5 and 6 of stat are process group and session; for their leader they are the pid, field 1.
+        // Fields 5 and 6 of stat are process group and session; for their leader they are the pid,
+        // field 1.
         for words in ["chpst -P", "pgrphack"] {
             let stat = text(&place.run(&format!("{words} cat /proc/self/stat")).stdout);
             let fields: Vec<&str> = stat.split(' ').collect();

@@ -1,4 +1,5 @@
-//! What is tested: an original program or ours under the same name, scratch directories, and waiting for events.
+//! What is tested: an original program or ours under the same name, scratch directories, and
+//! waiting for events.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -160,8 +161,8 @@ impl Running {
         read_line(self.child().stdout.as_mut().unwrap())
     }
 
-    /// Sends a signal to a process that waits for something. runit looks at its flags and then waits: a signal
-    /// that comes between is seen with the next input only.
+    /// Sends a signal to a process that waits for something. runit looks at its flags and then
+    /// waits: a signal that comes between is seen with the next input only.
     pub(crate) fn signal(&mut self, signal: Signal) {
         let stat = format!("/proc/{}/stat", self.pid());
         let end = Instant::now() + LIMIT;
@@ -226,7 +227,8 @@ pub(crate) fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let mut running = Running::start(command);
     let mut stdin = running.child().stdin.take().unwrap();
     let input = input.as_ref().to_vec();
-    // A program that does not read must not make us wait; one that has ended gives EPIPE, which is no failure here.
+    // A program that does not read must not make us wait; one that has ended gives EPIPE, which is
+    // no failure here.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = running.wait();
     feeder.join().unwrap();

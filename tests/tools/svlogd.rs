@@ -220,7 +220,8 @@ fn lines_that_keep_coming_are_written_together() {
     let lines: Vec<String> = log.current().lines().map(str::to_owned).collect();
     let numbers: Vec<String> = lines.iter().map(|line| line[26..].to_owned()).collect();
     assert_eq!(numbers, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
-    // What was written together has one stamp. A wait ends after 50 ms, or when nothing more came for 10.
+    // What was written together has one stamp. A wait ends after 50 ms, or when nothing more came
+    // for 10.
     let stamps: std::collections::HashSet<&str> = lines.iter().map(|line| &line[..25]).collect();
     let most = 3 + periods + 2 * silences;
     assert!(stamps.len() <= usize::try_from(most).unwrap(), "{} writes, {silences} silences", stamps.len());
@@ -412,7 +413,8 @@ fn term_in_the_middle_of_a_line_leaves_it_to_the_next() {
     assert_eq!(log.current(), "a\nbegin, middle\n");
     assert_eq!(names(&log.dir(), |_| true), ["current", "lock"]);
 
-    // The pipe goes with its last reader: what was read is a line, as it is at the end of the input.
+    // The pipe goes with its last reader: what was read is a line, as it is at the end of the
+    // input.
     let (from, mut into) = pipe();
     let mut third = start(&from);
     into.write_all(b"b\nend").unwrap();
@@ -446,7 +448,7 @@ fn hup_reads_the_configuration_again() {
 
 #[test]
 fn a_line_that_is_being_read_at_hup_stays_where_its_begin_is() {
-    // The original asks nobody about the rest, and has it in the file without its begin.
+    // The original does not look for the rest, and has it in the file without its begin.
     let case = |subject: &Subject| {
         let log = Log::new("-*\n");
         let beside = log.scratch.path().join("other");

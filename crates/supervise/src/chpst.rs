@@ -1,9 +1,10 @@
-//! chpst: changes the state of its process (ids, environment, limits, lock ...) and becomes another program.
-//! Called by another name it is setuidgid, envuidgid, envdir, pgrphack, setlock or softlimit of daemontools.
+//! chpst: changes the state of its process (ids, environment, limits, lock ...) and becomes another
+//! program. Called by another name it is setuidgid, envuidgid, envdir, pgrphack, setlock or
+//! softlimit of daemontools.
 //!
 //! Here the command line becomes a `Plan`, without side effects; chpst/apply.rs carries it out.
-//! Called by the applet table. The contract is chpst(8) of runit 2.1.2 (`-C`: 2.2.0); for the other names the pages of
-//! daemontools. Messages begin with `chpst:` whatever the name, as runit's do.
+//! Called by the applet table. The contract is chpst(8) of runit 2.1.2 (`-C`: 2.2.0); for the other
+//! names the pages of daemontools. Messages begin with `chpst:` whatever the name, as runit's do.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -180,7 +181,8 @@ fn parse(argv: Vec<OsString>) -> Result<Plan, String> {
         "setuidgid" => pair(args, USAGE_SETUIDGID, |account, plan| plan.account = Some(user(account))),
         "envuidgid" => pair(args, USAGE_ENVUIDGID, |account, plan| plan.env_account = Some(user(account))),
         "envdir" => pair(args, USAGE_ENVDIR, |path, plan| plan.envdir = Some(EnvDir { path, strict: true })),
-        // In a session of its own, as runit's does; daemontools' pgrphack makes a process group only.
+        // In a session of its own, as runit's does; daemontools' pgrphack makes a process group
+        // only.
         "pgrphack" => with_program(Plan { session: true, ..Plan::default() }, args.collect(), USAGE_PGRPHACK),
         "setlock" => setlock(args),
         "softlimit" => softlimit(args),
@@ -226,7 +228,8 @@ fn wrong_option(name: &str, usage: &str, error: &OptError) -> String {
 }
 
 fn setlock(args: impl Iterator<Item = OsString>) -> Result<Plan, String> {
-    // daemontools' meaning: -n does not wait, -x exits 0 without a word. runit's setlock has -n and -N exchanged.
+    // daemontools' meaning: -n does not wait, -x exits 0 without a word. runit's setlock has -n and
+    // -N exchanged.
     let (mut wait, mut silent) = (true, false);
     let mut getopt = Getopt::new(SETLOCK_OPTIONS, args);
     for given in getopt.by_ref() {
@@ -311,7 +314,8 @@ fn chpst(args: impl Iterator<Item = OsString>) -> Result<Plan, String> {
             '/' => plan.root = Some(value),
             'C' => plan.cwd = Some(value),
             'n' => plan.nice = Some(increment(&value).ok_or_else(|| full(USAGE))?),
-            // There is one lock: a second would take the place of the first, which nobody held then.
+            // There is one lock. A second one would take the place of the first, which would be
+            // released.
             'l' | 'L' if plan.lock.is_some() => return Err(full(USAGE)),
             'l' => plan.lock = Some(Lock { path: value, wait: true, silent: false }),
             'L' => plan.lock = Some(Lock { path: value, wait: false, silent: false }),

@@ -1,11 +1,11 @@
-//! runsvdir: one runsv for each subdirectory of a directory, as they come and go; with `-1` all of them
-//! in its own process.
+//! runsvdir: one runsv for each subdirectory of a directory, as they come and go; with `-1` all of
+//! them in its own process.
 //!
-//! What it is: the shell around scan.rs: inotify on the directory and on what a change of its meaning
-//! would show in (watch.rs), starting runsvs (runners.rs), the end of all of them (ending.rs), and the
-//! rotating log in the process's own arguments. An idle one never wakes up; only while the directory
-//! cannot be watched it is read every five seconds. What it is not: a supervisor of services, which is
-//! runsv's.
+//! What it is: the shell around scan.rs: inotify on the directory and on what a change of its
+//! meaning would show in (watch.rs), starting runsvs (runners.rs), the end of all of them
+//! (ending.rs), and the rotating log in the process's own arguments. An idle one never wakes up;
+//! only while the directory cannot be watched it is read every five seconds. What it is not: a
+//! supervisor of services, which is runsv's.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -36,7 +36,7 @@ use proctitle::Log;
 use runners::Runners;
 use watch::Watch;
 
-/// What `runsvdir` without a directory says, behind `usage: ` and the name it was called by.
+/// The usage of `runsvdir`, behind `usage: ` and the name it was called by.
 pub const USAGE: &str = " [-P] [-1w] [-W secs] dir [log]\n\n";
 
 pub(crate) const OPTIONS: &[Opt] = &[
@@ -49,7 +49,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
 const EXIT_RUNSVDIR_USAGE: u8 = 1;
 /// runsvdir(8): startup failure.
 const EXIT_STARTUP: u8 = 100;
-/// runsvdir(8): the directory is looked at at least every five seconds; here only where inotify does not reach.
+/// runit looks at the directory every five seconds. This one does so only where inotify does not
+/// reach.
 const SLOW_RESCAN: Duration = Duration::from_secs(5);
 
 /// Some service did not end in order when all were told to.
@@ -94,7 +95,8 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         return EXIT_RUNSVDIR_USAGE;
     };
     let name = dir.to_string_lossy().into_owned();
-    // Before anything else, so that it is the very text of our arguments: only the last of them can be the log.
+    // Taken before anything else: the log must be the very text of our arguments, and the last of
+    // them.
     let log = operands.next().filter(|_| operands.next().is_none());
     match Scanner::open(PathBuf::from(dir), &name, &options, log.as_deref()) {
         Ok(scanner) => scanner.run(),
@@ -123,7 +125,7 @@ struct Scanner {
     /// Control fifos of the runsvs that are not ours: poll(2) tells when one has ended.
     others: HashMap<Ident, File>,
     log: Option<Log>,
-    /// What was last said about services that could not be started.
+    /// The last complaint about each service that could not be started.
     refused: HashMap<Ident, String>,
     /// The last complaint about the directory: said once.
     complaint: Option<String>,
@@ -136,13 +138,14 @@ impl Scanner {
     fn open(dir: PathBuf, name: &str, options: &Options, log: Option<&OsStr>) -> io::Result<Scanner> {
         sys::close_leaked_on_exec();
         let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
-        // The first process of a namespace gets no signal that it does not catch. Ctrl-C sends INT; LXC and
-        // Incus stop a container with PWR.
+        // The first process of a namespace gets no signal that it does not catch. Ctrl-C sends INT;
+        // LXC and Incus stop a container with PWR.
         let more = [Signal::SIGINT, Signal::SIGPWR];
         let signals = if options.wait { [&signals[..], &more].concat() } else { signals.to_vec() };
         let signals = File::from(applet::sys::signal_pipe(&signals)?);
         if options.limit.is_some() {
-            // What a service leaves behind becomes a child of ours: ending.rs finds it.
+            // A process that a service leaves behind becomes a child of ours, and ending.rs finds
+            // it.
             nix::sys::prctl::set_child_subreaper(true)?;
         }
         let mut scanner = Scanner {
@@ -267,7 +270,7 @@ impl Scanner {
         let hangup = came(Signal::SIGHUP);
         let term = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR].into_iter().any(came);
         let order = Order::of(hangup, term, self.wait, self.ending.as_ref());
-        // A TERM to the whole process group ends services, too: they shall not be started once more.
+        // A TERM to the whole process group also ends services. They must not be started once more.
         if let Order::EndAll(code) = order {
             self.end_all(code);
         }
@@ -284,8 +287,8 @@ impl Scanner {
         }
     }
 
-    /// The services go on, each with its runsv. Those in this process need a process that goes on with
-    /// them: a copy of this one. In the copy there is no exit code.
+    /// The services go on, each with its runsv. The services of `-1` are in this process, so a copy
+    /// of it goes on with them. Returns the exit code, or `None` in the copy.
     fn leave(&mut self, code: u8) -> Option<u8> {
         match self.runners.hand_over() {
             Ok(false) => Some(code),
@@ -360,8 +363,9 @@ impl Scanner {
 
     fn start(&mut self, ident: Ident, name: &OsStr) -> Event {
         self.go_home();
-        // The runsv of a runsvdir that was killed lives on, and holds the lock: another would only complain, again and
-        // again. We hold its control fifo instead, hear of its end at once, and then take its place.
+        // The runsv of a runsvdir that was killed lives on and holds the lock. A second runsv would
+        // only complain, again and again. We hold its control fifo open instead: poll(2) tells at
+        // once when that runsv ends, and then we start another.
         let other = ServiceDir::at(self.dir.join(name));
         let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
         if let Some(mut control) = other.open_control().ok().filter(is_fifo) {

@@ -1,29 +1,33 @@
 //! Which runsv is to run: a directory listing against the children that exist, as a pure machine.
 //!
-//! What it is: runsvdir(8)'s rules. A service is an inode, not a name: a renamed directory goes on, a
-//! replaced one is another service. What it is not: reading directories, spawning, waiting. Called by
-//! runsvdir.rs.
+//! What it is: runsvdir(8)'s rules. A service is an inode, not a name: a renamed directory goes on,
+//! a replaced one is another service. What it is not: reading directories, spawning, waiting.
+//! Called by runsvdir.rs.
 
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, SystemTime};
 
 /// A runsv that ends sooner than this after its start is not started again at once.
 const TOO_SOON: Duration = Duration::from_secs(1);
-/// The first pause, and the pause after a runsv that was told to exit: runsvdir(8) looks again a second after an end.
+/// The first pause, and the pause after a runsv that was told to exit. runit looks again a second
+/// after an end, too.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The pause doubles up to this while a runsv cannot run, so that its complaint is not repeated every second for ever.
+/// The pause doubles up to this while a runsv cannot run, so that its complaint is not repeated
+/// every second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long a new directory without an executable ./run is given to get one, before runsv says what it thinks of it.
+/// How long a new directory without an executable ./run may take to get one, before runsv
+/// complains.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a directory may be away and still be the same service. `ln -sfn` of busybox removes a link
-/// and makes it again. runit looks every five seconds and sees neither.
+/// How long a directory may be away and still be the same service. `ln -sfn` of busybox removes a
+/// link and makes it again. runit looks every five seconds and sees neither.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// So many are started before anything else is looked at: with a thousand of them, the first shall not wait for the last.
+/// So many runsvs are started before anything else is looked at. With a thousand services, the
+/// first must not wait for the last.
 const STARTS_AT_ONCE: usize = 16;
 
-/// Device, inode and time of birth, where the file system has it: what makes a service itself. A directory that is removed and
-/// made again may get the same inode.
+/// The identity of a service: device, inode and, where the file system has it, the time of birth. A
+/// directory that is removed and made again may get the same inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ident {
     pub(crate) dev: u64,
@@ -53,13 +57,14 @@ pub(crate) enum Event {
     Occupied(Ident),
     /// That runsv has ended.
     Freed(Ident),
-    /// It has ended; `told` when its exit code was 0: somebody told it to exit.
+    /// It has ended; `told` when its exit code was 0: a command told it to exit.
     Ended { pid: u32, told: bool },
     /// The time of [`Scan::deadline`] has come.
     Tick,
 }
 
-/// What the shell is to do. A runsv is a child, by its process id, or one in our own process, by its place there.
+/// A task for the shell. A runsv is a child, by its process id, or one in our own process, by its
+/// place there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start `runsv name`. Answers: Started, StartFailed, Occupied.
@@ -103,8 +108,8 @@ impl Scan {
     /// Takes one event. `now` is CLOCK_BOOTTIME.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
-        // An answer to a start is not the time for the next ones. Nor is an end: others may have ended with it, and the number of one
-        // of them would be given to what is started now before its end is told.
+        // No runsv is started in answer to a start. Nor after an end: other runsvs may have ended
+        // with it, and a new one could get the number of one whose end has not been told yet.
         let not_now =
             matches!(event, Event::Started(..) | Event::StartFailed(_) | Event::Occupied(_) | Event::Ended { .. });
         match event {
@@ -213,8 +218,8 @@ impl Scan {
             let is_there = entries.iter().any(|e| e.ident == child.ident);
             child.away_until = if is_there { None } else { child.away_until.or(Some(now + AWAY)) };
         }
-        // A directory that was never here before has its name: that one has replaced it. A known one may
-        // be exchanging its name with it.
+        // A new directory that has the name of a missing one has replaced it. A known directory may
+        // only be exchanging its name with it.
         let new = |e: &&Entry| !known.contains(&e.ident);
         out.extend(
             self.give_up(|child| {
@@ -249,7 +254,7 @@ impl Scan {
 }
 
 impl Child {
-    /// What ends its runsv.
+    /// The action that ends its runsv.
     fn stop(self) -> Option<Action> {
         match self.state {
             State::Running { pid, .. } => Some(Action::Stop(pid)),
@@ -387,7 +392,8 @@ mod tests {
         let mut scan = Scan::default();
         list(&mut scan, secs(1), &[entry("a", 1), entry("b", 2), entry("c", 3), entry("d", 4)]);
         (0..4).for_each(|n| drop(scan.step(secs(1), Event::Started(id(u64::from(n) + 1), n))));
-        // With -1 the numbers are places, and those of a and b are free when their ends are told: c and d are due then.
+        // With -1 the numbers are places. Those of a and b are free when their ends are told, and c
+        // and d are due then.
         (2..4).for_each(|pid| drop(scan.step(secs(9), Event::Ended { pid, told: true })));
         let starts = [0, 1].map(|pid| scan.step(secs(10), Event::Ended { pid, told: true }));
         assert_eq!(starts, [const { Vec::new() }; 2]);

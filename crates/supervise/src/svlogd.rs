@@ -1,10 +1,10 @@
 //! svlogd: writes the lines of its standard input to automatically rotated logs.
 //!
-//! One loop: wait, peek at what is there, cut it into lines, format them for each log directory, one write per
-//! directory, consume it. No thread, no timer while nothing is due.
-//! It is not: the rules (svlogd/line.rs, config.rs, rotate.rs, collect.rs, record.rs: pure), the files (svlogd/dir.rs, process.rs), nor
-//! the input (svlogd/source.rs).
-//! Called by the applet table. The contract is svlogd(8) of runit 2.1.2; what differs is in docs/compat.md.
+//! One loop: wait, peek at what is there, cut it into lines, format them for each log directory,
+//! one write per directory, consume it. No thread, no timer while nothing is due. It is not: the
+//! rules (svlogd/line.rs, config.rs, rotate.rs, collect.rs, record.rs: pure), the files
+//! (svlogd/dir.rs, process.rs), nor the input (svlogd/source.rs). Called by the applet table. The
+//! contract is svlogd(8) of runit 2.1.2; what differs is in docs/compat.md.
 
 use std::ffi::OsString;
 use std::io;
@@ -54,12 +54,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
 const DEFAULT_LEN: usize = 1000;
 /// svlogd(8): the buffer, unless `-b` says otherwise; it must be larger than LEN.
 const DEFAULT_BUFFER: usize = 1024;
-/// What one read takes at least: a pipe holds 64 KiB, so a burst costs one read and one write. Twice that, for who has made it larger.
+/// One read takes at least so much. A pipe holds 64 KiB, so a burst costs one read and one write; a
+/// pipe of twice that size does, too.
 const READ_AT_LEAST: usize = 128 * 1024;
-/// The memory of a burst of more than this is given back when nothing came for [`SILENCE`]: a router has ten loggers.
+/// After a burst of more than this the memory is given back when nothing came for [`SILENCE`]: a
+/// router has ten loggers.
 const KEPT: usize = 8 * 1024;
 const SILENCE: Duration = Duration::from_secs(1);
-/// What `-b` may raise it to.
+/// `-b` may raise it to this.
 const READ_AT_MOST: usize = 1024 * 1024;
 /// svlogd exits 111 on wrong use too.
 const EXIT_WRONG_USE: u8 = EXIT_SYSTEM;
@@ -253,7 +255,7 @@ impl Logger {
         let ready = self.wait()?;
         let pending = self.output.context.signals.pending;
         if self.collect.waits() && (pending.term || pending.hup || pending.alrm) && !self.read()? {
-            // What the service said before the signal is in the files before anything else is done.
+            // The lines from before the signal are in the files before anything else is done.
             return Ok(Turn::Last { input_ended: true });
         }
         self.deal_with_signals()?;
@@ -284,7 +286,8 @@ impl Logger {
         let own = [self.collect.deadline(), self.release_at].into_iter().flatten();
         let deadline = output.dirs.iter().filter_map(LogDir::deadline).chain(own).min();
         let timeout = deadline.map(|at| at.saturating_sub(crate::sys::now()));
-        // What came while a directory made the service wait has been taken from the descriptor, and wakes nobody again.
+        // Signals that came while a directory made the service wait have been taken from the
+        // signalfd, and do not end the next wait.
         let timeout = if output.context.signals.pending.any() { Some(Duration::ZERO) } else { timeout };
         output.context.signals.wait(input, timeout)
     }
@@ -300,7 +303,7 @@ impl Logger {
                 }
                 Ok(true)
             }
-            // Somebody else who shares the descriptor was faster, or it was made non-blocking.
+            // Another process that shares the descriptor was faster, or made it non-blocking.
             Err(Errno::EINTR | Errno::EAGAIN) => {
                 self.collect.read(crate::sys::now(), 0);
                 Ok(true)
@@ -395,8 +398,9 @@ impl Logger {
         self.renew_record(0);
     }
 
-    /// After TERM: the rest of a line whose begin was read already, if it is there. Byte by byte, because what follows
-    /// it is left for the next svlogd. With a record the next one goes on in the middle of the line.
+    /// After TERM: reads the rest of a line whose begin was read already, if it is there. Byte by
+    /// byte, because the input behind it is left for the next svlogd. With a record the next one
+    /// goes on in the middle of the line.
     fn finish_line(&mut self) -> io::Result<()> {
         let now = Some(Duration::ZERO);
         for _ in 0..READ_AT_LEAST {

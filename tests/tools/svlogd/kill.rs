@@ -20,7 +20,8 @@ use nix::unistd::{Pid, pipe2};
 use super::numbered;
 use crate::subject::{Running, Scratch, names, ours, skip, text, wait_for};
 
-/// Scratch directories in memory where there are some: a rotation waits for the disk, and here are many of them.
+/// Scratch directories in memory where there are some: a rotation waits for the disk, and here are
+/// many of them.
 fn scratch() -> Scratch {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { Scratch::below(shm) } else { Scratch::new() }
@@ -64,10 +65,11 @@ impl<'a> Setup<'a> {
         self.case.args.iter().copied().chain(self.case.dirs.iter().map(|(dir, ..)| *dir))
     }
 
-    /// Starts a svlogd and kills it after its `step`th system call. False when it came to its end before.
+    /// Starts a svlogd and kills it after its `step`th system call. False when it came to its end
+    /// before.
     fn killed_after(&self, step: usize) -> bool {
-        // It waits until it is traced, and becomes a svlogd then. (A process that is being started by another test may have the
-        // fifo open for a moment: that is its end, and no word to go.)
+        // It waits until it is traced, and becomes a svlogd then. (A process that is being started
+        // by another test may have the fifo open for a moment: that is its end, and no word to go.)
         let go = self.scratch.path().join("go");
         let _ = nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU);
         let mut command = self.command("sh");
@@ -198,7 +200,8 @@ impl Chance {
     }
 }
 
-/// Writes numbered lines at full speed, one or many at a time, whole or not, until `enough`; the result is how many.
+/// Writes numbered lines at full speed, one or many at a time, whole or not, until `enough`; the
+/// result is how many.
 fn write_numbered(into: OwnedFd, enough: &AtomicBool) -> usize {
     let mut into = File::from(into);
     let mut chance = Chance(1);

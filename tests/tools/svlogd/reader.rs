@@ -40,7 +40,8 @@ fn a_mode_that_is_none_is_named_and_does_not_count() {
     assert_eq!(mode(&log.file("current")), 0o744);
 }
 
-/// Seconds since 1970 of the first 19 characters of a stamp, as date(1) reads them in this time zone.
+/// Seconds since 1970 of the first 19 characters of a stamp, as date(1) reads them in this time
+/// zone.
 fn seconds(stamp: &str, zone: &str) -> u64 {
     let local = stamp[..19].replace(['_', 'T'], " ");
     let mut date = std::process::Command::new("date");

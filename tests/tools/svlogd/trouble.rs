@@ -12,7 +12,8 @@ use nix::unistd::{mkfifo, pipe2};
 use super::{Log, numbered};
 use crate::subject::{Running, Scratch, Subject, both, mode, ours, root_for, run, skip, text, unshare_mount};
 
-/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB; `go` in its scratch directory is a fifo.
+/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB; `go` in its scratch
+/// directory is a fifo.
 fn on_small_disk(subject: &Subject, scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Running> {
     let probe = unshare_mount("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
@@ -132,7 +133,8 @@ fn term_on_a_full_disk_ends_it_when_there_is_room_again() {
         let scratch = Scratch::new();
         let (from, into) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let mut into = fs::File::from(into);
-        // It has been taken when it is no longer pending, proc(5); runit leaves it so until there is room.
+        // It has been taken when it is no longer pending, proc(5); runit leaves it so until there
+        // is room.
         let taken =
             if subject.ours { "while grep -q 'ShdPnd:.*4000$' /proc/$!/status; do sleep 0.01; done;" } else { "" };
         let script = format!(

@@ -1,8 +1,8 @@
 //! Users and groups by name.
 //!
-//! A dynamic build asks the C library, and so whatever nsswitch.conf(5) names. In a static one that would bring along a
-//! resolver, nscd's client and a loader of plugins, which fit the C library of one machine only: 160 kB. It reads passwd(5)
-//! and group(5) itself. Called by apply.rs.
+//! A dynamic build asks the C library, and so whatever nsswitch.conf(5) names. In a static one that
+//! would bring along a resolver, nscd's client and a loader of plugins, which fit the C library of
+//! one machine only: 160 kB. It reads passwd(5) and group(5) itself. Called by apply.rs.
 
 use nix::unistd::{Gid, Uid};
 
@@ -45,7 +45,7 @@ mod source {
         Ok(find_group(&read("/etc/group")?, name))
     }
 
-    /// A file that is not there has nobody in it.
+    /// A file that is not there has no accounts.
     fn read(path: &str) -> nix::Result<Vec<u8>> {
         match std::fs::read(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,7 +1,8 @@
 //! What chpst does to its process, step by step, and the exec at the end.
 //!
-//! It is not: reading the command line (chpst.rs). Each step stands alone; [`run`] has their order, which is part of
-//! the contract: session, environment, root, directory, priority, $UID, ids, lock, descriptors, limits, program.
+//! It is not: reading the command line (chpst.rs). Each step stands alone; [`run`] has their order,
+//! which is part of the contract: session, environment, root, directory, priority, $UID, ids, lock,
+//! descriptors, limits, program.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -77,7 +78,8 @@ pub(super) fn run(plan: &Plan) -> Result<Infallible, Stop> {
     if let Some(lock) = &plan.lock {
         take_lock(lock)?;
     }
-    // Everything is put together before the limits: with little memory left there is no more allocating.
+    // Everything is put together before the limits: with little memory left there is no more
+    // allocating.
     let program = Program::new(plan, &path, &environment)?;
     for (fd, name) in (0..).zip(["stdin", "stdout", "stderr"]) {
         if plan.close.contains(&fd)
@@ -122,7 +124,7 @@ fn read_envdir(dir: &EnvDir, verbose: bool, environment: &mut Environment) -> Re
     Ok(())
 }
 
-/// A link that leads nowhere is an empty file, and so is a fifo that nobody writes to.
+/// A link that leads nowhere counts as an empty file, and so does a fifo without a writer.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     match fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
@@ -131,7 +133,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The value in a file: its first line without blanks at the end, zero bytes as newlines. `None`: unset it.
+/// The value in a file: its first line without blanks at the end, zero bytes as newlines. `None`:
+/// unset it.
 fn value(content: Vec<u8>) -> Option<OsString> {
     if content.is_empty() {
         return None;
@@ -146,7 +149,8 @@ fn value(content: Vec<u8>) -> Option<OsString> {
     Some(OsString::from_vec(line))
 }
 
-/// What an account stands for; the first group is the primary one and also the only supplementary ones.
+/// The ids of an account. The first group is the primary one, and these are all of the
+/// supplementary groups.
 #[derive(Debug, PartialEq, Eq)]
 struct Ids {
     uid: Uid,
@@ -215,7 +219,8 @@ fn become_account(ids: &Ids) -> Result<(), Stop> {
     setuid(ids.uid).map_err(|e| fatal("unable to setuid", e))
 }
 
-/// The one descriptor that is not close-on-exec: the program holds the lock as long as it has it open.
+/// The one descriptor that is not close-on-exec: the program holds the lock as long as it has it
+/// open.
 fn take_lock(lock: &Lock) -> Result<(), Stop> {
     let stop = |what: &str, e: Errno| {
         if lock.silent { Stop::NoLock } else { fatal(named(what, &lock.path), e) }
@@ -272,7 +277,8 @@ impl Program {
         })
     }
 
-    /// Comes back only when no candidate could be executed. A file without `#!` is not given to a shell.
+    /// Comes back only when no candidate could be executed. A file without `#!` is not given to a
+    /// shell.
     fn exec(&self) -> Stop {
         applet::sys::restore_sigpipe();
         let mut reason = Errno::ENOENT;

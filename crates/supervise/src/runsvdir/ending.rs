@@ -1,7 +1,8 @@
-//! How a runsvdir ends: what TERM and HUP mean, and with `-W` what becomes of that which does not end.
+//! How a runsvdir ends: the meaning of TERM and HUP, and with `-W` the end by force.
 //!
-//! What it is: decisions by the time that is passed in, and the signals to all processes below this one.
-//! What it is not: ending services in order, which is the work of runsv. Called by runsvdir.rs.
+//! What it is: decisions by the time that is passed in, and the signals to all processes below this
+//! one. What it is not: ending services in order, which is the work of runsv. Called by
+//! runsvdir.rs.
 //!
 //! ```text
 //!             TERM                HUP                TERM with -w
@@ -23,11 +24,11 @@ use super::{EXIT_DISORDER, EXIT_SYSTEM};
 use crate::instance::parse_starttime;
 use crate::sys;
 
-/// Between TERM and KILL to all that is left, and between KILL and the exit: as the third stage of Void
-/// Linux has it.
+/// The time between TERM and KILL, and between KILL and the exit. The third stage of Void Linux
+/// waits as long.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// What a signal means now.
+/// The meaning of a signal now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Nothing,
@@ -41,11 +42,11 @@ impl Order {
     pub(super) fn of(hangup: bool, term: bool, wait: bool, ending: Option<&Ending>) -> Order {
         match (hangup, term, ending) {
             (false, false, _) => Order::Nothing,
-            // What TERM is to a runsv: this process stands for several of them.
+            // This process stands for several runsvs, and obeys TERM as they do.
             (_, _, Some(Ending { kept: true, .. })) => Order::EndAll(0),
             (true, _, _) => Order::EndAll(EXIT_SYSTEM),
             (false, true, None) if wait => Order::EndAll(0),
-            // Asked for again: their end is not waited for any longer.
+            // A second TERM: runsvdir does not wait any longer.
             (false, true, Some(_)) if wait => Order::Leave(EXIT_DISORDER),
             // runsvdir(8): exits 0 immediately. The services go on.
             (false, true, _) => Order::Leave(0),
@@ -53,7 +54,7 @@ impl Order {
     }
 }
 
-/// What is done when the time is over, in this order.
+/// The steps after the time of `-W` is over, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Term,
@@ -68,7 +69,7 @@ pub(super) struct Ending {
     pub(super) code: u8,
     /// It keeps the services of a runsvdir that has ended.
     kept: bool,
-    /// Who is waited for: the number of the runsv, and the name of the service.
+    /// The services that have not ended: the number of the runsv, and the name of the service.
     pub(super) left: HashMap<u32, OsString>,
     limit: Duration,
     next: Option<(Duration, Step)>,
@@ -95,7 +96,7 @@ impl Ending {
         self.next.map(|(at, _)| at)
     }
 
-    /// What is due now.
+    /// The step that is due now.
     pub(super) fn step(&mut self, now: Duration) -> Option<Step> {
         let (_, step) = self.next.filter(|(at, _)| now >= *at)?;
         if self.code == 0 {
@@ -110,7 +111,7 @@ impl Ending {
         Some(step)
     }
 
-    /// What is said of it.
+    /// The warning for this step.
     pub(super) fn said(&self, step: Step) -> Option<String> {
         let signal = match step {
             Step::Term => "TERM",

@@ -1,7 +1,8 @@
-//! The log that ps(1) shows: the last argument of our own command line, written over with what comes in on stderr.
+//! The log that ps(1) shows: the last argument of our own command line, written over with the text
+//! that comes in on stderr.
 //!
-//! What it is: the daemontools' readproctitle, within runsvdir. Called by runsvdir.rs. The memory is found through
-//! proc(5) and written through /proc/self/mem, so no pointer is needed.
+//! What it is: the daemontools' readproctitle, within runsvdir. Called by runsvdir.rs. The memory
+//! is found through proc(5) and written through /proc/self/mem, so no pointer is needed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +23,7 @@ const DOT: Duration = Duration::from_secs(15 * 60);
 /// The first characters stay as they are, as in `log: ....`.
 const HEAD: usize = 5;
 
-/// What is written to standard error, shown there.
+/// The log: the text that is written to standard error, shown there.
 pub(super) struct Log {
     title: Proctitle,
     pipe: File,

@@ -1,9 +1,9 @@
-//! What runs the services of a runsvdir: a runsv each, children of ours, or with `-1` all of them in
-//! this process.
+//! What runs the services of a runsvdir: a runsv each, children of ours, or with `-1` all of them
+//! in this process.
 //!
-//! What it is: starting and stopping one of either kind, by a number: its process id or its place in the
-//! set; and handing over those in this process to a copy of it. What it is not: which (scan.rs) or when
-//! (runsvdir.rs, which calls this).
+//! What it is: starting and stopping one of either kind, by a number: its process id or its place
+//! in the set; and handing over those in this process to a copy of it. What it is not: which
+//! (scan.rs) or when (runsvdir.rs, which calls this).
 
 use std::collections::HashSet;
 use std::env;
@@ -56,7 +56,8 @@ impl Runners {
         self.children.is_empty() && self.host.as_ref().is_none_or(Host::is_empty)
     }
 
-    /// All are about to be told to end. What was killed before has been replaced, unless `failing` says that it waits for that.
+    /// All services are about to be told to end. A runsv that was killed before has been replaced,
+    /// unless `failing` says that it waits for its next start.
     pub(super) fn end_begins(&mut self, failing: bool) {
         self.disorder = failing;
     }
@@ -81,7 +82,8 @@ impl Runners {
         Ok(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
-    /// The first in PATH, as execvp(3) looks for it; else ours, by the file that we were executed from.
+    /// Starts the first runsv in PATH, as execvp(3) looks for it; else the one in our own
+    /// executable.
     fn spawn(&self, dir: &Path, name: &OsStr) -> io::Result<u32> {
         let path = env::var_os("PATH").unwrap_or(DEFAULT_PATH.into());
         let mut found = env::split_paths(&path).map(|at| at.join("runsv"));
@@ -110,18 +112,19 @@ impl Runners {
         }
     }
 
-    /// This process is about to end, and its services are to go on. Where they are in this process it makes
-    /// a copy of itself that goes on with them; true in the copy.
+    /// This process is about to end, and its services go on. With `-1` it makes a copy of itself
+    /// that goes on with them; true in the copy.
     pub(super) fn hand_over(&mut self) -> io::Result<bool> {
         // The end of process 1 is the end of every process of its namespace.
         let Some(host) = self.host.as_mut().filter(|host| !host.is_empty() && std::process::id() != 1) else {
             return Ok(false);
         };
-        // Their files and pidfds are open before there are two of us: no moment without a supervisor.
+        // The pidfds are open before the fork, so there is no moment without a supervisor.
         host.disown()?;
         let is_copy = sys::fork()?;
         if is_copy && self.sessions {
-            // As a runsv has with -P: who ends our session, or our process group, does not end this process.
+            // With -P each runsv has a session of its own, so that a KILL to the process group of
+            // runsvdir does not reach it.
             let _ = nix::unistd::setsid();
         }
         Ok(is_copy)
@@ -133,13 +136,14 @@ impl Runners {
             host.reaped(pid, exit);
             return None;
         }
-        // Else an orphan of somebody's, left to the first process.
+        // Another child is an orphan that the kernel has given to the first process.
         let ours = self.children.remove(&pid);
         self.disorder |= ours && exit != Exit::Code(0);
         ours.then_some(Event::Ended { pid, told: exit == Exit::Code(0) })
     }
 
-    /// Writes down what has changed; the numbers of those in this process that have ended, as they were told to.
+    /// Writes down every change. Returns the numbers of the services in this process that have
+    /// ended as they were told to.
     pub(super) fn settle(&mut self) -> Vec<u32> {
         let ended = self.host.as_mut().map(Host::settle).unwrap_or_default();
         ended.into_iter().filter_map(|slot| u32::try_from(slot).ok()).collect()

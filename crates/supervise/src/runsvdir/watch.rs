@@ -1,6 +1,6 @@
-//! What has to be watched to hear of every change of a services directory: itself; each symbolic link on the way to
-//! it (it may be switched); the directory that the target of a linked service lies in (it may be replaced, or come
-//! later); and a new service directory until it has its ./run.
+//! What has to be watched to hear of every change of a services directory: itself; each symbolic
+//! link on the way to it (it may be switched); the directory that the target of a linked service
+//! lies in (it may be replaced, or come later); and a new service directory until it has its ./run.
 //!
 //! What an event says is not looked at: the directory is read again. Called by runsvdir.rs.
 
@@ -25,7 +25,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Empties the queue, and begins anew where the directory is another than before. False when it cannot be watched.
+    /// Empties the queue, and begins anew where the directory is another than before. False when
+    /// the directory cannot be watched.
     pub(super) fn renew(watch: &mut Option<Watch>, dir: &Path) -> bool {
         if let Some(watch) = watch {
             while watch.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
@@ -61,7 +62,8 @@ impl Watch {
         if self.targets.iter().any(|t| t == parent) {
             return;
         }
-        // The same flags as for the directory itself: it may be that, and a second watch replaces the first.
+        // The same flags as for the directory itself: it may be that, and a second watch replaces
+        // the first.
         let flags = entries() | itself() | AddWatchFlags::IN_ONLYDIR;
         if self.inotify.add_watch(parent, flags).is_ok() {
             self.targets.push(parent.to_path_buf());

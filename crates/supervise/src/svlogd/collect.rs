@@ -1,20 +1,22 @@
-//! PURE: when lines that wait in the pipe are read, so that a service that writes line by line does not cost a write
-//! per line, and yet each line is on disk within a tenth of a second.
+//! PURE: when lines that wait in the pipe are read, so that a service that writes line by line does
+//! not cost a write per line, and yet each line is on disk within a tenth of a second.
 //!
-//! The first line after a silence is read at once. While more keep coming, they are left in the pipe for up to
-//! [`LONGEST`], or until there are many of them or none has come for a while. Nothing is timed while nothing waits.
-//! It is not: reading them. Called by svlogd.rs.
+//! The first line after a silence is read at once. While more keep coming, they are left in the
+//! pipe for up to [`LONGEST`], or until there are many of them or none has come for a while.
+//! Nothing is timed while nothing waits. It is not: reading them. Called by svlogd.rs.
 
 use std::time::Duration;
 
-/// The longest that a line is left in the pipe: half of the tenth of a second in which it is on disk.
+/// The longest that a line is left in the pipe: half of the tenth of a second in which it is on
+/// disk.
 const LONGEST: Duration = Duration::from_millis(50);
 /// Lines that come more rarely are written one by one.
 const RECENT: Duration = Duration::from_millis(20);
 /// When nothing was added for this long, there is nothing to wait for.
 const QUIET: Duration = Duration::from_millis(10);
-/// The first look at how much has come; each further one after three times as long, up to [`LAST_LOOK`]. A service that
-/// suddenly writes a lot does not have to wait longer than that when the pipe, which holds 64 KiB, is full.
+/// The first look at how much has come; each further one after three times as long, up to
+/// [`LAST_LOOK`]. A service that suddenly writes a lot does not have to wait longer than that when
+/// the pipe, which holds 64 KiB, is full.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(25);
 /// Enough for one read: a quarter of a pipe.
@@ -56,7 +58,8 @@ impl Default for Collect {
 }
 
 impl Collect {
-    /// Whether lines are left in the pipe now: then only [`Collect::deadline`] counts, and the end of the input.
+    /// Whether lines are left in the pipe now: then only [`Collect::deadline`] counts, and the end
+    /// of the input.
     pub(super) fn waits(&self) -> bool {
         self.waiting.is_some()
     }
@@ -114,8 +117,9 @@ mod tests {
 
     const US: Duration = Duration::from_micros(1);
 
-    /// A service that writes `bytes` at each of these times (ascending); the result is for each read when it was, how
-    /// much it took, and how old the oldest byte was; and the number of looks.
+    /// A service that writes `bytes` at each of these times (ascending); the result is for each
+    /// read when it was, how much it took, and how old the oldest byte was; and the number of
+    /// looks.
     fn play(writes: &[(Duration, usize)]) -> (Vec<(Duration, usize, Duration)>, usize) {
         let mut collect = Collect::default();
         let (mut reads, mut looks) = (Vec::new(), 0);

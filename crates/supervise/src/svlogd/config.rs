@@ -1,7 +1,8 @@
 //! PURE: the file `config` of a log directory, and which lines it lets through.
 //!
-//! Read at start and on HUP by dir.rs. It never fails: a line that cannot be understood gives a warning or, where
-//! runit says nothing, nothing. Source: svlogd(8) of runit 2.1.2, section CONFIG; numbers without digits are 0.
+//! Read at start and on HUP by dir.rs. It never fails: a line that cannot be understood gives a
+//! warning or, where runit says nothing, nothing. Source: svlogd(8) of runit 2.1.2, section CONFIG;
+//! numbers without digits are 0.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -61,7 +62,8 @@ pub(super) struct Config {
     pub(super) size: u64,
     /// Number of old files that are kept; 0: all.
     pub(super) keep: usize,
-    /// When the disk is full, old files are removed until this many are left. `None`: none is removed.
+    /// When the disk is full, old files are removed until this many are left. `None`: none is
+    /// removed.
     pub(super) keep_when_full: Option<usize>,
     /// Age at which a `current` that is not empty is rotated.
     pub(super) age: Option<Duration>,
@@ -170,7 +172,8 @@ pub(super) fn count(text: &[u8]) -> usize {
     usize::try_from(number(text, &[])).unwrap_or(usize::MAX)
 }
 
-/// Leading digits times the factor that the letter behind them names; too large a number is the largest.
+/// Leading digits times the factor that the letter behind them names; too large a number is the
+/// largest.
 fn number(text: &[u8], units: &[(u8, u64)]) -> u64 {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(digits);

@@ -1,8 +1,8 @@
 //! From the input to where its lines go: the log directories, standard error, UDP.
 //!
-//! It is not: the rules for lines (line.rs, config.rs), the files (dir.rs), or the input and its record (source.rs). It puts
-//! them together, in the order that record.rs relies on: written, then consumed, and a file is rotated only when all
-//! that is in it is consumed. Called by svlogd.rs.
+//! It is not: the rules for lines (line.rs, config.rs), the files (dir.rs), or the input and its
+//! record (source.rs). It puts them together, in the order that record.rs relies on: written, then
+//! consumed, and a file is rotated only when all that is in it is consumed. Called by svlogd.rs.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: stamps of lines are wall clock time")]
 
@@ -31,17 +31,17 @@ pub(super) struct Output {
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) buffer: &'a [u8],
-    /// What is before it is done.
+    /// Everything before it is in the files.
     pub(super) start: usize,
-    /// What is before it is consumed.
+    /// Everything before it is consumed.
     pub(super) taken: usize,
-    /// What is at `start` belongs to a long line whose head is done.
+    /// The text at `start` belongs to a long line whose head is in the files.
     pub(super) in_tail: bool,
 }
 
 impl Output {
-    /// Delivers what is whole in the buffer, and consumes all of it. When this returns, `start` is where the begin of a line
-    /// is, and every line before is in the files.
+    /// Delivers what is whole in the buffer, and consumes all of it. When this returns, `start` is
+    /// where the begin of a line is, and every line before is in the files.
     pub(super) fn take(&mut self, at: &mut At<'_>) -> io::Result<()> {
         let stamp = self.stamp();
         let mut scratch = Vec::new();
@@ -87,7 +87,7 @@ impl Output {
         self.side.flush();
     }
 
-    /// What a following svlogd has to know, when `rest` is all that is consumed and not in the files.
+    /// The state for a following svlogd, when only `rest` is consumed and not in the files.
     pub(super) fn state(&self, rest: &[u8], in_tail: bool) -> State {
         State { rest: rest.to_vec(), in_tail, dirs: self.dirs.iter().map(LogDir::progress).collect() }
     }
@@ -257,7 +257,7 @@ impl Side {
 
     fn flush(&mut self) {
         if !self.alerts.is_empty() {
-            // Nobody reads it: the logs are more important.
+            // No process reads standard error: the logs are more important.
             let _ = io::stderr().write_all(&self.alerts);
             self.alerts.clear();
         }

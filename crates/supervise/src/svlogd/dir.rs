@@ -1,8 +1,9 @@
 //! One log directory: its lock, its `current`, its old files and their processor.
 //!
 //! It is not: deciding when to rotate or what to remove (rotate.rs) or what a line is (line.rs).
-//! Called by svlogd.rs. Files and modes are svlogd(8)'s contract: `current` is 0644 (or what config says)
-//! while it is written, and has the owner's execute bit when it was closed with all its bytes on disk.
+//! Called by svlogd.rs. Files and modes are svlogd(8)'s contract: `current` is 0644 (or what config
+//! says) while it is written, and has the owner's execute bit when it was closed with all its bytes
+//! on disk.
 
 #![expect(clippy::disallowed_methods, reason = "a shell: stamps of rotated files are wall clock time")]
 
@@ -28,7 +29,8 @@ use applet::control::{Tai64n, error_text};
 
 mod processor;
 
-/// Formatted lines are written when this many bytes wait, at the latest: input of many empty lines grows 27-fold.
+/// Formatted lines are written when this many bytes wait, at the latest: input of many empty lines
+/// grows 27-fold.
 const FLUSH_AT: usize = 64 * 1024;
 /// Wait between tries when a write or rename does not work (runit's).
 const PAUSE: Duration = Duration::from_secs(3);
@@ -60,7 +62,7 @@ pub(super) fn warn_error(what: &str, name: &str, error: &io::Error) {
     warn(&format!("{what}: {name}: {}", error_text(error)));
 }
 
-/// A log directory that nobody else writes to, before anything in it was touched.
+/// A log directory that no other svlogd writes to, before anything in it was touched.
 pub(super) struct Locked {
     /// As it was given, for messages.
     name: String,
@@ -116,8 +118,8 @@ impl Locked {
         Ok(Locked { name: name.to_owned(), fd, id, _lock: lock })
     }
 
-    /// Opens its files, or says why not. `start` is what is known of it, and whether what is beyond that in `current`
-    /// is to be cut off because it will be read again.
+    /// Opens its files, or says why not. `start` is what is known of it, and whether what is beyond
+    /// that in `current` is to be cut off because it will be read again.
     pub(super) fn open(self, context: &mut Context, start: &Start) -> Option<LogDir> {
         let name = self.name.clone();
         self.try_open(context, start).map_err(|(what, error)| warn_error(what, &name, &error)).ok()
@@ -135,7 +137,8 @@ impl Locked {
         let config = read_config(name, context);
         let (fresh, crashed) = match fs::metadata(CURRENT) {
             Ok(meta) if meta.size() > 0 && meta.mode() & 0o100 == 0 => {
-                // Not closed by a svlogd: a crash. It may miss its end, so it gets a name of its own.
+                // Not closed by a svlogd: a crash. It may miss its end, so it gets a name of its
+                // own.
                 let to = format!("{}.u", new_stamp());
                 let rename = || fs::rename(CURRENT, &to);
                 retry(context, "unable to rename current", name, |pending| pending.term, rename)?;
@@ -178,8 +181,8 @@ impl Locked {
         Ok(dir)
     }
 
-    /// Makes it the working directory: files are named relative to it, so that it may be renamed, and the processor
-    /// starts in it.
+    /// Makes it the working directory: files are named relative to it, so that it may be renamed,
+    /// and the processor starts in it.
     fn enter(&self) {
         if let Err(e) = fchdir(&self.fd) {
             warn_error("unable to change directory", &self.name, &e.into());
@@ -203,7 +206,7 @@ fn file_id(meta: &fs::Metadata) -> FileId {
 }
 
 impl LogDir {
-    /// What a following svlogd has to know of it when everything is written that was put.
+    /// The state for a following svlogd, when everything that was put is written.
     pub(super) fn progress(&self) -> Progress {
         Progress {
             dir: self.at.id,
@@ -253,8 +256,8 @@ impl LogDir {
         self.out.shrink_to(0);
     }
 
-    /// After a failed write: removes an old file when the disk is full and the configuration allows it; else the
-    /// service has to wait. Nothing read is thrown away.
+    /// After a failed write: removes an old file when the disk is full and the configuration allows
+    /// it; else the service has to wait. Nothing read is thrown away.
     fn make_room(&mut self, context: &mut Context, error: &io::Error, complained: &mut bool) {
         if error.raw_os_error() == Some(Errno::ENOSPC as i32)
             && let Some(keep) = self.config.keep_when_full
@@ -292,7 +295,7 @@ impl LogDir {
         let to = format!("{stamp}.{}", if self.config.processor.is_some() { 'u' } else { 's' });
         context.info(&format!("rename: {}/current {to} {}", self.at.name, self.growth.size()));
         let rename = || match fs::rename(CURRENT, &to) {
-            // Somebody has removed it: it would be missing for ever.
+            // It was removed, and would be missing for ever.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             other => other.map(|()| true),
         };
@@ -303,8 +306,8 @@ impl LogDir {
             let id = file_id(&file.metadata()?);
             Ok((file, id))
         };
-        // The directory may have been removed: TERM ends the wait, and HUP looks for another of the name. What comes meanwhile
-        // goes behind what is in the old file.
+        // The directory may have been removed. TERM ends the wait, and HUP looks for another of the
+        // name. Lines that come meanwhile go into the old file.
         let told = |pending: Pending| pending.term || pending.hup;
         let opened = retry(context, "unable to create new current", &self.at.name, told, open);
         let complete = kept && opened.is_ok();
@@ -361,8 +364,8 @@ impl LogDir {
         }
     }
 
-    /// Closes it: everything on disk, `current` marked complete, the processor waited for. At the end of svlogd a
-    /// processor that fails is not tried again; its input stays as `@STAMP.u`.
+    /// Closes it: everything on disk, `current` marked complete, the processor waited for. At the
+    /// end of svlogd a processor that fails is not tried again; its input stays as `@STAMP.u`.
     pub(super) fn close(mut self, context: &mut Context, last: bool) {
         self.flush(context);
         if last {
@@ -377,8 +380,8 @@ impl LogDir {
     }
 }
 
-/// Repeats an operation until it works, with a pause after each failure, or until a signal has come that makes it pointless;
-/// complains once.
+/// Repeats an operation until it works, with a pause after each failure, or until a signal has come
+/// that makes it pointless; complains once.
 fn retry<T>(
     context: &mut Context,
     what: &'static str,

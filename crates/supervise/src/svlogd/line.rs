@@ -1,8 +1,9 @@
-//! PURE: what svlogd does to a line: cutting it from the input, replacing characters, matching patterns,
-//! and the time stamp in front.
+//! PURE: what svlogd does to a line: cutting it from the input, replacing characters, matching
+//! patterns, and the time stamp in front.
 //!
-//! It is not: deciding where a line goes (config.rs has the rules) nor when a file is full (rotate.rs).
-//! Called by svlogd.rs. Source of the rules: svlogd(8) of runit 2.1.2, sections CONFIG and PATTERN MATCHING.
+//! It is not: deciding where a line goes (config.rs has the rules) nor when a file is full
+//! (rotate.rs). Called by svlogd.rs. Source of the rules: svlogd(8) of runit 2.1.2, sections CONFIG
+//! and PATTERN MATCHING.
 
 use std::io::BufRead;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,10 +21,12 @@ pub(super) enum Piece<'a> {
     Tail { bytes: &'a [u8], ends: bool },
 }
 
-/// The first piece of `text`, of how many bytes it is made (its newline included), and whether what follows belongs to
-/// the same line. `None` when the end of its line has to be waited for: at most `len` bytes then.
+/// The first piece of `text`, of how many bytes it is made (its newline included), and whether what
+/// follows belongs to the same line. `None` when the end of its line has to be waited for: at most
+/// `len` bytes then.
 ///
-/// `len` is the number of bytes of a line that patterns see (`-l`); `in_tail`: the head of a long line was handed on.
+/// `len` is the number of bytes of a line that patterns see (`-l`); `in_tail`: the head of a long
+/// line was handed on.
 pub(super) fn first_piece(text: &[u8], len: usize, in_tail: bool) -> Option<(Piece<'_>, usize, bool)> {
     if text.is_empty() {
         return None;
@@ -42,8 +45,8 @@ pub(super) fn first_piece(text: &[u8], len: usize, in_tail: bool) -> Option<(Pie
     Some((Piece::Line(line), line.len() + 1, false))
 }
 
-/// Position of the first newline. `skip_until` is std's way to libc's memchr, which is many times faster than a
-/// loop over bytes when the crate is compiled for size.
+/// Position of the first newline. `skip_until` is std's way to libc's memchr, which is many times
+/// faster than a loop over bytes when the crate is compiled for size.
 fn find_newline(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     let skipped = rest.skip_until(b'\n').ok()?;
@@ -76,9 +79,9 @@ impl Replace {
 
 /// Whether a pattern matches the line.
 ///
-/// `*` at the end: anything; else up to the first byte that is the pattern's next (no going back). `+c`: one or
-/// more c. When the line ends inside such a run of c the pattern has matched, whatever follows in it: runit does
-/// so, and filters rely on it.
+/// `*` at the end: anything; else up to the first byte that is the pattern's next (no going back).
+/// `+c`: one or more c. When the line ends inside such a run of c the pattern has matched, whatever
+/// follows in it: runit does so, and filters rely on it.
 pub(super) fn matches(pattern: &[u8], line: &[u8]) -> bool {
     let mut line = line;
     let mut pattern = pattern;
@@ -108,7 +111,7 @@ pub(super) fn matches(pattern: &[u8], line: &[u8]) -> bool {
     line.is_empty()
 }
 
-/// What is put in front of each line (`-t` given once, twice, three times).
+/// The stamp in front of each line (`-t` given once, twice, three times).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StampKind {
     /// Nothing.
@@ -139,8 +142,8 @@ impl StampKind {
     }
 }
 
-/// The stamp of a time with the blank behind it; empty for [`StampKind::None`]. UTC, or `east` seconds
-/// ahead of it for a local one.
+/// The stamp of a time with the blank behind it; empty for [`StampKind::None`]. UTC, or `east`
+/// seconds ahead of it for a local one.
 pub(super) fn stamp(kind: StampKind, time: SystemTime, east: i64) -> String {
     let (separator, east) = match kind {
         StampKind::None => return String::new(),
@@ -171,8 +174,8 @@ pub(super) fn stamp(kind: StampKind, time: SystemTime, east: i64) -> String {
 
 /// Year, month, day of a number of days since 1970-01-01, Gregorian.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Counted in years that begin on 1 March, so that the leap day is the last day of its year; 719_468 is the
-    // number of days from 0000-03-01 to 1970-01-01, 146_097 the days in 400 years.
+    // Counted in years that begin on 1 March, so that the leap day is the last day of its year;
+    // 719_468 is the number of days from 0000-03-01 to 1970-01-01, 146_097 the days in 400 years.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -188,7 +191,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
 
-    /// What is handed on for these reads, as text: `L:` line, `H:` head, `T:` tail, `R:` what waits for its end.
+    /// What is handed on for these reads, as text: `L:` line, `H:` head, `T:` tail, `R:` what waits
+    /// for its end.
     fn split(len: usize, reads: &[&str]) -> Vec<String> {
         let mut out = Vec::new();
         let (mut text, mut in_tail) = (Vec::new(), false);

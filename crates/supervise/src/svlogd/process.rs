@@ -1,4 +1,5 @@
-//! The processor of rotated files: its start, and its files afterwards. All are in the working directory.
+//! The processor of rotated files: its start, and its files afterwards. All are in the working
+//! directory.
 //!
 //! It is not: when it runs and what follows from its end (rotate.rs). Called by dir.rs.
 
@@ -17,7 +18,7 @@ use nix::unistd::Pid;
 
 use super::dir::warn_error;
 
-/// What the processor wrote is complete: it is on disk, and then it has its name.
+/// The output of the processor is complete: it is on disk, and then it gets its name.
 pub(super) fn keep_output(stamp: &str, mode: u32) -> io::Result<()> {
     let output = format!("{stamp}.t");
     let file = File::open(&output)?;
@@ -26,7 +27,8 @@ pub(super) fn keep_output(stamp: &str, mode: u32) -> io::Result<()> {
     fs::rename(&output, format!("{stamp}.s"))
 }
 
-/// What follows when `STAMP.s` is there. The input goes last: while it is there, this was not done to the end.
+/// The steps after `STAMP.s` is there. The input is removed last: while it is there, they were not
+/// done to the end.
 pub(super) fn forget_input(stamp: &str, dir: &str) {
     if let Err(e) = fs::rename("newstate", "state")
         && e.kind() != io::ErrorKind::NotFound
@@ -38,8 +40,9 @@ pub(super) fn forget_input(stamp: &str, dir: &str) {
     }
 }
 
-/// Descriptors of the processor: 0 the log, 1 its output, 4 the state it left last time, 5 its new state. They are
-/// opened in the child, straight to their numbers; everything else of ours is close-on-exec.
+/// Descriptors of the processor: 0 the log, 1 its output, 4 the state it left last time, 5 its new
+/// state. They are opened in the child, straight to their numbers; everything else of ours is
+/// close-on-exec.
 pub(super) fn spawn(command: &[u8], stamp: &str, mode: u32, mask: &SigSet) -> nix::Result<Pid> {
     let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let mode = Mode::from_bits_truncate(mode);

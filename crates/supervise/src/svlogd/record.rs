@@ -1,14 +1,15 @@
-//! PURE: the record of what was taken from the pipe and is in the files, by which a svlogd that follows one killed
-//! with -9 writes no line twice and leaves none out.
+//! PURE: the record of what was taken from the pipe and is in the files, by which a svlogd that
+//! follows one killed with -9 writes no line twice and leaves none out.
 //!
 //! It is not: reading or writing it (source.rs), nor what a line is (line.rs).
 //!
-//! Input is peeked at (tee(2)), written to the files, and consumed then. The file `record` has two slots. Before
-//! input is consumed, the state that holds afterwards is written into the slot that does not hold now. The first byte
-//! that is consumed goes straight into that slot's cell, which was set to another value: one system call takes the
-//! bytes from the pipe and says so. So at every moment one slot holds: the later one when nothing was to be consumed
-//! or its cell has changed, else the one before. What is in a file beyond the size in that slot is still in
-//! the pipe too, and is cut off.
+//! Input is peeked at (tee(2)), written to the files, and consumed then. The file `record` has two
+//! slots. Before input is consumed, the state that holds afterwards is written into the slot that
+//! does not hold now. The first byte that is consumed goes straight into that slot's cell, which
+//! was set to another value: one system call takes the bytes from the pipe and says so. So at every
+//! moment one slot holds: the later one when nothing was to be consumed or its cell has changed,
+//! else the one before. A file may be longer than that slot says. The same bytes are still in the
+//! pipe then, and the next svlogd cuts them off.
 
 /// A file or a pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +28,8 @@ pub(super) struct Origin {
     pub(super) pipe: FileId,
 }
 
-/// How much of the first piece of the input that is not done with is in the files of a directory: not nothing when
-/// a file was full in the middle of a line.
+/// How much of the first piece of the input that is not done with is in the files of a directory:
+/// not nothing when a file was full in the middle of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Done {
     /// Bytes of the input, its newline included.
@@ -68,16 +69,19 @@ pub(super) struct Version {
     pub(super) state: State,
 }
 
-/// Before the text of a slot: the cell and seven unused bytes, the checksum, the length of the text.
+/// Before the text of a slot: the cell and seven unused bytes, the checksum, the length of the
+/// text.
 const SLOT_HEAD: usize = 24;
 /// Bytes of the text without `rest` and the directories: six numbers of 8 bytes and three of 4.
 const TEXT_FIXED: usize = 8 * 4 + 4 * 4;
 /// Bytes of one directory's part.
 const TEXT_DIR: usize = 8 * 6 + 4;
-/// In place of the first byte when nothing is to be consumed: the slot holds whatever its cell says.
+/// In place of the first byte when nothing is to be consumed: the slot holds whatever its cell
+/// says.
 const NOTHING: u32 = 0x100;
 
-/// Bytes that a slot takes, for so many directories and lines of `len` bytes. Slots begin at multiples of 64.
+/// Bytes that a slot takes, for so many directories and lines of `len` bytes. Slots begin at
+/// multiples of 64.
 pub(super) fn slot_size(dirs: usize, len: usize) -> usize {
     (SLOT_HEAD + TEXT_FIXED + dirs * TEXT_DIR + len + 1).next_multiple_of(64)
 }
@@ -87,7 +91,8 @@ pub(super) fn slot_of(number: u64) -> usize {
     usize::from(number % 2 == 1)
 }
 
-/// The bytes of a slot. `first` is the first byte that is about to be consumed; its cell is the first byte of the slot.
+/// The bytes of a slot. `first` is the first byte that is about to be consumed; its cell is the
+/// first byte of the slot.
 pub(super) fn encode(version: &Version, first: Option<u8>) -> Vec<u8> {
     let state = &version.state;
     let mut text = Vec::with_capacity(TEXT_FIXED + state.dirs.len() * TEXT_DIR + state.rest.len());
@@ -183,7 +188,8 @@ fn take_short(text: &mut &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes))
 }
 
-/// FNV-1a: tells a slot that was written in part from a whole one; it is no protection against malice.
+/// FNV-1a: tells a slot that was written in part from a whole one; it is no protection against
+/// malice.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -196,8 +202,9 @@ pub(super) struct Start {
     pub(super) cut: bool,
 }
 
-/// The same pipe: go on. Another one in the same boot: what was still in the first is gone, so what is in the files
-/// stays, and the begin of a line is all there will be of it. Another boot: the file may be older than the logs.
+/// The same pipe: go on. Another pipe in the same boot: the first one is gone with its content, so
+/// the files stay as they are, and the begin of a line is all there will be of it. Another boot:
+/// the file may be older than the logs.
 pub(super) fn start(found: Option<Version>, input: Option<Origin>, boot: u64) -> Start {
     match found {
         Some(version) if Some(version.origin) == input => Start { state: version.state, cut: true },
@@ -220,7 +227,8 @@ impl State {
 }
 
 impl Progress {
-    /// The size to which its `current` is to be cut, when that is what is recorded and has grown since.
+    /// The size to which its `current` is to be cut, when it is the recorded file and has grown
+    /// since.
     pub(super) fn cut(&self, current: FileId, size: u64) -> Option<u64> {
         (self.current == current && size > self.size).then_some(self.size)
     }
@@ -329,7 +337,8 @@ mod tests {
         assert_eq!(progress.cut(id(99), progress.size + 5), None);
     }
 
-    /// What outlives a process: its file, its record, and the pipe. Each step may be the last one of the process.
+    /// The things that outlive a process: its file, its record, and the pipe. Each step may be the last one
+    /// of the process.
     struct World {
         pipe: Vec<u8>,
         current: Vec<u8>,
@@ -362,7 +371,8 @@ mod tests {
             Ok(())
         }
 
-        /// A svlogd without stamps, in the order of svlogd.rs and deliver.rs. It peeks at `peek` bytes at once.
+        /// A svlogd without stamps, in the order of svlogd.rs and deliver.rs. It peeks at `peek`
+        /// bytes at once.
         fn run(&mut self, peek: usize) -> Result<(), Killed> {
             let origin = Origin { boot: 5, pipe: id(9) };
             let found = decode(&self.record);

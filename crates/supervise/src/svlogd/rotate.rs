@@ -1,5 +1,5 @@
-//! PURE: when `current` is full or old enough, what a rotated file is called, which old files go, and what the
-//! processor of rotated files is doing.
+//! PURE: when `current` is full or old enough, what a rotated file is called, which old files go,
+//! and what the processor of rotated files is doing.
 //!
 //! It is not: doing any of it (dir.rs does), nor reading a clock: `now` is the time since boot.
 //! Source: svlogd(8) of runit 2.1.2, sections LOG FILE ROTATION and PROCESSOR.
@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(super) struct Growth {
     size: u64,
     max: u64,
-    /// At this size a file is rotated at the end of a line. `None` when lines may be as long as files.
+    /// At this size a file is rotated at the end of a line. `None` when lines may be as long as
+    /// files.
     at_line_end: Option<u64>,
 }
 
@@ -51,8 +52,8 @@ impl Growth {
     }
 }
 
-/// The age at which `current` is rotated (`tSEC`), counted in whole periods from when the file was begun, as runit
-/// counts, but without waking up for an empty file.
+/// The age at which `current` is rotated (`tSEC`), counted in whole periods from when the file was
+/// begun, as runit counts, but without waking up for an empty file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     begun: Duration,
@@ -92,9 +93,10 @@ pub(super) fn is_leftover(name: &str) -> bool {
     name.len() == OLD_NAME_LEN && name.starts_with('@') && name.ends_with(".t")
 }
 
-/// The stamp for a file rotated at `stamp` (`@` and 24 hexadecimal digits): that one, or when an old file has it or
-/// a later one (the wall clock went back: a router starts in 1970), the next after the latest. Old files then stay in
-/// the order they were written in, and pruning never takes the newest.
+/// The stamp for a file rotated at `stamp` (`@` and 24 hexadecimal digits): that one, or when an
+/// old file has it or a later one (the wall clock went back: a router starts in 1970), the next
+/// after the latest. Old files then stay in the order they were written in, and pruning never takes
+/// the newest.
 pub(super) fn unused_stamp(stamp: &str, names: &[String]) -> String {
     let latest = names.iter().filter(|name| is_old(name) || is_leftover(name)).filter_map(|name| name.get(..25)).max();
     match latest {
@@ -111,14 +113,15 @@ fn next_stamp(stamp: &str) -> Option<String> {
     Some(format!("@{secs:016x}{nanos:08x}"))
 }
 
-/// The old file to remove so that `keep` are left, oldest first: one, as runit removes one per rotation.
-/// `busy` is the file that the processor has in hand: it is neither counted nor removed.
+/// The old file to remove so that `keep` are left, oldest first: one, as runit removes one per
+/// rotation. `busy` is the file that the processor has in hand: it is neither counted nor removed.
 pub(super) fn oldest<'a>(names: &'a [String], keep: usize, busy: Option<&str>) -> Option<&'a str> {
     let old = || names.iter().map(String::as_str).filter(|name| is_old(name) && Some(*name) != busy);
     if old().count() > keep { old().min() } else { None }
 }
 
-/// Stamps of the files whose processor was done when svlogd was killed: both its output and its input are there.
+/// Stamps of the files whose processor was done when svlogd was killed: both its output and its
+/// input are there.
 pub(super) fn accepted(names: &[String]) -> impl Iterator<Item = &str> {
     let outputs = names.iter().filter(|name| is_old(name)).filter_map(|name| name.strip_suffix(".s"));
     outputs.filter(|stamp| names.iter().any(|name| name.strip_suffix(".u") == Some(stamp)))
@@ -201,7 +204,8 @@ impl<P> Processor<P> {
         }
     }
 
-    /// One step. After [`ProcessorAction::Start`] the caller sets [`Processor::Running`] or [`Processor::Failed`].
+    /// One step. After [`ProcessorAction::Start`] the caller sets [`Processor::Running`] or
+    /// [`Processor::Failed`].
     pub(super) fn step(&mut self, now: Duration, event: ProcessorEvent) -> Option<ProcessorAction> {
         match (std::mem::replace(self, Processor::Idle), event) {
             (Processor::Running { stamp, .. }, ProcessorEvent::Exited { well: true }) => {

@@ -1,9 +1,9 @@
 //! Standard input and the record of what was taken from it (record.rs has the rules).
 //!
-//! A pipe outlives svlogd when somebody else holds it too, as runsv does. So it is peeked at: tee(2) into a pipe of our
-//! own, and consumed when what was read is written. Where that cannot be done (a file, a terminal, no record in
-//! the log directory) it is read.
-//! It is not: cutting lines or writing them. Called by svlogd.rs and deliver.rs.
+//! A pipe outlives svlogd when another process holds it too, as runsv does. So it is peeked at:
+//! tee(2) into a pipe of our own, and consumed when what was read is written. Where that cannot be
+//! done (a file, a terminal, no record in the log directory) it is read. It is not: cutting lines
+//! or writing them. Called by svlogd.rs and deliver.rs.
 
 use std::fs::File;
 use std::io::{self, Read, Stdin};
@@ -24,9 +24,10 @@ use applet::control::error_text;
 const RECORD: &str = "record";
 /// It is written under this name and renamed.
 const NEW_RECORD: &str = "record.new";
-/// Nobody's lines are longer; a larger record is not read.
+/// No line is longer in practice; a larger record is not read.
 const LARGEST_RECORD: u64 = 64 * 1024 * 1024;
-/// What is peeked at with one call, at most: the largest pipe of a user, and less than [`consume`] can take at once.
+/// What is peeked at with one call, at most: the largest pipe of a user, and less than [`consume`]
+/// can take at once.
 const LARGEST_PEEK: usize = 1024 * 1024;
 
 /// Standard input.
@@ -59,7 +60,7 @@ impl Source {
         let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = checksum(&id);
         let pipe = FileId { dev: meta.st_dev, ino: meta.st_ino };
-        // What is in a named one is gone when nobody has it open, and its inode stays.
+        // The content of a named pipe is gone when no process has it open, and its inode stays.
         // PIPEFS_MAGIC, linux/magic.h
         let unnamed = is_pipe && fstatfs(&stdin).is_ok_and(|meta| meta.filesystem_type() == FsType(0x5049_5045));
         let origin = (unnamed && !id.is_empty()).then_some(Origin { boot, pipe });
@@ -106,8 +107,8 @@ impl Source {
         }
     }
 
-    /// The state with which to go on is this one as soon as `count` bytes, of which the first is `first`, are consumed:
-    /// consumes them.
+    /// The state with which to go on is this one as soon as `count` bytes, of which the first is
+    /// `first`, are consumed: consumes them.
     pub(super) fn commit(&mut self, state: State, first: Option<u8>, count: usize) -> io::Result<()> {
         let Some(record) = &mut self.record else { return Ok(()) };
         let number = record.number + 1;
@@ -147,8 +148,8 @@ impl Source {
         Ok(())
     }
 
-    /// Has this state on record in a log directory. `len` is the longest line that the record has to hold, `after` the number
-    /// of the version that was found.
+    /// Has this state on record in a log directory. `len` is the longest line that the record has
+    /// to hold, `after` the number of the version that was found.
     pub(super) fn renew(&mut self, dir: &OwnedFd, len: usize, state: State, after: u64) -> io::Result<()> {
         let slot_size = slot_size(state.dirs.len(), len.max(state.rest.len()));
         let fits = |record: &Record| record.slot_size == slot_size && same_file(&record.dir, dir);
@@ -211,7 +212,8 @@ fn remove(dir: &OwnedFd, name: &str) {
     let _ = unlinkat(dir, name, UnlinkatFlags::NoRemoveDir);
 }
 
-/// The record that a svlogd left there, to be gone on with: on a full disk there is no place for another one.
+/// The record that a svlogd left there, to be gone on with: on a full disk there is no place for
+/// another one.
 fn adopt(dir: &OwnedFd, slot_size: usize, number: u64) -> Option<Record> {
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let mut file = File::from(openat(dir, RECORD, flags, Mode::empty()).ok()?);

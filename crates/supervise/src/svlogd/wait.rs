@@ -1,8 +1,8 @@
 //! The one place where svlogd waits: for input, for a signal, or for a deadline.
 //!
-//! It is not: acting on what came. TERM, HUP, ALRM and CHLD are blocked and read from a signalfd; what came stays
-//! noted until the caller has dealt with it. Called by svlogd.rs, and by dir.rs where a log directory makes the
-//! service wait (full disk, processor busy).
+//! It is not: acting on what came. TERM, HUP, ALRM and CHLD are blocked and read from a signalfd;
+//! what came stays noted until the caller has dealt with it. Called by svlogd.rs, and by dir.rs
+//! where a log directory makes the service wait (full disk, processor busy).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 
-/// No wait is longer: `t` in a configuration may be any number, and ppoll(2) refuses what is no time.
+/// The longest wait: `t` in a configuration may be any number, and ppoll(2) refuses one too large.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Signals that came and were not dealt with yet.
@@ -47,7 +47,7 @@ pub(super) enum Input<'a> {
 pub(super) struct Ready {
     /// What was waited for.
     pub(super) any: bool,
-    /// Nobody can write any more.
+    /// No process can write any more.
     pub(super) ended: bool,
 }
 

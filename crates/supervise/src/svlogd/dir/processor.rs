@@ -1,7 +1,8 @@
-//! The processor of a log directory, as it runs beside the log: its start on a rotated file, its end, and waiting for it.
+//! The processor of a log directory, as it runs beside the log: its start on a rotated file, its
+//! end, and waiting for it.
 //!
-//! It is not: what follows from which event (rotate.rs, pure) or the process itself and its files (process.rs). Called by
-//! dir.rs, and by svlogd.rs when a child has ended.
+//! It is not: what follows from which event (rotate.rs, pure) or the process itself and its files
+//! (process.rs). Called by dir.rs, and by svlogd.rs when a child has ended.
 
 use std::fs;
 
@@ -46,7 +47,8 @@ impl LogDir {
         context.info(&format!("processed: {}/{stamp}.s", self.at.name));
     }
 
-    /// A svlogd that was killed between output and input of its processor left both: each line would be there twice.
+    /// A svlogd that was killed between output and input of its processor left both: each line
+    /// would be there twice.
     pub(super) fn finish_accepted(&self) {
         let names = list();
         for stamp in accepted(&names) {
@@ -77,8 +79,9 @@ impl LogDir {
         }
     }
 
-    /// Only one processor at a time: the service waits. HUP is heard, so that a wrong command can be corrected. After TERM one that
-    /// has failed is not waited for: its input stays.
+    /// There is one processor at a time, so the service waits. HUP is obeyed, so that a wrong
+    /// command can be corrected. After TERM svlogd does not wait for one that has failed: its input
+    /// stays.
     pub(super) fn wait_for_processor(&mut self, context: &mut Context) {
         while self.processor != Processor::Idle {
             if context.signals.pending.term && self.processor.process().is_none() {
