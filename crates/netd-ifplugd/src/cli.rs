@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use applet::getopt::{Arg, Opt, opt};
-use netd::given::{Given, interface, invalid, number};
+use netd::given::{Given, interface, invalid};
 use netd_core::net::IfName;
 use nix::sys::signal::Signal;
 
@@ -172,7 +172,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     if let Some(mode) = given.value('m').filter(|m| !is_api_mode(m)) {
         return Err(invalid("mode", mode));
     }
-    let usec = given.value('T').map_or(Ok(0), |v| number(v).ok_or_else(|| invalid("number", v)))?;
+    let usec = given.number('T')?;
     let pidfile = match given.value(PIDFILE) {
         Some(path) if path.is_empty() => None,
         Some(path) => Some(PathBuf::from(path)),
@@ -236,12 +236,14 @@ fn mode(given: &Given) -> Mode {
 }
 
 fn absent(given: &Given) -> Absent {
-    if given.has('M') || given.has('f') || given.has(SERVICES) {
-        Absent::Down
-    } else if given.has('F') {
-        Absent::Up
-    } else {
-        Absent::Fail
+    if given.has('M') || given.has(SERVICES) {
+        return Absent::Down;
+    }
+    // 0.28: the last one counts. (In busybox -f does.)
+    match given.last_of(&['f', 'F']) {
+        Some('f') => Absent::Down,
+        Some(_) => Absent::Up,
+        None => Absent::Fail,
     }
 }
 

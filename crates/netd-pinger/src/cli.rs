@@ -125,6 +125,9 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsStri
 
 fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
     let mode = mode(given);
+    if given.has(JSON) && given.value(SHOW).is_none() {
+        return Err("--json needs --show IFACE".into());
+    }
     let iface = match (mode, given.value(SHOW).or(given.value('i'))) {
         (_, Some(value)) => interface(value)?,
         // Of no interface.

@@ -28,7 +28,7 @@ impl DirectoryWatch {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let ready = watch(inotify.as_fd().try_clone_to_owned()?)?;
         let watch = DirectoryWatch { path: path.to_owned(), inotify, ready };
-        watch.add()?;
+        watch.add().map_err(|e| io::Error::new(e.kind(), format!("unable to watch {}: {e}", path.display())))?;
         Ok(watch)
     }
 

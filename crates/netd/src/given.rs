@@ -14,6 +14,7 @@ use netd_core::net::IfName;
 /// A whole command line without operands.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
+    table: &'static [Opt],
     options: Vec<(char, Option<OsString>)>,
 }
 
@@ -24,7 +25,7 @@ impl Given {
         let options = getopt.by_ref().collect::<Result<_, _>>().map_err(|e| e.to_string())?;
         match getopt.operands().first() {
             Some(operand) => Err(invalid("argument", operand)),
-            None => Ok(Given { options }),
+            None => Ok(Given { table, options }),
         }
     }
 
@@ -48,10 +49,37 @@ impl Given {
         self.value(key).map(|value| value.to_str().ok_or_else(|| invalid("argument", value))).transpose()
     }
 
+    /// The one of these options that was given last.
+    pub fn last_of(&self, keys: &[char]) -> Option<char> {
+        self.options.iter().rev().map(|(key, _)| *key).find(|key| keys.contains(key))
+    }
+
     /// The argument as a time, not less than `least`.
     pub fn duration(&self, key: char, default: Duration, least: Duration) -> Result<Duration, String> {
-        let read = |value: &OsString| seconds(value).filter(|d| *d >= least).ok_or_else(|| invalid("number", value));
-        self.value(key).map_or(Ok(default), read)
+        let Some(value) = self.value(key) else { return Ok(default) };
+        match seconds(value) {
+            Some(time) if time >= least => Ok(time),
+            Some(_) => {
+                let (option, least) = (self.option(key), least.as_secs_f64());
+                Err(format!("{option} {} is too short: it is at least {least}", value.to_string_lossy()))
+            }
+            None => Err(self.no_number(key, value)),
+        }
+    }
+
+    /// The argument as a whole number; 0 without it.
+    pub fn number(&self, key: char) -> Result<u64, String> {
+        self.value(key).map_or(Ok(0), |value| number(value).ok_or_else(|| self.no_number(key, value)))
+    }
+
+    fn no_number(&self, key: char, value: &OsStr) -> String {
+        format!("{} for {}", invalid("number", value), self.option(key))
+    }
+
+    /// As it is written.
+    fn option(&self, key: char) -> String {
+        let long = self.table.iter().find(|option| option.key == key).map_or("", |option| option.long);
+        if key.is_control() { format!("--{long}") } else { format!("-{key}") }
     }
 }
 
@@ -112,8 +140,11 @@ mod tests {
 
     use super::*;
 
-    const TABLE: &[Opt] =
-        &[Opt { key: 'a', long: "all", arg: Arg::No }, Opt { key: 'd', long: "delay", arg: Arg::Required }];
+    const TABLE: &[Opt] = &[
+        Opt { key: 'a', long: "all", arg: Arg::No },
+        Opt { key: 'd', long: "delay", arg: Arg::Required },
+        Opt { key: '\u{1}', long: "limit", arg: Arg::Required },
+    ];
 
     fn read(args: &[&str]) -> Result<Given, String> {
         Given::read(TABLE, args.iter().map(OsString::from))
@@ -128,7 +159,14 @@ mod tests {
         let [zero, four] = [Duration::ZERO, Duration::from_secs(4)];
         assert_eq!(given.duration('d', four, zero), Ok(Duration::from_secs(2)));
         assert_eq!(given.duration('x', four, zero), Ok(four));
-        assert_eq!(given.duration('d', four, Duration::from_secs(3)), Err("invalid number '2'".into()));
+        assert_eq!(
+            given.duration('d', four, Duration::from_secs(3)),
+            Err("-d 2 is too short: it is at least 3".into())
+        );
+        assert_eq!(read(&["-d", "x"]).unwrap().duration('d', four, zero), Err("invalid number 'x' for -d".into()));
+        let given = read(&["-d1", "-a", "--limit", "9", "--limit=-9"]).unwrap();
+        assert_eq!(given.number('\u{1}'), Err("invalid number '-9' for --limit".into()));
+        assert_eq!((given.last_of(&['a', 'd']), given.last_of(&['x'])), (Some('a'), None));
         assert_eq!(read(&["word"]).unwrap_err(), "invalid argument 'word'");
         assert_eq!(read(&["-x"]).unwrap_err(), "invalid option -- 'x'");
     }
