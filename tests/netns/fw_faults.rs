@@ -197,3 +197,27 @@ fn a_table_that_a_killed_run_makes_in_our_way_is_replaced() {
 fn a_table_that_a_killed_run_makes_is_not_taken_for_ours() {
     isolated(&["nft"], |lab| after_a_left_nft(lab, ""));
 }
+
+/// A route by a router of the other family was deleted with the first four bytes of the router's address, in vain and at each run.
+#[test]
+fn reset_removes_foreign_routes_whatever_they_are_made_of() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        w.write("fw.conf", "reset_all_netdevs=\"yes\"\n");
+        w.apply();
+        let routes = || w.home.ip_json(&["-4", "route", "show", "table", "main"]);
+        let before = routes();
+        for route in [
+            "10.71.0.0/16 via inet6 fe80::1 dev eth0",
+            "10.72.0.0/16 via 192.0.2.1 dev eth0 onlink src 10.0.0.5 metric 7 mtu 1400 advmss 1300 realm 3",
+            "10.73.0.0/16 nexthop dev eth0 weight 2 nexthop dev eth1",
+            "10.75.0.0/16 dev eth0 scope link tos 0x10 proto 99",
+        ] {
+            w.home.ip(&["route", "add"].into_iter().chain(route.split(' ')).collect::<Vec<_>>());
+        }
+        assert_eq!(routes().as_array().unwrap().len(), before.as_array().unwrap().len() + 4);
+        w.apply();
+        assert_eq!(routes(), before);
+        assert_eq!(w.fw("plan").0, 0, "nothing is left to do");
+    });
+}
