@@ -477,6 +477,22 @@ fn hide(names: &[&str]) {
     }
 }
 
+#[test]
+fn dnsmasq_without_a_place_for_its_servers_says_so_once_and_stays_down() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            script(&lab.dir().join("bin/dnsmasq"), "echo started; exec sleep 1000");
+            house.copy("dnsmasq", "dnsmasq");
+            house.knob("dnsmasq", "DNSMASQ_IF", "br0");
+            house.knob("dnsmasq", "FW_ETC", "/nonexistent");
+            house.start();
+            let text = "dnsmasq: no /nonexistent/dnsmasq_servers.conf, and it cannot be made";
+            stays_down(house, "dnsmasq", text, || house.log("dnsmasq"));
+        });
+    });
+}
+
 /// A record as udhcpc publishes it, in its place at once.
 fn lease(house: &House, interface: &str, ntp: &str) {
     let path = house.path("dynamic").join(format!("dhcp_{interface}.ipconf"));

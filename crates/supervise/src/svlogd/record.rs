@@ -337,8 +337,8 @@ mod tests {
         assert_eq!(progress.cut(id(99), progress.size + 5), None);
     }
 
-    /// The things that outlive a process: its file, its record, and the pipe. Each step may be the last one
-    /// of the process.
+    /// The things that outlive a process: its file, its record, and the pipe. Each step may be the
+    /// last one of the process.
     struct World {
         pipe: Vec<u8>,
         current: Vec<u8>,
