@@ -1,16 +1,19 @@
 //! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the same.
 
-use netd_core::net::IfName;
+use netd_core::net::{IfName, Prefix};
 use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
+use netd_udhcpc::bounds::{self, Route};
 use netd_udhcpc::client::Grant;
 use netd_udhcpc::env;
-use netd_udhcpc::message::{self, Reply};
+use netd_udhcpc::gate::Gate;
+use netd_udhcpc::message::{self, Reply, Template};
 use netd_udhcpc::record::{self, Context};
+use netd_udhcpc::routes;
 
 use crate::MAC;
 
@@ -33,13 +36,33 @@ fn stands_for(data: &[u8]) -> Vec<u8> {
 
 /// A message becomes an environment and a record: nothing in them obeys a shell.
 pub fn message(data: &[u8]) {
-    let Ok(reply) = message::decode(&stands_for(data), MAC) else { return };
+    let Ok(mut reply) = message::decode(&stands_for(data), MAC) else { return };
     environment(&reply);
+    refusal(reply.clone(), data);
+    let has_default = |(_, list): (u8, Vec<Route>)| list.iter().any(|(_, len, _)| *len == 0);
+    let before = routes::in_force(&reply).is_some_and(has_default);
+    for native in [false, true] {
+        let said = bounds::cut(&mut reply, native);
+        assert!(!said.chars().any(char::is_control) && said.len() < 1000, "{said:?}");
+        environment(&reply);
+    }
+    assert_eq!(routes::in_force(&reply).is_some_and(has_default), before, "the default route survives");
     let context = Context { interface: IfName::parse("eth0").unwrap(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
     let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
     let record = record::record(&context, &grant);
     let text = text::render(&[record]).expect("a record of a reply can be written");
     assert_eq!(text::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
+}
+
+/// A reply may be refused before the machine sees it, and is named then; or an option of it is ignored.
+fn refusal(mut reply: Reply, data: &[u8]) {
+    let code = data.last().copied().unwrap_or(1);
+    let gate = Gate { reject: Prefix::parse("10.9.0.128/26").into_iter().collect(), ignore: vec![code] };
+    let template = Template { default_client_id: true, ..Template::default() };
+    match gate.admit(&mut reply, Ipv4Addr::new(10, 9, 0, 1), &template, MAC) {
+        Ok(()) => assert!(reply.option(code).is_none()),
+        Err(why) => assert!(why.is_ascii() && !why.chars().any(char::is_control) && why.len() < 200, "{why:?}"),
+    }
 }
 
 /// What netd::runner demands of it, and what man/udhcpc.8 promises.

@@ -159,7 +159,8 @@ fn a_lease_without_its_default_route_and_with_a_metric() {
     });
 }
 
-/// Each message counted by its priority where the interface takes it, which is where a VLAN device reads it.
+/// Each message counted by its priority where the interface takes it, which is where a VLAN device
+/// reads it.
 #[test]
 fn messages_have_the_priority_that_the_provider_asks_for() {
     isolated(&["nft"], |lab| {

@@ -1,5 +1,5 @@
-//! `udhcpc --hook`: a program that is run when the lease has changed, outside of the cage, and that can neither delay the client nor
-//! make it fail.
+//! `udhcpc --hook`: a program that is run when the lease has changed, outside of the cage, and that
+//! can neither delay the client nor make it fail.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,8 @@ use testkit::{Lab, Signal, isolated, wait_for, wait_until};
 
 use crate::dhcp::{ROUTER, SOON, World, native, wait_ip, world};
 
-/// A hook that appends `EVENT`, the address in the record and its environment to a file, and ends when the file `go` is there.
+/// A hook that appends `EVENT`, the address in the record and its environment to a file, and ends
+/// when the file `go` is there.
 fn hook(lab: &Lab, body: &str) -> (String, PathBuf) {
     let (path, out) = (lab.dir().join("hook"), lab.dir().join("hook.out"));
     let text = format!(
@@ -71,7 +72,8 @@ fn a_hook_is_told_of_each_change_after_the_record_has_it() {
             }
             assert!(runs[at].contains(&"UDHCPC_RECORD=/run/lab/dyn/dhcp_eth0.ipconf".to_owned()));
         }
-        // Without an address there are no variables of one, and an environment that is built has nothing of ours.
+        // Without an address there are no variables of one, and an environment that is built has
+        // nothing of ours.
         for at in [0, 3, 5] {
             assert!(!runs[at].iter().any(|line| line.starts_with("ip=")), "{:?}", runs[at]);
             assert!(!runs[at].iter().any(|line| line.starts_with("CARGO")), "{:?}", runs[at]);

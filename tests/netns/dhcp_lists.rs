@@ -1,4 +1,5 @@
-//! The values of options on real links that the record or a script has no place for, or that servers write in more than one way.
+//! The values of options on real links that the record or a script has no place for, or that
+//! servers write in more than one way.
 
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant};
 use testkit::{Lab, isolated};
@@ -146,7 +147,8 @@ fn an_mtu_below_576_is_shown_to_no_script_and_not_in_the_record() {
 /// What becomes of an option that a server spoils, from what it would be.
 type Spoilt = fn(&Raw) -> Vec<u8>;
 
-/// Each option of the table, a few in one packet of 576 bytes, spoilt: the variables are the original's.
+/// Each option of the table, a few in one packet of 576 bytes, spoilt: the variables are the
+/// original's.
 fn spoilt_options_read_the_same(lab: &Lab, kinds: [(&'static str, Spoilt); 2]) {
     let w = world(lab);
     // No lease goes without these.

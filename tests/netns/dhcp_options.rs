@@ -1,4 +1,5 @@
-//! What a DHCP server says beyond the address, on real links: routes and who may give them, identities, leases shown.
+//! What a DHCP server says beyond the address, on real links: routes and who may give them,
+//! identities, leases shown.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -58,7 +59,8 @@ fn fw_installs_what_a_provider_sends_with_its_default_route() {
     });
 }
 
-/// More than the 576 bytes of old, but not more than a frame: a server that is not told so leaves out what does not fit.
+/// More than the 576 bytes of old, but not more than a frame: a server that is not told so leaves
+/// out what does not fit.
 #[test]
 fn what_fits_into_a_frame_arrives() {
     isolated(&["dnsmasq"], |lab| {
@@ -148,7 +150,8 @@ fn routes_that_lead_around_a_tunnel_are_not_installed() {
         client.wait_log("not taking the server's routes 0.0.0.0/1 by 192.0.2.66 (shorter than /8)", SOON);
         fw(lab, &w.home);
         assert_eq!(routes(&w.home, "eth0"), ["203.0.113.7 by 192.0.2.66", "default by 192.0.2.1"]);
-        // A tunnel comes up that has everything in a table of its own, as wg-quick makes it: at the next renewal the rest goes.
+        // A tunnel comes up that has everything in a table of its own, as wg-quick makes it: at the
+        // next renewal the rest goes.
         if tunnel(&w.home, &["0.0.0.0/0"]) {
             client.signal(Signal::SIGUSR1);
             client.wait_log("203.0.113.7/32 by 192.0.2.66 (in a tunnel)", SOON);
@@ -316,7 +319,8 @@ fn where_ipv6_is_enough_no_address_is_asked_for() {
 /// An option's code and its bytes.
 pub(super) type Raw = (u8, &'static [u8]);
 
-/// Every row of udhcpc's table of options, in packets that it takes (576 bytes), and odd but harmless values of them.
+/// Every row of udhcpc's table of options, in packets that it takes (576 bytes), and odd but
+/// harmless values of them.
 pub(super) const TABLE: [&[Raw]; 7] = [
     &[
         (1, &[255, 255, 255, 0]),

@@ -1,8 +1,8 @@
-//! How much of a long list is kept, for script and record, and what is said about the rest.
+//! How much of a long list is kept, for script and record, and what the log says about the rest.
 //!
-//! Pure. A server may send more routes, servers and names than a record has a place for (ipconf(5)) or a variable can carry
-//! (env.rs). The first ones are kept, and the default route always, wherever it stands in its list. Called by vet.rs
-//! for each lease, by env.rs and by record.rs.
+//! Pure. A server may send more routes, servers and names than a record has a place for (ipconf(5))
+//! or a variable can carry (env.rs). The first ones are kept, and the default route always,
+//! wherever it stands in its list. Called by vet.rs for each lease, by env.rs and by record.rs.
 
 use std::net::Ipv4Addr;
 
@@ -24,8 +24,8 @@ pub const MAX_SERVERS: usize = 16;
 /// Names in a record; fw reads as many.
 pub const MAX_NAMES: usize = 64;
 
-/// The first routes whose costs fit into `budget`, in their order. The default route that will be used, and the route to a router outside of
-/// the own network, have their place before all others.
+/// The first routes whose costs fit into `budget`, in their order. The default route that will be
+/// used, and the route to a router outside of the own network, have their place before all others.
 pub fn routes(list: &[Route], budget: usize, cost: impl Fn(&Route) -> usize) -> Vec<Route> {
     let usable = list.iter().position(|(_, len, gw)| *len == 0 && is_host(*gw));
     let default = usable.or_else(|| list.iter().position(|(_, len, _)| *len == 0));
@@ -50,7 +50,8 @@ pub fn routes(list: &[Route], budget: usize, cost: impl Fn(&Route) -> usize) -> 
     kept
 }
 
-/// Leaves out of the reply what would not fit, and an MTU that cuts us off. The answer is what to say about it; empty when all is kept.
+/// Takes the elements that do not fit out of the reply, and an MTU that cuts us off. Returns a line
+/// for the log, empty when all is kept.
 pub fn cut(reply: &mut Reply, native: bool) -> String {
     let mut words = Vec::new();
     if let Some(mtu) = small_mtu(reply) {
@@ -64,7 +65,7 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
     };
     if native {
         if let Some((code, list)) = routes::in_force(reply) {
-            // The default route of option 3 stands beside those of option 33.
+            // The default route of option 3 needs a place beside those of option 33.
             let most = if code == HOST_ROUTES { MAX_ROUTES - 1 } else { MAX_ROUTES };
             let kept = routes(&list, most, |_| 1);
             count(&mut words, code, kept.len(), list.len());

@@ -108,7 +108,7 @@ pub struct Options {
     pub duid: Option<Duid>,
 }
 
-/// What is to be done.
+/// The two things that the program does.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Be a client.
@@ -302,7 +302,8 @@ impl Raw {
         Ok(())
     }
 
-    /// `OPT:VAL`: a named option in its own notation, a number in hexadecimal or as a quoted string.
+    /// `OPT:VAL`: a named option in its own notation, a number in hexadecimal or as a quoted
+    /// string.
     fn extra_option(&mut self, given: &str) -> Result<(), CliError> {
         let bad = || CliError::Fatal(format!("invalid -x '{}'", given.escape_debug()));
         let (name, value) = given.split_once([' ', '\t', '=', ':']).ok_or_else(bad)?;
@@ -354,7 +355,8 @@ impl Raw {
         Err(CliError::Usage(wrong.into()))
     }
 
-    /// What is asked for. udhcpc's defaults; what the record has a place for; RFC 7844 section 3.6: as little as will do.
+    /// The options to request: udhcpc's defaults for a script, the fields of the record with
+    /// `--ipconf`, and as few as possible with `--anonymous` (RFC 7844 section 3.6).
     fn parameters(&self, native: bool) -> Vec<u8> {
         let defaults: &[u8] = match (self.no_defaults, self.config.anonymous, native) {
             (true, _, _) => &[],
@@ -366,8 +368,8 @@ impl Raw {
         if self.config.ipv6_only {
             parameters.push(IPV6_ONLY_PREFERRED);
         }
-        // udhcpc and RFC 7844 section 3.6 sort them by number; RFC 3442 wants its routes before the router, since a server leaves out what
-        // does not fit at the end.
+        // udhcpc and RFC 7844 section 3.6 sort them by number; RFC 3442 wants its routes before the
+        // router, since a server leaves out what does not fit at the end.
         let early = |code| native && !self.config.anonymous && matches!(code, STATIC_ROUTES | MS_STATIC_ROUTES);
         parameters.sort_unstable_by_key(|code| (*code != SUBNET && !early(*code), *code));
         parameters.dedup();

@@ -1,8 +1,10 @@
-//! The client identifier of RFC 4361: `255 IAID DUID`, the same identity for DHCP and DHCPv6 (`--duid`).
+//! The client identifier of RFC 4361: `255 IAID DUID`, the same identity for DHCP and DHCPv6
+//! (`--duid`).
 //!
-//! Pure but for `machine_id`, which reads a file. The IAID is made of the interface's name, so that it survives a changed MAC; a DUID-UUID is made of the machine id,
-//! so that it survives a changed card. machine-id(5) forbids to show the id itself to a network: what is sent is a keyed hash.
-//! Called by daemon.rs at the start.
+//! Pure but for `machine_id`, which reads a file. The IAID is made of the interface's name, so that
+//! it survives a changed MAC; a DUID-UUID is made of the machine id, so that it survives a changed
+//! card. machine-id(5) forbids to show the id itself to a network, so the client sends a keyed
+//! hash. Called by daemon.rs at the start.
 
 use std::io;
 
@@ -114,7 +116,8 @@ mod tests {
 
     #[test]
     fn siphash_is_what_its_authors_printed() {
-        // The key 00 01 .. 0f; the second reference vector of length 16 is that of the bytes 00 01 .. 0f.
+        // The key 00 01 .. 0f; the second reference vector of length 16 is that of the bytes 00 01
+        // .. 0f.
         let key = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
         let data: [u8; 16] = std::array::from_fn(|n| n as u8);
         assert_eq!(siphash(key.0, key.1, data).to_le_bytes(), [0xdb, 0x9b, 0xc2, 0x57, 0x7f, 0xcc, 0x2a, 0x3f]);

@@ -1,8 +1,9 @@
 //! A reply's options -> a script's variables, by udhcpc's names and formats.
 //!
-//! Pure. Everything in a reply is a stranger's text: host names keep udhcpc's allow-list (and its `bad`), every other
-//! value loses control bytes, none may start like a shell function, none is longer than 4 KiB (execve fails with
-//! E2BIG on a very long one, and the script would not run at all). Called by notice.rs.
+//! Pure. Everything in a reply is a stranger's text: host names keep udhcpc's allow-list (and its
+//! `bad`), every other value loses control bytes, none may start like a shell function, none is
+//! longer than 4 KiB (execve fails with E2BIG on a very long one, and the script would not run at
+//! all). Called by notice.rs.
 
 use std::net::Ipv4Addr;
 
@@ -110,7 +111,8 @@ fn within(list: &[bounds::Route]) -> Vec<bounds::Route> {
     bounds::routes(list, MAX_VALUE + 1, |route| words(route).len() + 1)
 }
 
-/// How many elements of a list its variable has, and how many the option has; `None`: it is no list.
+/// How many elements of a list its variable has, and how many the option has; `None`: it is no
+/// list.
 pub fn elements(code: u8, data: &[u8]) -> Option<(usize, usize)> {
     let shape = options::by_code(code)?.shape;
     let of = match shape {
@@ -129,7 +131,8 @@ pub fn elements(code: u8, data: &[u8]) -> Option<(usize, usize)> {
     Some((value.split(|b| *b == b' ').filter(|word| !word.is_empty()).count(), of))
 }
 
-/// Items with blanks between them, whole items only up to [`MAX_VALUE`]: half a route is another route.
+/// Items with blanks between them, whole items only up to [`MAX_VALUE`]: half a route is another
+/// route.
 fn joined(items: impl Iterator<Item = String>) -> Vec<u8> {
     let mut out = String::new();
     for item in items {
@@ -157,15 +160,16 @@ pub fn until_nul(data: &[u8]) -> &[u8] {
     data.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-/// A host or domain name that needs no quoting anywhere: `[A-Za-z0-9._-]`, not starting with a dash.
+/// A host or domain name that needs no quoting anywhere: `[A-Za-z0-9._-]`, not starting with a
+/// dash.
 pub fn is_host_text(text: &[u8]) -> bool {
     !text.is_empty()
         && !text.starts_with(b"-")
         && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// The names of an option 15 with one or several, as many servers send it. RFC 2132 section 2: NULs at the end do not count.
-/// Empty when one of them is no name.
+/// The names of an option 15 with one or several, as many servers send it. RFC 2132 section 2: NULs
+/// at the end do not count. Empty when one of them is no name.
 pub fn domains(data: &[u8]) -> Vec<String> {
     let words = || until_nul(data).split(|b| *b == b' ').filter(|word| !word.is_empty());
     if !words().all(is_host_text) {
@@ -189,8 +193,9 @@ fn host_text(data: &[u8]) -> Vec<u8> {
     b"bad".iter().copied().take(data.len().saturating_sub(1)).collect()
 }
 
-/// RFC 3442 routes: network, prefix length, router. Ends at the first one that cannot be; what was read stays. Bits of a network beyond
-/// its prefix do not count ("DHCP Client Behavior" there), and no kernel takes them.
+/// RFC 3442 routes: network, prefix length, router. Ends at the first one that cannot be; what was
+/// read stays. Bits of a network beyond its prefix do not count ("DHCP Client Behavior" there), and
+/// no kernel takes them.
 pub fn routes(mut data: &[u8]) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
     let mut found = Vec::new();
     while let Some((&len, rest)) = data.split_first() {
@@ -211,9 +216,10 @@ pub fn routes(mut data: &[u8]) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
     found
 }
 
-/// RFC 1035 names with pointers inside the option (RFC 3397). Any name that is broken, loops or is cut makes the whole
-/// list empty, as in udhcpc; a name with anything but host characters is left out, and so is each that does not fit into
-/// [`MAX_VALUE`] any more: with pointers, two bytes are a whole name.
+/// RFC 1035 names with pointers inside the option (RFC 3397). Any name that is broken, loops or is
+/// cut makes the whole list empty, as in udhcpc; a name with anything but host characters is left
+/// out, and so is each that does not fit into [`MAX_VALUE`] any more: with pointers, two bytes are
+/// a whole name.
 pub fn names(data: &[u8]) -> Vec<String> {
     let mut room = MAX_VALUE + 1;
     let mut found = Vec::new();

@@ -1,6 +1,7 @@
 //! What goes into the machine and what comes out of it: configuration, events, actions.
 //!
-//! Pure data. client.rs turns the one into the other; daemon.rs performs; notice.rs words a `Change` for the handler.
+//! Pure data. client.rs turns the one into the other; daemon.rs performs; notice.rs words a
+//! `Change` for the handler.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub struct Config {
     pub release: bool,
     /// `--ipconf`: the lease is a record.
     pub native: bool,
-    /// `-a`, `--acd`: whether, and how, to look if somebody else has the address.
+    /// `-a`, `--acd`: whether, and how, to check that no other host has the address.
     pub acd: Option<Timing>,
     /// `--rapid-commit`: a server may acknowledge at once (RFC 4039).
     pub rapid_commit: bool,
@@ -84,7 +85,7 @@ pub enum Event {
     Stop,
     /// The interface has gone.
     Gone,
-    /// The last message could not be sent: nobody was asked.
+    /// The last message could not be sent, so no server heard it.
     Unsent,
     /// An ARP message that the filter for the watched address let through.
     Arp(Arp),
@@ -92,12 +93,13 @@ pub enum Event {
     Mac([u8; 6]),
 }
 
-/// What is to be done, in this order.
+/// The effects, in the order in which the shell performs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this.
     Send(Outgoing, Destination),
-    /// Send this: to its target's Ethernet address where it names one, to everybody where it does not.
+    /// Send this: to its target's Ethernet address where it names one, to everybody where it does
+    /// not.
     SendArp(Arp),
     /// Listen to this ARP, and to no other.
     Watch(Watch),
@@ -105,7 +107,7 @@ pub enum Action {
     Tell(Change),
     /// A line for the log.
     Log(String),
-    /// A line for the log, for who asks for more.
+    /// A line for the log with `-v`.
     Debug(String),
     /// Go to the background, now: no script runs.
     Background,
@@ -147,7 +149,7 @@ pub enum Destination {
     },
 }
 
-/// What the handler is told.
+/// A change that the handler hears of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// There is no address.
@@ -160,7 +162,7 @@ pub enum Change {
     Bound(Box<Grant>),
     /// A longer lease.
     Renew(Box<Grant>),
-    /// The daemon ends and keeps nobody's promise: the record goes, a script hears nothing.
+    /// The daemon ends: the record is removed, and a script is not run.
     Stop,
 }
 

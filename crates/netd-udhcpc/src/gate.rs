@@ -1,7 +1,7 @@
 //! Which replies and which of their options are looked at: `--reject`, `--ignore`, and RFC 6842.
 //!
-//! Pure. It comes before the machine: a reply that is refused here is only named (named.rs), and an option that is ignored was never
-//! sent. Called by daemon.rs for every reply.
+//! Pure. It comes before the machine: a reply that is refused here is only named (named.rs), and an
+//! option that is ignored was never sent. Called by daemon.rs for every reply.
 
 use std::net::Ipv4Addr;
 
@@ -23,7 +23,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Takes the ignored options out of a reply that came from `source`. An error: it is not to be looked at, and why.
+    /// Takes the ignored options out of a reply that came from `source`. The error says why the
+    /// reply is refused.
     pub fn admit(&self, reply: &mut Reply, source: Ipv4Addr, template: &Template, mac: [u8; 6]) -> Result<(), String> {
         for code in &self.ignore {
             reply.set(*code, Vec::new());
@@ -48,7 +49,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether nothing of this address is wanted.
+    /// Whether this address is in a rejected network.
     pub fn rejects(&self, ip: Ipv4Addr) -> bool {
         self.network_of(ip).is_some()
     }

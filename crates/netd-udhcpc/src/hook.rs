@@ -1,8 +1,9 @@
 //! `--hook PROG`: a program that is run when the lease has changed, after the record is written.
 //!
-//! A shell, but for [`News`]. The runner is forked before the cage (netd::runner), so PROG runs outside of it, directly and
-//! never by a shell. The client waits for nothing here: one PROG runs at a time, and of the events that come meanwhile the newest
-//! one is kept, because each tells all that is known. What goes wrong is logged and costs nothing else. Called by daemon.rs.
+//! A shell, but for [`News`]. The runner is forked before the cage (netd::runner), so PROG runs
+//! outside of it, directly and never by a shell. The client never waits here: one PROG runs at a
+//! time, and of the events that come meanwhile only the newest one is kept, because each has the
+//! whole state. An error is logged and changes nothing else. Called by daemon.rs.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -18,7 +19,7 @@ use crate::env::{self, Env};
 /// Where PROG finds the path of the record.
 const RECORD: &str = "UDHCPC_RECORD";
 
-/// What PROG is told: changes, each with the variables of a script.
+/// The changes that PROG hears of, each with the variables of a script.
 #[derive(Debug, Default)]
 pub struct News {
     /// Whether the last thing told was a lease; `None`: nothing was told.
@@ -53,7 +54,8 @@ pub(crate) struct Hook {
     lost: bool,
 }
 
-/// Forks the runner: the first thing that a client does. `background`: it may go there, and PROG has no terminal from the beginning.
+/// Forks the runner, before the client does anything else. `background`: the client may go there,
+/// so PROG has no terminal from the beginning.
 pub(crate) fn fork(path: OsString, pass: &[String], record: OsString, background: bool) -> io::Result<Runner> {
     let mut program = Program::script(path, pass);
     program.env.push((RECORD.into(), record));
@@ -65,7 +67,8 @@ pub(crate) fn fork(path: OsString, pass: &[String], record: OsString, background
 }
 
 impl Hook {
-    /// Must be called inside a tokio runtime. A runner that cannot be watched costs the hook and not the lease.
+    /// Must be called inside a tokio runtime. A runner that cannot be watched costs the hook and
+    /// not the lease.
     pub(crate) fn new(runner: Runner, log: &Log) -> Option<Hook> {
         let runner = runner.watched().inspect_err(|e| log.info(format_args!("can't run the hook: {e}"))).ok()?;
         let name = Path::new(runner.program()).display().to_string();
@@ -124,7 +127,8 @@ pub(crate) async fn turn(hook: Option<&mut Hook>, log: &Log) -> Infallible {
 }
 
 impl Drop for Hook {
-    /// The client ends and waits for nothing: the last event is handed to the runner, which has it run when the one before has ended.
+    /// The client ends and waits for nothing: the last event is handed to the runner, which has it
+    /// run when the one before has ended.
     fn drop(&mut self) {
         if let Some((event, env)) = self.waiting.take() {
             let _ = self.runner.run(event, &env);

@@ -1,7 +1,7 @@
 //! What a reply's values mean, and whether they can be true: `Reply` -> `Terms`.
 //!
-//! Pure. message.rs has checked the shape; here a yiaddr that no host can own, a mask that is none or a lease of no
-//! time make the whole offer worthless. Called by client.rs for every OFFER and ACK.
+//! Pure. message.rs has checked the shape; here an impossible yiaddr or mask, or a lease of 0
+//! seconds, makes the whole offer worthless. Called by client.rs for every OFFER and ACK.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,7 +18,8 @@ const DEFAULT_LEASE_SECS: u32 = 3600;
 const INFINITE: u32 = u32::MAX;
 /// A shorter mask makes public networks look on-link (TunnelCrack, CVE-2023-36672).
 const MIN_PREFIX: u8 = 8;
-/// RFC 791: every host must take 576 bytes; a server that says less cuts us off (RFC 2132 section 5.1 allows 68).
+/// RFC 791: every host must take 576 bytes; a smaller MTU cuts us off (RFC 2132 section 5.1 allows
+/// 68).
 pub const MIN_MTU: u16 = 576;
 
 /// A believable offer or acknowledgement.
@@ -39,7 +40,8 @@ pub struct Terms {
 /// Why an offer is worthless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// yiaddr is not a host's unicast address, is the network's or broadcast address, or the server's own.
+    /// yiaddr is not a host's unicast address, is the network's or broadcast address, or the
+    /// server's own.
     Address,
     /// The mask is not contiguous, or shorter than /8.
     Mask,
@@ -87,7 +89,8 @@ impl Terms {
         Ok(Terms { ip: reply.yiaddr, server_id, lease_secs, assumed: given.is_none(), t1, t2 })
     }
 
-    /// A server that was asked by its name and leaves it out of the answer has answered all the same (RFC 2131 table 3 wants it there).
+    /// A server that we asked by its identifier may leave it out of its answer, although RFC 2131
+    /// table 3 wants it there.
     pub fn by(self, asked: Ipv4Addr) -> Terms {
         if self.server_id.is_unspecified() { Terms { server_id: asked, ..self } } else { self }
     }
@@ -97,8 +100,8 @@ impl Terms {
         (self.lease_secs != INFINITE).then(|| Duration::from_secs(self.lease_secs.into()))
     }
 
-    /// T1 and T2 (RFC 2131 section 4.4.5): the server's, each when it is there and within the lease, else 0.5 and 0.875 of the lease;
-    /// both are assumed when they are not in their order.
+    /// T1 and T2 (RFC 2131 section 4.4.5): the server's, each when it is there and within the
+    /// lease, else 0.5 and 0.875 of the lease; both are assumed when they are not in their order.
     pub fn t1_t2(&self) -> Option<(Duration, Duration)> {
         let lease = self.duration()?;
         let usual = (lease / 2, lease * 7 / 8);
@@ -120,7 +123,8 @@ fn host_bits(len: u8) -> u32 {
     u32::MAX.checked_shr(len.into()).unwrap_or(0)
 }
 
-/// Prefix length for the native record: the mask, or the address's class when there is none (RFC 791 section 3.2).
+/// Prefix length for the native record: the mask, or the address's class when there is none (RFC
+/// 791 section 3.2).
 pub fn prefix_len_of(reply: &Reply) -> u8 {
     let given = reply.option(SUBNET).and_then(|m| m.get(..4)).and_then(|m| <[u8; 4]>::try_from(m).ok());
     given.and_then(|m| prefix_len(m.into())).unwrap_or_else(|| class_len(reply.yiaddr))

@@ -1,9 +1,10 @@
 //! DHCP messages: bytes from the wire -> `Reply`, `Outgoing` -> bytes.
 //!
-//! Pure. This is the trust boundary: what a peer sent is bounded by the bytes received, the cookie, op, htype, hlen
-//! and chaddr are checked, every option is judged alone and the same code is joined wherever it stands (RFC 3396).
-//! It does not judge what the values mean (lease.rs does) nor whether a reply is ours to take (client.rs does).
-//! Called by daemon.rs with the payload that frame.rs found.
+//! Pure. This is the trust boundary: what a peer sent is bounded by the bytes received, the cookie,
+//! op, htype, hlen and chaddr are checked, every option is judged alone and the same code is joined
+//! wherever it stands (RFC 3396). It does not judge what the values mean (lease.rs does) nor
+//! whether a reply is ours to take (client.rs does). Called by daemon.rs with the payload that
+//! frame.rs found.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -60,7 +61,8 @@ impl MessageType {
         }
     }
 
-    /// The types that a server sends. FORCERENEW (9) is not among them: nobody proves who sent it (CVE-2020-13529).
+    /// The types that a server sends. FORCERENEW (9) is not among them: a client cannot tell who
+    /// sent it (CVE-2020-13529).
     fn from_server(code: u8) -> Option<MessageType> {
         [MessageType::Offer, MessageType::Ack, MessageType::Nak].into_iter().find(|t| t.code() == code)
     }
@@ -101,7 +103,8 @@ impl fmt::Display for DecodeError {
 struct Opt {
     code: u8,
     data: Vec<u8>,
-    /// Length of the first piece: a server that sends a whole fixed-size option twice meant it once.
+    /// Length of the first piece: a server that sends a whole fixed-size option twice meant it
+    /// once.
     first: usize,
 }
 
@@ -188,8 +191,8 @@ pub fn decode(bytes: &[u8], mac: [u8; 6]) -> Result<Reply, DecodeError> {
     let file = fixed.get(108..FIXED_LEN).unwrap_or_default();
     let mut options = Vec::new();
     walk(main, &mut options);
-    // RFC 2131 section 4.1: the order is options, file, sname. Only the main area may say so, and each is read once
-    // (CVE-2014-6060: an overload option inside the overloaded fields).
+    // RFC 2131 section 4.1: the order is options, file, sname. Only the main area may say so, and
+    // each is read once (CVE-2014-6060: an overload option inside the overloaded fields).
     let overload = take_overload(&mut options);
     if overload & 1 != 0 {
         walk(file, &mut options);
@@ -221,7 +224,7 @@ fn until_nul(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
-/// Reads one area. END may be missing; a last option that claims more than there is, is not an option.
+/// Reads one area. END may be missing; a last option that is longer than the area is ignored.
 fn walk(mut area: &[u8], options: &mut Vec<Opt>) {
     while let Some((&code, rest)) = area.split_first() {
         area = match code {
@@ -237,8 +240,8 @@ fn walk(mut area: &[u8], options: &mut Vec<Opt>) {
     }
 }
 
-/// RFC 3396: the same code anywhere is one option. An empty one has no meaning and leaves no trace, but for the one that is always
-/// empty (RFC 4039 section 4).
+/// RFC 3396: all pieces with the same code are one option. An empty option has no meaning and is
+/// dropped, except for rapid commit, which is always empty (RFC 4039 section 4).
 fn join(options: &mut Vec<Opt>, code: u8, data: &[u8]) {
     if data.is_empty() && code != RAPID_COMMIT {
         return;
@@ -254,7 +257,7 @@ fn take_overload(options: &mut Vec<Opt>) -> u8 {
     found.and_then(|o| o.data.first().copied()).filter(|v| (1..=3).contains(v)).unwrap_or(0)
 }
 
-/// What is the same in all our messages: options from the command line.
+/// The part that all our messages share: options from the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     /// Parameter request list (55), sorted; empty: none is sent.
@@ -278,8 +281,8 @@ impl Template {
         given.or_else(|| self.default_client_id.then(|| [&[HTYPE_ETHERNET], mac.as_slice()].concat()))
     }
 
-    /// RFC 6842 section 3: a server that returns a client identifier returns ours (once or twice), else it is for another client,
-    /// which may well have our Ethernet address.
+    /// RFC 6842 section 3: a server that returns a client identifier returns ours (once or twice).
+    /// Any other is for another client, which may well have our Ethernet address.
     pub fn is_answered_by(&self, reply: &Reply, mac: [u8; 6]) -> bool {
         match (self.client_id(mac), reply.option(CLIENT_ID)) {
             (Some(ours), Some(theirs)) => theirs.chunks(ours.len().max(1)).all(|id| id == ours),
@@ -369,12 +372,14 @@ impl Outgoing {
     }
 }
 
-/// The longest message that comes in one packet of an interface with this MTU: pieces of one are not put together again.
+/// The longest message that fits into one packet of an interface with this MTU. The client does not
+/// reassemble fragments.
 pub fn max_message(mtu: u32) -> u16 {
     u16::try_from(mtu.saturating_sub(28)).unwrap_or(u16::MAX).clamp(MIN_MAX_MESSAGE, MAX_MAX_MESSAGE)
 }
 
-/// Option 81 as udhcpc writes it: S set, ASCII encoding (deprecated by RFC 4702 section 2.3.1, understood by all).
+/// Option 81 as udhcpc writes it: S set, ASCII encoding (deprecated by RFC 4702 section 2.3.1,
+/// understood by all).
 pub fn fqdn(name: &str) -> (u8, Vec<u8>) {
     let name: Vec<u8> = name.bytes().take(252).collect();
     (FQDN, [[1, 0, 0].as_slice(), &name].concat())

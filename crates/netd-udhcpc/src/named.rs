@@ -1,7 +1,8 @@
 //! Replies that are not taken: the log names each reason once.
 //!
-//! Pure. A reply comes as often as we ask, and any station on the link can send one: the log has one line for each text since
-//! the last change of state, and [`MOST`] lines at the most; everything else is for `-v`. Called by client.rs.
+//! Pure. A reply comes as often as we ask, and any station on the link can send one: the log has
+//! one line for each text since the last change of state, and [`MOST`] lines at the most;
+//! everything else is for `-v`. Called by client.rs.
 
 use crate::event::Action;
 
@@ -13,7 +14,7 @@ const MOST: usize = 16;
 pub(crate) struct Named(Vec<String>);
 
 impl Named {
-    /// The line for the log, or for who asks for more.
+    /// The line for the log, or for `-v` when it is not new.
     pub(crate) fn name(&mut self, text: String) -> Action {
         if self.0.len() == MOST || self.0.contains(&text) {
             return Action::Debug(text);
@@ -22,7 +23,7 @@ impl Named {
         Action::Log(if self.0.len() == MOST { text + "; more are named with -v" } else { text })
     }
 
-    /// The state has changed: everything is news again.
+    /// The state has changed: every line is new again.
     pub(crate) fn forget(&mut self) {
         self.0.clear();
     }

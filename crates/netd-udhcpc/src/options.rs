@@ -1,7 +1,9 @@
-//! The table of DHCP options: code, the name that scripts and `-O`/`-x` know, and the shape of the value.
+//! The table of DHCP options: code, the name that scripts and `-O`/`-x` know, and the shape of the
+//! value.
 //!
 //! Pure. One table serves the environment (env.rs), the command line (cli.rs) and the request list.
-//! Names and shapes are those of busybox 1.37 udhcpc; an option that is not here is exported as `optN=hex`.
+//! Names and shapes are those of busybox 1.37 udhcpc; an option that is not here is exported as
+//! `optN=hex`.
 
 use std::net::Ipv4Addr;
 

@@ -1,8 +1,10 @@
-//! Which of a server's routes are taken (`--classless-routes`): nobody on a link may draw away what other networks carry.
+//! Which of a server's routes are taken (`--classless-routes`): a DHCP server must not draw away
+//! traffic that other networks carry.
 //!
-//! Pure. A route that is more specific than a VPN's wins over it in every kernel, so whoever answers DHCP could lead traffic
-//! around the VPN (TunnelVision, CVE-2024-3661). `vet` takes refused routes out of the reply itself, so that script and record
-//! see the same. What a server may do anyhow is be the default router; that is never refused. Called by daemon.rs.
+//! Pure. A route that is more specific than a VPN's wins over it in every kernel, so a DHCP server
+//! could lead traffic around the VPN (TunnelVision, CVE-2024-3661). `vet` takes refused routes out
+//! of the reply itself, so that script and record see the same. The default route is never refused.
+//! Called by vet.rs.
 
 use std::net::Ipv4Addr;
 
@@ -15,13 +17,14 @@ use crate::lease::class_len;
 use crate::message::Reply;
 use crate::options::{HOST_ROUTES, MS_STATIC_ROUTES, ROUTER, STATIC_ROUTES};
 
-/// Half of the internet is two routes of length 1. Whoever really is given a network has none larger than this.
+/// Two routes of length 1 cover the internet. No provider gives a network shorter than this.
 const MIN_PREFIX: u8 = 8;
-/// Addresses of public networks in all routes together: as many as one /8 has, a 256th of the internet.
+/// Addresses of public networks in all routes together: as many as one /8 has, a 256th of the
+/// internet.
 const MAX_PUBLIC: u64 = 1 << 24;
 /// Refused routes that are named.
 const MAX_NAMED: usize = 4;
-/// Networks that are nobody's in public: RFC 1918, 6598 (carriers), 3927.
+/// Networks that are not routed in public: RFC 1918, 6598 (carriers), 3927.
 const PRIVATE: [Reached; 5] = [
     private([10, 0, 0, 0], 8),
     private([172, 16, 0, 0], 12),
@@ -34,7 +37,7 @@ const fn private([a, b, c, d]: [u8; 4], len: u8) -> Reached {
     Reached { net: Ipv4Addr::new(a, b, c, d), len, on_link: false, tunnel: false }
 }
 
-/// What is taken.
+/// Which routes are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// What cannot capture what other interfaces carry.
@@ -67,7 +70,7 @@ impl Policy {
     }
 }
 
-/// Takes the refused routes out. The answer is what to say about them; empty when nobody has to know.
+/// Takes the refused routes out. Returns a line for the log, empty when there is nothing to say.
 pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
     if policy == Policy::All {
         return String::new();
@@ -77,7 +80,8 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
     for code in [STATIC_ROUTES, MS_STATIC_ROUTES, HOST_ROUTES] {
         let Some(data) = reply.option(code) else { continue };
         let list = if code == HOST_ROUTES { host_routes(data) } else { env::routes(data) };
-        // One of them: whoever could name more could call each host that he wants to draw away a router.
+        // Only one router: with more, a server could call each host that it wants to draw away a
+        // router.
         let router = list.iter().find(|(_, len, _)| *len == 0).map(|(_, _, gw)| *gw).or(router);
         let mut judge = Judge { policy, elsewhere, router, public: 0 };
         let before = refused.len();
@@ -88,7 +92,7 @@ pub fn vet(policy: Policy, reply: &mut Reply, elsewhere: &[Reached]) -> String {
                 Some(why) => refused.push((route, why)),
             }
         }
-        // What is malformed and leads nowhere stays as it is: a script sees what it always saw.
+        // A malformed list has no routes and stays as it is: a script sees what it always saw.
         if refused.len() > before || policy == Policy::No {
             reply.set(code, encode(code, &kept));
         }
@@ -141,7 +145,8 @@ impl Judge<'_> {
             return Some("shorter than /8");
         }
         let taken = |r: &&Reached| r.contains(net, len);
-        // A tunnel that has everything leaves the way to the router alone; its own end is behind it.
+        // A tunnel that has everything leaves the way to the router alone; its own end is behind
+        // it.
         if self.elsewhere.iter().filter(taken).any(|r| r.tunnel && !(to_router && r.len < MIN_PREFIX)) {
             return Some("in a tunnel");
         }
@@ -164,8 +169,9 @@ fn quads(data: &[u8]) -> Vec<Ipv4Addr> {
     data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).collect()
 }
 
-/// RFC 2132 section 5.8: destination and router. It has no prefix length: an address whose class (RFC 791 section 3.2) leaves it no
-/// host is a network, as it was when the option was made; any other is a host.
+/// RFC 2132 section 5.8: destination and router. It has no prefix length: an address whose class
+/// (RFC 791 section 3.2) leaves it no host is a network, as it was when the option was made; any
+/// other is a host.
 fn host_routes(data: &[u8]) -> Vec<Route> {
     let len = |net: Ipv4Addr| {
         let class = class_len(net);
@@ -175,8 +181,9 @@ fn host_routes(data: &[u8]) -> Vec<Route> {
     quads(data).as_chunks::<2>().0.iter().map(|[net, gw]| (*net, len(*net), *gw)).collect()
 }
 
-/// The routes that a record takes, and the option that has them. RFC 3442: with option 121 (or its elder, 249) option 33 does not count. A
-/// gateway of 0.0.0.0 says that the network is on the link; a default route needs one, and is illegal in option 33.
+/// The routes that a record takes, and the option that has them. RFC 3442: with option 121 (or its
+/// elder, 249) option 33 does not count. A gateway of 0.0.0.0 says that the network is on the link;
+/// a default route needs one, and is illegal in option 33.
 pub fn in_force(reply: &Reply) -> Option<(u8, Vec<Route>)> {
     let usable = |gw: &Ipv4Addr| *gw != reply.yiaddr && is_host(*gw);
     let code = [STATIC_ROUTES, MS_STATIC_ROUTES].into_iter().find(|code| reply.option(*code).is_some());

@@ -1,7 +1,8 @@
 //! `udhcpc --show`: the current leases as their records tell them (`--ipconf`), in text or JSON.
 //!
-//! `main` reads the files; the rest is pure. It asks no running process: the record is what everybody else goes by. The keys of
-//! the JSON are a promise: udhcpc(8) lists them. Called by daemon.rs.
+//! `main` reads the files; the rest is pure. It asks no running process, because all other programs
+//! use the record, too. The keys of the JSON are a promise: udhcpc(8) lists them. Called by
+//! daemon.rs.
 
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -1,5 +1,5 @@
-//! Shell of routes.rs and bounds.rs: asks the kernel what other interfaces carry, and says what of a lease is not taken.
-//! Called by daemon.rs.
+//! Shell of routes.rs and bounds.rs: asks the kernel what other interfaces carry, and logs which
+//! parts of a lease are not taken. Called by daemon.rs.
 
 use std::io;
 
@@ -15,11 +15,11 @@ pub(crate) struct Vetter {
     policy: Policy,
     /// Not `--no-default-route`.
     default_route: bool,
-    /// Whom to ask, or why nobody.
+    /// The kernel's socket, or why there is none.
     reach: io::Result<Reach>,
     /// The lease goes to a record, and not to a script.
     native: bool,
-    /// What was said last about refused routes, and about what is too much.
+    /// The last lines about refused routes and about lists that are too long.
     said: [String; 2],
 }
 
@@ -29,7 +29,8 @@ impl Vetter {
         Vetter { policy, default_route, reach, native, said: Default::default() }
     }
 
-    /// Takes out what the policy refuses and what is too much, and says so when it is news.
+    /// Takes out the routes that the policy refuses and the elements that do not fit, and logs that
+    /// when it is new.
     pub(crate) fn vet(&mut self, change: &mut Change, ifindex: u32, log: &Log) {
         let (Change::Bound(grant) | Change::Renew(grant)) = change else { return };
         let mut elsewhere = Vec::new();

@@ -1,4 +1,5 @@
-//! Lists that are longer than what a record or a variable has a place for: what is kept, and what is said.
+//! Lists that are longer than what a record or a variable has a place for: what is kept, and what
+//! is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -136,7 +137,8 @@ fn an_mtu_that_cuts_us_off_is_shown_to_nobody() {
     }
 }
 
-/// What is kept is a part of the list in its order, within its budget; the default route is in it when there is room for it.
+/// What is kept is a part of the list in its order, within its budget; the default route is in it
+/// when there is room for it.
 #[test]
 fn the_default_route_survives_every_bound() {
     let mut rng = Rng::seeded(121);

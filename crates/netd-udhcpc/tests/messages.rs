@@ -1,4 +1,5 @@
-//! Encode, decode and the environment: against golden bytes, busybox's formats and an independent codec.
+//! Encode, decode and the environment: against golden bytes, busybox's formats and an independent
+//! codec.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -42,7 +43,8 @@ fn request() -> Outgoing {
     }
 }
 
-/// The options of a REQUEST that Debian's udhcpc 1.35 sent with the same command line, captured on veth.
+/// The options of a REQUEST that Debian's udhcpc 1.35 sent with the same command line, captured on
+/// veth.
 const GOLDEN: &[u8] = b"\x35\x01\x03\x32\x04\x0a\x09\x00\x85\x36\x04\x0a\x09\x00\x01\x39\x02\x02\x40\
 \x37\x0c\x01\x03\x06\x0c\x0f\x1a\x1c\x21\x2a\x77\x79\xfc\x03\x08\x01\x02\x03\x04\x05\x06\x07\x08\x0c\x03foo\
 \x33\x04\x00\x00\x1c\x20\x3c\x0cudhcp 1.35.0\x3d\x02\x01\x02\x51\x08\x01\x00\x00fq.do\xc8\x03abc\xff";
@@ -95,7 +97,8 @@ fn a_message_with_another_client_identifier_is_for_another_client() {
     for (template, theirs, taken) in [
         (&default, None, true),
         (&default, Some(ours.clone()), true),
-        // Twice is the same (as servers say it with other options), and RFC 3396 has joined the two.
+        // Twice is the same (as servers say it with other options), and RFC 3396 has joined the
+        // two.
         (&default, Some(ours.repeat(2)), true),
         (&default, Some(ours[..6].to_vec()), false),
         (&default, Some(b"\xff1234".to_vec()), false),
@@ -122,7 +125,8 @@ fn dhcproto_reads_what_we_write() {
     assert_eq!(options.get(v4::OptionCode::MaxMessageSize), Some(&v4::DhcpOption::MaxMessageSize(576)));
 }
 
-/// 2,000 random well-formed replies, written by dhcproto, read by us; each typed value must be the same.
+/// 2,000 random well-formed replies, written by dhcproto, read by us; each typed value must be the
+/// same.
 #[test]
 fn we_read_what_dhcproto_writes() {
     let mut rng = Rng::seeded(42);
@@ -153,7 +157,8 @@ fn we_read_what_dhcproto_writes() {
     }
 }
 
-/// Whatever comes: no panic, and no variable that breaks the environment's rules. (dhcproto is no oracle here: it panics on these.)
+/// Whatever comes: no panic, and no variable that breaks the environment's rules. (dhcproto is no
+/// oracle here: it panics on these.)
 #[test]
 fn mutated_packets_neither_panic_nor_escape() {
     let seed = Wire::usual(ACK, 1)
@@ -199,7 +204,8 @@ fn our_datagram_is_right_by_pnets_checksums() {
     }
 }
 
-/// A server's datagram, for `parse`: ours with the ports turned round (which leaves both checksums right).
+/// A server's datagram, for `parse`: ours with the ports turned round (which leaves both checksums
+/// right).
 fn incoming(payload: &[u8]) -> Vec<u8> {
     let mut bytes = frame::build(SERVER, ADDRESS, payload);
     bytes[20..24].copy_from_slice(&[0, 67, 0, 68]);
@@ -329,7 +335,8 @@ fn busyboxs_quirks_with_short_and_odd_values() {
         (66, b"a/b/c", "tftp", "bad"),
         (121, &[33, 1, 2, 3, 4, 5, 1, 2, 3, 4], "staticroutes", ""),
         (121, &[8, 10, 1, 2, 3, 4, 24, 1], "staticroutes", "10.0.0.0/8 1.2.3.4"),
-        // Not its quirk: RFC 3442 lets bits beyond the prefix not count, and the kernel refuses them.
+        // Not its quirk: RFC 3442 lets bits beyond the prefix not count, and the kernel refuses
+        // them.
         (121, &[20, 10, 1, 0xff, 1, 2, 3, 4], "staticroutes", "10.1.240.0/20 1.2.3.4"),
         (119, b"\x05abc", "search", ""),
         (119, b"\x03abc", "search", "abc"),

@@ -1,4 +1,5 @@
-//! Options beyond the lease itself: what the record tells of them, and those that the command line asks for.
+//! Options beyond the lease itself: what the record tells of them, and those that the command line
+//! asks for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -62,7 +63,8 @@ fn what_the_record_tells_of_options() {
         ("domain", &[(15, b"example.org -x")], None),
         ("search", &[(15, b"example.org $x")], None),
         ("hostname", &[(12, b"a b")], None),
-        // RFC 2132 section 5.8: a host, or a network of its class; with the router's default route behind them.
+        // RFC 2132 section 5.8: a host, or a network of its class; with the router's default route
+        // behind them.
         ("gw", &[(3, &[10, 9, 0, 1]), (33, &[10, 20, 0, 1, 10, 9, 0, 7])], Some("10.9.0.1")),
         (
             "routes",

@@ -1,4 +1,5 @@
-//! Which of a server's routes are taken, by each policy (`--classless-routes`); D26 of the museum is here.
+//! Which of a server's routes are taken, by each policy (`--classless-routes`); D26 of the museum
+//! is here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -86,7 +87,8 @@ fn d26_routes_that_lead_around_a_tunnel_are_refused() {
             let (kept, said) = left(Policy::Safe, &format!("{route} 10.9.0.66"), tunnel);
             assert_eq!((kept.as_str(), said.contains("in a tunnel")), ("", true), "{route}");
         }
-        // Its own default route and the way to the router stay: the tunnel's outside is behind them.
+        // Its own default route and the way to the router stay: the tunnel's outside is behind
+        // them.
         let plain = "10.9.0.1/32 0.0.0.0 0.0.0.0/0 10.9.0.1";
         assert_eq!(left(Policy::Safe, plain, tunnel).0, plain);
     }
@@ -192,7 +194,8 @@ fn a_malformed_list_stays_as_it_came() {
     }
 }
 
-/// Whatever the bytes: what is left is a part of what was sent, in its order, and no route of it is shorter than /8.
+/// Whatever the bytes: what is left is a part of what was sent, in its order, and no route of it is
+/// shorter than /8.
 #[test]
 fn what_is_left_is_a_part_of_what_was_sent() {
     let mut rng = Rng::seeded(26);

@@ -1,7 +1,9 @@
-//! The hostile-server matrix: what a server answers, byte for byte, and what becomes of it: by the clients it was measured with
-//! (busybox udhcpc 1.35, dhcpcd 9.4.1 -A, ISC dhclient 4.4.3), and by ours.
+//! The hostile-server matrix: what a server answers, byte for byte, and what becomes of it: by the
+//! clients it was measured with (busybox udhcpc 1.35, dhcpcd 9.4.1 -A, ISC dhclient 4.4.3), and by
+//! ours.
 //!
-//! Nothing but bytes is here: matrix.rs gives them to the machine, tests/netns/hostile.rs to the binary over a wire.
+//! Nothing but bytes is here: matrix.rs gives them to the machine, tests/netns/hostile.rs to the
+//! binary over a wire.
 #![allow(unreachable_pub, reason = "included in two test binaries")]
 
 pub const SERVER: [u8; 4] = [192, 0, 2, 1];

@@ -94,8 +94,8 @@ fn the_matrix_has_our_column() {
             }
             (Ours::Bound(..), None) => panic!("{}: no lease", case.name),
         }
-        // Whatever a server does, it cannot make us flood: RFC 2131 4.1 is about one message in 4 to 64 s; a fast beginning,
-        // refusals and their second tries come on top.
+        // Whatever a server does, it cannot make us flood: RFC 2131 4.1 is about one message in 4
+        // to 64 s; a fast beginning, refusals and their second tries come on top.
         assert!(outcome.sent < 200, "{}: {} messages in {PATIENCE:?}", case.name, outcome.sent);
     }
 }

@@ -1,5 +1,6 @@
-//! The museum: a hostile packet for each known attack on DHCPv4 clients, by the ids of the project's list. Others are where their
-//! code is: d07 in properties.rs, d26 in ../routes.rs, d31 and d33 in ../client.rs, d29 (DNAv4) in ../rebooting.rs; d25 is DHCPv6.
+//! The museum: a hostile packet for each known attack on DHCPv4 clients, by the ids of the
+//! project's list. Others are where their code is: d07 in properties.rs, d26 in ../routes.rs, d31
+//! and d33 in ../client.rs, d29 (DNAv4) in ../rebooting.rs; d25 is DHCPv6.
 
 use netd_core::record::text;
 use std::net::Ipv4Addr;
@@ -56,7 +57,8 @@ fn d03_d04_d18_control_bytes_do_not_reach_the_environment() {
     }
 }
 
-/// CVE-2026-42511: text in the BOOTP fields became directives of the lease file. They have no place in ours.
+/// CVE-2026-42511: text in the BOOTP fields became directives of the lease file. They have no place
+/// in ours.
 #[test]
 fn d04_the_bootp_fields_cannot_write_into_the_record() {
     let text = b"x\"; }\nlet cfg=cfg+1\nif[$cfg]='lo'\ngw[$cfg]='";
@@ -119,7 +121,8 @@ fn d09_d16_d21_d24_search_lists_that_loop_or_run_past_the_end_are_empty() {
     ] {
         assert_eq!(var(&ack().opt(119, data).reply(), "search").as_deref(), Some(""), "{data:?}");
     }
-    // A long chain of names that all point to the one before: 40 honest names work, a bomb is bounded.
+    // A long chain of names that all point to the one before: 40 honest names work, a bomb is
+    // bounded.
     let honest: Vec<u8> = (0..40).flat_map(|n: u8| [3, b'd', b'0' + n / 10, b'0' + n % 10, 0]).collect();
     assert_eq!(env::names(&honest).len(), 40);
     let mut bomb = [&[63], &[b'a'; 63][..], &[63], &[b'b'; 63], &[0]].concat();
@@ -180,8 +183,9 @@ fn rfc_3396_pieces_are_joined_wherever_they_stand() {
     assert_eq!(twice.ip(54), Some(SERVER));
 }
 
-/// CVE-2018-15688 was a builder that trusted the length of a server's identifier. Ours takes an address or nothing, and a command line
-/// with more than a packet's worth of options is cut in pieces that everybody can read.
+/// CVE-2018-15688 was a builder that trusted the length of a server's identifier. Ours takes an
+/// address or nothing, and a command line with more than a packet's worth of options is cut in
+/// pieces that everybody can read.
 #[test]
 fn d19_a_message_of_ours_is_well_formed_however_much_is_in_it() {
     let offer = Wire::new(1, ADDRESS).opt(53, &[OFFER]).opt(54, &[7; 255]).opt(54, &[7; 238]).reply();
@@ -246,7 +250,8 @@ fn d27_masks_that_are_none_or_too_wide_are_refused() {
     assert_eq!(Terms::judge(&Wire::new(1, ADDRESS).opt(53, &[OFFER]).opt(1, &[255]).reply()), Err(Refusal::Mask));
 }
 
-/// CVE-less, found by irsl in 2021: an xid that can be guessed lets a stranger answer from anywhere.
+/// CVE-less, found by irsl in 2021: an xid that can be guessed lets a stranger answer from
+/// anywhere.
 #[test]
 fn d28_nobody_guesses_an_xid() {
     let first = |rng: Rng| {

@@ -156,8 +156,8 @@ fn d07_no_control_byte_newline_or_function_reaches_an_environment_or_a_file() {
     assert!(accepted > 10_000 && published > 5_000, "{accepted} {published}");
 }
 
-/// Whatever is refused before the machine sees it is named in clean words of bounded length, and what is let through has nothing of
-/// what is ignored and comes from nowhere that is rejected.
+/// Whatever is refused before the machine sees it is named in clean words of bounded length, and
+/// what is let through has nothing of what is ignored and comes from nowhere that is rejected.
 #[test]
 fn d18_refusals_are_named_cleanly_and_the_gate_is_tight() {
     let mut rng = Rng::seeded(61);
@@ -192,7 +192,8 @@ fn grant(reply: &Reply) -> Grant {
     Grant { ip: reply.yiaddr, server_id: SERVER, end: Duration::from_secs(4000), reply: reply.clone() }
 }
 
-/// The record can be written, reads back the same, has nothing that a shell would expand, and is what resume and show expect.
+/// The record can be written, reads back the same, has nothing that a shell would expand, and is
+/// what resume and show expect.
 fn clean_record(grant: &Grant) {
     let record = record(&context(), grant);
     let text = text::render(std::slice::from_ref(&record)).unwrap_or_else(|e| panic!("{e}: {record:?}"));
@@ -239,7 +240,8 @@ fn d07_d10_d15_each_option_alone_with_any_bytes() {
     }
 }
 
-/// D04 and D05: a state file is a stranger's too. What resume takes is an address that a host can have, of this boot and not over.
+/// D04 and D05: a state file is a stranger's too. What resume takes is an address that a host can
+/// have, of this boot and not over.
 #[test]
 fn d05_a_spoiled_record_is_never_believed_too_much() {
     let wire = Wire::usual(ACK, 1).opt(3, &SERVER.octets()).opt(15, b"example.org");
@@ -277,7 +279,8 @@ fn d05_a_spoiled_record_is_never_believed_too_much() {
     }
 }
 
-/// The machine fed with replies of all kinds at any time: it never speaks control bytes, and never faster than it may.
+/// The machine fed with replies of all kinds at any time: it never speaks control bytes, and never
+/// faster than it may.
 #[test]
 fn d18_d32_logs_are_clean_and_packets_bounded_whatever_is_answered() {
     let mut rng = Rng::seeded(32);
