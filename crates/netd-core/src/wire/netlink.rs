@@ -214,6 +214,8 @@ mod tests {
     /// netlink-packet-core writes the length with `as u16` and then copies into a place of another length: a panic.
     #[test]
     fn a_value_that_no_attribute_can_carry_is_cut_and_does_not_panic() {
+        let theirs = std::panic::catch_unwind(|| DefaultNla::new(1, vec![7; 70_000]).emit(&mut vec![0; 80_000]));
+        assert!(theirs.is_err());
         let bytes = Message::new(0, 0, &[]).with(1, &vec![7; 70_000]).finish(0);
         assert_eq!(attribute(&bytes[16..], 1).map(<[u8]>::len), Some(LONGEST_VALUE));
     }
