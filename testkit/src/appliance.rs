@@ -1,7 +1,9 @@
-//! The appliance under test: service directories copied from services/, a runsvdir over them, and what it says of itself.
+//! The appliance under test: service directories copied from services/, a runsvdir over them, and
+//! what it says of itself.
 //!
-//! The names of the services come from their directories, as on a real machine: services/dhcp_if becomes dhcp_eth0. All
-//! state is in the lab's private directories. Called by demo and by tests/netns/appliance.rs.
+//! The names of the services come from their directories, as on a real machine: services/dhcp_if
+//! becomes dhcp_eth0. All state is in the lab's private directories. Called by demo and by
+//! tests/netns/appliance.rs.
 
 #![expect(clippy::disallowed_methods, reason = "starts processes")]
 
@@ -14,7 +16,8 @@ use crate::lab::{Lab, Net};
 use crate::proc::{Proc, is_running};
 use crate::wait::{poll_for, wait_for};
 
-/// The configuration that the demo and the tests use: eth0 is preferred, lan0 has its static address.
+/// The configuration that the demo and the tests use: eth0 is preferred, lan0 has its static
+/// address.
 pub const FW_CONF: &str = "# The uplink that is used when both work.\npreferred_default_route_iface=\"eth0\"\n\
                            # What is masqueraded behind, and closed but for established connections.\nextif=\"eth0 eth1\"\n";
 /// The static record of the LAN side.
@@ -29,8 +32,9 @@ pub struct Appliance {
 }
 
 impl Appliance {
-    /// Copies the services that `names` lists from `sources` (the repository's services/) into a new service directory: `dhcp_eth0`
-    /// from `dhcp_if` and so on. The dynamic directory is the default one, in the lab's private /run.
+    /// Copies the services that `names` lists from `sources` (the repository's services/) into a
+    /// new service directory: `dhcp_eth0` from `dhcp_if` and so on. The dynamic directory is the
+    /// default one, in the lab's private /run.
     pub fn prepare(lab: &Lab, net: &Net, sources: &Path, names: &[&str]) -> Appliance {
         lab.cover("/var/log");
         lab.make_dir("etc");
@@ -84,7 +88,8 @@ impl Appliance {
         self.init.as_ref().map(|init| init.log_path().to_owned())
     }
 
-    /// Process id of a service's ./run, when it is up; not that of its ./finish, which supervise/pid shows likewise.
+    /// Process id of a service's ./run, when it is up; not that of its ./finish, which
+    /// supervise/pid shows likewise.
     pub fn service_pid(&self, service: &str) -> Option<i32> {
         let supervise = self.services.join(service).join("supervise");
         let pid = fs::read_to_string(supervise.join("pid")).ok()?;

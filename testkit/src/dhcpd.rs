@@ -1,8 +1,9 @@
 //! A small DHCP server (RFC 2131) for the demo, and a scriptable hostile one for tests.
 //!
-//! It speaks through dhcproto, on purpose not through our own codec: what both get wrong alike would go unseen.
-//! It runs as a thread of the test inside the namespace it serves: only that thread's setns(2). It has no lease times of its
-//! own: a client keeps its address for ever, a declined address is not given again.
+//! It speaks through dhcproto, on purpose not through our own codec: what both get wrong alike
+//! would go unseen. It runs as a thread of the test inside the namespace it serves: only that
+//! thread's setns(2). It has no lease times of its own: a client keeps its address for ever, a
+//! declined address is not given again.
 
 #![expect(clippy::disallowed_methods, reason = "stamps what it saw")]
 
@@ -59,7 +60,8 @@ impl std::fmt::Debug for Custom {
 pub struct Config {
     /// Its behaviour; change it while it runs with [`Dhcpd::set_mode`].
     pub mode: Mode,
-    /// Server identifier, and the source of nothing else: datagrams leave with the interface's address.
+    /// Server identifier, and the source of nothing else: datagrams leave with the interface's
+    /// address.
     pub server_id: Ipv4Addr,
     /// First address of the pool.
     pub first: Ipv4Addr,
@@ -82,7 +84,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A server at `router` for its /24: addresses .100 to .119, leases of one hour, itself as router and DNS server.
+    /// A server at `router` for its /24: addresses .100 to .119, leases of one hour, itself as
+    /// router and DNS server.
     pub fn for_router(router: Ipv4Addr) -> Config {
         let [a, b, c, _] = router.octets();
         Config {
@@ -129,7 +132,8 @@ pub struct Dhcpd {
 }
 
 impl Dhcpd {
-    /// Serves `interface` in `net`. When this returns, the socket is bound: nothing sent from now on is missed.
+    /// Serves `interface` in `net`. When this returns, the socket is bound: nothing sent from now
+    /// on is missed.
     pub fn start(net: &Net, interface: &str, config: Config) -> io::Result<Dhcpd> {
         let shared = Arc::new(Shared {
             config: Mutex::new(config),
@@ -224,7 +228,8 @@ impl Shared {
             let kind = message.opts().msg_type();
             lock(&self.seen).push(Seen { at: self.start.elapsed(), kind, message: message.clone() });
             for (to, bytes) in self.answer(&message, kind) {
-                // A client that is gone, or an interface without carrier: as on a real network, nobody is told.
+                // A client that is gone, or an interface without carrier: as on a real network,
+                // nobody is told.
                 let _ = socket.send_to(&bytes, SocketAddrV4::new(to, CLIENT_PORT));
             }
         }
@@ -244,8 +249,9 @@ impl Shared {
             (_, Some(kind)) => self.normal(&config, message, kind),
             (_, None) => None,
         };
-        // RFC 2131 4.1: unicast to ciaddr when there is one, a NAK is always broadcast. Without ciaddr we broadcast too:
-        // a unicast would need an ARP entry for an address that the client has not got yet.
+        // RFC 2131 4.1: unicast to ciaddr when there is one, a NAK is always broadcast. Without
+        // ciaddr we broadcast too: a unicast would need an ARP entry for an address that the client
+        // has not got yet.
         let unicast =
             |reply: &Message| !message.ciaddr().is_unspecified() && !reply.opts().has_msg_type(MessageType::Nak);
         let encode = |reply: Message| {
@@ -278,7 +284,7 @@ impl Shared {
             }
             MessageType::Inform => Some(grant(config, message, MessageType::Ack, Ipv4Addr::UNSPECIFIED)),
             MessageType::Decline => {
-                // The address stays taken, by nobody: an empty hardware address.
+                // The address stays taken, by an empty hardware address.
                 for (owner, _) in lock(&self.bindings).iter_mut().filter(|(owner, _)| owner == message.chaddr()) {
                     owner.clear();
                 }

@@ -1,4 +1,5 @@
-//! Frames that a station sends as fast as it can. In the test kit because nothing that is installed everywhere does it.
+//! Frames that a station sends as fast as it can. In the test kit because nothing that is installed
+//! everywhere does it.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,7 +9,8 @@ use nix::sys::socket::{MsgFlags, send};
 use crate::lab::Net;
 use crate::wire::open;
 
-/// Sends these frames, from their Ethernet headers on, in turn by that interface until so many have gone out.
+/// Sends these frames, from their Ethernet headers on, in turn by that interface until so many have
+/// gone out.
 pub fn flood(net: &Net, interface: &str, frames: &[Vec<u8>], number: usize) -> io::Result<()> {
     let (path, interface) = (net.path(), interface.to_owned());
     let opening = std::thread::spawn(move || open(&path, &[interface]));

@@ -1,10 +1,11 @@
 //! One test, one world: the test binary runs itself again, for one test, in fresh namespaces.
 //!
-//! [`isolated`] is the body of a `#[test]`. In the test runner it starts `current_exe() --exact NAME` through
-//! setpriv(1) and unshare(1) in new user (when not root), network, mount and pid namespaces with a private /run and
-//! a /proc of its own; in that second process it makes a [`Lab`] and calls the test. A threaded process cannot unshare
-//! a user namespace (unshare(2), EINVAL), so the tools do it before exec. Nothing survives: the runner's death kills
-//! unshare (PDEATHSIG), whose death kills pid 1 of the namespace, with which the kernel ends all others.
+//! [`isolated`] is the body of a `#[test]`. In the test runner it starts `current_exe() --exact
+//! NAME` through setpriv(1) and unshare(1) in new user (when not root), network, mount and pid
+//! namespaces with a private /run and a /proc of its own; in that second process it makes a [`Lab`]
+//! and calls the test. A threaded process cannot unshare a user namespace (unshare(2), EINVAL), so
+//! the tools do it before exec. Nothing survives: the runner's death kills unshare (PDEATHSIG),
+//! whose death kills pid 1 of the namespace, with which the kernel ends all others.
 //! [`isolated_main`] is the same for a program (demo, bench).
 
 #![expect(clippy::disallowed_methods, reason = "starts processes and measures the hard timeout")]
@@ -20,7 +21,8 @@ use crate::lab::{Lab, find_program};
 /// A test that runs longer is killed with everything in its world.
 pub const HARD_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Set in the process that is inside; its value is the test's name, so that a stray value elsewhere does no harm.
+/// Set in the process that is inside; its value is the test's name, so that a stray value elsewhere
+/// does no harm.
 const MARK: &str = "NETSV_LAB_INSIDE";
 
 /// Set inside: the process that holds the namespaces, as the outside numbers it.
@@ -34,19 +36,22 @@ const EXIT_SYSTEM: i32 = 111;
 /// Programs without which no world can be made.
 const BASE_TOOLS: [&str; 6] = ["unshare", "setpriv", "nsenter", "ip", "mount", "sh"];
 
-/// What pid 1 of the new world does: a shell, because it also reaps the orphans of a supervisor that was killed.
+/// What pid 1 of the new world does: a shell, because it also reaps the orphans of a supervisor
+/// that was killed.
 const INIT: &str = r#"
 mount -t tmpfs -o mode=755 netsv-lab /run && mkdir /run/netns && ip link set lo up || exit 99
 "$@"
 "#;
 
-/// Runs `test` in a world of its own. `tools`: the programs it needs beside iproute2 and util-linux; one that is missing
-/// skips the test with a line on stderr, or fails it when the environment variable CI is set.
+/// Runs `test` in a world of its own. `tools`: the programs it needs beside iproute2 and
+/// util-linux; one that is missing skips the test with a line on stderr, or fails it when the
+/// environment variable CI is set.
 pub fn isolated<F: FnOnce(&Lab)>(tools: &[&str], test: F) {
     isolated_for(HARD_TIMEOUT, possible(tools), test);
 }
 
-/// As [`isolated`], for a test that may take so long, and that cannot be made where `possible` is an error.
+/// As [`isolated`], for a test that may take so long, and that cannot be made where `possible` is
+/// an error.
 pub fn isolated_for<F: FnOnce(&Lab)>(limit: Duration, possible: Result<(), String>, test: F) {
     let name = test_name::<F>();
     if std::env::var_os(MARK).is_some_and(|inside| inside == name.as_str()) {
@@ -70,8 +75,9 @@ pub fn isolated_for<F: FnOnce(&Lab)>(limit: Duration, possible: Result<(), Strin
     }
 }
 
-/// For a program: returns inside the new world, with the arguments and the terminal unchanged. Outside it never returns: it
-/// waits for the run inside and exits with its code; killed, it takes all of the world along. An error says what is missing.
+/// For a program: returns inside the new world, with the arguments and the terminal unchanged.
+/// Outside it never returns: it waits for the run inside and exits with its code; killed, it takes
+/// all of the world along. An error says what is missing.
 pub fn isolated_main(tools: &[&str]) -> Result<(), String> {
     const NAME: &str = "main";
     if std::env::var_os(MARK).is_some_and(|inside| inside == NAME) {
@@ -123,7 +129,8 @@ fn run_bounded(command: &mut Command, limit: Duration) -> (Option<ExitStatus>, V
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let stderr = writer.try_clone().expect("dup");
     let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("start a world");
-    // Our copies of the writing ends live in the command; they must go for the reader to see the end.
+    // Our copies of the writing ends live in the command; they must go for the reader to see the
+    // end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let output = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -145,7 +152,8 @@ fn run_bounded(command: &mut Command, limit: Duration) -> (Option<ExitStatus>, V
     (status, output.join().unwrap_or_default())
 }
 
-/// Written to the real stderr, past the test runner's capture: a skipped test is never silent. ./test counts these lines.
+/// Written to the real stderr, past the test runner's capture: a skipped test is never silent.
+/// ./test counts these lines.
 fn skip(name: &str, reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{name}: must not be skipped in CI: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");

@@ -1,8 +1,8 @@
 //! Namespaces, cables and addresses, made by rtnetlink in place of `ip` processes.
 //!
-//! What a test makes is asked of the kernel here; what a test checks is still asked of `ip -j`. Each call has a thread of its
-//! own, because setns(2) and unshare(2) move one thread to another network. What cannot be made panics with what it was.
-//! Called by lab.rs.
+//! What a test makes is asked of the kernel here; what a test checks is still asked of `ip -j`.
+//! Each call has a thread of its own, because setns(2) and unshare(2) move one thread to another
+//! network. What cannot be made panics with what it was. Called by lab.rs.
 
 use std::fs::File;
 use std::io;
@@ -66,7 +66,8 @@ pub(crate) fn add_cable(near: &Plug, far: &Plug) {
     let near_up = LinkUnspec::new_with_name(near.interface).up().build();
     inside(near.net, &what, async move |kernel| {
         kernel.link().add(pair).execute().await.map_err(wrong)?;
-        // Not in the same request: one end cannot be up before it knows the other (ENOTCONN, drivers/net/veth.c).
+        // Not in the same request: one end cannot be up before it knows the other (ENOTCONN,
+        // drivers/net/veth.c).
         kernel.link().set(near_up).execute().await.map_err(wrong)
     });
     set_up(far.net, far.interface, true);
@@ -103,7 +104,8 @@ pub(crate) fn set_up(net: &str, interface: &str, up: bool) {
     });
 }
 
-/// Adds an address, as ADDR/LEN, as `ip address add` does without more words: without a broadcast address.
+/// Adds an address, as ADDR/LEN, as `ip address add` does without more words: without a broadcast
+/// address.
 #[track_caller]
 pub(crate) fn add_address(net: &str, interface: &str, address: &str) {
     let what = format!("{net}: address {address} on {interface}");

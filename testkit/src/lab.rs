@@ -1,8 +1,9 @@
 //! The world of one test: network namespaces, cables between them, processes in them.
 //!
-//! Made by [`crate::isolated`] (or by a program after [`crate::isolated_main`]); everything is inside namespaces that
-//! die with the process, so nothing here cleans up the kernel. What cannot be set up panics, with the command and
-//! what it printed: this is a test kit. Called by tests/netns, demo and bench.
+//! Made by [`crate::isolated`] (or by a program after [`crate::isolated_main`]); everything is
+//! inside namespaces that die with the process, so nothing here cleans up the kernel. What cannot
+//! be set up panics, with the command and what it printed: this is a test kit. Called by
+//! tests/netns, demo and bench.
 
 #![expect(clippy::disallowed_methods, reason = "starts processes")]
 
@@ -35,8 +36,9 @@ pub struct End {
     pub interface: String,
 }
 
-/// A veth pair. `near` is the appliance's end; to pull the cable, the `far` end is set down, so that the appliance sees
-/// what it sees on a real wire: its interface stays up and loses its carrier.
+/// A veth pair. `near` is the appliance's end; to pull the cable, the `far` end is set down, so
+/// that the appliance sees what it sees on a real wire: its interface stays up and loses its
+/// carrier.
 #[derive(Clone, Debug)]
 pub struct Cable {
     /// The end whose carrier [`Cable::pull`] takes away.
@@ -75,7 +77,8 @@ impl Lab {
         path
     }
 
-    /// Covers `path` with an empty tmpfs, for a program that has its state directory compiled in (/var/lib/...).
+    /// Covers `path` with an empty tmpfs, for a program that has its state directory compiled in
+    /// (/var/lib/...).
     pub fn cover(&self, path: &str) {
         run("mount", &["-t", "tmpfs", "netsv-lab", path]);
     }
@@ -85,8 +88,8 @@ impl Lab {
         run("mount", &["-t", "tmpfs", "-o", "size=4k", "netsv-lab", path]);
     }
 
-    /// Links every applet of the netsv under test into a directory that is first in the PATH of all commands in the
-    /// lab's namespaces. Without this call they find the system's own programs.
+    /// Links every applet of the netsv under test into a directory that is first in the PATH of all
+    /// commands in the lab's namespaces. Without this call they find the system's own programs.
     pub fn use_netsv(&self, netsv: &Path) {
         let said = run(&netsv.to_string_lossy(), &["--list"]);
         for applet in said.lines() {
@@ -102,14 +105,16 @@ impl Lab {
         Net { name: name.to_owned(), logs: self.logs.clone(), bin: self.dir.join("bin") }
     }
 
-    /// Runs many `ip` commands, one a line, in one process in the lab's outer namespace; for crowds.
+    /// Runs many `ip` commands, one a line, in one process in the lab's outer namespace; for
+    /// crowds.
     pub fn ip_batch(&self, lines: &str) {
         let file = self.dir.join("batch");
         fs::write(&file, lines).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         run("ip", &["-batch", &file.to_string_lossy()]);
     }
 
-    /// Plugs a cable: `interface` in `near` to `far_interface` in `far`. Both ends are up; addresses are the caller's.
+    /// Plugs a cable: `interface` in `near` to `far_interface` in `far`. Both ends are up;
+    /// addresses are the caller's.
     pub fn cable(&self, near: (&Net, &str), far: (&Net, &str)) -> Cable {
         self.cables.set(self.cables.get() + 1);
         let ends = [near, far].map(|(net, interface)| End { net: net.name.clone(), interface: interface.to_owned() });
@@ -164,7 +169,8 @@ impl Net {
         kernel::path(&self.name)
     }
 
-    /// A command in this namespace, its PATH led by the applets of [`Lab::use_netsv`]. Its pid is the program's own:
+    /// A command in this namespace, its PATH led by the applets of [`Lab::use_netsv`]. Its pid is
+    /// the program's own:
     /// `ip netns exec` execs.
     pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
         let mut command = Command::new("ip");
@@ -187,14 +193,15 @@ impl Net {
         self.command(argv).output().unwrap_or_else(|e| panic!("ip netns exec {} {argv:?}: {e}", self.name))
     }
 
-    /// Starts a long-running program; its output goes to a log that is printed when the test fails. It is killed when the
-    /// [`Proc`] is dropped.
+    /// Starts a long-running program; its output goes to a log that is printed when the test fails.
+    /// It is killed when the [`Proc`] is dropped.
     #[track_caller]
     pub fn spawn(&self, argv: &[&str]) -> Proc {
         self.spawn_command(argv.first().copied().unwrap_or("empty"), self.command(argv))
     }
 
-    /// As [`Net::spawn`], for a command from [`Net::command`] with an environment or directory of its own.
+    /// As [`Net::spawn`], for a command from [`Net::command`] with an environment or directory of
+    /// its own.
     #[track_caller]
     pub fn spawn_command(&self, name: &str, command: Command) -> Proc {
         Proc::spawn(&self.logs, &format!("{}.{name}", self.name), command)
@@ -238,8 +245,8 @@ impl Net {
         infos.filter_map(|info| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"].as_u64()?))).collect()
     }
 
-    /// IPv4 default routes that the kernel would use, as (interface, gateway, metric), best first: those it flags `dead`
-    /// (no carrier, ignore_routes_with_linkdown) are left out.
+    /// IPv4 default routes that the kernel would use, as (interface, gateway, metric), best first:
+    /// those it flags `dead` (no carrier, ignore_routes_with_linkdown) are left out.
     #[track_caller]
     pub fn default_routes(&self) -> Vec<(String, String, u64)> {
         let routes = self.ip_json(&["-4", "route", "show", "default"]);
@@ -267,7 +274,8 @@ impl Net {
         self.run(&["sh", "-c", &format!("echo {value} >/proc/sys/{name}")]);
     }
 
-    /// The station behind `interface` answers nothing any more, neither ARP nor IP; its carrier stays.
+    /// The station behind `interface` answers nothing any more, neither ARP nor IP; its carrier
+    /// stays.
     pub fn silence(&self, interface: &str) {
         self.run(&["nft", "add table netdev silence"]);
         let hook = format!("type filter hook ingress device \"{interface}\" priority 0; policy drop;");

@@ -1,7 +1,9 @@
-//! ICMP echo at a fixed pace from inside a namespace, and how many answers are missing in a window of time.
+//! ICMP echo at a fixed pace from inside a namespace, and how many answers are missing in a window
+//! of time.
 //!
-//! Why not ping(8): it slows down while answers are missing, so a 9 s outage shows as 40 lost pings, not as 4500.
-//! Here the n-th request leaves at start + n * interval whatever happens; a request that cannot be sent counts as lost.
+//! Why not ping(8): it slows down while answers are missing, so a 9 s outage shows as 40 lost
+//! pings, not as 4500. Here the n-th request leaves at start + n * interval whatever happens; a
+//! request that cannot be sent counts as lost.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -49,8 +51,8 @@ pub struct Loss {
 }
 
 impl Probe {
-    /// Starts to ping `target` every `interval` from the network namespace `netns` (a name of ip-netns(8), or None
-    /// for the caller's own).
+    /// Starts to ping `target` every `interval` from the network namespace `netns` (a name of
+    /// ip-netns(8), or None for the caller's own).
     pub fn start(netns: Option<&str>, target: Ipv4Addr, interval: Duration) -> io::Result<Probe> {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -102,7 +104,8 @@ impl Probe {
         Ok(Probe { samples, stop, threads: vec![sender, receiver], interval })
     }
 
-    /// What was lost among the requests due from `from` until `to`. Ask a little after `to`: the last answers travel.
+    /// What was lost among the requests due from `from` until `to`. Ask a little after `to`: the
+    /// last answers travel.
     pub fn loss(&self, from: Instant, to: Instant) -> Loss {
         let mut loss = Loss::default();
         let mut run = 0;
@@ -120,8 +123,8 @@ impl Probe {
         lock(&self.samples).iter().filter(|s| s.due >= since).find_map(|s| s.answered)
     }
 
-    /// From `since`: when answers flow again for good, that is when the request after the last lost one was due
-    /// (`since` when none was lost). `None` while the newest ones are unanswered.
+    /// From `since`: when answers flow again for good, that is when the request after the last lost
+    /// one was due (`since` when none was lost). `None` while the newest ones are unanswered.
     pub fn recovered(&self, since: Instant) -> Option<Instant> {
         let samples = lock(&self.samples);
         let mut settled = samples.iter().filter(|s| s.due >= since).rev().skip(25).peekable();
@@ -147,7 +150,8 @@ fn lock(samples: &Mutex<Vec<Sample>>) -> MutexGuard<'_, Vec<Sample>> {
 /// RFC 792: the checksum is the second word of 16 bits.
 const ICMP_CHECKSUM_WORD: usize = 1;
 
-/// RFC 792 echo request: type 8, code 0, checksum, identifier, sequence; the payload carries the full number.
+/// RFC 792 echo request: type 8, code 0, checksum, identifier, sequence; the payload carries the
+/// full number.
 fn echo_request(ident: u16, n: u32) -> Vec<u8> {
     let mut packet = vec![8, 0, 0, 0];
     packet.extend(ident.to_be_bytes());

@@ -1,5 +1,5 @@
-//! All frames that come in by one interface, as the kernel hands them over. Why not tcpdump: as root of a user namespace it ends, because
-//! it cannot drop privileges that it has not got.
+//! All frames that come in by one interface, as the kernel hands them over. Why not tcpdump: as
+//! root of a user namespace it ends, because it cannot drop privileges that it has not got.
 
 #![expect(clippy::disallowed_methods, reason = "stamps what it saw")]
 

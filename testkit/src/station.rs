@@ -20,7 +20,8 @@ pub struct Station {
 }
 
 impl Station {
-    /// For each frame that comes in by this interface, sends what `answer` makes of it; both from the Ethernet header on.
+    /// For each frame that comes in by this interface, sends what `answer` makes of it; both from
+    /// the Ethernet header on.
     pub fn start(
         net: &Net,
         interface: &str,

@@ -9,14 +9,15 @@ use crate::lab::find_program;
 pub enum Subject {
     /// The netsv of this build.
     Ours,
-    /// What the distribution ships under the same name: runit's supervisor, busybox's or Debian's daemons.
+    /// What the distribution ships under the same name: runit's supervisor, busybox's or Debian's
+    /// daemons.
     Original,
 }
 
 impl Subject {
-    /// The program called `name`. Ours: netsv itself is found by [`netsv`] and must be called with `name` as its first
-    /// argument or through a link (see [`crate::Lab::use_netsv`]). Original: below `$NETSV_ORIGINALS` (a tree with usr/bin,
-    /// usr/sbin, sbin, bin), else in PATH.
+    /// The program called `name`. Ours: netsv itself is found by [`netsv`] and must be called with
+    /// `name` as its first argument or through a link (see [`crate::Lab::use_netsv`]). Original:
+    /// below `$NETSV_ORIGINALS` (a tree with usr/bin, usr/sbin, sbin, bin), else in PATH.
     pub fn argv(self, name: &str) -> Option<Vec<String>> {
         match self {
             Subject::Ours => Some(vec![netsv()?.to_string_lossy().into_owned(), name.to_owned()]),

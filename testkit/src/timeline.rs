@@ -1,7 +1,8 @@
 //! What happened when: one clock for everything that is watched, and lines printed as they come.
 //!
-//! Sources push events from threads of their own: `ip monitor` of a namespace, a growing log file, the story itself.
-//! All are stamped on this side with one monotonic clock, as soon as the line is read.
+//! Sources push events from threads of their own: `ip monitor` of a namespace, a growing log file,
+//! the story itself. All are stamped on this side with one monotonic clock, as soon as the line is
+//! read.
 
 #![expect(clippy::disallowed_methods, reason = "it is the clock; the log follower pauses between two looks")]
 
@@ -101,7 +102,8 @@ impl Timeline {
         }));
     }
 
-    /// Follows a log file that need not be there yet; a log that is rotated away is read on from its new beginning.
+    /// Follows a log file that need not be there yet; a log that is rotated away is read on from
+    /// its new beginning.
     pub fn watch_log(&self, source: &str, path: PathBuf, mut filter: Filter) {
         let (inner, source) = (Arc::clone(&self.inner), source.to_owned());
         self.keep(std::thread::spawn(move || {

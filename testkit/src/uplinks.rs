@@ -1,12 +1,14 @@
-//! The world of the main job: an appliance between a LAN and two providers that both reach one internet.
+//! The world of the main job: an appliance between a LAN and two providers that both reach one
+//! internet.
 //!
 //! ```text
 //!                        eth0 --- customer [isp_a] internet --- to_a
 //!  [lan] eth0 --- lan0 [home]                                      [internet] lo: TARGET
 //!                        eth1 --- customer [isp_b] internet --- to_b
 //! ```
-//! The providers only route: each subnet (RFC 5737 addresses) is known to the internet. `home` is bare: everything in it is the
-//! work of whoever is under test. Called by demo and by tests/netns/appliance.rs.
+//! The providers only route: each subnet (RFC 5737 addresses) is known to the internet. `home` is
+//! bare: everything in it is the work of the program under test. Called by demo and by
+//! tests/netns/appliance.rs.
 
 use std::net::Ipv4Addr;
 

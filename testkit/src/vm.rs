@@ -1,8 +1,9 @@
-//! A machine of its own: Debian's kernel in qemu without acceleration, over a root file system made here, with a shell in
-//! it to ask and qemu's monitor to pull its cables and cards.
+//! A machine of its own: Debian's kernel in qemu without acceleration, over a root file system made
+//! here, with a shell in it to ask and qemu's monitor to pull its cables and cards.
 //!
-//! What it is made of is fetched by testkit/fetch-vm. The guest's second serial line is a shell ([`AGENT`]) that runs one
-//! line at a time; its first is the kernel's console, kept in a file. Called by tests/vm and by bench.
+//! What it is made of is fetched by testkit/fetch-vm. The guest's second serial line is a shell
+//! ([`AGENT`]) that runs one line at a time; its first is the kernel's console, kept in a file.
+//! Called by tests/vm and by bench.
 
 #![expect(clippy::disallowed_methods, reason = "starts qemu, and bounds what it waits for")]
 
@@ -28,7 +29,8 @@ pub struct Kit {
     modules: PathBuf,
 }
 
-/// For the guest's init: a shell on the second serial line. Each line that comes is run, and its exit code is the answer's end.
+/// For the guest's init: a shell on the second serial line. Each line that comes is run, and its
+/// exit code is the answer's end.
 pub const AGENT: &str = "(stty raw -echo; echo '0 =END='; while read -r line; do eval \"$line\"; echo \"$? =END=\"; done) \
                          </dev/ttyS1 >/dev/ttyS1 2>&1 &";
 /// For `device_add`: the card, whose name for `set_link` and `device_del` is `card` from the start.
@@ -43,15 +45,15 @@ pub const SERVICES: [(&str, &str); 5] = [
 ];
 /// Modules of a virtio network card.
 pub const CARD: [&str; 2] = ["virtio_pci", "virtio_net"];
-/// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them. The first one is asked
-/// for by another's code, which modules.dep does not know.
+/// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them.
+/// The first one is asked for by another's code, which modules.dep does not know.
 pub const FIREWALL: [&str; 7] =
     ["crc32c_generic", "nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_reject_inet"];
 /// A guest that answers nothing for so long is dead, however busy the host is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The far end of the guest's cable: a namespace with a DHCP server on the guest's tap device; or qemu's own network and
-/// server where tap devices cannot be made.
+/// The far end of the guest's cable: a namespace with a DHCP server on the guest's tap device; or
+/// qemu's own network and server where tap devices cannot be made.
 #[derive(Debug)]
 pub struct Wire {
     net: Net,
@@ -106,7 +108,8 @@ impl Wire {
         Wire { net, tap, server: None }
     }
 
-    /// Whether there can be a tap device (tun.c: not in a network namespace of somebody who is not root).
+    /// Whether there can be a tap device (tun.c: not in a network namespace of somebody who is not
+    /// root).
     pub fn possible() -> Result<(), String> {
         if nix::unistd::geteuid().is_root() { Ok(()) } else { Err("a tap device needs root".to_owned()) }
     }
@@ -125,7 +128,8 @@ impl Wire {
 }
 
 impl Machine {
-    /// Boots the image over the wire; returns when the guest's shell answers. `more` are options for qemu.
+    /// Boots the image over the wire; returns when the guest's shell answers. `more` are options
+    /// for qemu.
     pub fn boot(
         lab: &Lab,
         kit: &Kit,

@@ -39,7 +39,8 @@ pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> 
     wait_for(what, timeout, || condition().then_some(()));
 }
 
-/// Holds `condition` under watch for `span`: fails as soon as it does not hold. For "nothing happens" only.
+/// Holds `condition` under watch for `span`: fails as soon as it does not hold. For "nothing
+/// happens" only.
 #[track_caller]
 pub fn holds_for(what: &str, span: Duration, mut condition: impl FnMut() -> bool) {
     if poll_for(span, || (!condition()).then_some(())).is_some() {

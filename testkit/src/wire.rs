@@ -1,9 +1,11 @@
-//! A bad wire: a bridge in user space that loses, delays, repeats and reorders frames by a seeded plan.
+//! A bad wire: a bridge in user space that loses, delays, repeats and reorders frames by a seeded
+//! plan.
 //!
-//! The kernel's netem is not everywhere (it is not in the kernels of many virtual machines). Each station's cable ends in a
-//! namespace of the wire's own, where a thread carries frames between packet sockets. It works as root and in a user namespace.
-//! The same seed and the same frames in the same order have the same fate; frames come when they come, so a test may
-//! rely on the rates, not on the fate of one frame.
+//! The kernel's netem is not everywhere (it is not in the kernels of many virtual machines). Each
+//! station's cable ends in a namespace of the wire's own, where a thread carries frames between
+//! packet sockets. It works as root and in a user namespace. The same seed and the same frames in
+//! the same order have the same fate; frames come when they come, so a test may rely on the rates,
+//! not on the fate of one frame.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -83,7 +85,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Gives each station its interface, with a cable that ends in the wire. Frames are carried when this returns.
+    /// Gives each station its interface, with a cable that ends in the wire. Frames are carried
+    /// when this returns.
     pub fn between(lab: &Lab, stations: &[(&Net, &str)], plan: Plan) -> io::Result<Wire> {
         let net = lab.net("wire");
         // Nothing of the wire's own may be on it.
@@ -136,7 +139,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Packet sockets for all that comes in by these interfaces. Moves the calling thread into their namespace.
+/// Packet sockets for all that comes in by these interfaces. Moves the calling thread into their
+/// namespace.
 pub(crate) fn open(namespace: &Path, interfaces: &[String]) -> io::Result<Vec<OwnedFd>> {
     setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
     interfaces.iter().map(|interface| open_one(interface)).collect()
@@ -214,7 +218,7 @@ impl Carrier<'_> {
         let now = Instant::now();
         while self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= now) {
             let Some(Reverse((_, number, to, frame))) = self.in_flight.pop() else { return };
-            // A port without carrier: as on a real wire, nobody is told.
+            // A port without carrier: as on a real wire, no station is told.
             let _ = send(sockets[to].as_raw_fd(), &frame, MsgFlags::empty());
             let mut counts = lock(&self.shared.counts);
             counts.carried += 1;
@@ -254,7 +258,8 @@ impl Dice {
     }
 }
 
-/// A frame as it would leave a card: between veth ends the kernel leaves the checksums of TCP and UDP to the card, and there is none.
+/// A frame as it would leave a card: between veth ends the kernel leaves the checksums of TCP and
+/// UDP to the card, and there is none.
 fn finished(mut frame: Vec<u8>) -> Vec<u8> {
     if frame.get(12..14) != Some(&[0x08, 0x00]) || frame.len() < 34 {
         return frame;

@@ -1,7 +1,7 @@
 //! The kernel's side of fw: a snapshot of what is there, and the application of a plan.
 //!
-//! Shell: netlink and /proc/sys, no decision. Every refused object is reported and the others are still applied. Called
-//! by run.rs.
+//! Shell: netlink and /proc/sys, no decision. Every refused object is reported and the others are
+//! still applied. Called by run.rs.
 
 use std::fs;
 use std::io;
@@ -38,8 +38,8 @@ impl Kernel {
         Netlink::open(ROUTE).map(|route| Kernel { route })
     }
 
-    /// Everything that a plan is compared with. `switches` are read from /proc/sys. On a kernel without IFA_PROTO the
-    /// memory says which addresses are ours.
+    /// Everything that a plan is compared with. `switches` are read from /proc/sys. On a kernel
+    /// without IFA_PROTO the memory says which addresses are ours.
     pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
         let links = self.links()?;
         let addresses = self.route.dump(&wire::dump_addresses())?;
@@ -70,8 +70,8 @@ impl Kernel {
         Ok(links.iter().filter_map(|(_, payload)| wire::decode_link(payload)).collect())
     }
 
-    /// Applies the changes in their order. `turned` is called when the last route change has been made, before anything
-    /// else is waited for.
+    /// Applies the changes in their order. `turned` is called when the last route change has been
+    /// made, before anything else is waited for.
     pub fn apply(&mut self, changes: &[Change], turned: &mut dyn FnMut()) -> io::Result<Vec<Failure>> {
         let mut failures = Vec::new();
         let (switches, objects): (Vec<&Change>, Vec<&Change>) =
@@ -158,8 +158,9 @@ fn claim(have: &mut Have, memory: &Memory) {
     }
 }
 
-/// Whether this process has CAP_NET_ADMIN (bit 12 of capabilities(7)). In a user namespace it may have it and the
-/// network namespace may still belong to somebody else: the kernel's EPERM says so then.
+/// Whether this process has CAP_NET_ADMIN (bit 12 of capabilities(7)). In a user namespace it may
+/// have it while the network namespace belongs to another user: the kernel's EPERM says so
+/// then.
 pub fn has_net_admin() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);

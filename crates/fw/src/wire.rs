@@ -1,7 +1,9 @@
-//! The rtnetlink objects that fw reads and writes: links, addresses, routes and rules of rtnetlink(7).
+//! The rtnetlink objects that fw reads and writes: links, addresses, routes and rules of
+//! rtnetlink(7).
 //!
-//! Pure, and no more than fw needs: this file turns netlink-packet-route's messages into fw's own types and back. The crate
-//! is behind netd_core::wire::rtnetlink, which says what has to be wrapped. Called by kernel.rs.
+//! Pure, and no more than fw needs: this file turns netlink-packet-route's messages into fw's own
+//! types and back. The crate is behind netd_core::wire::rtnetlink, which says what has to be
+//! wrapped. Called by kernel.rs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -140,7 +142,8 @@ fn family(v4: bool) -> AddressFamily {
     if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The route in a message. `None` for the kernel's local table, for a cached entry and for one that is malformed.
+/// The route in a message. `None` for the kernel's local table, for a cached entry and for one that
+/// is malformed.
 pub fn decode_route(payload: &[u8]) -> Option<Route> {
     let rtnetlink::Object { header, attributes, .. } = rtnetlink::route(payload)?;
     let default = match header.address_family {

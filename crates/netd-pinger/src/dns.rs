@@ -1,8 +1,8 @@
 //! One DNS question and whether a datagram answers it (RFC 1035 4.1). PURE.
 //!
-//! Not a resolver: that an answer came is what counts, not what is in it. A server that refuses or fails does so because
-//! nothing is behind it, so only "here it is" and "there is no such name" are answers. Called by probe.rs and by the
-//! fuzz targets.
+//! Not a resolver: that an answer came is what counts, not what is in it. A server that refuses or
+//! fails does so because nothing is behind it, so only "here it is" and "there is no such name" are
+//! answers. Called by probe.rs and by the fuzz targets.
 
 /// RFC 1035 3.2.2 and 3.2.4
 const TYPE_A: u16 = 1;

@@ -1,7 +1,7 @@
 //! ICMP echo over IPv4 (RFC 792): the request, and whether a datagram is its reply. PURE.
 //!
-//! A reply must bear our identifier, our sequence number and our random payload, be whole, and come from the target: what
-//! others send to a raw socket changes nothing. Called by probe.rs and by the
+//! A reply must bear our identifier, our sequence number and our random payload, be whole, and come
+//! from the target: what others send to a raw socket changes nothing. Called by probe.rs and by the
 //! fuzz targets.
 
 use std::net::Ipv4Addr;
@@ -28,7 +28,7 @@ pub struct Echo {
     pub id: u16,
     /// Sequence number.
     pub seq: u16,
-    /// Random, so that nobody who has not seen the request can answer it.
+    /// Random, so that only a host that has seen the request can answer it.
     pub token: [u8; TOKEN],
 }
 
@@ -53,8 +53,8 @@ impl Echo {
         bytes
     }
 
-    /// Whether a whole IPv4 datagram, as raw(7) gives it, is the reply of `target`. The kernel has looked at the checksum of
-    /// its header.
+    /// Whether a whole IPv4 datagram, as raw(7) gives it, is the reply of `target`. The kernel has
+    /// looked at the checksum of its header.
     pub fn is_reply(&self, datagram: &[u8], target: Ipv4Addr) -> bool {
         let Ok(datagram) = Datagram::parse(datagram) else { return false };
         // The reply is the request with another type: the same bytes, and a checksum that fits.
@@ -64,8 +64,8 @@ impl Echo {
     }
 }
 
-/// Lets only echo replies with this identifier through: a flood of others does not wake us. Offsets are from the IPv4 header
-/// on, then behind it.
+/// Lets only echo replies with this identifier through: a flood of others does not wake us. Offsets
+/// are from the IPv4 header on, then behind it.
 pub fn filter(id: u16) -> Vec<Instruction> {
     assemble(&[
         HeaderLen(0),
@@ -123,7 +123,8 @@ mod tests {
         for cut in 0..good.len() {
             assert!(!ECHO.is_reply(&good[..cut], FROM), "cut at {cut}");
         }
-        // Version, header length, total length, fragment, protocol, source, every byte of the message.
+        // Version, header length, total length, fragment, protocol, source, every byte of the
+        // message.
         for at in [0, 2, 3, 6, 9, 12, 15].into_iter().chain(20..good.len()) {
             let mut bad = good.clone();
             bad[at] ^= 0x21;

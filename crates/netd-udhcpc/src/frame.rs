@@ -1,7 +1,8 @@
 //! IPv4 and UDP around a DHCP message, and the kernel filter that lets only our replies through.
 //!
-//! Pure. `build` makes a datagram for the packet socket; `parse` takes what the socket gave and finds the payload,
-//! bounded by all three lengths (captured, IP, UDP). The datagrams are netd_core::wire::ipv4's. Called by sockets.rs.
+//! Pure. `build` makes a datagram for the packet socket; `parse` takes what the socket gave and
+//! finds the payload, bounded by all three lengths (captured, IP, UDP). The datagrams are
+//! netd_core::wire::ipv4's. Called by sockets.rs.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -71,8 +72,8 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
-/// Finds the payload. `checksum_ready` is false when the kernel says that the sender's card has yet to fill it in
-/// (packet(7): TP_STATUS_CSUMNOTREADY, on veth and virtio).
+/// Finds the payload. `checksum_ready` is false when the kernel says that the sender's card has yet
+/// to fill it in (packet(7): TP_STATUS_CSUMNOTREADY, on veth and virtio).
 pub fn parse(captured: &[u8], checksum_ready: bool) -> Result<Datagram<'_>, FrameError> {
     let datagram = ipv4::Datagram::parse(captured).map_err(|damage| match damage {
         Damage::Short => FrameError::Short,
@@ -86,7 +87,8 @@ pub fn parse(captured: &[u8], checksum_ready: bool) -> Result<Datagram<'_>, Fram
         return Err(FrameError::IpChecksum);
     }
     let udp = datagram.udp().ok_or(FrameError::Short)?;
-    // From any port: RFC 2131 section 4.1 says only where a message goes, and a relay may send from a port of its own.
+    // From any port: RFC 2131 section 4.1 says only where a message goes, and a relay may send from
+    // a port of its own.
     if udp.to_port != CLIENT_PORT {
         return Err(FrameError::NotDhcp);
     }
@@ -96,8 +98,8 @@ pub fn parse(captured: &[u8], checksum_ready: bool) -> Result<Datagram<'_>, Fram
     Ok(Datagram { from: datagram.from, payload: udp.payload })
 }
 
-/// The filter for a SOCK_DGRAM packet socket (offsets from the IP header): UDP, no fragment, to port 68, a BOOTREPLY, for our
-/// chaddr. Other stations' broadcasts do not wake us.
+/// The filter for a SOCK_DGRAM packet socket (offsets from the IP header): UDP, no fragment, to
+/// port 68, a BOOTREPLY, for our chaddr. Other stations' broadcasts do not wake us.
 pub fn filter(mac: [u8; 6]) -> Vec<Instruction> {
     let [a, b, c, d, e, f] = mac;
     const CHADDR: u32 = DHCP + 28;
@@ -141,7 +143,8 @@ mod tests {
         options[0] = 0x46;
         options.splice(20..20, [1; 4]);
         assert!(passes(&options), "behind a header with options");
-        // Protocol, "more fragments", the offset, the port, `op`, the first and the last byte of chaddr.
+        // Protocol, "more fragments", the offset, the port, `op`, the first and the last byte of
+        // chaddr.
         for (at, flip) in [(9, 1), (6, 0x20), (7, 1), (23, 1), (28, 3), (56, 1), (61, 1)] {
             let mut other = reply.clone();
             other[at] ^= flip;

@@ -1,7 +1,7 @@
 //! This machine's addresses, IPv4 and Ethernet, and a watch that tells when they have changed.
 //!
-//! A shell. The kernel's messages are not decoded: after any of them the whole list is read again, so one that is lost or new
-//! does no harm. Called by zcip and udhcpc.
+//! A shell. The kernel's messages are not decoded: after any of them the whole list is read again,
+//! so one that is lost or new does no harm. Called by zcip and udhcpc.
 
 use std::io;
 use std::net::Ipv4Addr;

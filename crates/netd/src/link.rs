@@ -1,9 +1,11 @@
-//! The link watch: a stream of [`Transition`]s of one interface, from rtnetlink, and setting an interface up.
+//! The link watch: a stream of [`Transition`]s of one interface, from rtnetlink, and setting an
+//! interface up.
 //!
-//! It subscribes first and asks afterwards, so nothing falls between. A message queue that overflowed is answered by
-//! asking again: never a silent desync. Nothing is polled and no timer runs while nothing happens; only after a change
-//! it looks again a few times, because the kernel's linkwatch merges changes to about one message a second.
-//! Called by ifplugd, zcip and the DHCP client. It decides nothing: debounce.rs of ifplugd does.
+//! It subscribes first and asks afterwards, so nothing falls between. A message queue that
+//! overflowed is answered by asking again: never a silent desync. Nothing is polled and no timer
+//! runs while nothing happens; only after a change it looks again a few times, because the kernel's
+//! linkwatch merges changes to about one message a second. Called by ifplugd, zcip and the DHCP
+//! client. It decides nothing: debounce.rs of ifplugd does.
 
 use std::collections::VecDeque;
 use std::io;
@@ -53,8 +55,8 @@ pub struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Subscribes and asks; the first [`LinkWatch::next`] gives [`Transition::Missing`] or [`Transition::Appeared`].
-    /// To be called inside a tokio runtime.
+    /// Subscribes and asks; the first [`LinkWatch::next`] gives [`Transition::Missing`] or
+    /// [`Transition::Appeared`]. To be called inside a tokio runtime.
     pub fn open(name: &str) -> io::Result<LinkWatch> {
         let mut watch = LinkWatch {
             netlink: Watch::open(&[libc::RTNLGRP_LINK])?,
@@ -102,7 +104,8 @@ impl LinkWatch {
         for message in wire::decode(self.netlink.datagram()) {
             let transitions = match message {
                 Message::New(link) => {
-                    // linkwatch is one for all links: after any change, one of ours may be held back for a second.
+                    // linkwatch is one for all links: after any change, one of ours may be held
+                    // back for a second.
                     let other = self.tracker.link().is_some_and(|ours| ours.ifindex != link.ifindex);
                     self.look = self.look.or_else(|| other.then(|| Look::after(FIRST_LOOK)));
                     self.tracker.observe(Seen::Link(link))
@@ -122,7 +125,8 @@ impl LinkWatch {
     /// The end of an answer; what was found has come before it.
     fn answered(&mut self, errno: i32) -> io::Result<Vec<Transition>> {
         match errno {
-            // The kernel also finds alternative names (IFLA_ALT_IFNAME). The tracker has not taken such a link.
+            // The kernel also finds alternative names (IFLA_ALT_IFNAME). The tracker has not taken
+            // such a link.
             0 if self.tracker.link().is_none() => Ok(self.tracker.observe(Seen::Absent)),
             0 => Ok(Vec::new()),
             errno if Errno::from_raw(errno) == Errno::ENODEV => Ok(self.tracker.observe(Seen::Absent)),

@@ -1,8 +1,9 @@
-//! The one netlink socket: questions with all their answers, requests with one outcome each, and events.
+//! The one netlink socket: questions with all their answers, requests with one outcome each, and
+//! events.
 //!
-//! [`Netlink`] never waits: the kernel has queued an answer when send(2) returns, and it goes on with a dump when a part of it
-//! is read. [`Watch`] waits for events in a tokio runtime. The bytes are netd_core::wire's. Called by link.rs, addresses.rs
-//! and reach.rs, and by fw.
+//! [`Netlink`] never waits: the kernel has queued an answer when send(2) returns, and it goes on
+//! with a dump when a part of it is read. [`Watch`] waits for events in a tokio runtime. The bytes
+//! are netd_core::wire's. Called by link.rs, addresses.rs and reach.rs, and by fw.
 
 use std::fmt;
 use std::io;
@@ -22,14 +23,16 @@ pub const ROUTE: isize = NETLINK_ROUTE;
 /// nftables and connection tracking.
 pub const NETFILTER: isize = NETLINK_NETFILTER;
 
-/// Room for one datagram: the kernel builds none above 32 KiB (NLMSG_DEFAULT_SIZE and netlink_dump of af_netlink.c).
+/// Room for one datagram: the kernel builds none above 32 KiB (NLMSG_DEFAULT_SIZE and netlink_dump
+/// of af_netlink.c).
 const DATAGRAM: usize = 32 * 1024;
-/// Requests per send(2): their acknowledgements must fit into the default receive buffer (208 KiB; one takes less than
-/// 1 KiB of it).
+/// Requests per send(2): their acknowledgements must fit into the default receive buffer (208 KiB;
+/// one takes less than 1 KiB of it).
 pub const BATCH: usize = 64;
 /// How often a dump is repeated that changed while it was read, before it is believed anyway.
 const TRIES: usize = 10;
-/// Datagrams that are thrown away after an overflow, at most: more than a dump of a million routes has.
+/// Datagrams that are thrown away after an overflow, at most: more than a dump of a million routes
+/// has.
 const MAX_WASTE: usize = 10_000;
 /// `struct nlmsgerr`: the error, then the header of the request.
 const ERROR_LEN: usize = 4;
@@ -81,7 +84,8 @@ impl Netlink {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Kernels before 4.20 know neither of the two; they then say less, and dump more than was asked for.
+        // Kernels before 4.20 know neither of the two; they then say less, and dump more than was
+        // asked for.
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
         if protocol == ROUTE {
@@ -90,8 +94,8 @@ impl Netlink {
         Ok(Netlink { socket, sequence: 0 })
     }
 
-    /// Every object of a dump. The dump is repeated when the objects changed meanwhile (NLM_F_DUMP_INTR) or the socket
-    /// overran.
+    /// Every object of a dump. The dump is repeated when the objects changed meanwhile
+    /// (NLM_F_DUMP_INTR) or the socket overran.
     pub fn dump(&mut self, request: &Message) -> io::Result<Vec<Object>> {
         self.dump_within(usize::MAX, request)
     }
@@ -138,8 +142,8 @@ impl Netlink {
         }
     }
 
-    /// Sends all requests in their order and gives one result for each, in the same order. One that is refused does not
-    /// stop those after it.
+    /// Sends all requests in their order and gives one result for each, in the same order. One that
+    /// is refused does not stop those after it.
     pub fn perform(&mut self, requests: Vec<Message>) -> io::Result<Vec<Result<(), Refusal>>> {
         let mut results = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter().peekable();
@@ -150,7 +154,8 @@ impl Netlink {
         Ok(results)
     }
 
-    /// Sends without reading the answers; [`Netlink::collect`] takes the result, the first request's sequence number.
+    /// Sends without reading the answers; [`Netlink::collect`] takes the result, the first
+    /// request's sequence number.
     pub fn send_batch(&mut self, requests: impl Iterator<Item = Message>) -> io::Result<u32> {
         let first = self.sequence + 1;
         let mut bytes = Vec::new();
@@ -198,7 +203,8 @@ impl Netlink {
         self.socket.as_fd()
     }
 
-    /// Events that are there, without waiting. An overrun loses some; whoever waits for one has another sign too.
+    /// Events that are there, without waiting. An overrun loses some, so a caller that waits for
+    /// one needs another sign too.
     pub fn pending(&self) -> Vec<Object> {
         let mut out = Vec::new();
         let mut buffer = Vec::with_capacity(DATAGRAM);
@@ -213,7 +219,8 @@ impl Netlink {
         self.socket.recv(buffer, libc::MSG_DONTWAIT).map(drop)
     }
 
-    /// Reads and forgets what is left of a dump that overran: until its end the kernel begins no other on this socket.
+    /// Reads and forgets what is left of a dump that overran: until its end the kernel begins no
+    /// other on this socket.
     fn empty(&self) {
         let mut buffer = Vec::with_capacity(DATAGRAM);
         for _ in 0..MAX_WASTE {
@@ -238,7 +245,8 @@ impl Answer {
         Answer { sequence, objects: Vec::new(), interrupted: false }
     }
 
-    /// Reads a datagram; gives the outcome when it is the last one. What belongs to another request is skipped.
+    /// Reads a datagram; gives the outcome when it is the last one. What belongs to another request
+    /// is skipped.
     fn read(&mut self, datagram: &[u8]) -> Option<Result<(), Refusal>> {
         for (header, payload) in netlink::messages(datagram).filter(|(header, _)| header.sequence == self.sequence) {
             self.interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
@@ -294,8 +302,8 @@ impl Watch {
         Ok(Watch { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 0 })
     }
 
-    /// Asks. The answer comes through the same queue as the events, so the order of both is the order in which things
-    /// happened. Returns the sequence number of the answer.
+    /// Asks. The answer comes through the same queue as the events, so the order of both is the
+    /// order in which things happened. Returns the sequence number of the answer.
     pub fn ask(&mut self, request: Message) -> io::Result<u32> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = request.finish(self.sequence);

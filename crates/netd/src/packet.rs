@@ -1,9 +1,11 @@
 //! Packet sockets, with the system calls that nix has no safe form of.
 //!
-//! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before the one bind: binding a
-//! socket that was opened with a protocol costs 8-16 ms in the kernel (synchronize_net), each close as much. It sends, too.
-//! Frames start at the network header. Also here: the UDP and ICMP sockets for unicasts from an address of ours, and which
-//! interface has which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources: packet(7), socket(7), bpf(2).
+//! ONE AF_PACKET SOCK_DGRAM socket per daemon, opened with protocol 0, the filter attached before
+//! the one bind: binding a socket that was opened with a protocol costs 8-16 ms in the kernel
+//! (synchronize_net), each close as much. It sends, too. Frames start at the network header. Also
+//! here: the UDP and ICMP sockets for unicasts from an address of ours, and which interface has
+//! which index and MAC. Called by udhcpc, zcip and the pinger; knows no protocol. Sources:
+//! packet(7), socket(7), bpf(2).
 #![expect(unsafe_code, reason = "nix has no safe sockaddr_ll, SO_ATTACH_FILTER or PACKET_AUXDATA")]
 
 use std::cell::Cell;
@@ -86,7 +88,8 @@ pub struct Received {
     pub from: [u8; 6],
     /// The frame was sent to our Ethernet address and not to all stations, or to a group.
     pub unicast: bool,
-    /// False when the transport checksum is still to be filled in by a card that the frame never went through.
+    /// False when the transport checksum is still to be filled in by a card that the frame never
+    /// went through.
     pub checksum_ready: bool,
 }
 
@@ -99,7 +102,8 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens it on the interface with this index; only frames of `ethertype` that pass `filter` ever arrive.
+    /// Opens it on the interface with this index; only frames of `ethertype` that pass `filter`
+    /// ever arrive.
     pub fn open(index: u32, ethertype: u16, filter: &[Instruction]) -> io::Result<PacketSocket> {
         // A protocol of 0 receives nothing: no frame slips in before the filter is there.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -107,8 +111,8 @@ impl PacketSocket {
         attach_filter(&fd, &on_link(index, filter))?;
         set_auxdata(&fd)?;
         bind(&fd, &link_address(index, ethertype, BROADCAST))?;
-        // packet(7): on an interface that is down, bind leaves ENETDOWN behind. The first message would be
-        // refused for it, although the interface was brought up since.
+        // packet(7): on an interface that is down, bind leaves ENETDOWN behind. The first message
+        // would be refused for it, although the interface was brought up since.
         socket::getsockopt(&fd, sockopt::SocketError)?;
         Ok(PacketSocket { fd: watch(fd)?, ethertype, index, pace: Cell::default() })
     }
@@ -123,7 +127,8 @@ impl PacketSocket {
         self.index
     }
 
-    /// Sends one frame, from its network header on, to an Ethernet address. Never waits: a full queue is an error.
+    /// Sends one frame, from its network header on, to an Ethernet address. Never waits: a full
+    /// queue is an error.
     pub fn send(&self, frame: &[u8], to: [u8; 6]) -> io::Result<()> {
         let address = link_address(self.index, self.ethertype, to);
         // SAFETY: frame and address are valid for the lengths given, and the call keeps neither.
@@ -158,8 +163,9 @@ impl PacketSocket {
     }
 }
 
-/// A UDP socket that sends from `from` through `device` and makes the kernel know the port, so that the answer is not
-/// met with "port unreachable". The answer itself is taken from the packet socket; here nobody reads.
+/// A UDP socket that sends from `from` through `device` and makes the kernel know the port, so that
+/// the answer is not met with "port unreachable". The answer itself is taken from the packet
+/// socket; this socket is never read.
 pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
@@ -169,9 +175,9 @@ pub fn udp_from(device: &str, from: SocketAddrV4) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from(fd))
 }
 
-/// A raw ICMP socket that sends from `from` through `device` and receives what passes `filter`. Such a socket is used as
-/// a UDP one is, with 0 for every port: raw(7). The kernel finds a way through `device` alone, however its other routes are
-/// ranked. It needs CAP_NET_RAW.
+/// A raw ICMP socket that sends from `from` through `device` and receives what passes `filter`.
+/// Such a socket is used as a UDP one is, with 0 for every port: raw(7). The kernel finds a way
+/// through `device` alone, however its other routes are ranked. It needs CAP_NET_RAW.
 pub fn icmp_from(device: &str, from: Ipv4Addr, filter: &[Instruction]) -> io::Result<UdpSocket> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
@@ -187,8 +193,9 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// Gives what the socket sends this priority, 0 to 7: SO_PRIORITY, socket(7). A VLAN device makes its priority code point of it
-/// (egress-qos-map), and a queueing discipline its band. 7 needs CAP_NET_ADMIN, or CAP_NET_RAW where the kernel is newer.
+/// Gives what the socket sends this priority, 0 to 7: SO_PRIORITY, socket(7). A VLAN device makes
+/// its priority code point of it (egress-qos-map), and a queueing discipline its band. 7 needs
+/// CAP_NET_ADMIN, or CAP_NET_RAW where the kernel is newer.
 pub fn set_priority(socket: &impl AsFd, priority: u8) -> io::Result<()> {
     Ok(setsockopt(&socket.as_fd(), sockopt::Priority, &i32::from(priority))?)
 }
@@ -206,9 +213,10 @@ fn link_address(index: u32, ethertype: u16, to: [u8; 6]) -> libc::sockaddr_ll {
     }
 }
 
-/// Prepends two checks to `filter`: the frame is on this interface, and it is not addressed to another host. A packet socket
-/// is also given the frames of VLANs on its interface, with and without a device for them. These are other networks, in which
-/// other hosts may have our addresses.
+/// Prepends two checks to `filter`: the frame is on this interface, and it is not addressed to
+/// another host. A packet socket is also given the frames of VLANs on its interface, with and
+/// without a device for them. These are other networks, in which other hosts may have our
+/// addresses.
 fn on_link(index: u32, filter: &[Instruction]) -> Vec<Instruction> {
     let own = assemble(&[
         Word(AD_IFINDEX),
@@ -227,7 +235,8 @@ fn attach_filter(fd: &OwnedFd, filter: &[Instruction]) -> io::Result<()> {
         filter.iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
     let len = u16::try_from(code.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
-    // SAFETY: program points to `len` instructions that live until after the call; the kernel copies them.
+    // SAFETY: program points to `len` instructions that live until after the call; the kernel
+    // copies them.
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
@@ -298,7 +307,8 @@ fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
 fn aux_status(message: &libc::msghdr) -> Option<u32> {
     // SAFETY: message was filled in by recvmsg, and its control buffer is alive and aligned.
     let first = unsafe { libc::CMSG_FIRSTHDR(message) };
-    // SAFETY: first is null or points to a whole header inside the control buffer, which nobody writes any more.
+    // SAFETY: first is null or points to a whole header inside the control buffer, which is not
+    // written any more.
     let header = unsafe { first.as_ref() }?;
     let wanted = size_of::<libc::cmsghdr>() + size_of::<u32>();
     if header.cmsg_level != libc::SOL_PACKET
@@ -307,7 +317,8 @@ fn aux_status(message: &libc::msghdr) -> Option<u32> {
     {
         return None;
     }
-    // SAFETY: cmsg_len says that at least the first field of tpacket_auxdata, a u32, follows the header.
+    // SAFETY: cmsg_len says that at least the first field of tpacket_auxdata, a u32, follows the
+    // header.
     Some(unsafe { libc::CMSG_DATA(first).cast::<u32>().read_unaligned() })
 }
 

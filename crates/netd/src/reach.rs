@@ -1,8 +1,9 @@
-//! What other interfaces carry: the kernel's IPv4 routes but those of one interface, and which of them lead into a tunnel.
+//! What other interfaces carry: the kernel's IPv4 routes but those of one interface, and which of
+//! them lead into a tunnel.
 //!
-//! A snapshot on request, for a daemon that has to know what a stranger's route would take away (CVE-2024-3661). The socket is
-//! opened once, at the start. `Snapshot` is pure. Called by the DHCP client. Layouts: rtnetlink(7), linux/rtnetlink.h,
-//! linux/if_link.h.
+//! A snapshot on request, for a daemon that has to know what a stranger's route would take away
+//! (CVE-2024-3661). The socket is opened once, at the start. `Snapshot` is pure. Called by the DHCP
+//! client. Layouts: rtnetlink(7), linux/rtnetlink.h, linux/if_link.h.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,7 +18,8 @@ use netd_core::wire::rtnetlink::{
 
 /// RT_TABLE_LOCAL of linux/rtnetlink.h, the kernel's own: addresses of this machine.
 const TABLE_LOCAL: u32 = 255;
-/// Kinds of interfaces that carry packets inside packets. Not ppp: that is an uplink where there is PPPoE.
+/// Kinds of interfaces that carry packets inside packets. Not ppp: that is an uplink where there is
+/// PPPoE.
 const TUNNELS: [&[u8]; 13] = [
     b"tun",
     b"wireguard",

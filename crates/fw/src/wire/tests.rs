@@ -1,4 +1,5 @@
-//! Golden bytes: payloads that Linux 6.18 sent in dumps, with `ip` from iproute2 6.1 having made the objects.
+//! Golden bytes: payloads that Linux 6.18 sent in dumps, with `ip` from iproute2 6.1 having made
+//! the objects.
 
 use netd_core::wire::netlink::{Header, NLM_F_CREATE, NLM_F_REPLACE, messages};
 
@@ -140,7 +141,7 @@ fn rules_of_a_real_kernel() {
         let sent = delete_rule(&rule).finish(1);
         assert_eq!(decode_rule(messages(&sent).next().unwrap().1).unwrap(), rule);
     }
-    // Before 4.17 nobody says who made it (FRA_PROTOCOL); ipmr has rules, too.
+    // Kernels before 4.17 do not say who made a rule (FRA_PROTOCOL). ipmr has rules, too.
     assert_eq!(decode_rule(&bytes(&RULE_FROM.replace("05001500d5000000", ""))), None);
     assert_eq!(decode_rule(&bytes(&RULE_MARK.replacen("02", "80", 1))), None);
 }

@@ -1,7 +1,8 @@
-//! ARP for IPv4 over Ethernet (RFC 826): the 28 bytes, and what RFC 5227 calls a probe and an announcement.
+//! ARP for IPv4 over Ethernet (RFC 826): the 28 bytes, and what RFC 5227 calls a probe and an
+//! announcement.
 //!
-//! Pure. Frames come from the wire, so nothing is believed: a frame of another shape is no ARP of ours. Used by acd.rs, zcip and
-//! the pinger.
+//! Pure. Frames come from the wire, so nothing is believed: a frame of another shape is no ARP of
+//! ours. Used by acd.rs, zcip and the pinger.
 
 use std::net::Ipv4Addr;
 
@@ -87,9 +88,9 @@ impl Arp {
         bytes
     }
 
-    /// Reads the bytes behind the Ethernet header; padding may follow them. `None`: the message is no request or reply for
-    /// IPv4 over Ethernet, or its sender is a group address, which RFC 826 does not know. pnet_packet looks at neither
-    /// the types nor the lengths.
+    /// Reads the bytes behind the Ethernet header; padding may follow them. `None`: the message is
+    /// no request or reply for IPv4 over Ethernet, or its sender is a group address, which RFC 826
+    /// does not know. pnet_packet looks at neither the types nor the lengths.
     pub fn decode(bytes: &[u8]) -> Option<Arp> {
         let packet = ArpPacket::new(bytes)?;
         let operation = match packet.get_operation() {
@@ -110,9 +111,10 @@ impl Arp {
         })
     }
 
-    /// [`Arp::decode`] of what came in a frame from `source`; `unicast`: to our Ethernet address alone. `None` as well for what
-    /// looks like a probe and is none. RFC 5227 section 1.1: a probe is broadcast, and by the station whose address it bears.
-    /// Switches that track devices send something else: to one station, or in the name of a station that does not exist.
+    /// [`Arp::decode`] of what came in a frame from `source`; `unicast`: to our Ethernet address
+    /// alone. `None` as well for what looks like a probe and is none. RFC 5227 section 1.1: a probe
+    /// is broadcast, and by the station whose address it bears. Switches that track devices send
+    /// something else: to one station, or in the name of a station that does not exist.
     pub fn heard(bytes: &[u8], source: [u8; 6], unicast: bool) -> Option<Arp> {
         Arp::decode(bytes).filter(|arp| !arp.is_probe() || (arp.sender_mac == source && !unicast))
     }
@@ -121,25 +123,27 @@ impl Arp {
         self.operation == Operation::Request && self.sender_ip.is_unspecified()
     }
 
-    /// RFC 5227 section 2.1.1: whether it speaks against the use of `ip` by `mac`: somebody else has it, or is about to take it.
+    /// RFC 5227 section 2.1.1: whether the message speaks against the use of `ip` by `mac`: another
+    /// station has the address, or is about to take it.
     pub fn conflicts_while_probing(&self, mac: [u8; 6], ip: Ipv4Addr) -> bool {
         let probed = self.is_probe() && self.target_ip == ip;
         self.sender_mac != mac && (self.sender_ip == ip || probed)
     }
 
-    /// RFC 5227 section 2.4: somebody else uses our address. A probe is only answered.
+    /// RFC 5227 section 2.4: another station uses our address. A probe is only answered.
     pub fn conflicts_in_use(&self, mac: [u8; 6], ip: Ipv4Addr) -> bool {
         self.sender_mac != mac && self.sender_ip == ip
     }
 }
 
-/// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a watched address sleeps
-/// through all else. Offsets are from the ARP header on.
+/// Lets only ARP through that concerns `ip`: what its owner says, and probes for it. A host with a
+/// watched address sleeps through all else. Offsets are from the ARP header on.
 pub fn filter(ip: Ipv4Addr) -> Vec<Instruction> {
     filter_with(ip, ip)
 }
 
-/// Lets only the replies of `ip` through. `ip` may ask for every host of a network, and its requests concern nobody here.
+/// Lets only the replies of `ip` through. `ip` may ask for every host of a network, and its
+/// requests do not concern this host.
 pub fn replies_of(ip: Ipv4Addr) -> Vec<Instruction> {
     assemble(&[
         Half(OPERATION),
@@ -282,7 +286,8 @@ mod tests {
         assert!(heard(probe, OTHER, false));
         assert!(!heard(probe, OTHER, true), "to us alone");
         assert!(!heard(probe, [0, 0xbe, 0x75, 1, 2, 3], false), "in another station's name");
-        // What claims an address is heard, whatever is odd about it: a repeater puts its own address on a frame.
+        // What claims an address is heard, whatever is odd about it: a repeater puts its own
+        // address on a frame.
         let reply = Arp { operation: Operation::Reply, ..Arp::announcement(OTHER, IP) };
         for claim in [reply, Arp::announcement(OTHER, IP), Arp::request(OTHER, IP, Ipv4Addr::new(10, 0, 0, 9))] {
             for (source, unicast) in [(OTHER, true), (MAC, false), (MAC, true)] {

@@ -1,8 +1,10 @@
-//! Classic BPF: the assembler of our socket filters and seccomp(2) programs, and an interpreter for their tests.
+//! Classic BPF: the assembler of our socket filters and seccomp(2) programs, and an interpreter for
+//! their tests.
 //!
-//! A program is a list of [`Op`]s. Each op becomes one instruction, a [`Op::Label`] none. Jumps go forward to the next
-//! label of their name, so a program has no loop. Called by arp.rs, by netd's packet.rs and cage/filter.rs, by udhcpc and
-//! by the pinger. Sources: bpf(2), linux/bpf_common.h, linux/filter.h.
+//! A program is a list of [`Op`]s. Each op becomes one instruction, a [`Op::Label`] none. Jumps go
+//! forward to the next label of their name, so a program has no loop. Called by arp.rs, by netd's
+//! packet.rs and cage/filter.rs, by udhcpc and by the pinger. Sources: bpf(2), linux/bpf_common.h,
+//! linux/filter.h.
 
 // linux/bpf_common.h: classes ...
 const LD: u16 = 0x00;
@@ -28,7 +30,8 @@ pub const PASS: u32 = u32::MAX;
 /// The answer of a socket filter that drops the packet: no byte of it.
 pub const DROP: u32 = 0;
 
-/// linux/filter.h, SKF_AD_OFF: loads from here on read facts about the packet in place of its bytes.
+/// linux/filter.h, SKF_AD_OFF: loads from here on read facts about the packet in place of its
+/// bytes.
 const AD: u32 = 0xffff_f000;
 /// SKF_AD_PKTTYPE: whom the packet is for.
 pub const AD_PKTTYPE: u32 = AD + 4;
@@ -86,8 +89,9 @@ pub enum Test {
     AnyBit(u32),
 }
 
-/// The program as the kernel takes it. A jump without a label, or more than 255 instructions away from it, is a mistake of
-/// ours: such a jump becomes "drop" (seccomp's "kill"), so that a wrong program refuses and never permits.
+/// The program as the kernel takes it. A jump without a label, or more than 255 instructions away
+/// from it, is a mistake of ours: such a jump becomes "drop" (seccomp's "kill"), so that a wrong
+/// program refuses and never permits.
 pub fn assemble(ops: &[Op]) -> Vec<Instruction> {
     let mut program = Vec::with_capacity(ops.len());
     for (at, op) in ops.iter().enumerate() {
@@ -129,8 +133,8 @@ fn distance(rest: &[Op], label: &str) -> Option<u8> {
     u8::try_from(between.count()).ok()
 }
 
-/// What the kernel makes of a program: its answer. `load` reads `width` bytes at an offset; a load outside of the data, and a
-/// program that is none, end with [`DROP`], as in the kernel.
+/// What the kernel makes of a program: its answer. `load` reads `width` bytes at an offset; a load
+/// outside of the data, and a program that is none, end with [`DROP`], as in the kernel.
 #[cfg(any(test, feature = "sim"))]
 pub fn run(program: &[Instruction], load: impl Fn(u32, usize) -> Option<u32>) -> u32 {
     step(program, load).unwrap_or(DROP)
@@ -163,7 +167,8 @@ fn step(program: &[Instruction], load: impl Fn(u32, usize) -> Option<u32>) -> Op
     }
 }
 
-/// For [`run`]: the bytes of a frame, which the kernel reads in network byte order. It knows nothing else about the frame.
+/// For [`run`]: the bytes of a frame, which the kernel reads in network byte order. It knows
+/// nothing else about the frame.
 #[cfg(any(test, feature = "sim"))]
 pub fn frame(bytes: &[u8]) -> impl Fn(u32, usize) -> Option<u32> {
     |at, width| {

@@ -1,8 +1,8 @@
 //! IPv4 and the UDP in it (RFC 791, RFC 768): a datagram's parts, and a datagram around a payload.
 //!
-//! pnet_packet reads and writes the fields and adds up the checksums (RFC 1071). It believes every length that a packet
-//! claims and cuts silently what is missing, so the bounds are checked here first. Called by udhcpc's frame.rs and the
-//! pinger's icmp.rs.
+//! pnet_packet reads and writes the fields and adds up the checksums (RFC 1071). It believes every
+//! length that a packet claims and cuts silently what is missing, so the bounds are checked here
+//! first. Called by udhcpc's frame.rs and the pinger's icmp.rs.
 
 use std::net::Ipv4Addr;
 
@@ -54,8 +54,8 @@ pub struct Datagram<'a> {
 }
 
 impl<'a> Datagram<'a> {
-    /// Finds the parts. More captured bytes than the header speaks of are padding (Ethernet pads short frames); fewer are
-    /// [`Damage::Short`] (CVE-2015-8605).
+    /// Finds the parts. More captured bytes than the header speaks of are padding (Ethernet pads
+    /// short frames); fewer are [`Damage::Short`] (CVE-2015-8605).
     pub fn parse(captured: &'a [u8]) -> Result<Datagram<'a>, Damage> {
         let packet = Ipv4Packet::new(captured).ok_or(Damage::Short)?;
         // RFC 791 section 3.1: the length is in words of 4 bytes.
@@ -77,7 +77,8 @@ impl<'a> Datagram<'a> {
         util::checksum(self.header, NO_WORD) == 0
     }
 
-    /// The UDP datagram in the payload; `None` where its own length is more than the payload, or less than its header.
+    /// The UDP datagram in the payload; `None` where its own length is more than the payload, or
+    /// less than its header.
     pub fn udp(&self) -> Option<Udp<'a>> {
         let packet = UdpPacket::new(self.payload)?;
         let whole = self.payload.get(..usize::from(packet.get_length()))?;
@@ -102,7 +103,8 @@ pub struct Udp<'a> {
     pub payload: &'a [u8],
 }
 
-/// An IPv4 datagram with UDP in it, with both checksums. The payload is a message of ours, far shorter than 64 KiB.
+/// An IPv4 datagram with UDP in it, with both checksums. The payload is a message of ours, far
+/// shorter than 64 KiB.
 pub fn udp_datagram(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
     let mut inner = [&[0; UDP_HEADER_LEN], payload].concat();
     let udp_len = u16::try_from(inner.len()).unwrap_or(u16::MAX);

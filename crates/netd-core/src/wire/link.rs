@@ -1,9 +1,10 @@
 //! Interfaces: what the kernel says about one, and what we ask it.
 //!
-//! Reads only the handful of attributes that a watcher needs and skips every other one, so that a newer kernel cannot make a
-//! message unreadable. netlink-packet-route's LinkMessage would read all of them, for 286 kB more. Headers and
-//! attributes are netlink.rs's. Called by netd's link.rs; the names are used by fw's wire.rs, too. Layouts: rtnetlink(7),
-//! linux/if_link.h; all integers are in host byte order.
+//! Reads only the handful of attributes that a watcher needs and skips every other one, so that a
+//! newer kernel cannot make a message unreadable. netlink-packet-route's LinkMessage would read all
+//! of them, for 286 kB more. Headers and attributes are netlink.rs's. Called by netd's link.rs; the
+//! names are used by fw's wire.rs, too. Layouts: rtnetlink(7), linux/if_link.h; all integers are in
+//! host byte order.
 
 use crate::wire::netlink::{
     self, DEL_LINK, GET_LINK, NEW_LINK, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
@@ -41,9 +42,10 @@ pub const IFF_LOOPBACK: u32 = 0x8;
 const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFF_DORMANT: u32 = 0x2_0000;
-/// IF_LINK_MODE_DORMANT is 1: somebody (a supplicant) says when the link is up.
+/// In the other mode, IF_LINK_MODE_DORMANT, a supplicant says when the link is up.
 const LINK_MODE_DEFAULT: u8 = 0;
-/// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: without the counters of packets, which are most of an answer's bytes.
+/// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: without the counters of packets, which are most of
+/// an answer's bytes.
 pub const SKIP_STATS: u32 = 8;
 /// AF_UNSPEC.
 const AF_UNSPEC: u8 = 0;
@@ -68,11 +70,13 @@ pub struct Link {
     pub arp: bool,
     /// Longest packet in bytes; 0 when not told.
     pub mtu: u32,
-    /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep none.
-    /// A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not running. One that has carrier when
-    /// it is set up is running at once: the kernel looks at its operstate up to a second later (net/core/link_watch.c).
+    /// Packets can flow: IFF_UP, carrier, and an operstate of up, or unknown for drivers that keep
+    /// none. A port that waits for a WPA or 802.1X handshake has carrier but is dormant: not
+    /// running. One that has carrier when it is set up is running at once: the kernel looks at its
+    /// operstate up to a second later (net/core/link_watch.c).
     pub running: bool,
-    /// How often the carrier was lost since the interface was made (kernel 4.16); `None` when not told.
+    /// How often the carrier was lost since the interface was made (kernel 4.16); `None` when not
+    /// told.
     pub down_count: Option<u32>,
     /// How often the carrier came.
     pub up_count: Option<u32>,
@@ -109,15 +113,16 @@ pub fn decode(datagram: &[u8]) -> Vec<Message> {
         .collect()
 }
 
-/// Index and flags of the fixed part (index at 4, flags at 8), of messages about the interface itself: a bridge tells about
-/// its ports in the same messages under AF_BRIDGE, and a port that leaves the bridge is "deleted" there while the interface
-/// lives on.
+/// Index and flags of the fixed part (index at 4, flags at 8), of messages about the interface
+/// itself: a bridge tells about its ports in the same messages under AF_BRIDGE, and a port that
+/// leaves the bridge is "deleted" there while the interface lives on.
 fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
     let body = payload.get(..IFINFOMSG_LEN)?;
     (*body.first()? == AF_UNSPEC).then_some((u32_at(body, 4)?, u32_at(body, 8)?))
 }
 
-/// The interface in a message. `None` too for a message without a name or an operstate: wireless events are such parts.
+/// The interface in a message. `None` too for a message without a name or an operstate: wireless
+/// events are such parts.
 pub fn link(payload: &[u8]) -> Option<Link> {
     let (ifindex, flags) = fixed(payload)?;
     let (mut name, mut operstate, mut mode) = (None, None, None);
@@ -164,7 +169,8 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
 }
 
-/// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an outcome of ENODEV.
+/// RTM_GETLINK for one interface by name: answered by [`Message::New`] and an outcome, or an
+/// outcome of ENODEV.
 pub fn get_by_name(name: &str) -> netlink::Message {
     let name = [name.as_bytes(), &[0]].concat();
     netlink::Message::new(GET_LINK, REQUEST, &ifinfomsg(0, 0))
@@ -186,7 +192,8 @@ pub fn set_mtu(ifindex: u32, mtu: u32) -> netlink::Message {
 mod tests {
     use super::*;
 
-    // Captured from Linux 6.x: a veth pair lnka/lnkb whose peer is set up and down, in and out of a bridge, removed.
+    // Captured from Linux 6.x: a veth pair lnka/lnkb whose peer is set up and down, in and out of a
+    // bridge, removed.
     const VETH_UP: &[u8] = include_bytes!("../../testdata/veth_up.netlink");
     const VETH_DOWN: &[u8] = include_bytes!("../../testdata/veth_down.netlink");
     const BRIDGE_PORT_REMOVED: &[u8] = include_bytes!("../../testdata/bridge_port_removed.netlink");
@@ -235,7 +242,8 @@ mod tests {
 
     #[test]
     fn an_operstate_of_up_unknown_or_late_with_carrier_is_running() {
-        // RFC 2863: unknown, not present, down, lower layer down, testing, dormant (WPA handshake), up.
+        // RFC 2863: unknown, not present, down, lower layer down, testing, dormant (WPA handshake),
+        // up.
         let table = [(0, true), (1, false), (2, true), (3, false), (4, false), (5, false), (6, true), (7, false)];
         for (operstate, running) in table {
             assert_eq!(only_link(&with_operstate(operstate)).running, running, "{operstate}");
@@ -244,7 +252,8 @@ mod tests {
 
     #[test]
     fn down_with_carrier_is_an_operstate_that_is_late_unless_a_handshake_will_decide() {
-        // As captured at `ip link set up` of a card that had carrier before: the operstate follows up to a second later.
+        // As captured at `ip link set up` of a card that had carrier before: the operstate follows
+        // up to a second later.
         let late = with_operstate(IF_OPER_DOWN);
         assert!(only_link(&late).running);
         assert!(!only_link(&with(late.clone(), IFLA_LINKMODE, 1)).running, "a supplicant decides");
@@ -293,7 +302,8 @@ mod tests {
     #[test]
     fn requests_have_the_layout_of_rtnetlink() {
         let request = set_up(5).finish(9);
-        // nlmsghdr: length 32, RTM_SETLINK, REQUEST | ACK, seq; ifinfomsg: index 5, flags and mask IFF_UP.
+        // nlmsghdr: length 32, RTM_SETLINK, REQUEST | ACK, seq; ifinfomsg: index 5, flags and mask
+        // IFF_UP.
         assert_eq!(request.len(), 32);
         assert_eq!(request[4..6], 19_u16.to_ne_bytes());
         assert_eq!(request[6..8], 5_u16.to_ne_bytes());

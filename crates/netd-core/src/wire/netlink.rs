@@ -1,8 +1,9 @@
 //! Netlink bytes: messages and attributes, the one codec of the house.
 //!
-//! What netlink(7) and rtnetlink(7) have in common: headers, attributes, message types, the outcome of a request.
-//! netlink-packet-core reads and writes them. The objects are link.rs's (interfaces) and rtnetlink.rs's (addresses, routes
-//! and rules). All integers are in host byte order unless a comment says otherwise. Foreign bytes are never indexed.
+//! What netlink(7) and rtnetlink(7) have in common: headers, attributes, message types, the outcome
+//! of a request. netlink-packet-core reads and writes them. The objects are link.rs's (interfaces)
+//! and rtnetlink.rs's (addresses, routes and rules). All integers are in host byte order unless a
+//! comment says otherwise. Foreign bytes are never indexed.
 
 use std::net::IpAddr;
 
@@ -78,7 +79,8 @@ impl Message {
         Message::new(kind, flags, &[]).followed_by(object)
     }
 
-    /// Appends an attribute. Longer values than an attribute can carry do not occur: names, addresses and tuples are short.
+    /// Appends an attribute. Longer values than an attribute can carry do not occur: names,
+    /// addresses and tuples are short.
     #[must_use]
     pub fn with(self, kind: u16, value: &[u8]) -> Message {
         let value = value.get(..value.len().min(LONGEST_VALUE)).unwrap_or_default();
@@ -130,8 +132,8 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     })
 }
 
-/// The attributes of a payload; the nested and byte-order flags of the type are masked out. One that does not fit its own
-/// length ends the walk.
+/// The attributes of a payload; the nested and byte-order flags of the type are masked out. One
+/// that does not fit its own length ends the walk.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
         let (kind, end) = (attribute.kind(), usize::from(attribute.length()));
@@ -211,7 +213,8 @@ mod tests {
         assert_eq!(attributes(&bytes[16..]).collect::<Vec<_>>(), [(3, &[][..])]);
     }
 
-    /// netlink-packet-core writes the length with `as u16` and then copies into a place of another length: a panic.
+    /// netlink-packet-core writes the length with `as u16` and then copies into a place of another
+    /// length: a panic.
     #[test]
     fn a_value_that_no_attribute_can_carry_is_cut_and_does_not_panic() {
         let theirs = std::panic::catch_unwind(|| DefaultNla::new(1, vec![7; 70_000]).emit(&mut vec![0; 80_000]));

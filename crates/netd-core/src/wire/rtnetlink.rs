@@ -1,8 +1,10 @@
-//! Addresses, routes and rules of rtnetlink(7): netlink-packet-route reads their headers and their attributes.
+//! Addresses, routes and rules of rtnetlink(7): netlink-packet-route reads their headers and their
+//! attributes.
 //!
-//! Each attribute is read alone, and only those that a caller uses are read. The crate's own `RouteMessage::parse` gives up
-//! a whole message for one attribute that it cannot read, and it follows next hops inside next hops as deep as they go.
-//! Called by fw's wire.rs and netd's reach.rs. Writing needs no wrap: [`super::netlink::Message::of`].
+//! Each attribute is read alone, and only those that a caller uses are read. The crate's own
+//! `RouteMessage::parse` gives up a whole message for one attribute that it cannot read, and it
+//! follows next hops inside next hops as deep as they go. Called by fw's wire.rs and netd's
+//! reach.rs. Writing needs no wrap: [`super::netlink::Message::of`].
 
 use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator, Parseable, ParseableParametrized};
 pub use netlink_packet_route::AddressFamily;
@@ -63,7 +65,8 @@ pub struct Object<H, A> {
     pub others: Vec<u16>,
 }
 
-/// Reads an address. `None`: the message is too short, or an attribute that is used here is malformed.
+/// Reads an address. `None`: the message is too short, or an attribute that is used here is
+/// malformed.
 pub fn address(payload: &[u8]) -> Option<Object<AddressHeader, AddressAttribute>> {
     let header = AddressHeader::parse(payload).ok()?;
     read(header, payload.get(IFADDRMSG_LEN..)?, &ADDRESS, |attribute| AddressAttribute::parse(attribute))
@@ -125,7 +128,8 @@ mod tests {
             .concat()
     }
 
-    /// What the wrap is for, first: one attribute that nobody here uses makes the crate refuse the whole route.
+    /// What the wrap is for, first: the crate refuses a whole route for one attribute that is not
+    /// used here.
     #[test]
     fn an_attribute_that_is_not_used_cannot_take_the_route_with_it() {
         let payload = a_route(&[attribute(RTA_CACHEINFO, &[0; 4]), attribute(RTA_OIF, &7_u32.to_ne_bytes())]);
@@ -155,7 +159,8 @@ mod tests {
         assert_eq!(route(&payload).unwrap().others, [RTA_MULTIPATH]);
     }
 
-    /// Third: what is used and malformed is no object. A route whose destination cannot be read is not a default route.
+    /// Third: a malformed attribute that is used spoils the object. A route whose destination
+    /// cannot be read is not a default route.
     #[test]
     fn a_malformed_attribute_that_is_used_is_no_object() {
         for (kind, value) in [(RTA_DST, &[10, 0][..]), (RTA_OIF, &[1]), (RTA_VIA, &[2]), (RTA_TABLE, &[])] {

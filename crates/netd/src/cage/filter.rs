@@ -1,9 +1,10 @@
 //! The system calls of a daemon in the cage, as a program for seccomp(2).
 //!
-//! Pure. An allow-list. Everything else fails with ENOSYS, as on a kernel that lacks it, and nothing is killed: a libc
-//! that asks for something newer falls back to what is listed (that is why it is not EPERM: glibc takes a clone3 that is
-//! refused with EPERM for an error, not for a missing call), so a wrong list costs a feature, never the network.
-//! What is listed but asked for with arguments that no daemon has a use for fails with EPERM.
+//! Pure. An allow-list. Everything else fails with ENOSYS, as on a kernel that lacks it, and
+//! nothing is killed: a libc that asks for something newer falls back to what is listed (that is
+//! why it is not EPERM: glibc takes a clone3 that is refused with EPERM for an error, not for a
+//! missing call), so a wrong list costs a feature, never the network. What is listed but asked for
+//! with arguments that no daemon has a use for fails with EPERM.
 
 use nix::libc;
 
@@ -14,7 +15,8 @@ use netd_core::wire::bpf::{Instruction, assemble};
 /// A kind of socket that may be opened later: its family and its type.
 pub(super) type SocketKind = (i32, i32);
 
-/// linux/audit.h: the number of an architecture is its number in ELF files (linux/elf-em.h) and these two flags.
+/// linux/audit.h: the number of an architecture is its number in ELF files (linux/elf-em.h) and
+/// these two flags.
 const AUDIT_ARCH_64BIT: u32 = 0x8000_0000;
 const AUDIT_ARCH_LE: u32 = 0x4000_0000;
 
@@ -33,7 +35,8 @@ const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 /// The answer to what is listed, with other arguments.
 const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
-/// Offsets in struct seccomp_data, linux/seccomp.h: int nr, u32 arch, u64 instruction pointer, u64 args[6].
+/// Offsets in struct seccomp_data, linux/seccomp.h: int nr, u32 arch, u64 instruction pointer, u64
+/// args[6].
 const NR: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
@@ -169,7 +172,8 @@ pub(super) fn filter(arch: u32, sockets: &[SocketKind], background: bool) -> Vec
     assemble(&program)
 }
 
-/// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must hold the number of the call.
+/// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must
+/// hold the number of the call.
 fn checked(program: &mut Vec<Op>, call: libc::c_long, check: &[Op]) {
     program.push(Unless(Equal(number(call)), "next"));
     program.extend(check);
@@ -180,7 +184,8 @@ fn number(n: i64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Where the lower half of an argument is; the kernel looks at no more of those that are checked here.
+/// Where the lower half of an argument is; the kernel looks at no more of those that are checked
+/// here.
 const fn argument(n: u32) -> u32 {
     16 + 8 * n + if cfg!(target_endian = "big") { 4 } else { 0 }
 }
