@@ -444,6 +444,23 @@ fn carrier_without_the_end_of_a_handshake_is_not_a_link() {
 }
 
 #[test]
+fn of_f_and_capital_f_the_last_one_counts() {
+    isolated(&["ifplugd"], |lab| {
+        let world = World::new(lab);
+        for subject in both() {
+            for (options, want) in [(["-f", "-F"], "none0 up disabled up"), (["-F", "-f"], "none0 down disabled down")]
+            {
+                fs::write(&world.told, "").unwrap();
+                let daemon = world.start(&subject, &[&["-l", "-q", "-i", "none0"], &options[..]].concat());
+                world.wait_told(&[want]);
+                daemon.signal(Signal::SIGTERM);
+                assert_eq!(exit_code(daemon), Some(0), "{subject}");
+            }
+        }
+    });
+}
+
+#[test]
 fn the_pidfile_says_who_runs_and_k_stops_it() {
     isolated(&[], |lab| {
         let world = World::new(lab);
