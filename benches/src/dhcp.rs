@@ -1,6 +1,7 @@
 //! DHCP: from the start of a client to its handler and to the address on the interface.
 
 pub(crate) mod hard;
+mod patient;
 mod watch;
 
 use std::fs::OpenOptions;

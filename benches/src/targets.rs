@@ -37,7 +37,7 @@ const fn at_most(row: &'static str, column: &'static str, limit: f64, of: Of) ->
     Target { row, column, limit, of }
 }
 
-const TARGETS: [Target; 43] = [
+const TARGETS: [Target; 47] = [
     at_most(USS, OURS, 1.0, RUNIT),
     at_most(USS, OURS_ONE, 4.0, Of::One),
     at_most(ADDED, OURS, 15.0, Of::One),
@@ -71,6 +71,10 @@ const TARGETS: [Target; 43] = [
     at_most("DHCP: restart -> address, state kept, ms", OURS, 10.0, Of::One),
     at_most("DHCP: private dirty memory while bound, kB", OURS, 150.0, Of::One),
     at_most("DHCP: wake-ups while bound", OURS, 0.0, Of::One),
+    at_most("DHCP: each ACK takes 3.5 s -> address, s", OURS, 1.1, Of::BestPeer),
+    at_most("DHCP: one message in 5 s passes -> address, s", OURS, 1.1, Of::BestPeer),
+    at_most("DHCP: messages a minute without a server", OURS, 5.0, Of::One),
+    at_most("DHCP: messages a minute without a server", OURS, 1.0, Of::Peer("dhcpcd")),
     at_most("DHCP: rogue offers first, never confirms -> address, s", OURS, 5.0, Of::One),
     at_most("cable pulled: kernel's event -> handler, ms", OURS, 5.0, Of::One),
     at_most("cable pulled: pings lost (every 2 ms)", OURS, 1.0, Of::One),
@@ -118,6 +122,7 @@ mod tests {
         let sources = [
             include_str!("dhcp.rs"),
             include_str!("dhcp/hard.rs"),
+            include_str!("dhcp/patient.rs"),
             include_str!("failover.rs"),
             include_str!("links/cable.rs"),
             include_str!("links/link_local.rs"),

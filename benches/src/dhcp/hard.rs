@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use testkit::Lab;
 use testkit::dhcpd::{Config, Custom, DhcpOption, Dhcpd, Encodable, Message, MessageType, Mode, OptionCode, grant};
 
+use super::patient::without_a_server;
 use super::watch::Watch;
 use super::{Acts, Client, FIFO, clients};
 use crate::supervise::{settle, switches};
@@ -16,13 +17,13 @@ use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, private_kb, sh};
 
 /// The router and its server, and the first address of its pool.
-const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 100);
+pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+pub(super) const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 100);
 /// Longer is never.
-const NEVER: Duration = Duration::from_secs(40);
+pub(super) const NEVER: Duration = Duration::from_secs(40);
 
 /// What all rows need.
-struct Hard<'a> {
+pub(super) struct Hard<'a> {
     world: &'a World,
     applets: &'a str,
     times: usize,
@@ -41,18 +42,21 @@ pub(crate) fn bench(lab: &Lab, applets: &str, times: usize, quick: bool) -> io::
     rows.extend(hard.taken()?);
     rows.extend(hard.late()?);
     rows.extend(hard.rogue()?);
+    if !quick {
+        rows.extend([hard.thoughtful()?, hard.throttled()?, without_a_server(lab, applets)?]);
+    }
     rows.extend(hard.resting()?);
     world.clean();
     Ok(rows)
 }
 
 impl Hard<'_> {
-    fn server(&self, mode: Mode) -> io::Result<Dhcpd> {
+    pub(super) fn server(&self, mode: Mode) -> io::Result<Dhcpd> {
         Dhcpd::start(self.world.isp(), "cust", Config { mode, ..Config::for_router(ROUTER) })
     }
 
     /// The clients of the plain rows but for the one with fw, with `more` behind the command of those that are named.
-    fn clients(&self, more: &[(&str, &str)]) -> Vec<Client> {
+    pub(super) fn clients(&self, more: &[(&str, &str)]) -> Vec<Client> {
         let mut found: Vec<Client> = clients(self.applets).into_iter().filter(|c| c.acts != Acts::Fw).collect();
         for client in &mut found {
             for (name, words) in more.iter().filter(|(name, _)| *name == client.name) {
@@ -66,7 +70,12 @@ impl Hard<'_> {
     }
 
     /// Starts one client in a clean world; waits for an address other than `unwanted`.
-    fn run(&self, client: &Client, unwanted: &str, limit: Duration) -> io::Result<(Instant, Option<Instant>)> {
+    pub(super) fn run(
+        &self,
+        client: &Client,
+        unwanted: &str,
+        limit: Duration,
+    ) -> io::Result<(Instant, Option<Instant>)> {
         self.world.clean();
         sh(&client.reset);
         let mut starter = Starter::enter(self.world)?;
