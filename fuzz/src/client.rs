@@ -1,4 +1,5 @@
-//! The client machine: bytes are a story of events, and the rules of tests/sim.rs hold at each step.
+//! The client machine: bytes are a story of events, and the rules of tests/sim.rs hold at each
+//! step.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -49,8 +50,8 @@ struct World<'a> {
     /// Of the last message, and of the one before it that had another one.
     xid: u32,
     before: u32,
-    /// When each transaction asked a server, or all of them, for an address: its first REQUEST, or the DISCOVER that may be
-    /// answered with a lease.
+    /// When each transaction asked a server, or all of them, for an address: its first REQUEST, or
+    /// the DISCOVER that may be answered with a lease.
     asked: HashMap<(u32, Option<Ipv4Addr>), (MessageType, Duration)>,
     /// Until when the address in use was granted, and the address.
     held: Option<(Ipv4Addr, Duration)>,

@@ -1,6 +1,8 @@
-//! The DHCP client on real links: Debian's udhcpc first, ours after it, where both must do the same; then what is only ours.
+//! The DHCP client on real links: Debian's udhcpc first, ours after it, where both must do the
+//! same; then what is only ours.
 //!
-//! Servers are dnsmasq (what a drop-in meets) and the test kit's own (what a test must be able to break).
+//! Servers are dnsmasq (what a drop-in meets) and the test kit's own (what a test must be able to
+//! break).
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -55,7 +57,8 @@ pub(super) fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
     (path.to_str().unwrap().to_owned(), out)
 }
 
-/// The events in a script's output with their variables; those of the shell and of the caller are left out.
+/// The events in a script's output with their variables; those of the shell and of the caller are
+/// left out.
 pub(super) fn events(out: &Path) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     for line in fs::read_to_string(out).unwrap_or_default().lines() {
@@ -399,7 +402,8 @@ fn a_killed_client_keeps_its_address_and_asks_for_nothing_but_a_confirmation() {
         assert_eq!(field("ip").as_deref(), Some("192.0.2.100"));
         assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, requests + 1));
 
-        // Killed again; the server is away while the next one starts: the address is kept all the same.
+        // Killed again; the server is away while the next one starts: the address is kept all the
+        // same.
         kill_9(client.pid());
         server.set_mode(Mode::Silent);
         let client = native(&w, &[]);
@@ -659,7 +663,8 @@ fn with_acd_an_address_is_looked_for_at_once_and_defended_while_it_is_used() {
         wait_until("a record", SOON, || record().contains("ip[$cfg]="));
         assert!(!record().contains(&format!("'{taken}'")), "{}", record());
         assert_eq!(server.count(MessageType::Decline), 1);
-        // Somebody takes the address that is in use: he is told, and when he insists he has it, and we another.
+        // Somebody takes the address that is in use: he is told, and when he insists he has it, and
+        // we another.
         let ours = u32::from(taken) + 1;
         let busybox = original("busybox").unwrap();
         let insist = || {

@@ -6,8 +6,8 @@ use testkit::{Net, Proc, Signal, isolated, wait_until};
 use crate::dhcp::{ROUTER, SOON, both, exit_code};
 use crate::ours;
 
-/// Makes the tun device NAME and carries its packets to and from another such process. ioctl TUNSETIFF, IFF_TUN and
-/// IFF_NO_PI: linux/if_tun.h.
+/// Makes the tun device NAME and carries its packets to and from another such process. ioctl
+/// TUNSETIFF, IFF_TUN and IFF_NO_PI: linux/if_tun.h.
 const TUN: &str = r#"
 use Socket; my ($name, $mine, $peer) = @ARGV; my ($r, $p);
 open(my $t, "+<", "/dev/net/tun") or die "no tun: $!"; ioctl($t, 0x400454ca, pack("a16 S x22", $name, 0x1001)) or die "no tun: $!";

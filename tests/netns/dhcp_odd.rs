@@ -1,5 +1,5 @@
-//! The DHCP client and what is odd around it: slow scripts, read-only directories, servers that leave something out. What the original
-//! puts up with, ours does, too.
+//! The DHCP client and what is odd around it: slow scripts, read-only directories, servers that
+//! leave something out. What the original puts up with, ours does, too.
 
 #![expect(clippy::disallowed_methods, reason = "servers and gear that take their time")]
 
@@ -98,7 +98,8 @@ fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_
     });
 }
 
-/// Two clients with one Ethernet address, as containers with ipvlan have it: each has its own identifier.
+/// Two clients with one Ethernet address, as containers with ipvlan have it: each has its own
+/// identifier.
 #[test]
 fn what_is_said_to_another_client_identifier_is_for_another_client() {
     isolated(&["udhcpc"], |lab| {
@@ -146,7 +147,8 @@ fn a_server_may_answer_from_a_port_of_its_own() {
     });
 }
 
-/// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge that does not know us).
+/// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge
+/// that does not know us).
 #[test]
 fn where_only_broadcasts_arrive_they_are_asked_for() {
     isolated(&["udhcpc"], |lab| {
@@ -209,7 +211,8 @@ fn a_lease_that_finds_the_disk_full_is_published_as_soon_as_there_is_room() {
     });
 }
 
-/// The server is in a network of its own behind a relay: what is renewed by unicast goes by the relay's card, also where no route leads there.
+/// The server is in a network of its own behind a relay: what is renewed by unicast goes by the
+/// relay's card, also where no route leads there.
 #[test]
 fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
     isolated(&["dnsmasq"], |lab| {
@@ -247,7 +250,8 @@ fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
     });
 }
 
-/// Some cards lose their link for a moment when their MTU changes, and with the link goes the lease.
+/// Some cards lose their link for a moment when their MTU changes, and with the link goes the
+/// lease.
 #[test]
 fn a_lease_that_comes_and_goes_changes_the_mtu_once() {
     isolated(&["dnsmasq"], |lab| {
@@ -353,7 +357,8 @@ fn probe(to: [u8; 6], from: [u8; 6], sender: [u8; 6], address: Ipv4Addr) -> Vec<
     [&to[..], &from, &head, &sender, &[0; 10], &address.octets(), &[0; 18]].concat()
 }
 
-/// Cisco's device tracking: bursts of probes in the name of a station that does not exist, and probes to one station alone.
+/// Cisco's device tracking: bursts of probes in the name of a station that does not exist, and
+/// probes to one station alone.
 #[test]
 fn what_a_switch_sends_to_track_its_devices_is_no_conflict() {
     isolated(&["udhcpc"], |lab| {
@@ -391,7 +396,8 @@ fn what_a_switch_sends_to_track_its_devices_is_no_conflict() {
     });
 }
 
-/// Two stations look for one address at the same time: that is a conflict for RFC 5227, and none for `-a`.
+/// Two stations look for one address at the same time: that is a conflict for RFC 5227, and none
+/// for `-a`.
 #[test]
 fn another_stations_probe_keeps_an_address_from_being_used_with_acd_and_not_with_a() {
     isolated(&["udhcpc"], |lab| {

@@ -1,5 +1,6 @@
-//! DHCP when it is not easy: a server that is late, refuses or lies, an address that somebody has, a restart; and what a client costs
-//! while it only holds its lease. The servers are the test kit's: they do as told. dnsmasq serves the rest.
+//! DHCP when it is not easy: a server that is late, refuses or lies, an address that somebody has,
+//! a restart; and what a client costs while it only holds its lease. The servers are the test
+//! kit's: they do as told. dnsmasq serves the rest.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -55,7 +56,8 @@ impl Hard<'_> {
         Dhcpd::start(self.world.isp(), "cust", Config { mode, ..Config::for_router(ROUTER) })
     }
 
-    /// The clients of the plain rows but for the one with fw, with `more` behind the command of those that are named.
+    /// The clients of the plain rows but for the one with fw, with `more` behind the command of
+    /// those that are named.
     pub(super) fn clients(&self, more: &[(&str, &str)]) -> Vec<Client> {
         let mut found: Vec<Client> = clients(self.applets).into_iter().filter(|c| c.acts != Acts::Fw).collect();
         for client in &mut found {

@@ -1,4 +1,5 @@
-//! DHCP where little comes back: a server that thinks, gear that lets one message through in five seconds, no server at all.
+//! DHCP where little comes back: a server that thinks, gear that lets one message through in five
+//! seconds, no server at all.
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -1,7 +1,8 @@
 //! IPv4 address conflict detection, RFC 5227: probe, wait, use, announce, defend.
 //!
-//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. One detector watches one address for as long as it is wanted; its owner
-//! (the DHCP client, zcip) sends what it says and drops it with the address. How many probes and how long: [`Timing`].
+//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. One detector watches one address for as
+//! long as it is wanted; its owner (the DHCP client, zcip) sends what it says and drops it with the
+//! address. How many probes and how long: [`Timing`].
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub struct Timing {
     pub announce_interval: Duration,
     /// Whether the address is defended while it is used.
     pub defend: bool,
-    /// Whether a probe is spoken against by replies alone. Otherwise any station that uses the address, or looks for it at
-    /// the same time, counts.
+    /// Whether a probe is spoken against by replies alone. Otherwise any station that uses the
+    /// address, or looks for it at the same time, counts.
     pub replies_only: bool,
 }
 
@@ -68,8 +69,8 @@ impl Timing {
         replies_only: false,
     };
 
-    /// Three probes in the quarter of a second in which any station on a wire that works answers: a compromise between not
-    /// looking at all and waiting for the slowest.
+    /// Three probes in the quarter of a second in which any station on a wire that works answers: a
+    /// compromise between not looking at all and waiting for the slowest.
     pub const FAST: Timing = Timing {
         probe_wait: Duration::ZERO,
         probe_min: Duration::from_millis(70),
@@ -99,7 +100,8 @@ pub enum Event {
     Timer,
     /// This was on the wire.
     Arp(Arp),
-    /// Its owner may use the address from now on, if nobody speaks against it: see [`Acd::ahead`].
+    /// Its owner may use the address from now on, if no station speaks against it: see
+    /// [`Acd::ahead`].
     Granted,
 }
 
@@ -108,11 +110,12 @@ pub enum Event {
 pub enum Action {
     /// Broadcast this.
     Send(Arp),
-    /// Nobody spoke against it: the address may be used.
+    /// No station spoke against it: the address may be used.
     Usable,
-    /// Somebody with this MAC has it, or is about to take it: it must not be used (any more). The detector is done.
+    /// The station with this MAC has it, or is about to take it: it must not be used (any more).
+    /// The detector is done.
     Conflict([u8; 6]),
-    /// Somebody with this MAC used it; it was defended, and is still ours.
+    /// The station with this MAC used it; it was defended, and is still ours.
     Defended([u8; 6]),
 }
 
@@ -120,7 +123,7 @@ pub enum Action {
 enum State {
     /// `sent` probes are out; at `next` the next one goes, or the wait is over.
     Probing { sent: u32, next: Duration },
-    /// Nobody spoke against it, but it is not its owner's yet: nothing is announced.
+    /// No station spoke against it, but it is not its owner's yet: nothing is announced.
     Free,
     /// In use; `sent` announcements are out, and at `next` another one is due.
     Announcing { sent: u32, next: Duration },
@@ -150,7 +153,8 @@ impl Acd {
         Acd { mac, ip, timing, state: State::Probing { sent: 0, next }, granted: true, defended: None }
     }
 
-    /// Begins with probes for an address that is not ours yet: it is neither used nor announced before [`Event::Granted`].
+    /// Begins with probes for an address that is not ours yet: it is neither used nor announced
+    /// before [`Event::Granted`].
     pub fn ahead(now: Duration, mac: [u8; 6], ip: Ipv4Addr, timing: Timing, rng: &mut Rng) -> Acd {
         Acd { granted: false, ..Acd::probe(now, mac, ip, timing, rng) }
     }
@@ -175,7 +179,7 @@ impl Acd {
         matches!(self.state, State::Announcing { .. } | State::Watching)
     }
 
-    /// Whether anybody has to listen to ARP for it, now or later.
+    /// Whether its owner has to listen to ARP for it, now or later.
     pub fn listens(&self) -> bool {
         match self.state {
             State::Probing { .. } | State::Free => true,
@@ -229,7 +233,8 @@ impl Acd {
         counts && arp.conflicts_while_probing(self.mac, self.ip)
     }
 
-    /// RFC 5227 section 2.4 (b): once in DEFEND_INTERVAL; a second conflict within it means that the other will not give way.
+    /// RFC 5227 section 2.4 (b): once in DEFEND_INTERVAL; a second conflict within it means that
+    /// the other will not give way.
     fn defend(&mut self, now: Duration, by: [u8; 6], out: &mut Vec<Action>) {
         if self.defended.is_some_and(|at| now.saturating_sub(at) < DEFEND_INTERVAL) {
             self.state = State::Lost;
@@ -352,7 +357,7 @@ mod tests {
         let begun = [Action::Usable, Action::Send(Arp::announcement(MAC, IP))];
         assert_eq!(acd.step(T0 + secs(2), Event::Granted, &mut rng), begun);
         assert!(acd.is_usable());
-        // Somebody else took it meanwhile.
+        // Another station took it meanwhile.
         let mut acd = ahead(&mut rng);
         assert_eq!(acd.step(T0 + secs(2), used_by(OTHER), &mut rng), [Action::Conflict(OTHER)]);
         assert_eq!(acd.step(T0 + secs(3), Event::Granted, &mut rng), []);

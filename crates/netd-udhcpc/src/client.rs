@@ -1,8 +1,9 @@
 //! The DHCP client's machine: RFC 2131 figure 5.
 //!
-//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. No clock, no socket, no options: replies come decoded, and what
-//! goes out is a description. What to do with a lease is the handler's. INIT-REBOOT is left in the step that enters it
-//! (a REQUEST goes out at once), so the state that waits is `Rebooting`. Driven by daemon.rs and tests/sim.rs.
+//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. No clock, no socket, no options: replies
+//! come decoded, and what goes out is a description. What to do with a lease is the handler's.
+//! INIT-REBOOT is left in the step that enters it (a REQUEST goes out at once), so the state that
+//! waits is `Rebooting`. Driven by daemon.rs and tests/sim.rs.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -28,7 +29,8 @@ use search::Late;
 
 /// Requests that a server may leave unanswered.
 const MAX_REQUESTS: u32 = 3;
-/// Nothing that is asked for from outside, or by a very short lease, makes us send faster than this.
+/// Nothing that is asked for from outside, or by a very short lease, makes us send faster than
+/// this.
 const MIN_SPACING: Duration = Duration::from_secs(1);
 /// Least time between two transactions that renew: a lease of 1 s is not worth a storm.
 const MIN_RENEWAL: Duration = Duration::from_secs(2);
@@ -43,7 +45,8 @@ struct Lease {
     ip: Ipv4Addr,
     server_id: Ipv4Addr,
     mac: [u8; 6],
-    /// The router and its Ethernet address, where the lease itself tells it: by this the network is known again.
+    /// The router and its Ethernet address, where the lease itself tells it: by this the network is
+    /// known again.
     router: Option<(Ipv4Addr, [u8; 6])>,
     /// `None`: for ever, and so are T1 and T2.
     times: Option<Times>,
@@ -85,14 +88,14 @@ struct Exchange {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// Waits before it asks anybody; `until` is when.
+    /// Waits before it asks a server; `until` is when.
     Init { until: Duration },
-    /// Has broadcast DISCOVER. `before`: the one before it, where it had another xid. `second_best` is from a server that was
-    /// silent before.
+    /// Has broadcast DISCOVER. `before`: the one before it, where it had another xid. `second_best`
+    /// is from a server that was silent before.
     Selecting { x: Exchange, before: Option<Exchange>, second_best: Option<Offer> },
     /// Has asked for an offer; another server has offered, too.
     Requesting { x: Exchange, offer: Offer, other: Option<Offer> },
-    /// Has been given an address, and looks whether somebody else has it.
+    /// Has been given an address, and looks whether another station has it.
     Checking { lease: Lease, grant: Box<Grant> },
     /// Has asked for its address of before.
     Rebooting { x: Exchange, lease: Lease, claim: Claim },
@@ -102,7 +105,7 @@ enum State {
     Renewing { lease: Lease, x: Exchange },
     /// Asks every server.
     Rebinding { lease: Lease, x: Exchange },
-    /// Has given its address back, and waits to be told.
+    /// Has given its address back, and waits for SIGUSR1.
     Released,
 }
 
@@ -129,7 +132,7 @@ pub struct Client {
     named: Named,
     /// Watches over the address that is asked for, or used.
     acd: Option<Acd>,
-    /// Addresses in this search that somebody else had.
+    /// Addresses in this search that another station had.
     conflicts: u32,
     /// The router was asked whether it is the one of before.
     asks_router: bool,
@@ -194,8 +197,8 @@ impl Client {
         self.lease().map(|l| l.ip)
     }
 
-    /// What happened at `now` -> what to do. Time that passed unseen (a suspend) is made up for first: an expired lease is
-    /// gone before anything else is looked at.
+    /// What happened at `now` -> what to do. Time that passed unseen (a suspend) is made up for
+    /// first: an expired lease is gone before anything else is looked at.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         if self.last_moment().is_some() {
@@ -238,7 +241,8 @@ impl Client {
                 self.finish(now, &mut out);
             }
         }
-        // A failure found here may begin anew at once; nothing sends twice without a wait, so two rounds are enough.
+        // A failure found here may begin anew at once; nothing sends twice without a wait, so two
+        // rounds are enough.
         for _ in 0..2 {
             self.watch(now, acd::Event::Timer, &mut out);
             if self.protocol_deadline().is_some_and(|at| at <= now) {

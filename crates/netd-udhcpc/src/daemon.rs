@@ -1,7 +1,8 @@
 //! The shell around the machine: wait -> Event -> step -> perform.
 //!
-//! One task, one timer, the sockets (sockets.rs). It owns what the machine must not know: the interface's index and MAC, the
-//! template of our messages, the wall clock. No decision about the protocol is made here.
+//! One task, one timer, the sockets (sockets.rs). It owns what the machine must not know: the
+//! interface's index and MAC, the template of our messages, the wall clock. No decision about the
+//! protocol is made here.
 #![expect(clippy::disallowed_methods, reason = "the wall clock stamps the record's lease_end")]
 
 use std::ffi::OsString;
@@ -117,7 +118,8 @@ async fn run(options: Options, runner: Option<Runner>, hook: Option<Runner>, log
             return Ok(code);
         }
         if daemon.sink.is_lost() {
-            // A supervisor starts both again. Without scripts a lease would end, and the system would never be told.
+            // A supervisor starts both again. Without scripts a lease would end, and the system
+            // would never be told.
             return Err(io::Error::other("the script runner was killed"));
         }
         timer.set(daemon.client.deadline())?;
@@ -148,7 +150,8 @@ enum Woken {
     Script,
 }
 
-/// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end meanwhile.
+/// The interface, which must be there; with `--ipconf` it is waited for. `None`: told to end
+/// meanwhile.
 async fn find_interface(options: &Options, signals: &mut Signals, log: &Log) -> io::Result<Option<Interface>> {
     let mut links: Option<LinkWatch> = None;
     loop {
@@ -177,8 +180,8 @@ async fn find_interface(options: &Options, signals: &mut Signals, log: &Log) -> 
     }
 }
 
-/// What is used after the start: sockets when the interface was replaced, an address is watched or a lease is renewed by
-/// unicast; the record and whom to tell. Scripts run outside.
+/// What is used after the start: sockets when the interface was replaced, an address is watched or
+/// a lease is renewed by unicast; the record and whom to tell. Scripts run outside.
 fn needs(options: &Options) -> Needs {
     let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
     files.extend(options.state.iter().cloned().map(Files::Directory));
@@ -271,7 +274,8 @@ impl<'a> Daemon<'a> {
         })
     }
 
-    /// Without a script nobody else brings the interface up. Where that is not allowed, sending says so.
+    /// Without a script the client itself has to bring the interface up. Where that is not allowed,
+    /// the first message that cannot be sent says so.
     fn raise(&self) {
         let interface = self.sockets.interface();
         if !self.sink.has_script()
@@ -320,7 +324,7 @@ impl<'a> Daemon<'a> {
     fn link(&mut self, transition: Transition) -> io::Result<()> {
         match transition {
             Transition::Up => {
-                // Whoever gave it another MAC did it while it was down.
+                // A MAC is changed while the interface is down.
                 self.refresh()?;
                 self.step(Event::Carrier)
             }
@@ -338,8 +342,9 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// On one link the kernel answers on each interface for the addresses of all, and asks with any of them (arp_ignore, arp_announce in
-    /// ip-sysctl): for an address in use that is no conflict, RFC 5227 section 2.4.
+    /// Where two interfaces of ours are on one link the kernel answers on each for the addresses of
+    /// both, and asks with either (arp_ignore, arp_announce in ip-sysctl). RFC 5227 section 2.4:
+    /// for an address in use that is no conflict.
     fn is_our_own(&self, arp: &Arp) -> bool {
         self.client.address().is_some() && addresses().is_ok_and(|own| own.macs.contains(&arp.sender_mac))
     }
@@ -418,7 +423,8 @@ impl<'a> Daemon<'a> {
                 true
             }
             Err(e) => {
-                // The deconfig script, which runs beside this, may be about to bring the interface up.
+                // The deconfig script, which runs beside this, may be about to bring the interface
+                // up.
                 let awaited = e.kind() == io::ErrorKind::NetworkDown && !self.sink.is_idle();
                 if !awaited {
                     // The kernel's word for a link without carrier (packet(7)).

@@ -134,7 +134,7 @@ pub enum Watch {
 /// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// To everybody on the link.
+    /// To all stations on the link.
     Broadcast,
     /// From our address to the server.
     Server {

@@ -1,9 +1,10 @@
 //! When to send again: udhcpc's fixed timing when the user asked for it, our own otherwise.
 //!
-//! Pure. Owned by client.rs. Our own timing is RFC 2131 section 4.1's, doubled from message to message up to 64 s, with two
-//! quick messages in front. Slower is not an option: a server that comes up 10 s after us is to be found within 2 s. Nor is
-//! faster: some access gear lets one message through in 5 s (Motorola BSR), some stops listening to a station for 300 s after
-//! 10 messages in 180 s (Huawei NE) or 6 in 5 s (HPE), at their defaults.
+//! Pure. Owned by client.rs. Our own timing is RFC 2131 section 4.1's, doubled from message to
+//! message up to 64 s, with two quick messages in front. Slower is not an option: a server that
+//! comes up 10 s after us is to be found within 2 s. Nor is faster: some access gear lets one
+//! message through in 5 s (Motorola BSR), some stops listening to a station for 300 s after 10
+//! messages in 180 s (Huawei NE) or 6 in 5 s (HPE), at their defaults.
 
 use std::time::Duration;
 
@@ -23,21 +24,25 @@ pub const NEXT_FAILURE: Duration = Duration::from_secs(29);
 /// An infinite lease that was to be renewed and found no answer.
 pub const INFINITE_RETRY: Duration = Duration::from_secs(3600);
 
-/// After the first DISCOVER, the second, and so on: the wait for the next one, and how much it may vary to both sides, in
-/// milliseconds. They go out at about 0, 1, 4, 11, 26 and 57 s: seven in 180 s, so that an offer can still be asked for.
+/// After the first DISCOVER, the second, and so on: the wait for the next one, and how much it may
+/// vary to both sides, in milliseconds. They go out at about 0, 1, 4, 11, 26 and 57 s: seven in 180
+/// s, so that an offer can still be asked for.
 const DISCOVER_WAITS: [(u64, u64); 6] =
     [(1000, 100), (3250, 200), (7000, 500), (15_000, 1000), (31_000, 1000), (63_000, 1000)];
 /// RFC 2131 section 4.1: the delay grows up to 64 s, and varies by one second.
 const LAST_DISCOVER_WAIT: (u64, u64) = (64_000, 1000);
-/// The same for a REQUEST. The third goes out 5.2 to 6 s after the DISCOVER that has passed the gear of 5 s. After the last
-/// wait a new DISCOVER looks for other servers.
+/// The same for a REQUEST. The third goes out 5.2 to 6 s after the DISCOVER that has passed the
+/// gear of 5 s. After the last wait a new DISCOVER looks for other servers.
 const REQUEST_WAITS: [(u64, u64); 2] = [(1500, 150), (4100, 250)];
 const LAST_REQUEST_WAIT: (u64, u64) = (8000, 1000);
-/// An address of before is asked for with few REQUESTs: another network is more likely than a slow server.
+/// An address of before is asked for with few REQUESTs: another network is more likely than a slow
+/// server.
 const REBOOT_WAIT: (u64, u64) = (1000, 200);
-/// An offer of a server that was silent before, or that does not say who it is, waits so long for a better one.
+/// An offer of a server that was silent before, or that does not say who it is, waits so long for a
+/// better one.
 pub const SECOND_BEST: Duration = Duration::from_millis(1500);
-/// RFC 2131 section 4.4.5: not more often than this while a lease runs, when the lease is long enough.
+/// RFC 2131 section 4.4.5: not more often than this while a lease runs, when the lease is long
+/// enough.
 const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// Restarts further apart than this are not a storm.
 const CALM: Duration = Duration::from_secs(60);
@@ -119,9 +124,10 @@ impl Schedule {
         }
     }
 
-    /// Whether the answer to the `sent`th DISCOVER is to be broadcast. When two had no answer, unicasts may not arrive (a server
-    /// that first asks by ARP for an address that we do not have yet): every other one from then on asks for broadcasts. Not
-    /// all of them do, because on other links it is broadcasts that do not arrive.
+    /// Whether the answer to the `sent`th DISCOVER is to be broadcast. When two had no answer,
+    /// unicasts may not arrive (a server that first asks by ARP for an address that we do not have
+    /// yet): every other one from then on asks for broadcasts. Not all of them do, because on other
+    /// links it is broadcasts that do not arrive.
     pub fn wants_broadcast(&self, sent: u32) -> bool {
         match self {
             Schedule::Fixed { .. } => false,
@@ -130,8 +136,9 @@ impl Schedule {
     }
 }
 
-/// From one renewal to the next: half of what is left until the next state (RFC 2131 section 4.4.5), not less than 60 s, or
-/// a 16th of a `lease` that is shorter than 16 minutes; a jitter of up to a 16th.
+/// From one renewal to the next: half of what is left until the next state (RFC 2131 section
+/// 4.4.5), not less than 60 s, or a 16th of a `lease` that is shorter than 16 minutes; a jitter of
+/// up to a 16th.
 pub fn renewal_wait(left: Duration, lease: Duration, rng: &mut Rng) -> Duration {
     let least = MIN_RENEWAL_WAIT.min(lease / 16).max(Duration::from_secs(2));
     let wait = (left / 2).max(least);

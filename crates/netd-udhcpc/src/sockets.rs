@@ -1,8 +1,9 @@
 //! The sockets of one interface: what comes in, decoded, and the ways out.
 //!
-//! A shell. The packet socket is open all the time, and bound anew when the interface was replaced; the one for ARP from when an
-//! address is first watched; the UDP socket from the first unicast of a renewal until its answer, so that the kernel knows
-//! the port. It decides nothing. Called by daemon.rs.
+//! A shell. The packet socket is open all the time, and bound anew when the interface was replaced;
+//! the one for ARP from when an address is first watched; the UDP socket from the first unicast of
+//! a renewal until its answer, so that the kernel knows the port. It decides nothing. Called by
+//! daemon.rs.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -15,7 +16,8 @@ use crate::client::{Destination, Watch};
 use crate::frame::{self, CLIENT_PORT, SERVER_PORT};
 use crate::message::{self, Reply};
 
-/// The largest Ethernet frames that a server can send us whole; a longer one is seen as cut and dropped.
+/// The largest Ethernet frames that a server can send us whole; a longer one is seen as cut and
+/// dropped.
 const BUFFER: usize = 4096;
 
 /// All of them.
@@ -41,7 +43,7 @@ pub(crate) enum Heard {
     Refused(String),
     /// An ARP message that the filter let through.
     Arp(Arp),
-    /// Something that is none of our business, in words for who asks for more.
+    /// Something that does not concern us, in words for `-v`.
     Other(String),
     /// An error of the socket: the interface may have gone.
     Failed(io::Error),
@@ -54,7 +56,7 @@ pub(crate) enum Found {
     Same,
     /// It has another Ethernet address.
     Mac([u8; 6]),
-    /// Nobody is called so any more.
+    /// No interface has this name any more.
     Gone,
 }
 
@@ -100,7 +102,8 @@ impl Sockets {
         let mut arp_buffer = [0; arp::LEN];
         tokio::select! {
             biased;
-            // Before an ACK: after a stall, an objection that waits must be heard before the address is found free.
+            // Before an ACK: after a stall, an objection that waits must be heard before the
+            // address is found free.
             received = recv_if_open(self.arp.as_ref(), &mut arp_buffer) => match received {
                 // Padding makes it longer than the buffer, and is not looked at.
                 Ok(received) => {
@@ -132,7 +135,8 @@ impl Sockets {
         }
     }
 
-    /// Looks whether the interface is still the one that the sockets are bound to, with the MAC that the filter knows.
+    /// Looks whether the interface is still the one that the sockets are bound to, with the MAC
+    /// that the filter knows.
     pub(crate) fn refresh(&mut self, log: &Log) -> io::Result<Found> {
         let Some(found) = packet::interface(&self.device)? else { return Ok(Found::Gone) };
         let old = std::mem::replace(&mut self.interface, found);

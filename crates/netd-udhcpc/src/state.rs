@@ -1,8 +1,9 @@
 //! `--state DIR`: the address that we had, for the next boot: DIR/lease_IFACE.ipconf.
 //!
-//! It is not fw's record: it says nothing of the network, and outlives the lease. Whoever reads it only asks a server whether
-//! the address may be used again (INIT-REBOOT). Written when the address or its server changes, not at every renewal: flash
-//! wears out. It is foreign input like everything from a disk. Called by daemon.rs.
+//! It is not fw's record: it says nothing of the network, and outlives the lease. Whoever reads it
+//! only asks a server whether the address may be used again (INIT-REBOOT). Written when the address
+//! or its server changes, not at every renewal: flash wears out. It is foreign input like
+//! everything from a disk. Called by daemon.rs.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ pub(crate) enum Fate {
 }
 
 impl State {
-    /// The file in `dir` for this interface as it was `named` (an alias has a file of its own), with this Ethernet address.
+    /// The file in `dir` for this interface as it was `named` (an alias has a file of its own),
+    /// with this Ethernet address.
     pub(crate) fn new(dir: &Path, named: &str, interface: IfName, mac: [u8; 6]) -> State {
         let name = Kind::RememberedLease.name(named);
         State { dir: dir.to_owned(), name, interface, mac: Mac(mac), failed: false }
@@ -62,7 +64,8 @@ impl State {
     pub(crate) fn fate(&self, action: &Action) -> Fate {
         match action {
             Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => Fate::Write(self.record(grant)),
-            // An address that was given back or refused is not to be asked for again; one that has expired may be.
+            // An address that was given back or refused is not to be asked for again; one that has
+            // expired may be.
             Action::Tell(Change::Nak(_)) => Fate::Remove,
             Action::Send(message, _) => match message.kind {
                 MessageType::Release | MessageType::Decline => Fate::Remove,

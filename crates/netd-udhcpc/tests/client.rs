@@ -66,7 +66,8 @@ fn every_state_and_every_message() {
 fn every_state_and_every_wish() {
     const RELEASE: &[&str] = &["Release to server", "deconfig"];
     let table: [(&str, [&[&str]; 5]); 11] = [
-        // state, on USR1 (2 s later), on USR2, on the carrier's return, on TERM, on the interface's end
+        // state, on USR1 (2 s later), on USR2, on the carrier's return, on TERM, on the interface's
+        // end
         ("Init", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Selecting", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Requesting", [&["Request"], &["deconfig"], &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
@@ -160,7 +161,8 @@ fn a_request_has_the_seconds_and_the_flag_of_its_discover() {
         let mut b = Bench::started(Config::default());
         (1..sent).for_each(|_| b.wait_for("Discover"));
         let discover = b.last.clone().unwrap();
-        // Every other one from the third on: where nothing comes by unicast, or nothing by broadcast.
+        // Every other one from the third on: where nothing comes by unicast, or nothing by
+        // broadcast.
         assert_eq!(discover.broadcast, sent == 3 || sent == 5, "{sent}");
         b.now += Duration::from_millis(500);
         b.usual(OFFER);
@@ -492,7 +494,8 @@ fn our_own_timing_is_eager_at_first_and_then_leaves_a_network_without_a_server_a
         // RFC 2131 section 4.1
         assert!(sent.windows(2).all(|w| w[1] - w[0] <= secs(65)), "{sent:?}");
         let most = |span: u64| sent.iter().map(|from| within(&sent, *from, secs(span))).max();
-        // Room for the REQUESTs that follow an offer, where gear stops listening after ten in 180 s or six in 5 s.
+        // Room for the REQUESTs that follow an offer, where gear stops listening after ten in 180 s
+        // or six in 5 s.
         assert!(most(180) <= Some(7) && most(5) <= Some(3), "{sent:?}");
         let later = sent.iter().filter(|at| **at >= secs(60));
         assert!(later.clone().all(|from| within(&sent, *from, secs(60)) == 1), "{sent:?}");
@@ -894,7 +897,8 @@ fn the_background_and_the_end_wait_for_the_scripts() {
     assert_eq!(b.event(Event::Idle), ["background"]);
     assert_eq!(b.event(Event::Idle), [""; 0]);
     assert_eq!(b.wait(), ["Request to server"]);
-    // -q and -n: whoever called us waits for what the script does, however long that takes, and for nothing else.
+    // -q and -n: whoever called us waits for what the script does, however long that takes, and for
+    // nothing else.
     let mut b = busy(Config { quit: true, ..Config::default() });
     assert_eq!(b.usual(ACK), ["bound"]);
     assert_eq!(b.client.deadline(), None);

@@ -1,8 +1,10 @@
-//! Simulated time: weeks of leases on a bad wire, in about a second, with the real encoder and decoder between the stations.
+//! Simulated time: weeks of leases on a bad wire, in about a second, with the real encoder and
+//! decoder between the stations.
 //!
-//! Properties, checked after every step: no address is used past the lease that some server gave; the packets of a minute are
-//! bounded; a deadline lies ahead; after every calm hour there is a lease. Servers may take their time, and the gear between
-//! them and us may let little through: there is a lease all the same, and as soon as can be.
+//! Properties, checked after every step: no address is used past the lease that some server gave;
+//! the packets of a minute are bounded; a deadline lies ahead; after every calm hour there is a
+//! lease. Servers may take their time, and the gear between them and us may let little through:
+//! there is a lease all the same, and as soon as can be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod common;
@@ -19,7 +21,8 @@ use netd_core::wire::arp::Arp;
 use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Resume};
 use netd_udhcpc::message::{MessageType, Template, decode};
 
-/// Packets that the client may send in any 60 s, whatever refuses, lies or goes away and comes back.
+/// Packets that the client may send in any 60 s, whatever refuses, lies or goes away and comes
+/// back.
 const MAX_PER_MINUTE: usize = 40;
 /// An address of another network lives on for this long at the most.
 const ROAMING: Duration = Duration::from_secs(4);
@@ -53,7 +56,8 @@ struct Server {
 enum Gear {
     /// Motorola BSR: one message in this time passes.
     Throttles(Duration, Option<Duration>),
-    /// Huawei NE, HPE: so many in this time pass; after one more the station is not heard for 300 s.
+    /// Huawei NE, HPE: so many in this time pass; after one more the station is not heard for 300
+    /// s.
     Blocks(usize, Duration, VecDeque<Duration>, Option<Duration>),
 }
 
@@ -229,7 +233,8 @@ impl World {
         let template = Template { parameters: vec![1, 3], default_client_id: true, ..Template::default() };
         for action in self.client.step(self.now, event) {
             match action {
-                // The wire loses packets, not answers to probes: whether the machine listens is the question here.
+                // The wire loses packets, not answers to probes: whether the machine listens is the
+                // question here.
                 Action::SendArp(arp) => {
                     if arp.sender_ip.is_unspecified() && self.taken.contains(&arp.target_ip) {
                         let answer = Frame::Arp(Arp::announcement([2, 0, 0, 0, 0, 9], arp.target_ip));
@@ -358,7 +363,8 @@ impl World {
         self.wire.conditions.jitter = Duration::from_millis(20);
     }
 
-    /// A day: hours of trouble, suspends and wishes, each followed by a calm one that must end with a lease.
+    /// A day: hours of trouble, suspends and wishes, each followed by a calm one that must end with
+    /// a lease.
     fn day(&mut self) {
         for _ in 0..12 {
             self.trouble();
@@ -430,11 +436,13 @@ fn a_lease_comes_as_soon_as_gear_and_server_allow_it() {
         // The REQUEST that the gear drops is repeated as soon as it would pass.
         let took = World::anew(seed, Config::default(), Some(Gear::throttles()), ms(2)).until_bound(secs(60));
         assert!(took < ms(6100), "{took:?}");
-        // The gear has just let something else of ours through: a client of before, that was killed.
+        // The gear has just let something else of ours through: a client of before, that was
+        // killed.
         let mut world = World::anew(seed, Config::default(), Some(Gear::Throttles(secs(5), Some(secs(10)))), ms(2));
         let took = world.until_bound(secs(60));
         assert!(took < secs(19), "{took:?}");
-        // However slow the server is: its offer, its acknowledgement, and nothing else is waited for.
+        // However slow the server is: its offer, its acknowledgement, and nothing else is waited
+        // for.
         for slow in [ms(500), ms(3500), ms(7000), secs(20)] {
             // With an xid for each DISCOVER, the offers to the last two count.
             for (rapid_commit, more) in [(false, 100), (true, 5000)] {

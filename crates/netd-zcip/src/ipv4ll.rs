@@ -1,8 +1,9 @@
 //! The machine of IPv4 link-local addresses, RFC 3927: choose, probe, use, defend, give up.
 //!
-//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. No clock, no socket, no interface: it is told of the link, of ARP and of
-//! the addresses that this machine has elsewhere. Probes and defence are netd_core::acd's (RFC 3927 and RFC 5227 have them in common).
-//! Driven by daemon.rs and tests/sim.rs.
+//! Pure: `step(now, Event) -> Vec<Action>`, `deadline()`. No clock, no socket, no interface: it is
+//! told of the link, of ARP and of the addresses that this machine has elsewhere. Probes and
+//! defence are netd_core::acd's (RFC 3927 and RFC 5227 have them in common). Driven by daemon.rs
+//! and tests/sim.rs.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -16,8 +17,9 @@ use netd_core::wire::arp::Arp;
 /// RFC 3927 section 2.1.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 0);
 
-/// For an address that nobody is known to have had: the RFC's numbers, with its random times drawn from the lower part of their
-/// ranges (PROBE_WAIT 0..0.5 of 0..1 s, two waits of 1..1.25 of 1..2 s, ANNOUNCE_WAIT 2 s), so that 5 s are never exceeded.
+/// For an address that no station is known to have had: the RFC's numbers, with its random times
+/// drawn from the lower part of their ranges (PROBE_WAIT 0..0.5 of 0..1 s, two waits of 1..1.25 of
+/// 1..2 s, ANNOUNCE_WAIT 2 s), so that 5 s are never exceeded.
 pub const NEW: Timing = Timing {
     probe_wait: Duration::from_millis(500),
     probe_max: Duration::from_millis(1250),
@@ -25,7 +27,8 @@ pub const NEW: Timing = Timing {
     ..Timing::RFC5227
 };
 
-/// For an address that was ours before, and was probed for in full then: as many probes in 1.3 s at the most.
+/// For an address that was ours before, and was probed for in full then: as many probes in 1.3 s at
+/// the most.
 pub const KNOWN: Timing = Timing {
     probe_wait: Duration::from_millis(100),
     probe_min: Duration::from_millis(250),
@@ -40,7 +43,8 @@ const MAX_SKIPPED: u32 = 64;
 /// How it is to behave; from the command line and from what was remembered.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the interface: of two that have the same address, the one whose name comes first keeps it.
+    /// Name of the interface: of two that have the same address, the one whose name comes first
+    /// keeps it.
     pub interface: String,
     /// Its Ethernet address, from which the own sequence of addresses follows.
     pub mac: [u8; 6],
@@ -57,7 +61,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether `ip` may be chosen: RFC 3927 section 2.1 reserves the first and the last 256 addresses.
+    /// Whether `ip` may be chosen: RFC 3927 section 2.1 reserves the first and the last 256
+    /// addresses.
     pub fn may_choose(&self, ip: Ipv4Addr) -> bool {
         let [_, _, c, _] = ip.octets();
         is_within(ip, self.network) && (1..=254).contains(&c)
@@ -78,7 +83,7 @@ pub enum Event {
     Link(bool),
     /// An ARP message that the filter for the watched address let through.
     Arp(Arp),
-    /// What was to be sent could not be: nobody was asked.
+    /// What was to be sent could not be: no station was asked.
     Unsent,
     /// The interface has this Ethernet address now.
     Mac([u8; 6]),
@@ -133,11 +138,11 @@ struct Candidate {
 
 #[derive(Clone, Debug)]
 enum State {
-    /// There is no use for an address: no link, or a better address, or somebody said so.
+    /// There is no use for an address: no link, or a better address, or SIGUSR2.
     Idle,
     /// Chooses an address as soon as it may: see `not_before`.
     Waiting,
-    /// Looks whether somebody has it.
+    /// Looks whether another station has it.
     Probing { candidate: Candidate, acd: Acd },
     /// Has it, since then; `seen`: it was on the interface.
     Bound { since: Duration, seen: bool, acd: Acd },
@@ -163,7 +168,8 @@ pub struct Ipv4ll {
     conflicts: u32,
     /// The last of them.
     lost: Option<Ipv4Addr>,
-    /// When the next address may be chosen: conflicts are paid for even if the wish for an address comes and goes.
+    /// When the next address may be chosen: conflicts are paid for even if the wish for an address
+    /// comes and goes.
     not_before: Duration,
     /// In use by our last process, which was killed; until the link is known.
     resume: Option<Ipv4Addr>,
@@ -242,7 +248,8 @@ impl Ipv4ll {
         self.link && !self.released && !(self.config.yields && routable())
     }
 
-    /// Begins where an address is wanted, gives up where it is not, and chooses when the wait is over.
+    /// Begins where an address is wanted, gives up where it is not, and chooses when the wait is
+    /// over.
     fn settle(&mut self, now: Duration, out: &mut Vec<Action>) {
         let wanted = self.is_wanted();
         match &self.state {
@@ -258,7 +265,7 @@ impl Ipv4ll {
         }
     }
 
-    /// Leaves an address that nobody disputes: it is the first to be tried the next time.
+    /// Leaves an address that no station disputes: it is the first to be tried the next time.
     fn give_up(&mut self, out: &mut Vec<Action>) {
         match &self.state {
             State::Bound { acd, .. } => {
@@ -272,7 +279,8 @@ impl Ipv4ll {
 
     fn link(&mut self, now: Duration, up: bool, out: &mut Vec<Action>) {
         if up && !self.link {
-            // RFC 3927 section 2.2: perhaps another network; what was learned on the last one does not count.
+            // RFC 3927 section 2.2: perhaps another network; what was learned on the last one does
+            // not count.
             self.conflicts = 0;
             self.lost = None;
             self.not_before = now;
@@ -284,7 +292,8 @@ impl Ipv4ll {
             out.push(Action::Deconfig(ip));
             return;
         }
-        // RFC 3927 section 2.5 and not 2.2: it was used, and the kernel answered for it, while we were away. Who has it too is told.
+        // RFC 3927 section 2.5 and not 2.2: it was used, and the kernel answered for it, while we
+        // were away. Who has it too is told.
         out.push(Action::Log(format!("{ip} is ours already")));
         self.state = State::Bound { since: now, seen: false, acd: Acd::in_use(self.config.mac, ip, NEW) };
         out.push(Action::Send(Arp::announcement(self.config.mac, ip)));
@@ -330,7 +339,8 @@ impl Ipv4ll {
         self.addresses.elsewhere.iter().any(|(_, other)| *other == ip)
     }
 
-    /// With two interfaces on one link the kernel talks on either with the address of the other (arp_announce), and hears itself.
+    /// With two interfaces on one link the kernel talks on either with the address of the other
+    /// (arp_announce), and hears itself.
     fn is_our_own(&self, arp: &Arp) -> bool {
         matches!(self.state, State::Bound { .. }) && self.addresses.macs.contains(&arp.sender_mac)
     }
@@ -365,7 +375,7 @@ impl Ipv4ll {
         }
     }
 
-    /// Somebody else has the address, or is about to take it.
+    /// Another station has the address, or is about to take it.
     fn conflict(&mut self, now: Duration, ip: Ipv4Addr, by: &str, out: &mut Vec<Action>) {
         match &self.state {
             State::Bound { since, .. } => {
@@ -388,7 +398,7 @@ impl Ipv4ll {
         self.state = State::Waiting;
     }
 
-    /// A probe that did not go out has asked nobody.
+    /// A probe that did not go out has asked no station.
     fn unsent(&mut self, now: Duration) {
         if let State::Probing { candidate, .. } = &self.state {
             self.first.push_front(*candidate);
@@ -410,7 +420,8 @@ impl Ipv4ll {
                 out.push(Action::Send(Arp::announcement(mac, acd.ip())));
                 self.state = State::Bound { since, seen, acd };
             }
-            // Our probes so far would be taken for another's. What was drawn from the old sequence is forgotten.
+            // Our probes so far would be taken for another's. What was drawn from the old sequence
+            // is forgotten.
             State::Probing { candidate, .. } => {
                 self.first.retain(|c| c.known);
                 if candidate.known {
@@ -428,7 +439,7 @@ impl Ipv4ll {
         let State::Bound { seen, acd, .. } = &mut self.state else { return };
         let (is_there, ip) = (self.addresses.own.contains(&acd.ip()), acd.ip());
         if *seen && !is_there {
-            // Since then nobody has answered for it, and somebody may have taken it.
+            // Since then this host has not answered for it, and another station may have taken it.
             out.push(Action::Log(format!("somebody has removed {ip} from the interface")));
             self.check(out);
         } else if is_there && !std::mem::replace(seen, true) {

@@ -1,7 +1,9 @@
-//! The client's part of conflict detection: when its address is probed for, and what a conflict costs.
+//! The client's part of conflict detection: when its address is probed for, and what a conflict
+//! costs.
 //!
-//! Pure. The detector itself is netd_core::acd. It begins with the REQUEST, beside the protocol: what the ACK has to wait for is only the
-//! rest of the probes (RFC 2131 section 4.4.1: the client should check before it uses the address).
+//! Pure. The detector itself is netd_core::acd. It begins with the REQUEST, beside the protocol:
+//! what the ACK has to wait for is only the rest of the probes (RFC 2131 section 4.4.1: the client
+//! should check before it uses the address).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,7 +16,8 @@ use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 
 impl Client {
-    /// Begins to look whether somebody has `ip`, if that is asked for. Nothing is announced before a server has granted it.
+    /// Begins to look whether another station has `ip`, if that is asked for. Nothing is announced
+    /// before a server has granted it.
     pub(super) fn probe(&mut self, now: Duration, ip: Ipv4Addr, out: &mut Vec<Action>) {
         let Some(timing) = self.config.acd else { return };
         self.acd = Some(Acd::ahead(now, self.config.mac, ip, timing, &mut self.rng));
@@ -53,7 +56,7 @@ impl Client {
         }
     }
 
-    /// Another Ethernet address: what it has said is ours no more.
+    /// Another Ethernet address: what was said under the old one counts no more.
     pub(super) fn mac(&mut self, mac: [u8; 6]) {
         self.config.mac = mac;
         self.late = None;
@@ -113,7 +116,7 @@ impl Client {
         }
     }
 
-    /// RFC 2131 section 3.1, 5: the server shall not give it to anybody.
+    /// RFC 2131 section 3.1, 5: the server shall not give it to any client.
     fn decline(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
         let x = self.exchange(now);
         let message = Outgoing {

@@ -1,6 +1,8 @@
-//! The background and the end: when the process leaves whoever called it. Both wait until the scripts have ended.
+//! The background and the end: when the process returns to its caller. Both wait until the scripts
+//! have ended.
 //!
-//! Pure. daemon.rs says when no script runs or waits ([`Event::Idle`]), and does at once what it is told.
+//! Pure. daemon.rs says when no script runs or waits ([`Event::Idle`]), and does at once what it is
+//! told.
 
 use std::time::Duration;
 
@@ -19,7 +21,8 @@ pub(super) struct Leaving {
 /// The background is next.
 #[derive(Debug)]
 struct Background {
-    /// The lease that has just been told, where it is a record: that names the process which keeps it.
+    /// The lease that has just been told, where it is a record: that names the process which keeps
+    /// it.
     grant: Option<Box<Grant>>,
 }
 
@@ -27,7 +30,8 @@ struct Background {
 #[derive(Clone, Copy, Debug)]
 struct End {
     code: u8,
-    /// When it comes although a script still runs; `None`: whoever called us with `-q` or `-n` waits for what that does.
+    /// When it comes although a script still runs. `None`: with `-q` and `-n` the caller waits for
+    /// what the script does.
     until: Option<Duration>,
 }
 

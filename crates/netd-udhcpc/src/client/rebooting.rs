@@ -1,7 +1,9 @@
-//! REBOOTING: an address of before is asked for again, with one REQUEST (RFC 2131 section 3.2). After a crash, from the state
-//! file, and whenever the carrier comes back: a cable may have been plugged in somewhere else.
+//! REBOOTING: an address of before is asked for again, with one REQUEST (RFC 2131 section 3.2).
+//! After a crash, from the state file, and whenever the carrier comes back: a cable may have been
+//! plugged in somewhere else.
 //!
-//! Pure. What an answer does is replies.rs's business; here is who asks, and what silence means.
+//! Pure. What an answer does is replies.rs's business; here is what is asked, and what silence
+//! means.
 
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use crate::event::Watch;
 use crate::message::{MessageType, Outgoing};
 use crate::schedule::{self, Restarts};
 
-/// Requests that a server may leave unanswered when another network is more likely than a lost packet: with the waits between
-/// them two seconds or so.
+/// Requests that a server may leave unanswered when another network is more likely than a lost
+/// packet: with the waits between them two seconds or so.
 const FEW_REQUESTS: u32 = 2;
 
 /// What the address that is asked for is to us.
@@ -21,7 +23,8 @@ const FEW_REQUESTS: u32 = 2;
 pub(super) enum Claim {
     /// In use since before a crash. Silence means nothing: it is ours until its lease ends.
     Resumed,
-    /// In use, and the carrier was away. `known`: the router of before has answered, so this is the network of before.
+    /// In use, and the carrier was away. `known`: the router of before has answered, so this is the
+    /// network of before.
     Roamed { known: bool },
     /// From the state file: not in use.
     Remembered,
@@ -61,7 +64,8 @@ impl Client {
         }
     }
 
-    /// The carrier is back. On the network of before the address goes on as if nothing had been; on another one it must not.
+    /// The carrier is back. On the network of before the address goes on as if nothing had been; on
+    /// another one it must not.
     pub(super) fn carrier(&mut self, now: Duration, out: &mut Vec<Action>) {
         match self.state.clone() {
             State::Bound { lease, .. }
@@ -69,22 +73,25 @@ impl Client {
             | State::Rebinding { lease, .. }
             | State::Rebooting { lease, claim: Claim::Resumed | Claim::Roamed { .. }, .. } => {
                 if self.config.anonymous {
-                    // RFC 7844 section 3.3: on another network the address, or who its router was, would tell where we were.
+                    // RFC 7844 section 3.3: on another network the address, or who its router was,
+                    // would tell where we were.
                     out.push(Action::Tell(Change::Deconfig));
                     return self.lost(now);
                 }
                 if !matches!(self.state, State::Rebooting { .. }) {
-                    // A server has confirmed us since: to be carried from network to network is no storm.
+                    // A server has confirmed us since: to be carried from network to network is no
+                    // storm.
                     self.restarts = Restarts::default();
                 }
                 let x = Exchange { next: self.spaced(now), ..self.exchange(now) };
                 self.state = State::Rebooting { x, lease, claim: Claim::Roamed { known: false } };
                 if self.config.acd.is_some_and(|timing| timing.defend) {
-                    // RFC 5227 section 2.1: whoever was away probes again.
+                    // RFC 5227 section 2.1: a station that was away probes again.
                     self.probe_again(now, lease.ip, out);
                 }
                 if let Some((router, mac)) = lease.router {
-                    // RFC 4436 section 2.1.1: a question to the one station that only this network has.
+                    // RFC 4436 section 2.1.1: a question to the one station that only this network
+                    // has.
                     out.push(Action::Watch(Watch::Answers { ip: lease.ip, from: router }));
                     self.asks_router = true;
                     let question = Arp::request(self.config.mac, lease.ip, router);
@@ -97,7 +104,8 @@ impl Client {
             | State::Checking { .. }
             | State::Rebooting { claim: Claim::Remembered, .. }
             | State::Released => {
-                // No server was asked while it was away, so none was silent: as eager as at the beginning.
+                // No server was asked while it was away, so none was silent: as eager as at the
+                // beginning.
                 self.search_began = now;
                 self.late = None;
                 if let State::Selecting { x, .. } = &mut self.state
@@ -113,8 +121,8 @@ impl Client {
         }
     }
 
-    /// The carrier went again before anybody could confirm the address: it is as good as it was before. When the carrier is
-    /// back, it is asked for anew.
+    /// The carrier went again before a server could confirm the address: the address is as good as
+    /// it was before. When the carrier is back, it is asked for anew.
     pub(super) fn carrier_lost(&mut self, now: Duration) {
         if let State::Rebooting { lease, claim: Claim::Roamed { .. }, .. } = &self.state {
             // Not at once when T1 is over: there is no link now.
@@ -155,7 +163,7 @@ impl Client {
         self.send(now, message, Destination::Broadcast, out);
     }
 
-    /// Nobody has answered.
+    /// No server has answered.
     pub(super) fn reboot_failed(
         &mut self,
         now: Duration,
@@ -171,7 +179,8 @@ impl Client {
                 out.push(Action::Log(format!("no answer: keeping {} until its lease ends", lease.ip)));
                 self.state = State::Bound { lease, renew_at: lease.times.map(|t| t.t1) };
             }
-            // A server that does not know us keeps silent (section 4.3.2): this may well be another network.
+            // A server that does not know us keeps silent (section 4.3.2): this may well be another
+            // network.
             Claim::Roamed { known: false } => {
                 out.push(Action::Log(format!("no answer: {} may be of another network", lease.ip)));
                 out.push(Action::Tell(Change::Deconfig));

@@ -9,8 +9,8 @@ use crate::message::{MessageType, Outgoing};
 use crate::schedule;
 
 impl Client {
-    /// RENEWING until T2, REBINDING until the end. Each message is a transaction of its own: the lease counts from the one
-    /// that is answered, not from one of hours ago.
+    /// RENEWING until T2, REBINDING until the end. Each message is a transaction of its own: the
+    /// lease counts from the one that is answered, not from one of hours ago.
     pub(super) fn send_renewal(&mut self, now: Duration, lease: Lease, out: &mut Vec<Action>) {
         let Some(times) = lease.times else {
             // An infinite lease is renewed on SIGUSR1 alone, and never ends.
@@ -35,8 +35,9 @@ impl Client {
         };
         out.push(Action::Log(format!("sending renew to server {}", lease.server_id)));
         let message = Outgoing { ciaddr: lease.ip, ..self.message(MessageType::Request, x, now) };
-        // Without a route to a server behind a relay the kernel sends ARP requests on the link, and the datagram is lost
-        // without an error: every other one goes to the card that handed us the lease.
+        // Without a route to a server behind a relay the kernel sends ARP requests on the link, and
+        // the datagram is lost without an error: every other one goes to the card that handed us
+        // the lease.
         let routed = x.sent % 2 == 1 || lease.mac == [0; 6];
         let to = Destination::Server { from: lease.ip, to: lease.server_id, mac: lease.mac, routed };
         let to = if lease.server_id.is_unspecified() { Destination::Broadcast } else { to };

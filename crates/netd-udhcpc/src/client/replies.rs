@@ -1,6 +1,7 @@
 //! What each reply does in each state: RFC 2131 figure 5, the edges that a server's message takes.
 //!
-//! Pure. Whether a reply can be true is lease.rs's business; whether the address is free, conflict.rs's.
+//! Pure. Whether a reply can be true is lease.rs's business; whether the address is free,
+//! conflict.rs's.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::schedule::SECOND_BEST;
 
 /// RFC 8925 section 3.4.
 const MIN_V6ONLY_WAIT: Duration = Duration::from_secs(300);
-/// Nobody on a link can turn IPv4 off for longer.
+/// No station on a link can turn IPv4 off for longer.
 const MAX_V6ONLY_WAIT: Duration = Duration::from_secs(86_400);
 
 impl Client {
@@ -37,7 +38,8 @@ impl Client {
             (State::Requesting { x, offer, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if said_by(&reply, offer.terms.server_id) {
                     self.nak(now, reply, false, out);
-                    // The first refusal is honest (an address was given away); one that goes on is as good as silence.
+                    // The first refusal is honest (an address was given away); one that goes on is
+                    // as good as silence.
                     if self.deadline() > Some(now) {
                         self.remember_silent(offer.terms.server_id);
                     }
@@ -58,7 +60,8 @@ impl Client {
                     self.not_asked(&reply, out);
                 }
             }
-            // Every server was asked, so each may say no; but it has to say who it is (RFC 2131 table 3).
+            // Every server was asked, so each may say no; but it has to say who it is (RFC 2131
+            // table 3).
             (State::Rebooting { x, .. } | State::Rebinding { x, .. }, MessageType::Nak) if x.xid == reply.xid => {
                 if reply.ip(SERVER_ID).is_some() {
                     self.nak(now, reply, self.lease().is_some(), out);
@@ -96,14 +99,15 @@ impl Client {
         }
     }
 
-    /// The first offer that can be true wins, unless its server was silent before: then it is kept for a moment.
+    /// The first offer that can be true wins, unless its server was silent before: then it is kept
+    /// for a moment.
     fn offer(&mut self, now: Duration, asked: Exchange, reply: &Reply, out: &mut Vec<Action>) {
         if let Some(secs) = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only) {
             return self.leave_to_ipv6(now, secs, out);
         }
         match Terms::judge(reply).map(|terms| self.as_asked(asked, terms)) {
             Ok(offer) if self.silent.contains(&offer.terms.server_id) || offer.terms.server_id.is_unspecified() => {
-                // A server that answers but never confirms, or one that does not say who it is.
+                // The server answers but never confirms, or does not say who it is.
                 if let State::Selecting { x, second_best, .. } = &mut self.state {
                     x.next = x.next.min(now + SECOND_BEST);
                     *second_best = Some(offer);
@@ -119,7 +123,8 @@ impl Client {
         Offer { terms, xid: asked.xid, secs: secs(self.search_began, asked.began), broadcast }
     }
 
-    /// REQUESTING: another server's offer is kept for the case that the one that was asked does not answer.
+    /// REQUESTING: another server's offer is kept for the case that the one that was asked does not
+    /// answer.
     fn other_offer(&mut self, now: Duration, mut x: Exchange, offer: Offer, reply: &Reply) {
         let other = Terms::judge(reply).ok().map(|terms| Offer { terms, ..offer });
         let other = other.filter(|other| {
@@ -132,7 +137,8 @@ impl Client {
         self.state = State::Requesting { x, offer, other };
     }
 
-    /// SELECTING, REBOOTING, RFC 8925 section 3.2: no address is used, and the next search begins after the wait or with the carrier.
+    /// SELECTING, REBOOTING, RFC 8925 section 3.2: no address is used, and the next search begins
+    /// after the wait or with the carrier.
     fn leave_to_ipv6(&mut self, now: Duration, secs: u32, out: &mut Vec<Action>) {
         let wait = Duration::from_secs(secs.into()).clamp(MIN_V6ONLY_WAIT, MAX_V6ONLY_WAIT);
         out.push(Action::Log(format!("IPv6 is enough here: no lease, asking again in {} s", wait.as_secs())));
@@ -143,14 +149,16 @@ impl Client {
         }
     }
 
-    /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must say who it is: it is asked again at T1.
+    /// SELECTING, RFC 4039 section 3.1: an acknowledgement in place of an offer. Its server must
+    /// say who it is: it is asked again at T1.
     fn rapid_ack(&mut self, now: Duration, x: Exchange, reply: Reply, mac: [u8; 6], out: &mut Vec<Action>) {
         match Terms::judge(&reply) {
             Ok(terms) if terms.server_id.is_unspecified() => {
                 self.complain(format!("ignoring ack of {} from nobody", terms.ip), out);
             }
             Ok(_) if self.config.ipv6_only && reply.number(IPV6_ONLY_PREFERRED).is_some() => {
-                // Not ours to keep: a server that knows both gives no address here (RFC 8925 section 3.3).
+                // Not ours to keep: a server that knows both gives no address here (RFC 8925
+                // section 3.3).
                 self.complain(format!("ignoring ack of {}: IPv6 is enough here", reply.yiaddr), out);
             }
             Ok(terms) => self.bind(now, x.began, terms, reply, mac, false, out),
@@ -227,7 +235,8 @@ impl Client {
             }
             return self.leave_to_ipv6(now, secs, out);
         }
-        // After a crash the handler knows nothing of the lease; otherwise it has it already, or never had it.
+        // After a crash the handler knows nothing of the lease; otherwise it has it already, or
+        // never had it.
         let renew = !matches!(self.state, State::Rebooting { claim: Claim::Resumed | Claim::Remembered, .. });
         match Terms::judge(&reply).map(|terms| if renewing { terms.by(lease.server_id) } else { terms }) {
             Ok(terms) if renewing && terms.server_id != lease.server_id => {
@@ -306,13 +315,15 @@ impl Client {
         let again = (to_background && self.config.native).then(|| grant.clone());
         out.push(Action::Tell(if renew { Change::Renew(grant) } else { Change::Bound(grant) }));
         let renew_at = lease.times.map(|t| {
-            // A little early, so that a floor of machines that booted together does not ask together.
+            // A little early, so that a floor of machines that booted together does not ask
+            // together.
             let early = self.rng.between(Duration::ZERO, t.t1.saturating_sub(now) / 32);
             (t.t1 - early).max(now + MIN_RENEWAL)
         });
         self.state = State::Bound { lease, renew_at };
         if !self.config.anonymous {
-            // When it is lost, a server that has forgotten it may still give it to us (RFC 2131 section 4.4.1).
+            // When it is lost, a server that has forgotten it may still give it to us (RFC 2131
+            // section 4.4.1).
             self.config.requested = Some(lease.ip);
         }
         self.silent.clear();

@@ -1,7 +1,8 @@
 //! INIT, SELECTING, REQUESTING: the search for a lease, what is sent, and what silence means.
 //!
-//! Pure. What an answer does is replies.rs's business. Patience: a transaction that found no answer makes room for a new
-//! one, because another server may be there; its answer still counts when it comes (`Late`).
+//! Pure. What an answer does is replies.rs's business. Patience: a transaction that found no answer
+//! makes room for a new one, because another server may be there; its answer still counts when it
+//! comes (`Late`).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use super::{Action, Change, Client, Destination, Exchange, MAX_SILENT, Offer, St
 use crate::message::{MessageType, Outgoing};
 use crate::schedule;
 
-/// A transaction that was given up. Its acknowledgement counts when it comes, and from when it was asked for: some servers
-/// take many seconds (a RADIUS behind them, a database that sleeps).
+/// A transaction that was given up. Its acknowledgement counts when it comes, and from when it was
+/// asked for: some servers take many seconds (a RADIUS behind them, a database that sleeps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Late {
     pub(super) x: Exchange,
@@ -33,14 +34,16 @@ impl Client {
         self.conflicts = 0;
     }
 
-    /// When "no lease" is due while servers are asked. With udhcpc's timing that is a matter of how many messages were sent.
+    /// When "no lease" is due while servers are asked. With udhcpc's timing that is a matter of how
+    /// many messages were sent.
     pub(super) fn failure_due(&self) -> Option<Duration> {
         (!self.config.schedule.is_fixed()).then_some(self.fail_at)
     }
 
     /// SELECTING, one more DISCOVER; or the end of a cycle without a lease.
     pub(super) fn select(&mut self, now: Duration, mut x: Exchange, out: &mut Vec<Action>) {
-        // A server that may answer with a lease (RFC 4039) is told by the xid which DISCOVER the lease counts from.
+        // A server that may answer with a lease (RFC 4039) is told by the xid which DISCOVER the
+        // lease counts from.
         let mut before = None;
         if self.config.rapid_commit && x.sent > 0 {
             before = Some(x);
@@ -121,8 +124,9 @@ impl Client {
         self.state = State::Requesting { x, offer, other };
     }
 
-    /// REQUESTING: the server has not answered yet. A server that offers and then says nothing must not keep another one
-    /// from us: where another one has offered it is asked at once, else the same one again, and then all of them.
+    /// REQUESTING: the server has not answered yet. A server that offers and then says nothing must
+    /// not keep another one from us: where another one has offered it is asked at once, else the
+    /// same one again, and then all of them.
     pub(super) fn request_unanswered(
         &mut self,
         now: Duration,

@@ -28,7 +28,8 @@ fn machine(config: Config) -> Ipv4ll {
     Ipv4ll::new(config, Rng::seeded(1))
 }
 
-/// Addresses as the kernel may tell them: KNOWN_IP here, perhaps beside a routable one; KNOWN_IP on these other interfaces.
+/// Addresses as the kernel may tell them: KNOWN_IP here, perhaps beside a routable one; KNOWN_IP on
+/// these other interfaces.
 fn told(routable: bool, elsewhere: &[&str]) -> Event {
     let elsewhere = elsewhere.iter().map(|name| ((*name).to_owned(), KNOWN_IP)).collect();
     let own = if routable { vec![Ipv4Addr::new(192, 0, 2, 1), KNOWN_IP] } else { vec![KNOWN_IP] };
