@@ -111,7 +111,7 @@ fn a_removed_supervise_is_made_again_and_a_removed_directory_ends_it_while_nothi
         }
         world.script("a/log/run", "exec cat >/dev/null");
         let (_a, b) = (world.runsv("a"), world.runsv("b"));
-        world.wait_stat("a/log", "run");
+        ["a/log", "a", "b"].iter().for_each(|name| world.wait_stat(name, "run"));
         let pids = [world.pid("a"), world.pid("a/log")];
         fs::remove_dir_all(world.at("a/supervise")).unwrap();
         fs::remove_dir_all(world.at("b")).unwrap();

@@ -104,6 +104,11 @@ impl Files {
             self.pid = Some(status.pid);
         }
         self.replace("stat", |new| fs::write(new, stat))?;
+        self.save_status(status)
+    }
+
+    /// The last of them alone.
+    pub(crate) fn save_status(&self, status: &Status) -> io::Result<()> {
         self.replace("status", |new| fs::write(new, status.encode()))
     }
 

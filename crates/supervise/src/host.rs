@@ -208,7 +208,7 @@ impl Host {
         touched.dedup();
         let (mut ended, mut again) = (Vec::new(), Vec::new());
         for slot in touched {
-            let Some(service) = self.enter(slot) else { continue };
+            let Some(service) = self.change_to(slot) else { continue };
             service.end_log();
             service.units().for_each(Unit::save);
             let (done, look_at) = (service.done(), service.directory.look_at);
@@ -235,6 +235,12 @@ impl Host {
 
     /// The service, to which something happens, with its directory as the working directory.
     fn enter(&mut self, slot: Slot) -> Option<&mut Supervised> {
+        let service = self.change_to(slot)?;
+        service.take_up_log(false);
+        Some(service)
+    }
+
+    fn change_to(&mut self, slot: Slot) -> Option<&mut Supervised> {
         let service = self.services.get_mut(slot)?.as_deref_mut()?;
         if let Some(dir) = &service.dir
             && let Err(e) = fchdir(dir)
@@ -247,7 +253,6 @@ impl Host {
         }
         self.touched.push(slot);
         service.unbar();
-        service.take_up_log(false);
         Some(service)
     }
 

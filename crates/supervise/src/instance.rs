@@ -13,8 +13,8 @@
 //! ended by itself. What is 0 or unknown is left out. runit neither writes nor reads it. Called by
 //! unit.rs, runsv.rs and sv.rs.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -202,9 +202,12 @@ pub(crate) fn starttime(pid: u32) -> io::Result<Option<u64>> {
 
 /// What cannot be read for good is empty.
 fn read_proc(path: &str) -> io::Result<String> {
-    match fs::read_to_string(path) {
+    // Longer than any of them; one read gives all.
+    let mut bytes = [0; 1024];
+    match File::open(path).and_then(|mut file| file.read(&mut bytes)) {
         Err(e) if is_shortage(&e) => Err(e),
-        text => Ok(text.unwrap_or_default()),
+        Err(_) => Ok(String::new()),
+        Ok(length) => Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()),
     }
 }
 

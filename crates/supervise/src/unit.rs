@@ -148,8 +148,9 @@ impl Unit {
             unit.service = service;
         }
         unit.listen();
-        // Before anything is started: a ./run that begins with `sv o .` reads the status.
-        unit.save();
+        // Before anything is started: a ./run that begins with `sv o .` reads the status. The rest
+        // follows when it has been started.
+        unit.save_status();
         Ok(unit)
     }
 

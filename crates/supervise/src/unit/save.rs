@@ -49,16 +49,26 @@ impl Unit {
         self.complaints.save = complaint;
     }
 
-    pub(super) fn save_all(&mut self) -> io::Result<()> {
+    /// The status alone. Where that fails it is said when all is written.
+    pub(super) fn save_status(&self) {
+        let _ = self.files.save_status(&self.status());
+    }
+
+    fn status(&self) -> Status {
         let (state, pid) = self.service.running();
-        let status = Status {
+        Status {
             since: self.stamp,
             pid,
             paused: self.service.paused(),
             want: self.service.want(),
             got_term: self.service.got_term(),
             state,
-        };
+        }
+    }
+
+    pub(super) fn save_all(&mut self) -> io::Result<()> {
+        let status = self.status();
+        let (state, pid) = (status.state, status.pid);
         let recorded = if self.recording { self.save_instance(state, pid.unwrap_or(0)) } else { Ok(()) };
         self.files.save(&status, &self.service.stat()).and(recorded)
     }
