@@ -1,4 +1,5 @@
-//! What a daemon that goes to the background takes along of its caller: nothing. The originals first where they can run.
+//! What a daemon that goes to the background takes along of its caller: nothing. The originals
+//! first where they can run.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +12,8 @@ use crate::ours;
 /// Longer than anything that is waited for takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a caller may wait: for the end of the daemon's output, of its messages, of a third descriptor.
+/// How a caller may wait: for the end of the daemon's output, of its messages, of a third
+/// descriptor.
 const CALLERS: [&str; 3] =
     ["x=$(\"$@\" 2>/dev/null)", "x=$(\"$@\" 2>&1 >/dev/null)", "x=$(exec 3>&1; \"$@\" >/dev/null 2>&1)"];
 

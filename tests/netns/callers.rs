@@ -1,7 +1,9 @@
-//! Those who call udhcpc today, by their own command lines: Debian's udhcpc first, ours after it, and then compared: every variable of every
-//! event with what their caller had set, and every packet of theirs, byte by byte.
+//! The programs that call udhcpc today, by their own command lines: Debian's udhcpc first, ours
+//! after it, and then compared: every variable of every event with what their caller had set, and
+//! every packet of theirs, byte by byte.
 //!
-//! What differs on purpose is left out by name in [`Packet::parse`] and [`same`], and is in docs/compat.md.
+//! What differs on purpose is left out by name in [`Packet::parse`] and [`same`], and is in
+//! docs/compat.md.
 
 use std::fs;
 use std::path::Path;
@@ -85,8 +87,8 @@ fn run(lab: &Lab, w: &World, client: &str, name: &str, caller: &Caller) -> Trace
     // A packet that had to be sent twice on a machine under load.
     packets.dedup();
     if name == "original" {
-        // An answer that comes before udhcpc has closed the socket that it asked with is lost on that socket; it asks
-        // again, by broadcast, after three seconds.
+        // An answer that comes before udhcpc has closed the socket that it asked with is lost on
+        // that socket; it asks again, by broadcast, after three seconds.
         packets.dedup_by(|next, first| next.is_renewal() && first.is_renewal());
     }
     Trace { events: events(&out).into_iter().map(timeless).collect(), packets }
@@ -100,7 +102,8 @@ fn timeless(mut event: Vec<String>) -> Vec<String> {
     event
 }
 
-/// The original first, then ours, each against a dnsmasq that offers what home routers and their users ask for.
+/// The original first, then ours, each against a dnsmasq that offers what home routers and their
+/// users ask for.
 fn same(lab: &Lab, caller: &Caller) {
     let w = world(lab);
     let mut argv = dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.20,255.255.255.0,1h"]);
@@ -123,7 +126,8 @@ fn same(lab: &Lab, caller: &Caller) {
 }
 
 const TOOLS: &[&str] = &["dnsmasq", "udhcpc"];
-/// OpenWrt, netifd/proto/dhcp.sh of 2022 and before: `clientid` unset is -C; the protocol handler's variables are the script's.
+/// OpenWrt, netifd/proto/dhcp.sh of 2022 and before: `clientid` unset is -C; the protocol handler's
+/// variables are the script's.
 #[test]
 fn openwrts_netifd_of_many_years() {
     isolated(TOOLS, |lab| {
@@ -134,7 +138,8 @@ fn openwrts_netifd_of_many_years() {
     });
 }
 
-/// The same script of 2025: a DUID as client id by default, and with every setting that puts something on the line.
+/// The same script of 2025: a DUID as client id by default, and with every setting that puts
+/// something on the line.
 #[test]
 fn openwrts_netifd_of_today_with_all_its_settings() {
     isolated(TOOLS, |lab| {

@@ -1,4 +1,5 @@
-//! Every file that a daemon writes: what another user has laid in its way is replaced, and never written into.
+//! Every file that a daemon writes: what another user has laid in its way is replaced, and never
+//! written into.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +11,8 @@ use testkit::{isolated, wait_until};
 
 use crate::ours;
 
-/// Longer than anything that is waited for takes, on a busy machine too: a link-local address takes up to five seconds.
+/// Longer than anything that is waited for takes, on a busy machine too: a link-local address takes
+/// up to five seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The daemons, each with the files that it writes below DIR.

@@ -1,4 +1,5 @@
-//! ifplugd on veth cables: the original first where it can run, then ours. How services live on a link: services.rs.
+//! ifplugd on veth cables: the original first where it can run, then ours. How services live on a
+//! link: services.rs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,8 @@ mod storms;
 
 /// Longer than anything that is waited for takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For "nothing happens": longer than the delays given here, and than the longest pause between two looks (640 ms).
+/// For "nothing happens": longer than the delays given here, and than the longest pause between two
+/// looks (640 ms).
 const QUIET: Duration = Duration::from_millis(700);
 
 /// A world of one cable, with a program that writes down what it is told.
@@ -241,7 +243,8 @@ fn a_flap_that_the_kernel_merged_is_told_all_the_same() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // Both ends of the flap within one network namespace operation each: linkwatch holds the second one back.
+        // Both ends of the flap within one network namespace operation each: linkwatch holds the
+        // second one back.
         for round in 1..=3 {
             let lost = || daemon.log().matches("link is down").count();
             world.cable.pull();
@@ -261,7 +264,8 @@ fn what_was_lost_in_an_overflow_is_asked_for() {
         world.wait_told(&["eth0 up disabled up"]);
         // Past the looks that follow a change: nothing but the overflow can make it ask.
         wait_asleep(&daemon);
-        // It reads nothing while thousands of messages about another link come, and the loss after them.
+        // It reads nothing while thousands of messages about another link come, and the loss after
+        // them.
         daemon.signal(Signal::SIGSTOP);
         let batch = lab.dir().join("batch");
         let lines = (0..2000).map(|n| format!("link set dev lo mtu {}\n", 60000 + n)).collect::<String>();
@@ -432,7 +436,8 @@ fn carrier_without_the_end_of_a_handshake_is_not_a_link() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // What a WPA supplicant does: IF_LINK_MODE_DORMANT, and the operstate when the handshake has ended.
+        // What a WPA supplicant does: IF_LINK_MODE_DORMANT, and the operstate when the handshake
+        // has ended.
         world.home.ip(&["link", "set", "dev", "eth0", "mode", "dormant"]);
         world.home.ip(&["link", "set", "dev", "eth0", "state", "dormant"]);
         world.wait_told(&["eth0 up disabled up", "eth0 down up down"]);

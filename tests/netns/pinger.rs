@@ -1,4 +1,5 @@
-//! pinger: routers that fall silent while the link stays up, and what fw, the lease and the services make of that.
+//! pinger: routers that fall silent while the link stays up, and what fw, the lease and the
+//! services make of that.
 
 #![expect(clippy::disallowed_methods, reason = "marks moments between pings")]
 
@@ -140,7 +141,8 @@ fn a_router_that_blocks_icmp_is_good() {
 fn without_arp_the_router_is_pinged() {
     isolated(&["nft"], |lab| {
         let w = Small::new(lab);
-        // Without ARP a frame bears the sender's own Ethernet address as the receiver's: let them be the same.
+        // Without ARP a frame bears the sender's own Ethernet address as the receiver's: let them
+        // be the same.
         let mac = w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["address"].as_str().unwrap().to_owned();
         w.isp.ip(&["link", "set", "customer", "address", &mac, "arp", "off"]);
         w.home.ip(&["link", "set", "eth0", "arp", "off"]);
@@ -199,7 +201,8 @@ fn targets_are_asked_through_a_demoted_uplink_each_in_its_way() {
         let base = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--bind-interfaces", "--user=root", &listen];
         let dns = w.isp.spawn(&[&base[..], &names].concat());
         dns.wait_log("started", SOON);
-        // Names that are there, that are not, that nobody behind the server tells; a port that is open, one that is not.
+        // Names that are there, that are not, that no server behind this one tells; a port that is
+        // open, one that is not.
         let table = [
             (format!("icmp:{TARGET}"), "up"),
             (format!("tcp:{TARGET}:53"), "up"),

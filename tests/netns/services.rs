@@ -1,4 +1,5 @@
-//! The scripts of services/, and how ifplugd keeps the services of a link, under Debian's runit first and then ours.
+//! The scripts of services/, and how ifplugd keeps the services of a link, under Debian's runit
+//! first and then ours.
 
 #![expect(clippy::disallowed_methods, reason = "copies service directories with cp -a")]
 
@@ -86,8 +87,9 @@ impl House {
         script(&self.service(name).join("run"), body);
     }
 
-    /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its `o`: runit looks for
-    /// ended children before it looks into the fifo, and would start it once more.
+    /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its
+    /// `o`: runit looks for ended children before it looks into the fifo, and would start it once
+    /// more.
     pub(crate) fn add_fw(&self) {
         fs::create_dir(self.service("fw")).unwrap();
         self.add_fw_to("fw");
@@ -179,7 +181,8 @@ impl House {
 }
 
 impl Drop for House {
-    /// runsvdir ends its services on HUP, runit(8); without it they would outlive the test's own part.
+    /// runsvdir ends its services on HUP, runit(8); without it they would outlive the test's own
+    /// part.
     fn drop(&mut self) {
         if let Some(init) = &mut self.init {
             init.signal(Signal::SIGHUP);
@@ -333,7 +336,8 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
             }
             house.start();
             house.wait_health(Some("up"));
-            // In the start, before and after the first look, in the delay, between record and services.
+            // In the start, before and after the first look, in the delay, between record and
+            // services.
             let mut killed = 0;
             for round in 0..7 {
                 let next = || house.pid("ifplugd_eth0").filter(|pid| *pid != killed);
@@ -554,7 +558,8 @@ fn the_stamps_of_the_logs_are_a_knob() {
     });
 }
 
-/// A firmware: nothing but /run can be written, and its shell is a busybox that runs its own applets whatever PATH says.
+/// A firmware: nothing but /run can be written, and its shell is a busybox that runs its own
+/// applets whatever PATH says.
 #[test]
 fn on_a_read_only_root_and_under_a_busybox_shell_the_scripts_work_and_complain_of_nothing() {
     isolated(&["busybox-static", "mount"], |lab| {

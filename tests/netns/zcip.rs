@@ -1,7 +1,9 @@
-//! Link-local addresses on real links: ours alone, two of ours, ours beside avahi-autoipd, and under runsv with fw.
+//! Link-local addresses on real links: ours alone, two of ours, ours beside avahi-autoipd, and
+//! under runsv with fw.
 //!
-//! busybox's zcip is in no package of Debian's: what its callers rely on (arguments, variables, exit codes, messages) is written down
-//! here. Conflicts are made with the kernel's own ARP: a host that is given an address and pings with it.
+//! busybox's zcip is in no package of Debian's: what its callers rely on (arguments, variables,
+//! exit codes, messages) is written down here. Conflicts are made with the kernel's own ARP: a host
+//! that is given an address and pings with it.
 
 #![expect(
     clippy::disallowed_methods,
@@ -20,7 +22,8 @@ use testkit::{
 
 use crate::{dnsmasq_argv, ours};
 
-/// Longer than anything that is waited for takes, on a busy machine too: a new address takes up to five seconds.
+/// Longer than anything that is waited for takes, on a busy machine too: a new address takes up to
+/// five seconds.
 const SOON: Duration = Duration::from_secs(15);
 /// A new address takes four seconds at the least: what comes earlier was known.
 const KNOWN: Duration = Duration::from_millis(3900);
@@ -48,8 +51,8 @@ fn world(lab: &Lab) -> World {
     World { a, b, switch, cable }
 }
 
-/// A script that writes down what it was told, and does what zcip's own example does. What it prints for an event comes last, so
-/// that who sees it sees the address too.
+/// A script that writes down what it was told, and does what zcip's own example does. What it
+/// prints for an event comes last, so that who sees it sees the address too.
 fn script(lab: &Lab, name: &str) -> Script {
     let (path, out) = (lab.dir().join(format!("{name}.sh")), lab.dir().join(format!("{name}.out")));
     let text = format!(
@@ -65,7 +68,8 @@ fn script(lab: &Lab, name: &str) -> Script {
     Script { path: path.to_str().unwrap().to_owned(), out }
 }
 
-/// Written by another process: a file that this one has open for writing while another thread forks is busy.
+/// Written by another process: a file that this one has open for writing while another thread forks
+/// is busy.
 fn write_script(path: &Path, text: &str) {
     let done =
         Command::new("sh").args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(path).arg(text).status();
@@ -108,8 +112,8 @@ fn wait_link_local(net: &Net, interface: &str, timeout: Duration) -> String {
     wait_for("a link-local address", timeout, || link_local(net, interface).pop())
 }
 
-/// Makes the kernel of a host say "`address` is mine", once: in a question for somebody who is not there, and each time for
-/// somebody else, who is not being looked for already.
+/// Makes the kernel of a host say "`address` is mine", once: in a question for a host that is not
+/// there, and each time for somebody else, who is not being looked for already.
 fn speak(net: &Net, address: &str) {
     static NOBODY: AtomicU8 = AtomicU8::new(1);
     let nobody = format!("169.254.255.{}", NOBODY.fetch_add(1, Ordering::Relaxed));
@@ -409,7 +413,8 @@ fn joined_to_avahis_link_with_the_same_address_one_gives_way() {
         w.switch.ip(&["link", "set", "p2", "master", "br0"]);
         speak(&w.b, "169.254.7.7");
         zcip.wait_log("used 169.254.7.7: defended", SOON);
-        // Ours said that it is there; who hears it twice gives way. Each defends, so one of the two has to.
+        // Ours said that it is there; the host that hears it twice gives way. Each defends, so one
+        // of the two has to.
         let moved = || [link_local(&w.a, "eth0"), link_local(&w.b, "eth0")].concat().iter().any(|a| a != "169.254.7.7");
         wait_until("one has moved", SOON, || {
             if !moved() {
@@ -525,7 +530,8 @@ fn an_address_that_somebody_removes_is_taken_again() {
 fn two_interfaces_of_one_machine_never_have_the_same_address() {
     isolated(&[], |lab| {
         let w = world(lab);
-        // On another link, where nobody would object; with the same MAC, and so the same sequence of addresses.
+        // On another link, where no host would object; with the same MAC, and so the same sequence
+        // of addresses.
         let _other = lab.cable((&w.a, "eth1"), (&w.b, "lan1"));
         w.a.ip(&["link", "set", "eth1", "address", &mac(&w.a, "eth0")]);
         let (first, second) = (script(lab, "0"), script(lab, "1"));
@@ -576,7 +582,8 @@ fn two_interfaces_on_one_link_do_not_take_each_other_for_strangers() {
         let daemons = [start("eth0", &scripts[0]), start("eth1", &scripts[1])];
         let addresses = scripts.each_ref().map(|script| configured(&script.line(2, SOON)));
         assert_ne!(addresses[0], addresses[1]);
-        // All goes out by the first route, with either address, and is heard on the other interface. Twice would cost it.
+        // All goes out by the first route, with either address, and is heard on the other
+        // interface. Twice would cost it.
         for address in addresses.iter().chain(&addresses) {
             speak(&w.a, address);
         }

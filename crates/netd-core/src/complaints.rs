@@ -1,15 +1,16 @@
 //! What goes wrong is said once per change, not once per try. PURE.
 //!
-//! A daemon that cannot send, write or tell tries for hours; its log gets one line when that begins, one when the reason
-//! changes. Each thing that can go wrong has a key. Called by the daemons' shells (through `netd::daemon::Log`) and by
-//! sink.rs.
+//! A daemon that cannot send, write or tell tries for hours; its log gets one line when that
+//! begins, one when the reason changes. Each thing that can go wrong has a key. Called by the
+//! daemons' shells (through `netd::daemon::Log`) and by sink.rs.
 
 /// What is wrong at this moment, by its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Complaints(Vec<(String, String)>);
 
 impl Complaints {
-    /// Notes that `what` is wrong for the reason `text`. Returns whether the log has to say it: the reason is new.
+    /// Notes that `what` is wrong for the reason `text`. Returns whether the log has to say it: the
+    /// reason is new.
     pub fn wrong(&mut self, what: &str, text: &str) -> bool {
         match self.0.iter_mut().find(|(key, _)| key == what) {
             Some((_, before)) if before == text => return false,

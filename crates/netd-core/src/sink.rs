@@ -1,10 +1,12 @@
-//! Where a daemon's news go: to a program that is run (script), into a file that fw reads (record), or to both. PURE.
+//! Where a daemon's news go: to a program that is run (script), into a file that fw reads (record),
+//! or to both. PURE.
 //!
-//! One program runs at a time; what comes meanwhile is queued, so the protocol never waits for it. A record is written first
-//! and fw is told afterwards. What fails is tried again only where a new try can succeed: a full disk is tried again, more
-//! and more rarely; a directory that does not let us in is named once, and the next try is the next news. At boot a daemon may
-//! be ready before fw has a supervisor, so fw is told again for five seconds before that is worth a line.
-//! The shell is `netd::sink`.
+//! One program runs at a time; what comes meanwhile is queued, so the protocol never waits for it.
+//! A record is written first and fw is told afterwards. What fails is tried again only where a new
+//! try can succeed: a full disk is tried again, more and more rarely; a directory that does not let
+//! us in is named once, and the next try is the next news. At boot a daemon may be ready before fw
+//! has a supervisor, so fw is told again for five seconds before that is worth a line. The shell is
+//! `netd::sink`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,13 +14,15 @@ use std::time::Duration;
 use crate::complaints::Complaints;
 use crate::record::text::Record;
 
-/// News that wait for a program; when there are more, the oldest are dropped: the newest state counts.
+/// News that wait for a program; when there are more, the oldest are dropped: the newest state
+/// counts.
 const MAX_QUEUE: usize = 16;
 /// From a write that failed to the next try; each further pause is twice as long ...
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// ... up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
-/// From telling a service without a supervisor to telling it again; each further pause is twice as long ...
+/// From telling a service without a supervisor to telling it again; each further pause is twice as
+/// long ...
 const FIRST_TELLING: Duration = Duration::from_millis(20);
 /// ... and so many together last five seconds.
 const TELLINGS: u32 = 8;
@@ -194,7 +198,8 @@ struct Place {
 }
 
 impl Sink {
-    /// Without a program and without a record, which [`Sink::with_script`] and [`Sink::with_record`] add.
+    /// Without a program and without a record, which [`Sink::with_script`] and
+    /// [`Sink::with_record`] add.
     pub fn new() -> Sink {
         Sink::default()
     }
@@ -298,7 +303,8 @@ impl Script {
         self.state = Runs::Nothing;
         let name = &self.name;
         let (code, line) = match outcome {
-            // What an exit code means, the daemon knows; a killed program is worth a line everywhere.
+            // What an exit code means, the daemon knows; a killed program is worth a line
+            // everywhere.
             Outcome::Code(code) => (Some(code), None),
             Outcome::Signal(signal) => (None, Some(format!("{name} was killed by signal {signal}"))),
             Outcome::NotStarted(why) => (None, Some(format!("can't execute '{name}': {why}"))),
@@ -331,8 +337,8 @@ impl Place {
                 self.again = None;
                 let was_wrong = complaints.right(WRITING);
                 let line = was_wrong.then(|| Action::Log(format!("{} is {}", self.file, self.past())));
-                // The first one is told always: a predecessor may have been killed between writing it and telling. A
-                // record that was not there to be removed means nothing to fw.
+                // The first one is told always: a predecessor may have been killed between writing
+                // it and telling. A record that was not there to be removed means nothing to fw.
                 let news = changed || (!self.told && self.newest != RecordChange::Withdraw);
                 self.told = true;
                 // What is told now stands for all tellings that were still to come.
@@ -370,7 +376,8 @@ impl Place {
                 if self.retelling.is_some() {
                     return None;
                 }
-                // The file is in its place, and what it says is good: this is not an error of the daemon's own work.
+                // The file is in its place, and what it says is good: this is not an error of the
+                // daemon's own work.
                 let line = format!("published, but cannot notify {}: {why}", self.service);
                 complaints.wrong(TELLING, &line).then_some(Action::Log(line))
             }

@@ -1,4 +1,5 @@
-//! The command line of ifplugd: busybox's options, 0.28's where they make sense, and ours. Syntax and limits only.
+//! The command line of ifplugd: busybox's options, 0.28's where they make sense, and ours. Syntax
+//! and limits only.
 //!
 //! The usage text is held against man/ifplugd.8 by a test. Called by `lib`.
 
@@ -147,7 +148,7 @@ pub(crate) struct Options {
     pub(crate) poll: Duration,
     /// Set up what is seen without IFF_UP when it appears.
     pub(crate) raise_new: bool,
-    /// ... and whenever somebody set it down.
+    /// ... and whenever it was set down.
     pub(crate) raise_again: bool,
     pub(crate) absent: Absent,
     pub(crate) foreground: bool,

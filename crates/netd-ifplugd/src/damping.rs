@@ -1,19 +1,22 @@
 //! Flap damping: a link that is lost again and again must last before it is believed. PURE.
 //!
-//! Losses are counted and forgotten, one per [`FORGET`]. From [`TOO_MANY`] on a link that comes back is held down for a
-//! second, and twice as long with each further loss, up to the longest hold that the options allow; it ends with the
-//! first hold in which nothing changed. What was not yet forgotten then counts if it begins anew. The idea is that of
-//! RFC 2439, in seconds instead of penalties. Owned by `debounce` as a field.
+//! Losses are counted and forgotten, one per [`FORGET`]. From [`TOO_MANY`] on a link that comes
+//! back is held down for a second, and twice as long with each further loss, up to the longest hold
+//! that the options allow; it ends with the first hold in which nothing changed. What was not yet
+//! forgotten then counts if it begins anew. The idea is that of RFC 2439, in seconds instead of
+//! penalties. Owned by `debounce` as a field.
 
 use std::time::Duration;
 
-/// So many losses in quick succession are no negotiation of a speed and no hand at the plug any more.
+/// So many losses in quick succession are no negotiation of a speed and no hand at the plug any
+/// more.
 pub(crate) const TOO_MANY: u32 = 5;
 /// One loss is forgotten in this time: a link that is lost more rarely is never damped.
 pub(crate) const FORGET: Duration = Duration::from_secs(10);
 /// The first hold; each loss doubles it.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
-/// More are not remembered: 32 s of hold, so that a bad night is forgotten within a minute of a good morning.
+/// More are not remembered: 32 s of hold, so that a bad night is forgotten within a minute of a
+/// good morning.
 const MOST: u32 = TOO_MANY + 5;
 
 /// The memory of one link.

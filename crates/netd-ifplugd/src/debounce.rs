@@ -1,10 +1,10 @@
 //! What to do about a link that comes and goes: the state machine of ifplugd. PURE.
 //!
-//! Two speeds. At once: `Demote`, so that fw moves the default route while the lease still stands. Delayed: the
-//! script and the services, and `Restore`, the hold-down of a link that came back. A flap back cancels what is
-//! pending, and one that comes too often is damped. One script runs at a time; what changed meanwhile is told when it
-//! has ended, and only the outcome.
-//! Called by `watch`, which turns kernel messages, signals and ended scripts into [`Event`]s.
+//! Two speeds. At once: `Demote`, so that fw moves the default route while the lease still stands.
+//! Delayed: the script and the services, and `Restore`, the hold-down of a link that came back. A
+//! flap back cancels what is pending, and one that comes too often is damped. One script runs at a
+//! time; what changed meanwhile is told when it has ended, and only the outcome. Called by `watch`,
+//! which turns kernel messages, signals and ended scripts into [`Event`]s.
 
 use std::time::Duration;
 
@@ -253,8 +253,9 @@ impl Debounce {
         out
     }
 
-    /// The first look. A live link is acted on at once: a daemon that was restarted must not take it away. For a
-    /// dead one the services get the usual delay, and the program is told only with -l, which outdoes -p in the originals.
+    /// The first look. A live link is acted on at once: a daemon that was restarted must not take
+    /// it away. For a dead one the services get the usual delay, and the program is told only with
+    /// -l, which outdoes -p in the originals.
     fn start(&mut self, now: Duration, link: Verdict) -> Vec<Action> {
         let mut out = Vec::new();
         let tell = match link {

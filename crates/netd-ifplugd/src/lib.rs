@@ -1,7 +1,7 @@
 //! ifplugd: watches one link and tells a program, or the services that live on it.
 //!
-//! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w). The loop is `watch`,
-//! the decisions are `debounce`. Called by the multi-call binary.
+//! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w).
+//! The loop is `watch`, the decisions are `debounce`. Called by the multi-call binary.
 #![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
 
 use std::cell::Cell;
@@ -30,7 +30,8 @@ use cli::{Mode, Options};
 use debounce::Verdict;
 use pidfile::Pidfile;
 
-/// Set in the environment of the process that -w starts: its first verdict goes to standard output as an exit code.
+/// Set in the environment of the process that -w starts: its first verdict goes to standard output
+/// as an exit code.
 const REPORT: &str = "IFPLUGD_REPORT";
 /// -w: the parent's exit code for a link that is up, ifplugd(8) of 0.28.
 const LINK_UP: u8 = 2;
@@ -68,7 +69,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         Mode::Watch if std::env::var_os(REPORT).is_some() => reporting(&options),
         Mode::Watch if options.foreground => watch(&options, None),
         Mode::Watch if options.wait_on_fork => done(wait_on_fork(argv, &args)),
-        // In the background nobody would hear of it.
+        // The caller has to hear of it: the background has no output.
         Mode::Watch if matches!(holder(&options), Ok(Some(_))) => {
             Log::new("ifplugd", Some(&options.iface), 0).info(ALREADY_RUNNING);
             1
@@ -94,7 +95,8 @@ fn check(iface: &str, holder: Option<Pid>) -> io::Result<u8> {
     io::stdout().write_all(text.as_bytes()).map(|()| code)
 }
 
-/// Goes to the background; with -s standard error stays where it is, unless a caller may wait for its end.
+/// Goes to the background; with -s standard error stays where it is, unless a caller may wait for
+/// its end.
 fn background(options: &Options) -> io::Result<()> {
     if options.syslog { daemon::background() } else { daemon::background_with_log() }
 }
@@ -102,7 +104,7 @@ fn background(options: &Options) -> io::Result<()> {
 /// Runs the daemon in this process.
 fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
     let mut log = Log::new("ifplugd", Some(&options.iface), options.verbosity);
-    // Without a syslogd there is nobody to tell that there is none.
+    // Where no syslogd reads, no log is left that could say so.
     if options.syslog
         && !options.foreground
         && let Ok(both) = log.clone().with_syslog()

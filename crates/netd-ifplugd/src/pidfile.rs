@@ -1,8 +1,8 @@
 //! The pidfile of ifplugd: who watches this interface, and telling it to stop.
 //!
-//! The running daemon holds a lock on the file, so a pid that was left behind (a crash, a power cut, a /var/run that
-//! survives) is known to be stale whoever has the number now: nobody refuses to start for it, nobody else is killed.
-//! Called by `lib`.
+//! The running daemon holds a lock on the file, so a pid that was left behind (a crash, a power
+//! cut, a /var/run that survives) is known to be stale even if another process has the number now:
+//! no daemon refuses to start for it, and no other process is killed. Called by `lib`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -14,7 +14,8 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Opening a file that its owner removes at the same time is tried again; more often than this is no accident.
+/// Opening a file that its owner removes at the same time is tried again; more often than this is
+/// no accident.
 const TRIES: usize = 16;
 
 /// A pidfile that is ours.
@@ -26,7 +27,7 @@ pub(crate) struct Pidfile {
 
 /// Who has the pidfile.
 enum Owner {
-    /// Nobody: the lock is now ours.
+    /// No process: the lock is now ours.
     Nobody(File),
     /// A running daemon.
     Running(File),
@@ -38,7 +39,8 @@ impl Pidfile {
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false);
-            // What lies in the way is replaced and not written into: a link, by whatever name, may lead to another file.
+            // What lies in the way is replaced and not written into: a link, by whatever name, may
+            // lead to another file.
             let file = match options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path) {
                 Ok(file) if is_plain(&file)? => file,
                 Err(e) if e.raw_os_error() != Some(Errno::ELOOP as i32) => return Err(e),
@@ -116,7 +118,8 @@ pub(crate) fn tell(path: &Path, signal: Signal) -> io::Result<bool> {
     Ok(true)
 }
 
-/// SIGINT to the running daemon, and with `wait` until it has ended. Nothing happens when none runs.
+/// SIGINT to the running daemon, and with `wait` until it has ended. Nothing happens when none
+/// runs.
 pub(crate) fn stop(path: &Path, wait: bool) -> io::Result<()> {
     let Some((pid, file)) = running(path)? else { return Ok(()) };
     kill(pid, Signal::SIGINT)?;

@@ -1,7 +1,8 @@
-//! The services that live on a link, without a shell: the link's record for fw, and `d`/`u` through control fifos.
+//! The services that live on a link, without a shell: the link's record for fw, and `d`/`u` through
+//! control fifos.
 //!
-//! Order is the correctness argument: the record is in its place before fw is told. What cannot be done is said once
-//! per change of state, not per try. Called by `watch`.
+//! Order is the correctness argument: the record is in its place before fw is told. What cannot be
+//! done is said once per change of state, not per try. Called by `watch`.
 
 use applet::control::{Command, ControlError, RunState, ServiceDir, Want};
 use netd::daemon::{Complaints, Log};
@@ -78,8 +79,8 @@ fn send(service: &ServiceDir, command: Command) -> Result<bool, ControlError> {
     Ok(true)
 }
 
-/// Whether runsv steers there already. A run that is wanted down but has not ended gets its `d`: one more TERM does
-/// no harm, a lost one does.
+/// Whether runsv steers there already. A run that is wanted down but has not ended gets its `d`:
+/// one more TERM does no harm, a lost one does.
 fn is_steered(want: Want, state: RunState, command: Command) -> bool {
     match command {
         Command::Up => want == Want::Up,

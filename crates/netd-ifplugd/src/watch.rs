@@ -1,7 +1,8 @@
-//! The shell of ifplugd: waits for the link, signals, the program and the clock; steps the machine; performs.
+//! The shell of ifplugd: waits for the link, signals, the program and the clock; steps the machine;
+//! performs.
 //!
-//! What is decided, debounce.rs decides. Nothing here polls: with nothing pending and nothing happening it sleeps.
-//! Called by `lib`.
+//! What is decided, debounce.rs decides. Nothing here polls: with nothing pending and nothing
+//! happening it sleeps. Called by `lib`.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -64,7 +65,8 @@ enum Woken {
     Tick(io::Result<()>),
 }
 
-/// Watches until it is told to stop; the result is the exit code. `report` is told the first verdict.
+/// Watches until it is told to stop; the result is the exit code. `report` is told the first
+/// verdict.
 pub(crate) async fn run(
     options: &Options,
     runner: Option<Runner>,
@@ -106,8 +108,8 @@ fn place(options: &Options) -> Place {
     Place { dir: options.dynamic.clone(), name, notify: options.notify.clone() }
 }
 
-/// What is used after the start: the interface is set up, the pidfile removed, the record written and the services told.
-/// The program runs outside.
+/// What is used after the start: the interface is set up, the pidfile removed, the record written
+/// and the services told. The program runs outside.
 fn needs(options: &Options, peers: Option<&Peers>, reports: bool) -> Needs {
     let mut files: Vec<Files> = options.pidfile.iter().cloned().map(Files::Pidfile).collect();
     if let Some(peers) = peers {
@@ -182,7 +184,8 @@ impl Daemon<'_> {
         };
         let code = event.and_then(|event| self.step(event));
         match self.services.out_of_reach() {
-            // Whoever supervises us starts us again, in a cage that knows it. In the background that would be nobody.
+            // A supervisor starts us again, in a cage that knows it. In the background we have
+            // none.
             Some(name) if code.is_none() && self.options.foreground => {
                 Err(io::Error::other(format!("{name} was not there at the start: to be started again")))
             }
@@ -298,7 +301,8 @@ impl Daemon<'_> {
             Err(e) => {
                 let text = format!("can't set the interface up: {e}{}", hint(&e));
                 self.log.wrong(&mut self.complaints, RAISING, &text);
-                // A privilege does not come back; a radio switch does, and the kernel tells nothing of it.
+                // A privilege does not come back; a radio switch does, and the kernel tells nothing
+                // of it.
                 let again = e.kind() != ErrorKind::PermissionDenied && self.options.poll > Duration::ZERO;
                 self.raise = again.then(|| Raise { at: clock::now() + self.options.poll, ..raise });
             }

@@ -86,7 +86,7 @@ const TABLE: &[Opt] = &[
     opt('h', "help", Arg::No),
 ];
 
-/// More are asked by nobody.
+/// More are refused: each is asked in every round.
 const MAX_TARGETS: usize = 8;
 /// Faster than this is a flood.
 const LEAST: Duration = Duration::from_millis(100);
@@ -167,7 +167,8 @@ fn mode(given: &Given) -> Mode {
     }
 }
 
-/// The defaults find a dead router within three seconds: 1.1 s until it is asked, then three rounds of half a second.
+/// The defaults find a dead router within three seconds: 1.1 s until it is asked, then three rounds
+/// of half a second.
 fn config(given: &Given, targets: usize) -> Result<Config, String> {
     let [interval, retry, timeout] = if given.has('m') { [30_000, 2000, 1000] } else { [1000, 500, 500] };
     let duration = |key, ms, least| given.duration(key, Duration::from_millis(ms), least);

@@ -1,12 +1,13 @@
 //! What one target answered in the last rounds: hits, misses, round-trip times. PURE.
 //!
-//! An answer that comes late, but while its round is still remembered, makes a hit of a miss: a slow path is not a dead
-//! one. Owned by watchdog.rs, one per target; shown by status.rs.
+//! An answer that comes late, but while its round is still remembered, makes a hit of a miss: a
+//! slow path is not a dead one. Owned by watchdog.rs, one per target; shown by status.rs.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Rounds that are remembered: a minute of them at the default rate. No window of decision is longer.
+/// Rounds that are remembered: a minute of them at the default rate. No window of decision is
+/// longer.
 pub(crate) const KEPT: usize = 60;
 
 #[derive(Clone, Copy, Debug)]

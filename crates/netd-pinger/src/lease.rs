@@ -1,7 +1,8 @@
 //! The published lease, read as data: from which address to ask, and which router. PURE.
 //!
-//! The record was written by the DHCP client, or by whoever else publishes for the interface; what a server sent is in it,
-//! so nothing is believed. Called by watch.rs; `man 5 ipconf` says what the words mean.
+//! The record was written by the DHCP client, or by whoever else publishes for the interface; what
+//! a server sent is in it, so nothing is believed. Called by watch.rs; `man 5 ipconf` says what the
+//! words mean.
 
 use std::net::Ipv4Addr;
 
@@ -17,7 +18,8 @@ pub(crate) struct Lease {
     pub(crate) router: Option<Ipv4Addr>,
 }
 
-/// The lease of `iface` among `records`. One that has ended, or was counted in another boot, is none.
+/// The lease of `iface` among `records`. One that has ended, or was counted in another boot, is
+/// none.
 pub(crate) fn read(records: &[Record], iface: &IfName, now: &Now) -> Option<Lease> {
     let record = records.iter().find(|r| record::interface(r).is_ok_and(|name| name == *iface))?;
     let (network, _) = Network::parse(record, Author::Program).ok()?;

@@ -1,7 +1,7 @@
 //! pinger: judges an uplink by its router and by what is behind it, and tells fw.
 //!
-//! Here: the command line's four ways to go. The loop is `watch`, the decisions are `watchdog`. Called by the multi-call
-//! binary.
+//! Here: the command line's four ways to go. The loop is `watch`, the decisions are `watchdog`.
+//! Called by the multi-call binary.
 
 use netd_core::record::text;
 use std::ffi::OsString;

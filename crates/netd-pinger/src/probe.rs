@@ -1,8 +1,8 @@
 //! One question to one target, and whether it is answered.
 //!
-//! A shell. Each question has a socket of its own, bound to the device and to the lease's address: the kernel then looks for
-//! a route through that device alone, and finds the uplink's own default route however far fw has demoted it. Called by
-//! watch.rs, which bounds the time.
+//! A shell. Each question has a socket of its own, bound to the device and to the lease's address:
+//! the kernel then looks for a route through that device alone, and finds the uplink's own default
+//! route however far fw has demoted it. Called by watch.rs, which bounds the time.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

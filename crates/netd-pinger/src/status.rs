@@ -1,7 +1,8 @@
 //! What the pinger knows, as a file and for people and programs. PURE.
 //!
-//! The file has the form of an `*.ipconf` (one record for the uplink, one per target), so that there is one reader of such
-//! text, and shell scripts can use it; its name is not one of a record that fw reads. Called by watch.rs (render) and lib.rs (show).
+//! The file has the form of an `*.ipconf` (one record for the uplink, one per target), so that
+//! there is one reader of such text, and shell scripts can use it; its name is not one of a record
+//! that fw reads. Called by watch.rs (render) and lib.rs (show).
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;

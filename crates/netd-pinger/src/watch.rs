@@ -1,7 +1,9 @@
-//! The shell of pinger: waits for the link, the lease, answers, signals and the clock; steps the machine; performs.
+//! The shell of pinger: waits for the link, the lease, answers, signals and the clock; steps the
+//! machine; performs.
 //!
-//! What is decided, watchdog.rs decides. Order is the correctness argument: the verdict's record is in its place before fw is
-//! told (netd::sink). Without a link or a lease nothing wakes it. Called by `lib`.
+//! What is decided, watchdog.rs decides. Order is the correctness argument: the verdict's record is
+//! in its place before fw is told (netd::sink). Without a link or a lease nothing wakes it. Called
+//! by `lib`.
 
 use std::ffi::OsStr;
 use std::future::pending;
@@ -135,7 +137,8 @@ fn services(options: &Options) -> impl Iterator<Item = String> {
     wanted.map(|prefix| format!("{prefix}{}", options.iface))
 }
 
-/// What is used after the start: sockets for ARP and for each question, the records and the status, whom to tell and to restart.
+/// What is used after the start: sockets for ARP and for each question, the records and the status,
+/// whom to tell and to restart.
 fn needs(options: &Options, peers: &Peers) -> Needs {
     let of_target = |target: &Target| match target {
         Target::Icmp(_) => Socket::Icmp,
@@ -173,7 +176,8 @@ fn verdict_of(record: &Record, iface: &IfName) -> Option<Verdict> {
 impl Daemon<'_> {
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
         let file = format!("{}.ipconf", self.options.record);
-        // What has been answered is looked at before the clock: a machine that was busy has lost no answer.
+        // What has been answered is looked at before the clock: a machine that was busy has lost no
+        // answer.
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
@@ -207,7 +211,8 @@ impl Daemon<'_> {
             Woken::Arp(Ok(Some(message))) => self.step(Event::Arp(message)),
             // Also what is no ARP: a flood of it must not keep the clock from being looked at.
             Woken::Arp(Ok(None)) => self.step(Event::Tick),
-            // packet(7): told once when the interface goes down; the socket works again when it is up.
+            // packet(7): told once when the interface goes down; the socket works again when it is
+            // up.
             Woken::Arp(Err(e)) if e.raw_os_error() == Some(Errno::ENETDOWN as i32) => {}
             // It is gone: the link watch tells when it is back.
             Woken::Arp(Err(_)) => self.arp = None,
@@ -374,7 +379,7 @@ impl Daemon<'_> {
                     self.log.info(format_args!("restarting {name}"));
                     self.complain(&name, None);
                 }
-                // A service that nobody installed is not missed.
+                // A service that is not installed is not missed.
                 Err(ControlError::Missing(_)) => {}
                 Err(e) => {
                     self.complain(&name, Some(format!("unable to restart {name}: {e}")));
@@ -406,7 +411,8 @@ impl Daemon<'_> {
     }
 }
 
-/// The cage holds the directory that was there at the start: runsv starts us again, in one that holds the new one.
+/// The cage holds the directory that was there at the start: runsv starts us again, in one that
+/// holds the new one.
 fn replaced(e: io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("the directory of the records was removed, to be started again: {e}"))
 }

@@ -1,9 +1,11 @@
-//! Whether an uplink is good: rounds of probes, k misses of n, a hold-down, and when to restart its services. PURE.
+//! Whether an uplink is good: rounds of probes, k misses of n, a hold-down, and when to restart its
+//! services. PURE.
 //!
-//! A round asks the router (unicast ARP first, which no firewall blocks, then ICMP echo) and every target behind it. It is
-//! good when the router answered and, where there are targets, at least one of them. The verdict goes to fw, which moves
-//! metrics; services are restarted only while the router itself is silent, more and more rarely. Without a link or a
-//! lease there is nothing to ask: the verdict stays as it was. Called by watch.rs, which sends what is asked for.
+//! A round asks the router (unicast ARP first, which no firewall blocks, then ICMP echo) and every
+//! target behind it. It is good when the router answered and, where there are targets, at least one
+//! of them. The verdict goes to fw, which moves metrics; services are restarted only while the
+//! router itself is silent, more and more rarely. Without a link or a lease there is nothing to
+//! ask: the verdict stays as it was. Called by watch.rs, which sends what is asked for.
 
 use std::time::Duration;
 
@@ -230,7 +232,8 @@ impl Watchdog {
         out
     }
 
-    /// Another link, another lease: what was learned of the last one does not count, the verdict does.
+    /// Another link, another lease: what was learned of the last one does not count, the verdict
+    /// does.
     fn begin_anew(&mut self, now: Duration) {
         self.router = History::default();
         self.router_mac = None;
@@ -306,7 +309,8 @@ impl Watchdog {
             self.router.ask(round, now);
             match self.wire.and_then(|w| w.mac) {
                 Some(mac) => {
-                    // RFC 1122 2.3.2.1 (unicast poll): straight to where it was; after a miss, to whoever has become it.
+                    // RFC 1122 2.3.2.1 (unicast poll): straight to where it was; after a miss, to
+                    // the station that has become it.
                     let known = self.router_mac.filter(|_| self.router.hit(0) == Some(true));
                     let message = Arp::request(mac, ip, router);
                     out.push(Action::Arp { message, to: known.unwrap_or(BROADCAST) });
@@ -376,8 +380,8 @@ impl Watchdog {
         out.push(Action::Publish(Verdict::Good));
     }
 
-    /// A restart is planned when the router is gone, and only as long as it is: one that answers now and then, or only
-    /// ARP, is not helped by a new lease.
+    /// A restart is planned when the router is gone, and only as long as it is: one that answers
+    /// now and then, or only ARP, is not helped by a new lease.
     fn stay_bad(&mut self, now: Duration, before: Cause, planned: Option<Duration>) {
         let Config { bad, of, .. } = self.config;
         let cause = match self.router.misses(of) >= bad {
@@ -425,7 +429,8 @@ impl Watchdog {
         }
     }
 
-    /// The status is written when its word changes; the numbers in it now and then, when a round has ended.
+    /// The status is written when its word changes; the numbers in it now and then, when a round
+    /// has ended.
     fn show(&mut self, now: Duration, out: &mut Vec<Action>) {
         let word = Some(self.word());
         let changed = word != self.shown || out.contains(&Action::Restart);

@@ -1,6 +1,8 @@
-//! The command line: zcip's options, and ours (`--ipconf`, `--notify`, `--state`, `--with-routable`, `--env`, `--no-cage`).
+//! The command line: zcip's options, and ours (`--ipconf`, `--notify`, `--state`,
+//! `--with-routable`, `--env`, `--no-cage`).
 //!
-//! Pure. Syntax is applet::getopt's; here is what each option means. man/zcip.8 is held against USAGE by a test.
+//! Pure. Syntax is applet::getopt's; here is what each option means. man/zcip.8 is held against
+//! USAGE by a test.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! The shell around the machine: wait -> Event -> step -> perform.
 //!
-//! One task, one packet socket, one timer, one child at most. It owns what the machine must not know: the interface's index, the
-//! script, files. No decision about the protocol is made here.
+//! One task, one packet socket, one timer, one child at most. It owns what the machine must not
+//! know: the interface's index, the script, files. No decision about the protocol is made here.
 
 use std::ffi::OsString;
 use std::io;
@@ -98,7 +98,7 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
         if daemon.ending.is_some() {
             daemon.linger(&mut sources).await?;
         } else if let Err(e) = daemon.turn(&mut sources).await {
-            // Whatever it was, nobody must go on with an address that nobody defends.
+            // Whatever it was: an address that is not defended must not be used on.
             daemon.log.info(e);
             daemon.stop(EXIT_FAILURE);
         }
@@ -110,14 +110,14 @@ fn ethernet(name: &str) -> io::Result<Option<Interface>> {
     Ok(packet::interface(name)?.filter(|found| found.hardware == Hardware::Ethernet))
 }
 
-/// What is used after the start: a socket when the interface was replaced, the machine's addresses, the record and whom to
-/// tell, the remembered address. The script runs outside.
+/// What is used after the start: a socket when the interface was replaced, the machine's addresses,
+/// the record and whom to tell, the remembered address. The script runs outside.
 fn needs(options: &Options) -> Needs {
     let mut files: Vec<Files> = options.state.iter().cloned().map(Files::Directory).collect();
     if let Some(ipconf) = &options.ipconf {
         files.extend([Files::Directory(ipconf.dir.clone()), Files::Service(ipconf.notify.clone())]);
     }
-    // Without a script nobody else brings an interface up that has come back.
+    // Without a script no other program brings up an interface that has come back.
     let admin = options.script.is_none().then_some(Capability::NetAdmin);
     Needs {
         capabilities: [Capability::NetRaw].into_iter().chain(admin).collect(),
@@ -139,7 +139,8 @@ enum Woken {
 
 struct Daemon {
     log: Log,
-    /// Name, and whether its absence is waited for: with a record, which somebody reads when it comes.
+    /// Name, and whether a missing interface is waited for. It is with a record, which fw reads
+    /// when it comes.
     name: String,
     waits: bool,
     /// Open while the interface is there.
@@ -154,7 +155,8 @@ struct Daemon {
     complaints: Complaints,
     /// A send failed in this step.
     unsent: bool,
-    /// The exit code, and when to stop waiting for the script: after -q whoever called us waits for what it does.
+    /// The exit code, and when to stop waiting for the script: after -q the caller waits for what
+    /// the script does.
     ending: Option<(u8, Option<Duration>)>,
 }
 
@@ -217,7 +219,7 @@ impl Daemon {
 
     /// The interface is there, or there again.
     fn serve(&mut self, found: &Interface) -> io::Result<()> {
-        // Without a script nobody else brings it up.
+        // Without a script no other program brings it up.
         if !self.sink.has_script()
             && !found.up
             && let Err(e) = set_up(found.index)
@@ -252,7 +254,7 @@ impl Daemon {
             self.sink.background().map_err(context("can't send the script runner to the background"))?;
             background().map_err(context("can't go to the background"))?;
             self.context.pid = std::process::id();
-            // Without a syslogd there is nobody to tell that there is none.
+            // Where no syslogd reads, no log is left that could say so.
             if let Ok(both) = self.log.clone().with_syslog() {
                 self.log = both;
             }
@@ -276,7 +278,8 @@ impl Daemon {
             change = sources.links.next() => Woken::Link(change?),
             done = sources.addresses.changed() => done.map(|()| Woken::Addresses)?,
             ended = self.sink.turn(&self.log) => Woken::Script(ended),
-            // Before the timer: after a stall, an objection that waits must be heard before an address is found free.
+            // Before the timer: after a stall, an objection that waits must be heard before an
+            // address is found free.
             received = heard(self.socket.as_ref(), &mut buffer) => Woken::Packet(received),
             done = sources.timer.expired() => done.map(|()| Woken::Timer)?,
         };
@@ -284,8 +287,8 @@ impl Daemon {
             Woken::Signal(Signal::SIGUSR1) => self.step(Event::Check),
             Woken::Signal(Signal::SIGUSR2) => self.step(Event::Release),
             // TERM, and INT.
-            Woken::Signal(_) => {
-                self.log.info("received SIGTERM");
+            Woken::Signal(signal) => {
+                self.log.info(format_args!("received {signal}"));
                 self.stop(0);
             }
             Woken::Packet(Ok(received)) => {
@@ -449,7 +452,8 @@ async fn heard(socket: Option<&PacketSocket>, buffer: &mut [u8]) -> io::Result<R
     }
 }
 
-/// The address that the last process was killed with: the record says so, or it is remembered and on the interface.
+/// The address that the last process was killed with: the record says so, or it is remembered and
+/// on the interface.
 fn resume(dir: Option<&Path>, name: &str, context: &Context, config: &Config) -> io::Result<Option<Ipv4Addr>> {
     if let Some(dir) = dir {
         // Anything wrong with it: there is none.

@@ -1,7 +1,8 @@
-//! zcip: an IPv4 link-local address without a server (RFC 3927), a drop-in for busybox's, that can also publish it natively for fw.
+//! zcip: an IPv4 link-local address without a server (RFC 3927), a drop-in for busybox's, that can
+//! also publish it natively for fw.
 //!
-//! Bytes go up and effects come down: packet socket -> netd_core::wire::arp -> ipv4ll (with netd_core::acd) -> notice -> netd::sink. All but
-//! daemon.rs is pure. `main` is the applet.
+//! Bytes go up and effects come down: packet socket -> netd_core::wire::arp -> ipv4ll (with
+//! netd_core::acd) -> notice -> netd::sink. All but daemon.rs is pure. `main` is the applet.
 
 use std::ffi::OsString;
 

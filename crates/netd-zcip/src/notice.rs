@@ -1,6 +1,8 @@
-//! What is written down about an address: the script's variables, the record for fw, the remembered address.
+//! What is written down about an address: the script's variables, the record for fw, the remembered
+//! address.
 //!
-//! Pure. Own files are read as carefully as a packet: they are foreign input too. Called by daemon.rs.
+//! Pure. Own files are read as carefully as a packet: they are foreign input too. Called by
+//! daemon.rs.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +23,8 @@ pub struct Context {
     pub pid: u32,
 }
 
-/// The beginning: there is no address. A record of before is left alone when its address is ours still.
+/// The beginning: there is no address. A record of before is left alone when its address is ours
+/// still.
 pub fn init(context: &Context, resumes: bool) -> News {
     let record = if resumes { RecordChange::Keep } else { RecordChange::Withdraw };
     News { event: Some("init"), env: env(context, None), record }

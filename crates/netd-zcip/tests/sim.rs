@@ -1,7 +1,8 @@
 //! Simulated time: 2 to 500 hosts on one link that loses, repeats and reorders, in about a second.
 //!
-//! Properties: once there is calm, all hosts of a link have an address and no two the same; the packets of any ten seconds, and those
-//! of each host in any minute, are bounded; a deadline lies ahead.
+//! Properties: once there is calm, all hosts of a link have an address and no two the same; the
+//! packets of any ten seconds, and those of each host in any minute, are bounded; a deadline lies
+//! ahead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::{HashMap, VecDeque};
@@ -13,8 +14,8 @@ use netd_core::sim::{Conditions, Events, Wire};
 use netd_core::wire::arp::{Arp, Operation};
 use netd_zcip::ipv4ll::{Action, Config, Event, Ipv4ll, LINK_LOCAL};
 
-/// A host that meets nothing but conflicts: ten times three probes at once, then one address a minute; a host that is
-/// disturbed in use announces and defends.
+/// A host that meets nothing but conflicts: ten times three probes at once, then one address a
+/// minute; a host that is disturbed in use announces and defends.
 const MAX_PER_MINUTE: usize = 60;
 
 fn secs(n: u64) -> Duration {
@@ -177,7 +178,8 @@ impl World {
         }
     }
 
-    /// Everybody talks to somebody, as hosts that are used do: the kernel's ARP bears the sender's address.
+    /// Everybody talks to somebody, as hosts that are used do: the kernel's ARP bears the sender's
+    /// address.
     fn talk(&mut self) {
         for n in 0..self.hosts.len() {
             if let Some(ip) = self.hosts[n].address {

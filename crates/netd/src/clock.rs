@@ -1,7 +1,9 @@
-//! Time since boot, suspend included, and a timer on it: leases keep running while the machine sleeps.
+//! Time since boot, suspend included, and a timer on it: leases keep running while the machine
+//! sleeps.
 //!
-//! A shell. Pure code gets `now` from here as a `Duration`. The timer is a timerfd armed with an absolute time: a
-//! daemon without a deadline has nothing armed and is never woken. Called by every daemon's select loop.
+//! A shell. Pure code gets `now` from here as a `Duration`. The timer is a timerfd armed with an
+//! absolute time: a daemon without a deadline has nothing armed and is never woken. Called by every
+//! daemon's select loop.
 
 use std::fs;
 use std::io;
@@ -17,17 +19,19 @@ use crate::ready::watch;
 
 /// CLOCK_BOOTTIME.
 pub fn now() -> Duration {
-    // clock_gettime(2) fails only for a clock that the kernel lacks; this one is there since 2.6.39.
+    // clock_gettime(2) fails only for a clock that the kernel lacks; this one is there since
+    // 2.6.39.
     clock_gettime(Clock::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// CLOCK_REALTIME: time since 1970, which is wrong on a machine without a battery until NTP has answered.
+/// CLOCK_REALTIME: time since 1970, which is wrong on a machine without a battery until NTP has
+/// answered.
 pub fn wall() -> Duration {
     clock_gettime(Clock::CLOCK_REALTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// Names the boot that [`now`] counts from, as records bear it (ipconf(5), boot_id): the first 8 hexadecimal digits of
-/// /proc/sys/kernel/random/boot_id; empty when it cannot be read.
+/// Names the boot that [`now`] counts from, as records bear it (ipconf(5), boot_id): the first 8
+/// hexadecimal digits of /proc/sys/kernel/random/boot_id; empty when it cannot be read.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().chars().take(8).collect()
 }
@@ -48,7 +52,8 @@ impl Timer {
         Ok(Timer { fd, ready, armed: None })
     }
 
-    /// Arms it for `deadline` (time since boot), or disarms it. The same deadline again costs no system call.
+    /// Arms it for `deadline` (time since boot), or disarms it. The same deadline again costs no
+    /// system call.
     pub fn set(&mut self, deadline: Option<Duration>) -> io::Result<()> {
         if self.armed == deadline {
             return Ok(());
@@ -65,7 +70,8 @@ impl Timer {
         Ok(())
     }
 
-    /// Waits until the deadline has passed; for ever when there is none. Safe to drop and to call again.
+    /// Waits until the deadline has passed; for ever when there is none. Safe to drop and to call
+    /// again.
     pub async fn expired(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.ready.readable().await?;
@@ -81,14 +87,16 @@ impl Timer {
     }
 }
 
-/// Waits until `deadline` (time since boot). Unlike the runtime's own, it counts the time that the machine sleeps.
+/// Waits until `deadline` (time since boot). Unlike the runtime's own, it counts the time that the
+/// machine sleeps.
 pub async fn sleep_until(deadline: Duration) {
     let done = async {
         let mut timer = Timer::new()?;
         timer.set(Some(deadline))?;
         timer.expired().await
     };
-    // Without a descriptor for a timer (EMFILE): at once is a wait that is too short, never is one that hangs.
+    // Without a descriptor for a timer (EMFILE): at once is a wait that is too short, never is one
+    // that hangs.
     let _: io::Result<()> = done.await;
 }
 

@@ -1,4 +1,5 @@
-//! What every daemon does the same way: its log lines, its pidfile, going to the background, signals.
+//! What every daemon does the same way: its log lines, its pidfile, going to the background,
+//! signals.
 //!
 //! Log lines go to stderr without time stamps (svlogd adds them), as `udhcpc: eth0: text`.
 
@@ -39,7 +40,8 @@ impl Log {
         Log { prefix, verbosity, syslog: None }
     }
 
-    /// The same lines to /dev/log as well, whenever somebody reads there: a syslogd may begin later, and another one come after it.
+    /// The same lines to /dev/log as well, whenever a syslogd reads there: it may begin later, and
+    /// another may come after it.
     pub fn with_syslog(self) -> io::Result<Log> {
         self.with_syslog_at("/dev/log")
     }
@@ -78,8 +80,9 @@ impl Log {
 
 /// A pidfile that is removed when this is dropped; the default has none.
 ///
-/// It is put in its place by the replacer: a link there is not followed. From then on it is written through its descriptor,
-/// which the cage cannot refuse, and it is removed only while it is still ours.
+/// It is put in its place by the replacer: a link there is not followed. From then on it is written
+/// through its descriptor, which the cage cannot refuse, and it is removed only while it is still
+/// ours.
 #[derive(Debug, Default)]
 pub struct Pidfile {
     path: Option<PathBuf>,
@@ -123,14 +126,15 @@ impl Drop for Pidfile {
     }
 }
 
-/// Goes to the background: a new session, 0, 1 and 2 on /dev/null, the directory kept. The parent exits 0 without
-/// running destructors. Sockets and a current-thread runtime live on in the child; a running child process would not.
+/// Goes to the background: a new session, 0, 1 and 2 on /dev/null, the directory kept. The parent
+/// exits 0 without running destructors. Sockets and a current-thread runtime live on in the child;
+/// a running child process would not.
 pub fn background() -> io::Result<()> {
     nix::unistd::daemon(true, false).map_err(io::Error::from)
 }
 
-/// As [`background`], for a daemon whose only log is standard error: that stays where it is, unless it is a pipe or a socket,
-/// whose end the caller may wait for (`x=$(daemon 2>&1)`).
+/// As [`background`], for a daemon whose only log is standard error: that stays where it is, unless
+/// it is a pipe or a socket, whose end the caller may wait for (`x=$(daemon 2>&1)`).
 pub fn background_with_log() -> io::Result<()> {
     nix::unistd::daemon(true, true)?;
     let_go(!is_log())
@@ -154,9 +158,9 @@ pub fn is_log() -> bool {
     stderr.is_terminal() || file().is_ok_and(|found| found.is_file())
 }
 
-/// Closes what the caller has left open beside 0, 1 and 2. A process that lives on in the background would hold it: a pipe whose
-/// end the caller waits for, a lock of flock(1). busybox does so, too. To be called first of all, by a daemon that may go to the
-/// background.
+/// Closes what the caller has left open beside 0, 1 and 2. A process that lives on in the
+/// background would hold it: a pipe whose end the caller waits for, a lock of flock(1). busybox
+/// does so, too. To be called first of all, by a daemon that may go to the background.
 pub fn close_inherited() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse::<i32>().ok();
@@ -170,7 +174,8 @@ pub fn close_inherited() {
 /// What ends a daemon, and what its user tells it.
 pub const USUAL: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Signals as a stream: supervise's pipe. The runtime's own way costs 40 kB of memory, for a channel per possible signal.
+/// Signals as a stream: supervise's pipe. The runtime's own way costs 40 kB of memory, for a
+/// channel per possible signal.
 pub struct Signals {
     pipe: AsyncFd<OwnedFd>,
 }

@@ -1,7 +1,9 @@
-//! Waits until files of a directory have changed: inotify(7), as a stream for a daemon's select loop.
+//! Waits until files of a directory have changed: inotify(7), as a stream for a daemon's select
+//! loop.
 //!
-//! A shell. It tells that something happened, not what: who is told looks again, so a queue that overflowed loses nothing. The
-//! directory is made when it is missing, and watched anew when it was removed. Called by the pinger.
+//! A shell. It tells that something happened, not what: who is told looks again, so a queue that
+//! overflowed loses nothing. The directory is made when it is missing, and watched anew when it was
+//! removed. Called by the pinger.
 
 use std::fs;
 use std::io;
@@ -33,7 +35,8 @@ impl DirectoryWatch {
     }
 
     fn add(&self) -> io::Result<()> {
-        // Files are renamed into their place; one that is written in place is complete when it is closed.
+        // Files are renamed into their place; one that is written in place is complete when it is
+        // closed.
         let changes = AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_DELETE

@@ -1,8 +1,9 @@
 //! The one replacer of files: all of the old or all of the new, also after a power cut.
 //!
-//! Every file that a daemon or fw writes is written here (a pidfile through its descriptor from then on). A symbolic link in
-//! the way of the file or of its temporary name is replaced and never followed. Killed half way, a daemon leaves one temporary
-//! file, which its next write replaces. Called by ipconf.rs, daemon.rs, the pinger's status, and fw.
+//! Every file that a daemon or fw writes is written here (a pidfile through its descriptor from
+//! then on). A symbolic link in the way of the file or of its temporary name is replaced and never
+//! followed. Killed half way, a daemon leaves one temporary file, which its next write replaces.
+//! Called by ipconf.rs, daemon.rs, the pinger's status, and fw.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -16,17 +17,17 @@ pub fn replace(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Re
     replace_open(path, content, mode).map(drop)
 }
 
-/// As [`replace`]; the file stays open, for whoever writes it again without its name.
+/// As [`replace`]; the file stays open, for a caller that writes it again without its name.
 pub fn replace_open(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Result<File> {
     let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut tmp = OsString::from(".");
     tmp.push(name);
     tmp.push(".tmp");
     let tmp = path.with_file_name(tmp);
-    // A file system may write down the name before the content: without fsync(2) a power cut leaves an empty file (ext4 does
-    // so to a new name, ubifs to any). It costs nothing in /run.
-    // A file under the temporary name is not written into: in a directory where every user may write it could be a link to
-    // another file.
+    // A file system may write down the name before the content: without fsync(2) a power cut leaves
+    // an empty file (ext4 does so to a new name, ubifs to any). It costs nothing in /run. A file
+    // under the temporary name is not written into: in a directory where every user may write it
+    // could be a link to another file.
     let _ = fs::remove_file(&tmp);
     let written = File::create_new(&tmp).and_then(|mut file| {
         file.write_all(content)?;
@@ -40,8 +41,9 @@ pub fn replace_open(path: &Path, content: &[u8], mode: Option<Permissions>) -> i
     })
 }
 
-/// Whether time does not end the reason why a file could not be written: trying again is useless until something else changes.
-/// A full disk, a busy one and the lack of descriptors pass; no right, no such place and a name that cannot be do not.
+/// Whether time does not end the reason why a file could not be written: trying again is useless
+/// until something else changes. A full disk, a busy one and the lack of descriptors pass; no
+/// right, no such place and a name that cannot be do not.
 pub fn lasts(e: &io::Error) -> bool {
     let Some(errno) = e.raw_os_error().map(Errno::from_raw) else {
         // Our own: a name or a value that is no record's.

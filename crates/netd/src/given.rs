@@ -1,8 +1,8 @@
-//! Options as they were given, before they are seen together; values that several daemons read alike, and
-//! what is said of wrong ones. PURE but for that.
+//! Options as they were given, before they are seen together; values that several daemons read
+//! alike, and what is said of wrong ones. PURE but for that.
 //!
-//! Syntax is applet::getopt's, and what an option means is the daemon's. Called by the command lines of
-//! the daemons.
+//! Syntax is applet::getopt's, and what an option means is the daemon's. Called by the command
+//! lines of the daemons.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -123,7 +123,8 @@ pub fn number(value: &OsStr) -> Option<u64> {
     text.parse().ok().filter(|n| *n <= u64::from(u32::MAX))
 }
 
-/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1. Or whole milliseconds: `250ms`.
+/// Seconds with an optional fraction: `8`, `0.25`, `.5`; at most 2^32 - 1. Or whole milliseconds:
+/// `250ms`.
 pub fn seconds(value: &OsStr) -> Option<Duration> {
     let text = value.to_str()?;
     if let Some(ms) = text.strip_suffix("ms") {

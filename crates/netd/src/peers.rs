@@ -1,8 +1,9 @@
 //! The services that a daemon steers beside fw, found by name, and what the cage means for them.
 //!
-//! A shell. The cage holds what is there when it is closed. A service that is made, or made again, later is out of reach, because
-//! a rule that is wide enough for it would let whoever takes the daemon over write every ./run. The daemon finds out
-//! here, ends, and whoever supervises it starts it again, in a cage that knows the service. Called by ifplugd and the pinger.
+//! A shell. The cage holds what is there when it is closed. A service that is made, or made again,
+//! later is out of reach, because a rule that is wide enough for it would let an attacker who has
+//! taken the daemon over write every ./run. The daemon finds out here and ends, and its supervisor
+//! starts it again, in a cage that knows the service. Called by ifplugd and the pinger.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use applet::control::ServiceDir;
 
 use crate::cage::Files;
 
-/// Device, inode, and when it was made: an inode may have been somebody else's before.
+/// Device, inode, and when it was made: an inode may have been another directory's before.
 type Identity = (u64, u64, Option<SystemTime>);
 
 /// The services, as they were when [`Peers::look`] looked.

@@ -1,8 +1,10 @@
-//! Programs are run outside the cage: by a process that was forked before the daemon entered it, and that ends with the daemon.
+//! Programs are run outside the cage: by a process that was forked before the daemon entered it,
+//! and that ends with the daemon.
 //!
-//! A shell. The daemon asks over a pair of sockets, the runner answers when the program has ended; one at a time. The runner
-//! knows the program and its environment from before: what it takes from the daemon is an event and checked
-//! variables (runner/request.rs). The daemon has no child of its own. Called by sink.rs.
+//! A shell. The daemon asks over a pair of sockets, the runner answers when the program has ended;
+//! one at a time. The runner knows the program and its environment from before: what it takes from
+//! the daemon is an event and checked variables (runner/request.rs). The daemon has no child of its
+//! own. Called by sink.rs.
 #![expect(clippy::disallowed_methods, reason = "the one place where a daemon's program is started")]
 
 use std::convert::Infallible;
@@ -29,7 +31,8 @@ use crate::ready::watch;
 
 use netd_core::request::{self, Request};
 
-/// The runner must outlive what ends the daemon: it still has to run the last program. Its name is the daemon's to killall(1).
+/// The runner must outlive what ends the daemon: it still has to run the last program. Its name is
+/// the daemon's to killall(1).
 const OUTLIVED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 /// How long a runner that has nothing else to do may take to go to the background.
@@ -48,9 +51,10 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// Variables of ours that a script gets; a `*` at the end stands for anything. The two last lines are the callers' own, for
-/// the script that is theirs, too: ifupdown of Debian (its interfaces(5)) and of Alpine (its default.script reads IF_METRIC),
-/// and OpenWrt's netifd (its dhcp.script sends all to the interface $INTERFACE).
+/// Variables of ours that a script gets; a `*` at the end stands for anything. The two last lines
+/// are the callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5))
+/// and of Alpine (its default.script reads IF_METRIC), and OpenWrt's netifd (its dhcp.script sends
+/// all to the interface $INTERFACE).
 #[rustfmt::skip]
 const PASSED: &[&str] = &[
     "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
@@ -59,8 +63,9 @@ const PASSED: &[&str] = &[
 ];
 
 impl Program {
-    /// `path EVENT`, with what is passed on of our environment; `pass` names more of that. The rest of a script's environment is
-    /// built: a variable that a server did not send is never another program's.
+    /// `path EVENT`, with what is passed on of our environment; `pass` names more of that. The rest
+    /// of a script's environment is built: a variable that a server did not send is never another
+    /// program's.
     pub fn script(path: OsString, pass: &[String]) -> Program {
         let env = std::env::vars_os().filter(|(name, _)| is_passed(name, pass)).collect();
         Program { path, before: Vec::new(), after: Vec::new(), env }
@@ -135,8 +140,8 @@ impl Asking {
 }
 
 impl Runner {
-    /// Forks it. To be called first of all: before other descriptors are open, which it would hold, and with one thread.
-    /// `applet`: whose it is, for ps(1).
+    /// Forks it. To be called first of all: before other descriptors are open, which it would hold,
+    /// and with one thread. `applet`: whose it is, for ps(1).
     pub fn start(applet: &str, program: Program) -> io::Result<Runner> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(io::Error::from)?;
@@ -170,15 +175,17 @@ impl Runner {
         &self.program
     }
 
-    /// Starts the program. While one runs, this is for a daemon that ends and waits for no answer: it is started after that one. What
-    /// cannot be asked for is an error; that it cannot be started comes later.
+    /// Starts the program. While one runs, this is for a daemon that ends and waits for no answer:
+    /// it is started after that one. What cannot be asked for is an error; that it cannot be
+    /// started comes later.
     pub fn run(&mut self, event: &str, env: &[(String, Vec<u8>)]) -> io::Result<()> {
         self.ask(&request::run(event, env))?;
         self.busy = true;
         Ok(())
     }
 
-    /// The end of the program that runs. An error: the runner is gone, which is noticed while nothing runs, too. Safe to drop.
+    /// The end of the program that runs. An error: the runner is gone, which is noticed while
+    /// nothing runs, too. Safe to drop.
     pub async fn ended(&mut self) -> io::Result<Outcome> {
         let Asking::Watched(fd) = &self.socket else { return std::future::pending().await };
         let mut answer = [0; 5];
@@ -193,7 +200,8 @@ impl Runner {
         if len == answer.len() { Ok(Outcome::decode(answer)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Sends it to the background: its 0, 1 and 2, which its programs get, are /dev/null then. It must not be busy.
+    /// Sends it to the background: its 0, 1 and 2, which its programs get, are /dev/null then. It
+    /// must not be busy.
     pub fn background(&self) -> io::Result<()> {
         self.ask(request::BACKGROUND)?;
         let mut answer = [0; 5];
@@ -214,8 +222,8 @@ impl Runner {
 impl Drop for Runner {
     fn drop(&mut self) {
         let _ = shutdown(self.socket.fd().as_raw_fd(), Shutdown::Both);
-        // It ends at once, and is not left to an init that may not look after it. After going to the background it is
-        // not our child; one whose program runs on is not waited for.
+        // It ends at once, and is not left to an init that may not look after it. After going to
+        // the background it is not our child; one whose program runs on is not waited for.
         if !self.busy {
             let _ = waitpid(self.pid, None);
         }
@@ -226,7 +234,8 @@ impl Drop for Runner {
 fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
     let fd = socket.as_raw_fd();
     loop {
-        // Its length first: a buffer for the longest would be most of the memory that this process has for itself.
+        // Its length first: a buffer for the longest would be most of the memory that this process
+        // has for itself.
         let len = match recv(fd, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
             Err(Errno::EINTR) => continue,
             Ok(0) => return Err(Errno::EPIPE),

@@ -1,13 +1,19 @@
-//! The one way in which a daemon tells others what it knows: a program is run, a record is written and fw is told, or both.
+//! The one way in which a daemon tells others what it knows: a program is run, a record is written
+//! and fw is told, or both.
 //!
-//! A shell around the machine of `netd_core::sink`, which decides what is queued, tried again and said. How a daemon uses it:
+//! A shell around the machine of `netd_core::sink`, which decides what is queued, tried again and
+//! said. How a daemon uses it:
 //!
-//! - before the cage, `Sink::new(runner, place)`: a [`Runner`] (of `Program::script`) for the program, a [`Place`] for the record;
-//! - `sink.tell(news, log)` for each change. It never waits: the record is written when it returns, or will be tried again;
-//! - one arm of the select loop, without any condition: `ended = sink.turn(log) => ...`. It waits for the program's end and for
-//!   what is due, and returns when a program has ended ([`Ended`]); without a program it never returns. Safe to drop;
-//! - [`Sink::is_idle`] before the process ends, [`Sink::background`] before it goes to the background, [`Sink::is_lost`] after
-//!   each `turn`: then the runner was killed, and the daemon ends so that its supervisor starts both again.
+//! - before the cage, `Sink::new(runner, place)`: a [`Runner`] (of `Program::script`) for the
+//!   program, a [`Place`] for the record;
+//! - `sink.tell(news, log)` for each change. It never waits: the record is written when it returns,
+//!   or will be tried again;
+//! - one arm of the select loop, without any condition: `ended = sink.turn(log) => ...`. It waits
+//!   for the program's end and for what is due, and returns when a program has ended ([`Ended`]);
+//!   without a program it never returns. Safe to drop;
+//! - [`Sink::is_idle`] before the process ends, [`Sink::background`] before it goes to the
+//!   background, [`Sink::is_lost`] after each `turn`: then the runner was killed, and the daemon
+//!   ends so that its supervisor starts both again.
 //!
 //! Called by every daemon.
 
@@ -49,7 +55,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// For a program, a record or both. Must be called inside a tokio runtime, before the cage is entered.
+    /// For a program, a record or both. Must be called inside a tokio runtime, before the cage is
+    /// entered.
     pub fn new(runner: Option<Runner>, place: Option<Place>) -> io::Result<Sink> {
         let mut machine = machine::Sink::new();
         if let Some(runner) = &runner {
@@ -83,12 +90,14 @@ impl Sink {
         self.machine.is_lost()
     }
 
-    /// To be called before the daemon goes to the background, while nothing runs: programs are to have no terminal either.
+    /// To be called before the daemon goes to the background, while nothing runs: programs are to
+    /// have no terminal either.
     pub fn background(&self) -> io::Result<()> {
         self.runner.as_ref().map_or(Ok(()), Runner::background)
     }
 
-    /// Waits until a program has ended, and does meanwhile what is due. Safe to drop and to call again.
+    /// Waits until a program has ended, and does meanwhile what is due. Safe to drop and to call
+    /// again.
     pub async fn turn(&mut self, log: &Log) -> Ended {
         loop {
             if let Some(ended) = self.ended.pop_front() {
@@ -202,7 +211,8 @@ mod tests {
         Log::new("test", None, 0)
     }
 
-    /// Written by another process: a file that this one has open for writing while another test forks is busy.
+    /// Written by another process: a file that this one has open for writing while another test
+    /// forks is busy.
     #[expect(clippy::disallowed_methods, reason = "starts that process")]
     fn script(dir: &Path, body: &str) -> OsString {
         let path = dir.join("script");

@@ -207,8 +207,8 @@ fn the_two_kinds_do_not_disturb_each_other() {
     assert_eq!(sink.deadline(), Some(SECOND * 2));
 }
 
-/// Whatever happens in whatever order: one program at a time, a bounded queue, never an unwritten newest record without
-/// a reason that lasts or a deadline, and nothing is due when all is done.
+/// Whatever happens in whatever order: one program at a time, a bounded queue, never an unwritten
+/// newest record without a reason that lasts or a deadline, and nothing is due when all is done.
 #[test]
 fn random_walks() {
     for seed in 0..300 {

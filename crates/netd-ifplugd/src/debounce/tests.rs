@@ -306,7 +306,8 @@ fn stopping() {
     ]);
 }
 
-/// A machine that has come to `state`, its program idle, and the time then. Delays 8 s, record and program.
+/// A machine that has come to `state`, its program idle, and the time then. Delays 8 s, record and
+/// program.
 fn at(state: &str) -> (Debounce, Duration) {
     let mut machine = Debounce::new(Config { script: true, ..services() });
     let up = [(0, LINK_UP), (0, DONE)];
@@ -609,11 +610,12 @@ fn whatever_the_link_does_the_last_word_is_right_and_nothing_is_said_twice() {
     }
 }
 
-/// An hour of a link that is lost in fits, at rates from twenty a second to one in a minute, with no delays at all.
+/// An hour of a link that is lost in fits, at rates from twenty a second to one in a minute, with
+/// no delays at all.
 #[test]
 fn however_the_link_flaps_the_runs_of_a_minute_are_few() {
-    /// Ups that may be told in a minute: four at once, six that were forgotten meanwhile, and after each hold one:
-    /// 1, 2, 4, 8, 16 s. A down follows each, and a run at the edge of the minute.
+    /// Ups that may be told in a minute: four at once, six that were forgotten meanwhile, and after
+    /// each hold one: 1, 2, 4, 8, 16 s. A down follows each, and a run at the edge of the minute.
     const MOST: usize = 2 * (4 + 6 + 5) + 1;
     let mut seen = 0;
     for seed in 0..200 {

@@ -1,6 +1,6 @@
-//! Simulated hours: routers that die, come back, lose packets, links and leases that come and go. Properties that must
-//! hold at every step: bounded probes, no verdict sooner after the last one than the hold-down, restarts that back off
-//! and only for a silent router, and recovery, always.
+//! Simulated hours: routers that die, come back, lose packets, links and leases that come and go.
+//! Properties that must hold at every step: bounded probes, no verdict sooner after the last one
+//! than the hold-down, restarts that back off and only for a silent router, and recovery, always.
 
 use netd_core::sim::{Conditions, Events, Wire as Air};
 
@@ -138,7 +138,8 @@ impl World {
     }
 
     fn restarted(&mut self, now: Duration) {
-        // Only for a silent router, as soon as that can be known; one that loses packets or is slow may look so.
+        // Only for a silent router, as soon as that can be known; one that loses packets or is slow
+        // may look so.
         let Config { interval, timeout, .. } = self.config;
         let settled = now > self.changed + interval * 2 + timeout;
         let clear = self.air.conditions.loss == 0 && timeout > self.air.conditions.jitter + Duration::from_millis(50);
@@ -215,7 +216,8 @@ fn hours_of_bad_weather() {
         bad += usize::from(world.verdict.is_some_and(|(_, v)| v == Verdict::Bad));
         restarts += world.restarts.len();
 
-        // Sunshine: always good in the end, after the hold-down, a few rounds and what was on its way.
+        // Sunshine: always good in the end, after the hold-down, a few rounds and what was on its
+        // way.
         let mut events = Events::default();
         std::mem::swap(&mut events, &mut world.events);
         world.router = true;
