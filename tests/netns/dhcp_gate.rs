@@ -229,7 +229,7 @@ fn replies_that_are_refused_are_named_once_each() {
         wait_ip("192.0.2.100");
         for line in [
             "ignoring offer of 192.0.2.100 from 192.0.2.1: for another client, 01:1b:5b:32:4a:0a:0a\n",
-            "ignoring a message from 192.0.2.1: BOOTP, not DHCP\n",
+            "dropping a message from 192.0.2.1: BOOTP, not DHCP\n",
             "ignoring offer of 192.0.2.100: impossible subnet mask\n",
         ] {
             assert_eq!(client.log().matches(line).count(), 1, "{line}{}", client.log());

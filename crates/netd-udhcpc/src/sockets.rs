@@ -122,16 +122,16 @@ impl Sockets {
 
     fn decode(&self, received: Received) -> Heard {
         if received.truncated {
-            return Heard::Refused(format!("ignoring a reply larger than {BUFFER} bytes"));
+            return Heard::Refused("dropping a packet larger than the buffer".into());
         }
         let captured = self.buffer.get(..received.len).unwrap_or_default();
         let datagram = match frame::parse(captured, received.checksum_ready) {
             Ok(datagram) => datagram,
-            Err(e) => return Heard::Refused(format!("ignoring a packet: {e}")),
+            Err(e) => return Heard::Refused(format!("dropping a packet: {e}")),
         };
         match message::decode(datagram.payload, self.interface.mac) {
             Ok(reply) => Heard::Reply(Box::new(reply), datagram.from, received.from),
-            Err(e) => Heard::Refused(format!("ignoring a message from {}: {e}", datagram.from)),
+            Err(e) => Heard::Refused(format!("dropping a message from {}: {e}", datagram.from)),
         }
     }
 

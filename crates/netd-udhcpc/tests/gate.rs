@@ -85,8 +85,8 @@ fn each_reason_is_named_once_until_the_state_changes() {
     // Another reason is another line, also where the reply was refused before the machine saw it.
     b.hear(masked([255, 255, 255, 0], b.xid()).opt(51, &[0; 4]));
     assert_eq!(lines(&b), ["ignoring offer of 10.9.0.133: lease of 0 seconds"]);
-    for want in [&["ignoring a message from 10.9.0.9: BOOTP, not DHCP"][..], &[]] {
-        b.event(Event::Refused("ignoring a message from 10.9.0.9: BOOTP, not DHCP".into()));
+    for want in [&["dropping a message from 10.9.0.9: BOOTP, not DHCP"][..], &[]] {
+        b.event(Event::Refused("dropping a message from 10.9.0.9: BOOTP, not DHCP".into()));
         assert_eq!(lines(&b), want);
     }
     // A search that goes on is no change.
@@ -96,8 +96,8 @@ fn each_reason_is_named_once_until_the_state_changes() {
     // A lease is one.
     b.usual(OFFER);
     assert_eq!(b.usual(ACK), ["bound"]);
-    b.event(Event::Refused("ignoring a message from 10.9.0.9: BOOTP, not DHCP".into()));
-    assert_eq!(lines(&b), ["ignoring a message from 10.9.0.9: BOOTP, not DHCP"]);
+    b.event(Event::Refused("dropping a message from 10.9.0.9: BOOTP, not DHCP".into()));
+    assert_eq!(lines(&b), ["dropping a message from 10.9.0.9: BOOTP, not DHCP"]);
 }
 
 #[test]
