@@ -263,6 +263,16 @@ impl Raw {
                 let wait = if value.is_empty() { ARPING } else { Duration::from_millis(number(value)?.into()) };
                 self.config.acd = Some(Timing::one_probe(wait));
             }
+            'S' => self.syslog = true,
+            'v' => self.verbosity = self.verbosity.saturating_add(1),
+            _ => self.take_ours(key, value)?,
+        }
+        Ok(())
+    }
+
+    /// The options that udhcpc does not have.
+    fn take_ours(&mut self, key: char, value: OsString) -> Result<(), CliError> {
+        match key {
             NO_CAGE => self.no_cage = true,
             RAPID_COMMIT => self.config.rapid_commit = true,
             ACD => match value.to_str() {
@@ -290,8 +300,6 @@ impl Raw {
             ANONYMOUS => self.config.anonymous = true,
             SHOW => self.show = true,
             JSON => self.json = true,
-            'S' => self.syslog = true,
-            'v' => self.verbosity = self.verbosity.saturating_add(1),
             STATE => self.state = Some(value.into()),
             IPCONF => self.ipconf = Some(value.into()),
             NOTIFY => self.notify = Some(value),
