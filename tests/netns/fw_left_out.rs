@@ -171,3 +171,17 @@ fn switches_that_cannot_be_written_are_said_once() {
         assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"]);
     });
 }
+
+#[test]
+fn a_route_over_a_link_that_is_down_is_said_once() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        // Without an address in its record fw leaves the link as the administrator has it.
+        w.home.ip(&["link", "set", "eth1", "down"]);
+        record(&w, "conf/far", "if=eth1 net=203.0.113.0/24 gw=10.1.0.1");
+        said_once(&w, "down", &["conf/far.ipconf:1: + route 203.0.113.0/24 via 10.1.0.1 dev eth1 "]);
+        w.home.ip(&["link", "set", "eth1", "up"]);
+        w.apply();
+        assert!(w.home.run(&["ip", "route"]).contains("203.0.113.0/24 via 10.1.0.1 dev eth1"));
+    });
+}
