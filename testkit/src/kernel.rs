@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use crate::lab::End;
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -26,13 +25,6 @@ pub(crate) struct Plug<'a> {
     pub(crate) interface: &'a str,
     /// Its Ethernet address.
     pub(crate) mac: [u8; 6],
-}
-
-impl Plug<'_> {
-    /// Of an end of the lab.
-    pub(crate) fn new(end: &End, mac: [u8; 6]) -> Plug<'_> {
-        Plug { net: &end.net, interface: &end.interface, mac }
-    }
 }
 
 /// Where ip-netns(8) has the file of a namespace.

@@ -36,6 +36,12 @@ pub struct End {
     pub interface: String,
 }
 
+impl End {
+    fn plug(&self, mac: [u8; 6]) -> kernel::Plug<'_> {
+        kernel::Plug { net: &self.net, interface: &self.interface, mac }
+    }
+}
+
 /// A veth pair. `near` is the appliance's end; to pull the cable, the `far` end is set down, so
 /// that the appliance sees what it sees on a real wire: its interface stays up and loses its
 /// carrier.
@@ -121,8 +127,8 @@ impl Lab {
         let [near, far] = ends;
         // Locally administered, stable over runs: the same machine, the same leases.
         let cable = u8::try_from(self.cables.get()).unwrap_or_else(|_| panic!("more than 255 cables"));
-        let plug = |end, last| kernel::Plug::new(end, [2, 0, 0, 0, cable, last]);
-        kernel::add_cable(&plug(&near, 1), &plug(&far, 2));
+        let mac = |last| [2, 0, 0, 0, cable, last];
+        kernel::add_cable(&near.plug(mac(1)), &far.plug(mac(2)));
         Cable { near, far }
     }
 
