@@ -1,5 +1,5 @@
-//! fw in a real kernel: an appliance with two uplinks and a LAN, records written by hand, everything checked with ip,
-//! nft, conntrack and pings.
+//! fw in a real kernel: an appliance with two uplinks and a LAN, records written by hand, and all
+//! checks made with ip, nft, conntrack and pings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 
@@ -15,7 +15,8 @@ use crate::ours;
 
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-/// The appliance `home` between two providers and a LAN host; 198.51.100.1 is behind both providers.
+/// The appliance `home` between two providers and a LAN host; 198.51.100.1 is behind both
+/// providers.
 pub(crate) struct World {
     pub(crate) home: Net,
     pub(crate) isp: [Net; 2],
@@ -253,7 +254,7 @@ fn a_foreign_route_in_our_place_keeps_it() {
         assert_eq!(defaults[1], ("eth0".into(), "10.0.0.1".into(), 101));
         assert_eq!(w.fw("plan").0, 0);
 
-        // A route that leads nowhere holds its place, too: the switch of somebody's VPN.
+        // A blackhole route holds its place, too: VPNs use one to keep packets inside.
         w.home.ip(&["route", "replace", "blackhole", "default", "metric", "100"]);
         w.remove("dyn/dhcp_eth0.ipconf");
         w.apply();
@@ -285,7 +286,7 @@ fn a_run_that_is_killed_after_it_lowered_an_mtu_does_not_forget_the_old_one() {
         let w = World::leased(lab);
         let mtu = || w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["mtu"].as_u64().unwrap();
         w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1 mtu=1400");
-        // The firewall has one interface less in the end, and the nft that is to say so does not come back.
+        // The final firewall has one interface less, and the nft that loads it does not end.
         w.record("conf/second_lan", "if=eth1 ipmask=192.168.6.1/24");
         w.remove("dyn/dhcp_eth1.ipconf");
         program(&lab.make_dir("only").join("nft"), "exec sleep 50");
@@ -350,7 +351,7 @@ fn a_malformed_file_is_named_its_last_good_content_stays_and_all_else_counts() {
 fn a_directory_that_cannot_be_read_takes_no_address_away() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);
-        // No failing disk is at hand; to root, this is the nearest.
+        // The test has no failing disk; to root, a file in the directory's place is the nearest.
         let away = w.dir.join("away");
         fs::rename(w.dir.join("conf"), &away).unwrap();
         w.write("conf", "");

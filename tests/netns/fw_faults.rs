@@ -1,4 +1,5 @@
-//! fw where something is wrong: files that cannot be read or understood, an nft of a run that was killed.
+//! fw where something is wrong: files that cannot be read or understood, an nft of a run that was
+//! killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 #![expect(clippy::disallowed_methods, reason = "mounts")]
@@ -12,7 +13,7 @@ use testkit::{Lab, isolated, wait_until};
 
 use crate::fw::{SOON, World, fw_path, program};
 
-/// What can stand in the place of a file; each is named, and none of them is waited for.
+/// Objects in the place of a file. fw names each of them and waits for none.
 const INSTEAD: [&str; 3] = ["directory", "fifo", "link"];
 
 fn put(w: &World, what: &str, name: &str) {
@@ -97,7 +98,7 @@ fn a_device_in_the_place_of_a_file_stays_and_a_fifo_is_not_waited_for() {
     isolated(&["nft", "mount"], |lab| {
         let w = World::new(lab);
         w.lease(0, 3600);
-        // The machine's own one is out of reach: nothing can be renamed over a mount point.
+        // A mount point protects the machine's own file: no file can be renamed over it.
         w.write("etc/null", "");
         let mount = Command::new("mount").args(["--bind", "/dev/null"]).arg(w.dir.join("etc/null")).status();
         assert!(mount.unwrap().success());
@@ -137,7 +138,8 @@ fn an_interface_that_goes_in_the_middle_of_a_run_is_missing_and_no_error() {
     });
 }
 
-/// A run is killed and leaves its nft behind; that makes its table after the next run, of another policy, has looked and found none.
+/// A run is killed and leaves its nft behind. That nft makes its table after the next run, of
+/// another policy, has looked and found none.
 fn after_a_left_nft(lab: &Lab, before_the_table_comes: &str) {
     let w = World::new(lab);
     w.lease(0, 3600);
@@ -189,7 +191,7 @@ fn an_nft_that_hangs_is_waited_for_once() {
 
 #[test]
 fn a_table_that_a_killed_run_makes_in_our_way_is_replaced() {
-    // What is waited for then is the end of our nft, which fails.
+    // fw then waits for the end of its own nft, which fails.
     isolated(&["nft"], |lab| after_a_left_nft(lab, "exec 2>/dev/null"));
 }
 

@@ -1,5 +1,6 @@
-//! What fw leaves out and says once, exit 0: what a server said and nothing can use, what the kernel lacks, what an
-//! administrator has switched off. His own mistakes are errors, in every run.
+//! fw leaves out and reports once, with exit 0: unusable words of a server, features that the
+//! kernel lacks, features that an administrator has switched off. An administrator's own mistakes
+//! are errors in every run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 
@@ -51,17 +52,18 @@ fn what_a_server_said_and_the_kernel_refuses_is_left_out_and_said_once() {
             w.apply();
             record(&w, "dyn/odd", &lease);
             said_once(&w, &lease, &[&format!("{place}{refused}")]);
-            // All else that was asked for is there.
+            // fw has applied all else of the record.
             let addresses = w.home.run(&["ip", "-o", "address", "show", "dev", "eth1"]);
             let address = lease.split_once("ipmask=").unwrap().1.split(' ').next().unwrap();
             assert!(addresses.contains(address) || address == "::1/128", "{lease}: {addresses}");
             assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"], "{lease}");
-            // It is over when the server has come to its senses, and said again when it begins anew.
+            // The state is over when the server says otherwise.
             w.remove("dyn/odd.ipconf");
             w.lease(1, 3600);
             w.apply();
         }
-        // The route of before is in the place that the new one would take: it stays there.
+        // A refused route does not take the place of the old one. Each new beginning is reported
+        // again.
         w.remove("dyn/dhcp_eth1.ipconf");
         for _ in 0..2 {
             record(&w, "dyn/odd", &format!("{v4} gw=10.1.0.255"));
@@ -133,7 +135,7 @@ fn where_ipv6_is_switched_off_it_is_left_out_and_said_once() {
             ("dyn/dhcp6_eth0.ipconf:1: IPv6 of eth0 left out: ", "dyn/dhcp6_eth1.ipconf:1: IPv6 of eth1 left out: ");
         said_once(&w, "eth0", &[&format!("{eth0}net.ipv6.conf.eth0.disable_ipv6 is 1\n")]);
         assert!(v6("eth0").is_empty() && v6("eth1").contains("2001:db8:1::5/64"), "{}", v6("eth1"));
-        // All of them, of which that of eth0 was said already.
+        // All interfaces. fw has reported eth0 already.
         set("all", "1");
         let (code, text) = w.fw("apply");
         assert_eq!(code, 0, "{text}");

@@ -1,4 +1,4 @@
-//! fw and the packets: what gets through during a run, in failover, from outside.
+//! fw and the packets that get through during a run, in failover, and from outside.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 #![expect(clippy::disallowed_methods, reason = "marks moments between pings")]
@@ -10,7 +10,7 @@ use testkit::{Net, Value, isolated, wait_until};
 
 use crate::fw::{SOON, World, list};
 
-/// Nothing of these was lost, and there were enough of them to tell.
+/// None of these packets was lost, and there were enough of them to tell.
 #[track_caller]
 fn assert_lossless(probe: &Probe, from: Instant) {
     wait_until("the last answers", SOON, || probe.first_answer(Instant::now() - Duration::from_millis(50)).is_some());
@@ -73,7 +73,8 @@ fn a_bad_uplink_is_demoted_and_restored_without_loss_and_flows_move() {
     });
 }
 
-/// The kernel drops a packet that it finds between the route's turn and the deletion of the flow, some ten microseconds.
+/// The kernel drops a packet that it finds between the route's turn and the deletion of the flow,
+/// some ten microseconds.
 #[track_caller]
 fn assert_at_most_one_lost(probe: &Probe, from: Instant) {
     let since = Instant::now();
@@ -172,7 +173,8 @@ fn outside_nothing_is_open_but_what_fw_conf_says() {
 fn link_local_addresses_are_not_forwarded() {
     isolated(&["nft", "ping"], |lab| {
         let w = World::leased(lab);
-        // Everything else would let them through: there are routes in both directions, and the firewall would masquerade.
+        // All else would let them through: there are routes in both directions, and the firewall
+        // would masquerade.
         w.lan.address("port", "169.254.7.7/16");
         w.home.address("lan0", "169.254.1.1/16");
         w.isp[0].address("cust", "169.254.9.9/16");
@@ -228,7 +230,7 @@ fn the_golden_tables_are_accepted_by_the_kernel_and_have_no_sets() {
             home.run(&["nft", "-c", "-f", &path]);
             assert_eq!(home.run(&["nft", "list", "ruleset"]), "", "a dry run");
             home.run(&["nft", "-f", &path]);
-            // The one replaces what is there, the other is for where nothing is.
+            // One of them replaces a table, the other is for a kernel without one.
             assert_eq!(home.try_run(&["nft", "-f", &path]).status.success(), name == "two_uplinks");
             let listed: Value = home.run(&["nft", "-j", "list", "ruleset"]).parse().unwrap();
             let count = |kind: &str| list(&listed["nftables"]).iter().filter(|o| o.get(kind).is_some()).count();

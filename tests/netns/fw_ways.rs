@@ -11,7 +11,8 @@ use testkit::{Lab, Net, isolated, wait_until};
 
 use crate::fw::{SOON, World, fw_path, list, program};
 
-/// Behind each provider, by this address: what is sent to it by the wrong one never comes back.
+/// A host behind each provider has this address: the answer to a packet that left by the wrong
+/// provider never arrives.
 const FAR: &str = "198.51.100.1";
 
 /// The providers ask from [`FAR`].
@@ -79,7 +80,7 @@ fn hosts_behind_it_answer_by_the_uplink_that_was_asked() {
     isolated(&["nft", "bash", "busybox", "ss"], |lab| {
         let w = World::leased(lab);
         ask_from_far(&w);
-        // A port forward of the administrator, and marks of his: of both only the upper byte is ours.
+        // A port forward and marks of the administrator. Only the upper byte of both marks is ours.
         w.home.run(&[
             "nft",
             "add table ip mine
@@ -95,7 +96,7 @@ fn hosts_behind_it_answer_by_the_uplink_that_was_asked() {
         for (n, far) in w.isp.iter().enumerate() {
             assert!(is_answered(far, &format!("10.{n}.0.5"), "8080"), "by uplink {n}");
         }
-        // The whole mark of a connection on each of its packets, as many do it.
+        // The whole mark of a connection on each of its packets, as many administrators set it.
         w.home.run(&["nft", "add chain ip mine whole { type filter hook prerouting priority -140; }"]);
         w.home.run(&["nft", "add rule ip mine whole meta mark set ct mark"]);
         for (n, far) in w.isp.iter().enumerate() {
@@ -272,7 +273,8 @@ fn killed_at_any_moment_it_leaves_no_hole_and_the_next_run_completes_it() {
         }
         w.apply();
         assert_eq!((rules(&w.home, "-4"), tables(&w.home)), whole);
-        // Half of it, as no run leaves it: rules without routes lead on, routes without rules do nothing.
+        // One half of the objects, as no run leaves them: rules without routes lead on, routes
+        // without rules have no effect.
         w.home.ip(&["route", "flush", "table", "213002"]);
         assert_eq!(route_from(&w.home, "10.1.0.5"), "eth0");
         w.home.ip(&["rule", "del", "from", "10.0.0.5", "lookup", "213001", "priority", "32765"]);

@@ -1,4 +1,5 @@
-//! A kernel without IPv6: nothing of it is tried, IPv4 and the firewall are there, and no run of fw fails.
+//! A kernel without IPv6: nothing of it is tried, IPv4 and the firewall are there, and no run of fw
+//! fails.
 
 use testkit::vm::{Kit, SERVICES, Wire};
 
