@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use netd::daemon::Log;
+use netd::daemon::{Complaints, Log};
 use netd::ipconf;
 use netd_core::net::{IfName, Mac};
 use netd_core::record::{Kind, Remembered, text::Record};
@@ -16,14 +16,16 @@ use netd_core::record::{Kind, Remembered, text::Record};
 use crate::client::{Action, Change, Grant};
 use crate::message::MessageType;
 
+/// A key of [`Complaints`].
+const WRITING: &str = "writing";
+
 /// The file of one interface.
 pub(crate) struct State {
     dir: PathBuf,
     name: String,
     interface: IfName,
     mac: Mac,
-    /// It could not be written, and that was logged.
-    failed: bool,
+    complaints: Complaints,
 }
 
 /// What becomes of the file.
@@ -39,7 +41,7 @@ impl State {
     /// with this Ethernet address.
     pub(crate) fn new(dir: &Path, named: &str, interface: IfName, mac: [u8; 6]) -> State {
         let name = Kind::RememberedLease.name(named);
-        State { dir: dir.to_owned(), name, interface, mac: Mac(mac), failed: false }
+        State { dir: dir.to_owned(), name, interface, mac: Mac(mac), complaints: Complaints::default() }
     }
 
     /// The address of last time. Anything wrong with the file: there is none.
@@ -92,12 +94,12 @@ impl State {
             Fate::Write(record) => ipconf::publish(&self.dir, &self.name, &[record]),
             Fate::Remove => ipconf::withdraw(&self.dir, &self.name),
         };
-        if let Err(e) = &done
-            && !self.failed
-        {
-            log.info(format_args!("{}/{}.ipconf: {e}", self.dir.display(), self.name));
+        match done {
+            Ok(_) => drop(self.complaints.right(WRITING)),
+            Err(e) => {
+                log.wrong(&mut self.complaints, WRITING, &format!("{}/{}.ipconf: {e}", self.dir.display(), self.name))
+            }
         }
-        self.failed = done.is_err();
     }
 }
 
