@@ -1,4 +1,4 @@
-//! The multi-call binary: which applet runs, and what the binary says about itself.
+//! The multi-call binary: which applet runs, and how the binary describes itself.
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -56,7 +56,7 @@ fn every_supervision_program_is_listed_once() {
     }
 }
 
-/// What is opened next would become its stderr.
+/// Otherwise the next file that the program opens would become its stderr.
 #[test]
 fn a_program_that_is_started_with_closed_descriptors_has_dev_null_there() {
     let dir = scratch("closed");
@@ -67,7 +67,7 @@ fn a_program_that_is_started_with_closed_descriptors_has_dev_null_there() {
     assert_eq!(status.code(), Some(0));
     let out = fs::read_to_string(dir.join("lock.out")).unwrap();
     let lines: Vec<&str> = out.lines().collect();
-    // Its 1 is the file that it writes.
+    // The shell's descriptor 1 is the file that it writes.
     assert_eq!(lines, ["/dev/null", dir.join("lock.out").to_str().unwrap(), "/dev/null"]);
 }
 
@@ -133,20 +133,22 @@ fn install_makes_a_link_per_applet_and_replaces_old_ones() {
             assert!(target.is_relative(), "{target:?}");
             assert_eq!(fs::canonicalize(dir.join(target)).unwrap(), fs::canonicalize(NETSV).unwrap());
         }
-        // The second round finds a stale link.
+        // In the second round there is a stale link.
         fs::remove_file(dir.join("sv")).unwrap();
         symlink("/nonexistent", dir.join("sv")).unwrap();
     }
     fs::remove_dir_all(dir.parent().unwrap().parent().unwrap()).unwrap();
 }
 
-/// An image of a root directory: the links must lead to the same binary when it is / elsewhere.
+/// An image of a root directory: the links must lead to the same binary, also when the image is not
+/// mounted at /.
 #[test]
 fn links_made_inside_an_image_lead_to_its_own_binary_wherever_it_is() {
     let (scratch, image) = (scratch("image"), "image/usr/lib/netsv");
     fs::create_dir_all(scratch.join("image/usr/bin")).unwrap();
     let binary = scratch.join("image/usr/bin/netsv");
-    // By another process: a child of another test would hold it open for writing for a moment, and execve(2) says ETXTBSY.
+    // Another process copies the binary: a child of another test would hold our descriptor open for
+    // writing for a moment, and execve(2) would fail with ETXTBSY.
     assert!(Command::new("cp").arg(NETSV).arg(&binary).status().unwrap().success());
     let made = Command::new(&binary).arg("--install").arg(image).current_dir(&scratch).status().unwrap();
     assert_eq!(made.code(), Some(0));

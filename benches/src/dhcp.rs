@@ -112,7 +112,8 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
     ])
 }
 
-/// A runsvdir over nothing but fw, so that a published lease reaches the kernel as in a real appliance.
+/// A runsvdir over nothing but fw, so that a published lease reaches the kernel as in a real
+/// appliance.
 fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
     sh(
         "rm -rf /run/sv; mkdir -p /run/sv /run/etc; cp -r services/fw /run/sv/fw; echo 'extif=\"eth0\"' > /run/sv/fw/fw.conf",

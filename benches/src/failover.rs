@@ -1,4 +1,5 @@
-//! Two leased uplinks, an echo every 2 ms from the appliance: the cable of the preferred one is pulled and plugged back.
+//! Two leased uplinks, an echo every 2 ms from the appliance: the cable of the preferred one is
+//! pulled and plugged back.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -136,7 +137,8 @@ pub(crate) fn start(world: &World, suite: &Suite) -> io::Result<Starter> {
     Ok(starter)
 }
 
-/// The suite's processes when none of them does anything any more, nor comes or goes: some start more than they keep.
+/// The suite's processes when none of them does anything any more, nor comes or goes: some start
+/// more than they keep.
 fn at_rest(world: &World, starter: &Starter) -> Vec<u32> {
     let running = || world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect::<Vec<u32>>();
     let mut pids = running();
@@ -185,8 +187,8 @@ struct Cut {
 }
 
 fn cut(world: &World, suite: &Suite, probe: &Probe) -> Cut {
-    // The kernel's linkwatch passes non-urgent events about once a second: a pull soon after another event of any link
-    // would measure that wait.
+    // The kernel's linkwatch passes non-urgent events about once a second: a pull soon after
+    // another event of any link would measure that wait.
     std::thread::sleep(Duration::from_secs(3));
     let pulled = Instant::now();
     world.uplinks[0].pull();

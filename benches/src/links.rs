@@ -1,4 +1,5 @@
-//! What makes a link live: the link watcher, link-local addresses, the pinger, fw, and the whole suite that keeps two uplinks.
+//! What makes a link live: the link watcher, link-local addresses, the pinger, fw, and the whole
+//! suite that keeps two uplinks.
 
 mod cable;
 mod carrier;
@@ -18,7 +19,8 @@ use crate::world::{World, sh};
 
 pub(crate) const FIFO: &str = "/run/links.fifo";
 
-/// All rows. `quick` leaves out what takes the peers long: the seed's delays, and waiting for what never comes.
+/// All rows. `quick` leaves out what takes the peers long: the seed's delays, and waiting for what
+/// never comes.
 pub(crate) fn bench(lab: &Lab, world: &World, applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     let said = Said::open()?;
     eprintln!("  links: cables");

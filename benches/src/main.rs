@@ -1,7 +1,7 @@
 //! Side by side with the peers, in one run, as tables. Called by ./bench inside private namespaces.
 //!
-//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick] [--only PART]: the directory of our applets, and both
-//! binaries; what the options mean stands in ./bench.
+//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick] [--only PART]: the directory of our
+//! applets, and both binaries; what the options mean stands in ./bench.
 
 // A bench: it stops at the first thing that does not work, and says which.
 #![allow(clippy::disallowed_methods, reason = "measures real time and starts the subjects")]

@@ -1,4 +1,5 @@
-//! Supervision: 200 idle services under each suite, and a logger. All suites in one run, taking turns.
+//! Supervision: 200 idle services under each suite, and a logger. All suites in one run, taking
+//! turns.
 
 mod logger;
 mod suite;
@@ -23,8 +24,8 @@ const SERVICES: usize = 200;
 /// All suites throttle a service that has not run this long.
 const GRACE: Duration = Duration::from_millis(1100);
 
-/// Before each measured kill: s6 waits for a second before it starts again, and a machine that has idled for that long is slower for
-/// whoever comes next than for the one after.
+/// Before each measured kill: s6 waits for a second before it starts again, and a machine that has
+/// idled for that long is slower for whoever comes next than for the one after.
 const REST: Duration = Duration::from_millis(300);
 
 /// How often and how long.

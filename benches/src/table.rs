@@ -7,7 +7,8 @@ pub(crate) const OURS: &str = "ours";
 /// Column of our supervisor that hosts all services in one process.
 pub(crate) const OURS_ONE: &str = "ours -1";
 
-/// Column of a loop that starts all services and supervises none: the floor of the machine, and no peer.
+/// Column of a loop that starts all services and supervises none: the floor of the machine, and no
+/// peer.
 pub(crate) const BARE: &str = "the loop";
 
 /// One figure for several peers. Lower is better for every figure here.

@@ -1,5 +1,5 @@
-//! What the figures shall be: a ratio to a peer of the same run, or a number. PURE. A row that is not there is not judged; the rows
-//! of a whole run are there.
+//! What the figures shall be: a ratio to a peer of the same run, or a number. PURE. A row that is
+//! not there is not judged; the rows of a whole run are there.
 
 use std::fmt::Write;
 
@@ -49,13 +49,13 @@ const TARGETS: [Target; 47] = [
     at_most(RESTART, OURS, 10.0, Of::One),
     at_most(RESTART, OURS_ONE, 10.0, Of::One),
     // The least that tells the truth of each service, opening ok and status and looking for log and
-    // down, is 0.75 x runit in C. Tried: relative paths, one write, the record as a link's text, half
-    // the instructions (in); a compiler that favours speed, two threads (no gain on a machine that
-    // does something else, too).
+    // down, is 0.75 x runit in C. Tried: relative paths, one write, the record as a link's text,
+    // half the instructions (in); a compiler that favours speed, two threads (no gain on a machine
+    // that does something else, too).
     at_most(STATUS, OURS, 1.0, RUNIT),
-    // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and closes,
-    // a runsv that is started without a copy of runsvdir (in); a runsv that is forked and not executed
-    // is 0.86 x runit, but cannot be called runsv in ps without CAP_SYS_RESOURCE.
+    // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and
+    // closes, a runsv that is started without a copy of runsvdir (in); a runsv that is forked and
+    // not executed is 0.86 x runit, but cannot be called runsv in ps without CAP_SYS_RESOURCE.
     at_most(UP, OURS, 1.0, RUNIT),
     at_most(UP, OURS_ONE, 1.05, Of::Peer(BARE)),
     at_most(LOST, OURS, 0.0, Of::One),

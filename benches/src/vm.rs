@@ -1,7 +1,9 @@
-//! A whole machine, in qemu without acceleration: from the network card to the default route, and the memory that is used then.
+//! A whole machine, in qemu without acceleration: from the network card to the default route, and
+//! the memory that is used then.
 //!
-//! The same kernel, init, card and server for all. Moments are the guest's: those of `ip -ts monitor`, on the kernel's clock.
-//! busybox and runit are started when the card is there, as it suits them best; ours as the first process, before the drivers.
+//! The same kernel, init, card and server for all. Moments are the guest's: those of `ip -ts
+//! monitor`, on the kernel's clock. busybox and runit are started when the card is there, as it
+//! suits them best; ours as the first process, before the drivers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -132,7 +134,8 @@ fn image(kit: &Kit, netsv: &str, subject: &Subject) -> Image {
                     image.program(&kit.program("nft"), "/sbin/nft");
                     // Before the card: loading them is not what is measured.
                     drivers = [&FIREWALL[..], &CARD].concat();
-                    // Named, as on a router: the table does not wait for a default route to tell what is outside.
+                    // Named, as on a router: the table does not wait for a default route to tell
+                    // what is outside.
                     image.file("/var/service/fw/fw.conf", "extif=\"eth0\"\n");
                 }
                 // Nothing else differs from the directory as it is copied.
@@ -230,7 +233,8 @@ fn time_of_day(line: &str) -> Option<f64> {
     Some(((hours * 60.0 + minutes) * 60.0 + seconds) * 1000.0)
 }
 
-/// The kernel's start in ms of the day: what /proc/timer_list says of CLOCK_REALTIME, its second clock.
+/// The kernel's start in ms of the day: what /proc/timer_list says of CLOCK_REALTIME, its second
+/// clock.
 fn kernel_start(offsets: &str) -> Option<f64> {
     let nanoseconds: f64 = offsets.lines().nth(1)?.split_whitespace().nth(1)?.parse().ok()?;
     Some((nanoseconds / 1e6).rem_euclid(DAY_MS))

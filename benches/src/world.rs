@@ -1,5 +1,5 @@
-//! The bench's world on the test kit's lab: `home` with two uplinks eth0 and eth1 to two providers, each with a real
-//! dnsmasq, and one target that both reach.
+//! The bench's world on the test kit's lab: `home` with two uplinks eth0 and eth1 to two providers,
+//! each with a real dnsmasq, and one target that both reach.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -88,7 +88,8 @@ impl World {
         sh(&format!("ip netns pids {}", self.home.name())).split_whitespace().filter_map(|p| p.parse().ok()).collect()
     }
 
-    /// Ends everything that runs in `home`, takes its addresses, routes and rules away and plugs the cables.
+    /// Ends everything that runs in `home`, takes its addresses, routes and rules away and plugs
+    /// the cables.
     pub(crate) fn clean(&self) {
         wait_until("home is empty", Duration::from_secs(10), || {
             let pids = self.pids();
@@ -108,7 +109,8 @@ impl World {
     }
 }
 
-/// A shell that lives in `home` and starts the subjects: the cost of entering the namespace is not measured.
+/// A shell that lives in `home` and starts the subjects: the cost of entering the namespace is not
+/// measured.
 pub(crate) struct Starter {
     shell: Child,
     orders: ChildStdin,
@@ -116,7 +118,8 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Enters the namespace. /sys is read-only there: networkd and dhcpcd would wait for udev otherwise.
+    /// Enters the namespace. /sys is read-only there: networkd and dhcpcd would wait for udev
+    /// otherwise.
     pub(crate) fn enter(world: &World) -> io::Result<Starter> {
         let mut shell = world.home.command(&["sh", "-c", "mount -o remount,ro /sys; exec sh"]);
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -152,7 +155,8 @@ impl Drop for Starter {
 /// systemd's.
 pub(crate) const NETWORKD: &str = "/lib/systemd/systemd-networkd";
 
-/// Shell text that makes networkd's files: DHCP on these interfaces, at these metrics. It keeps nothing from before.
+/// Shell text that makes networkd's files: DHCP on these interfaces, at these metrics. It keeps
+/// nothing from before.
 pub(crate) fn networkd_files(interfaces: &[(&str, u32)]) -> String {
     let mut text =
         "rm -rf /run/systemd/netif /run/systemd/network; mkdir -p /run/systemd/network /run/systemd/netif/links \

@@ -1,4 +1,5 @@
-//! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the same.
+//! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the
+//! same.
 
 use netd_core::net::{IfName, Prefix};
 use netd_core::record::text;
@@ -17,8 +18,8 @@ use netd_udhcpc::routes;
 
 use crate::MAC;
 
-/// The message that an input stands for: as it is, or, when its first byte is odd, what follows as options behind a head that
-/// is right.
+/// The message that an input stands for: as it is, or, when its first byte is odd, what follows as
+/// options behind a head that is right.
 fn stands_for(data: &[u8]) -> Vec<u8> {
     match data.split_first() {
         Some((first, options)) if first & 1 != 0 => {
@@ -54,7 +55,8 @@ pub fn message(data: &[u8]) {
     assert_eq!(text::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
 }
 
-/// A reply may be refused before the machine sees it, and is named then; or an option of it is ignored.
+/// A reply may be refused before the machine sees it, and is named then; or an option of it is
+/// ignored.
 fn refusal(mut reply: Reply, data: &[u8]) {
     let code = data.last().copied().unwrap_or(1);
     let gate = Gate { reject: Prefix::parse("10.9.0.128/26").into_iter().collect(), ignore: vec![code] };
@@ -79,8 +81,8 @@ pub(crate) fn environment(reply: &Reply) {
     }
 }
 
-/// Codes of the options in the main area, in order; `None` when they are not well-formed, or call for the joining and
-/// overloading that dhcproto does otherwise.
+/// Codes of the options in the main area, in order; `None` when they are not well-formed, or call
+/// for the joining and overloading that dhcproto does otherwise.
 fn plain(data: &[u8]) -> Option<Vec<u8>> {
     let mut codes = Vec::new();
     let mut rest = data.get(240..)?;

@@ -11,7 +11,8 @@ use fw::input::policy;
 use fw::want;
 use netd_udhcpc::record;
 
-/// What is read is written and read again unchanged, as text and as each kind of record; a lease is resumed only before its end.
+/// What is read is written and read again unchanged, as text and as each kind of record; a lease is
+/// resumed only before its end.
 pub fn record(data: &[u8]) {
     let Ok(records) = text::parse(data) else { return };
     let plain = |c: char| !c.is_control() || c == '\t';
@@ -61,7 +62,8 @@ fn kind<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// A policy and records, divided by a NUL: the rules consist of allowed characters, names of interfaces can be names.
+/// A policy and records, divided by a NUL: the rules consist of allowed characters, names of
+/// interfaces can be names.
 pub fn fw(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == 0);
     let (policy, _) = policy::parse(parts.next().unwrap_or_default());

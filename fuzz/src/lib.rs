@@ -1,7 +1,7 @@
 //! What must hold for any bytes: one function for each target, which panics when it does not.
 //!
-//! The targets in fuzz_targets/ are one line each. A finding becomes a regression test where the code is, and its input stays in
-//! corpus/TARGET.
+//! The targets in fuzz_targets/ are one line each. A finding becomes a regression test where the
+//! code is, and its input stays in corpus/TARGET.
 
 mod client;
 mod dhcp;

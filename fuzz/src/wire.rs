@@ -15,8 +15,9 @@ use netd_udhcpc::frame;
 
 use crate::MAC;
 
-/// The IPv4 and UDP walk: what it gives is inside what it got. The first byte says whether the checksum of UDP counts, and
-/// whether that of the header is corrected first, which no mutation would ever hit.
+/// The IPv4 and UDP walk: what it gives is inside what it got. The first byte says whether the
+/// checksum of UDP counts, and whether that of the header is corrected first, which no mutation
+/// would ever hit.
 pub fn frame(data: &[u8]) {
     let Some((first, captured)) = data.split_first() else { return };
     let mut captured = captured.to_vec();
@@ -43,7 +44,8 @@ fn correct(packet: &mut [u8]) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// ARP: what is taken is written as it was read; a detector that is fed with it keeps its deadlines ahead.
+/// ARP: what is taken is written as it was read; a detector that is fed with it keeps its deadlines
+/// ahead.
 pub fn arp(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let timing = if first & 1 == 0 { Timing::RFC5227 } else { Timing::FAST };
@@ -76,7 +78,8 @@ pub fn netlink(mut data: &[u8]) {
         for (_, payload) in netlink::messages(datagram) {
             let attributes = netlink::attributes(payload).count();
             assert!(attributes * 4 <= payload.len());
-            // Addresses, routes and rules are read one attribute at a time: no more of them than there are.
+            // Addresses, routes and rules are read one attribute at a time: no more of them than
+            // there are.
             let read = |used: usize, others: usize| assert!(used + others <= payload.len() / 4);
             if let Some(address) = rtnetlink::address(payload) {
                 read(address.attributes.len(), address.others.len());
@@ -110,7 +113,8 @@ pub fn netlink(mut data: &[u8]) {
     }
 }
 
-/// Answers to an echo request, or, after an odd first byte, to a DNS question: only a whole one that names our question counts.
+/// Answers to an echo request, or, after an odd first byte, to a DNS question: only a whole one
+/// that names our question counts.
 pub fn probe(data: &[u8]) {
     let Some((first, answer)) = data.split_first() else { return };
     if first & 1 == 0 {

@@ -219,7 +219,8 @@ impl Net {
         ip_in(&self.name, args)
     }
 
-    /// `ip -j ARGS` in this namespace, parsed. `ip -j` prints nothing at all for an empty list: that is `[]`.
+    /// `ip -j ARGS` in this namespace, parsed. `ip -j` prints nothing at all for an empty list:
+    /// that is `[]`.
     #[track_caller]
     pub fn ip_json(&self, args: &[&str]) -> Value {
         parse_json(&ip_in(&self.name, &[&["-j"], args].concat()))
@@ -306,8 +307,8 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// `ip ARGS` in the namespace `net`. Not `ip -n`: that makes a mount namespace, and each umount in it waits for the whole
-/// kernel (RCU), seconds on a machine under load.
+/// `ip ARGS` in the namespace `net`. Not `ip -n`: that makes a mount namespace, and each umount in
+/// it waits for the whole kernel (RCU), seconds on a machine under load.
 #[track_caller]
 fn ip_in(net: &str, args: &[&str]) -> String {
     let enter = enter_ip(net);

@@ -71,7 +71,8 @@ pub struct Machine {
 }
 
 impl Wire {
-    /// 192.0.2.1 is the server, the router, and who answers pings; leases are 192.0.2.100 to 192.0.2.150.
+    /// 192.0.2.1 is the server, the router, and who answers pings; leases are 192.0.2.100 to
+    /// 192.0.2.150.
     pub fn build(lab: &Lab) -> Wire {
         let mut wire = Wire::without_server(lab);
         if !wire.tap {

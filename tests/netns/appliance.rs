@@ -1,7 +1,9 @@
-//! The whole suite at its main job: our runsvdir over services made from services/, two providers, a LAN host behind.
+//! The whole suite at its main job. Our runsvdir runs services made from services/; there are two
+//! providers, and a LAN host behind the appliance.
 //!
-//! What each daemon does alone is in its own file; here is only what needs them together: a lease becomes a route, a pulled
-//! cable moves the traffic, and a kill -9 of any one process heals without a lost ping and without a second instance.
+//! Each daemon's own behaviour is tested in its own file. This file holds what needs the daemons
+//! together: a lease becomes a route, a pulled cable moves the traffic, and a kill -9 of any one
+//! process heals without a lost ping and without a second instance.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,10 +16,10 @@ use testkit::{Lab, isolated, kill_9, pids_where, poll_for, wait_for, wait_until}
 use crate::ours;
 
 const SERVICES: [&str; 5] = ["fw", "ifplugd_eth0", "ifplugd_eth1", "dhcp_eth0", "dhcp_eth1"];
-/// The most that any single step may take, hold-down of the link included.
+/// The longest time that any single step may take, the hold-down of the link included.
 const SOON: Duration = Duration::from_secs(25);
 
-/// The appliance, started; its uplinks still unplugged.
+/// Starts the appliance; its uplinks are still unplugged.
 fn boot(lab: &Lab) -> (TwoUplinks, Appliance) {
     ours(lab);
     let world = TwoUplinks::build(lab);
@@ -29,7 +31,7 @@ fn boot(lab: &Lab) -> (TwoUplinks, Appliance) {
     (world, appliance)
 }
 
-/// The appliance with both uplinks leased, eth0 preferred.
+/// Starts the appliance and leases both uplinks; eth0 is preferred.
 fn online(lab: &Lab) -> (TwoUplinks, Appliance) {
     let (world, appliance) = boot(lab);
     world.isp_a.cable.plug();
@@ -40,7 +42,8 @@ fn online(lab: &Lab) -> (TwoUplinks, Appliance) {
     (world, appliance)
 }
 
-/// Two default routes, none demoted (fw.conf: demote_metric is 20000), eth0's first.
+/// There are two default routes, eth0's first, and fw has demoted neither (fw.conf: demote_metric
+/// is 20000).
 fn both_good(world: &TwoUplinks) -> bool {
     let routes = world.home.default_routes();
     routes.len() == 2 && routes[0].0 == "eth0" && routes.iter().all(|(_, _, metric)| *metric < 10_000)
@@ -75,7 +78,8 @@ impl Pings {
         pings
     }
 
-    /// (LAN host, appliance): lost from the beginning until now, once the path is steady again.
+    /// How many pings the LAN host and the appliance have lost since the beginning, counted when
+    /// the path is steady again.
     #[expect(clippy::disallowed_methods, reason = "the end of the window in which losses count")]
     fn lost(&self) -> (usize, usize) {
         let to = Instant::now();
@@ -85,7 +89,7 @@ impl Pings {
     }
 }
 
-/// Daemons of eth0, by the program's name: each may be there once.
+/// How many daemons of this program serve eth0. At most one of each may exist.
 fn instances(program: &str, word: &str) -> usize {
     pids_where(|argv| {
         let is_program = |arg: &str| Path::new(arg).file_name().is_some_and(|name| name == program);
@@ -106,7 +110,8 @@ fn a_lease_becomes_a_route_and_packets_flow() {
         assert_eq!(world.home.addresses("eth0"), ["192.0.2.100/24"]);
         assert!(Path::new("/run/service/fw/dhcp_eth0.ipconf").is_file());
         wait_until("the LAN host reaches the internet", SOON, || world.lan.pings(&TARGET.to_string()));
-        // The kernel removes the address at the end of the lease, whoever is dead by then.
+        // The kernel removes the address at the end of the lease, whichever process is dead by
+        // then.
         let infos = world.home.ip_json(&["-4", "address", "show", "dev", "eth0"]);
         let valid = infos[0]["addr_info"][0]["valid_life_time"].as_u64().unwrap();
         assert!((3000..=3600).contains(&valid), "{infos}");
@@ -124,7 +129,8 @@ fn a_pulled_cable_moves_the_traffic_and_the_plugged_one_gets_it_back() {
         world.isp_a.cable.pull();
         wait_until("eth1 is the best uplink", SOON, || best_uplink(&world).as_deref() == Some("eth1"));
         let (lan, home) = pings.lost();
-        // Not a measurement (the demo and the bench measure): the traffic has not waited for the debounce of 5 s, 2500 pings.
+        // This is not a measurement (the demo and the bench measure). It shows that the traffic has
+        // not waited for the debounce of 5 s, which is 2500 pings.
         assert!(lan < 1000 && home < 1000, "lost on the cut: LAN host {lan}, appliance {home}");
 
         let pings = Pings::start();
@@ -236,7 +242,7 @@ fn a_killed_logger_comes_back_and_goes_on_writing() {
         kill_9(old);
         wait_for("another logger", SOON, || logger().filter(|pid| *pid != old));
         kill_9(appliance.service_pid("dhcp_eth0").unwrap());
-        // Old lines are kept, in `current` or in the file that a killed logger leaves behind as @...u.
+        // Old lines are kept, in `current` or in the file @...u that a killed logger leaves behind.
         wait_until("the start of both clients in the log", SOON, || {
             let files = std::fs::read_dir(log.parent().unwrap()).unwrap().flatten();
             let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
@@ -260,7 +266,7 @@ fn a_killed_runsvdir_started_again_by_init_takes_over_without_a_second_daemon() 
         let status = appliance.run(&["sv", "status", "dhcp_eth0"]);
         assert!(status.starts_with("run: "), "{status}");
         assert_eq!(pings.lost(), (0, 0));
-        // It is in charge: a service that is killed is started again.
+        // runsvdir is in charge: it starts a killed service again.
         let old = appliance.service_pid("dhcp_eth0").unwrap();
         kill_9(old);
         appliance.wait_new_pid("dhcp_eth0", old, SOON);
@@ -276,7 +282,7 @@ fn a_malformed_record_is_named_and_skipped_and_all_else_is_applied() {
         let bad = "let cfg=cfg+1\nif[$cfg]=lan0\nipmask[$cfg]=$(reboot)\n";
         std::fs::write("/run/service/fw/vpn.ipconf", bad).unwrap();
         appliance.write("fw/conf/second.ipconf", "let cfg=cfg+1\nif[$cfg]=lan0\nipmask[$cfg]=10.0.1.1/24\n");
-        // As services/fw/run calls it: in the service's directory.
+        // services/fw/run calls fw in the same way: in the service's directory.
         let output = appliance.command(&["fw", "apply"]).current_dir(appliance.services().join("fw")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{said}");

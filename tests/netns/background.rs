@@ -1,5 +1,5 @@
-//! What a daemon that goes to the background takes along of its caller: nothing. The originals
-//! first where they can run.
+//! A daemon that goes to the background keeps nothing open that its caller waits for. The originals
+//! run first where they can.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,15 +9,15 @@ use testkit::{Lab, Net, isolated, kill_9, original, pids_where, wait_for, wait_u
 
 use crate::ours;
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a caller may wait: for the end of the daemon's output, of its messages, of a third
+/// What a caller may wait for: the end of the daemon's output, of its messages, or of a third
 /// descriptor.
 const CALLERS: [&str; 3] =
     ["x=$(\"$@\" 2>/dev/null)", "x=$(\"$@\" 2>&1 >/dev/null)", "x=$(exec 3>&1; \"$@\" >/dev/null 2>&1)"];
 
-/// eth0 with a link, and a program that says yes to everything.
+/// eth0 with a link, and a program that always succeeds.
 fn world(lab: &Lab) -> (Net, String) {
     ours(lab);
     let (home, isp) = (lab.net("home"), lab.net("isp"));
@@ -29,12 +29,12 @@ fn world(lab: &Lab) -> (Net, String) {
     (home, script.to_str().unwrap().to_owned())
 }
 
-/// The daemon and its runner.
+/// The process ids of the daemon and its runner.
 fn daemons() -> Vec<i32> {
     pids_where(|argv| argv.contains(&"eth0") && argv.first() != Some(&"sh"))
 }
 
-/// The exit code of a caller that waits so for a daemon, which must live on.
+/// Returns the exit code of a caller that waits in this way for a daemon. The daemon must live on.
 #[track_caller]
 fn waits_for(home: &Net, caller: &str, argv: &[&str]) -> Option<i32> {
     let mut shell = home.spawn(&[&["sh", "-c", caller, "sh"], argv].concat());

@@ -1,6 +1,7 @@
-//! The cage around each daemon: what /proc says of it, that everything still works inside, and that scripts are outside.
+//! The cage around each daemon: /proc shows it, everything still works inside it, and scripts run
+//! outside of it.
 //!
-//! What the cage keeps out of reach is tried in crates/netd/tests/cage.rs.
+//! crates/netd/tests/cage.rs tries what the cage keeps out of reach.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -62,7 +63,7 @@ fn wait_caged(pid: i32, kept: u64) {
     assert_eq!((status(pid, "CapInh"), status(pid, "CapAmb")), (0, 0));
 }
 
-/// As whoever started it.
+/// The process has the same rights as its starter.
 fn assert_free(pid: i32) {
     let own = |name| status(std::process::id().try_into().unwrap(), name);
     for field in ["Seccomp", "NoNewPrivs", "CapEff", "CapBnd"] {
@@ -140,7 +141,8 @@ fn a_caged_client_renews_publishes_and_follows_the_link() {
         wait_until("a release", SOON, || w.server.count(MessageType::Release) == 1 && !Path::new(RECORD).exists());
         fw.wait_more(before);
 
-        // The interface is replaced behind its back: another index, another MAC, new sockets.
+        // Another interface replaces eth0 while the client is stopped: it has another index and
+        // another MAC, and needs new sockets.
         client.signal(Signal::SIGSTOP);
         w.home.ip(&["link", "del", "eth0"]);
         drop(w.server);
@@ -170,7 +172,7 @@ fn a_service_whose_supervisor_comes_later_is_told_all_the_same() {
         let fw = Fw::new(lab);
         let client = client(&w, &fw, &[]);
         wait_record();
-        // Nobody listens for five seconds.
+        // For five seconds no runsv reads the fifo.
         client.wait_log("cannot notify", 3 * SOON);
         let _runsv = fw.supervise(&w.home);
         let before = fw.runs();
@@ -184,7 +186,7 @@ fn a_supervisor_that_is_a_moment_late_hears_it_and_nobody_complains() {
     isolated(&[], |lab| {
         let w = world(lab);
         let fw = Fw::new(lab);
-        // It runs only when it is told to.
+        // With the file `down` fw runs only on request.
         fs::write(fw.dir.join("down"), "").unwrap();
         let client = client(&w, &fw, &[]);
         wait_record();
@@ -205,7 +207,7 @@ fn without_the_cage_nothing_is_given_up() {
     });
 }
 
-/// A script that says where it runs and puts the address on the interface.
+/// A script that writes down where it runs and puts the address on the interface.
 fn script(lab: &Lab) -> (String, PathBuf) {
     let out = lab.dir().join("out");
     let body = format!(
@@ -216,7 +218,7 @@ fn script(lab: &Lab) -> (String, PathBuf) {
     (program(&lab.dir().join("script"), &body), out)
 }
 
-/// Each run of it had all rights.
+/// Each run of the script had all rights.
 fn assert_outside(said: &str) {
     assert!(!said.is_empty());
     for line in said.lines() {
@@ -226,7 +228,7 @@ fn assert_outside(said: &str) {
     }
 }
 
-/// The processes of a client: itself first.
+/// The processes of a client; the client itself comes first.
 fn processes() -> Vec<i32> {
     let mut pids = pids_where(|argv| argv.first() == Some(&"udhcpc"));
     pids.sort_unstable();
@@ -245,7 +247,8 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         wait_caged(client.pid(), KEPT);
         assert_outside(&said());
 
-        // What is sent to all processes of the name ends the client alone, and the last script is run.
+        // A signal to all processes of this name ends the client alone, and the client still runs
+        // the last script.
         let [first, runner] = processes()[..] else { panic!("{:?}", processes()) };
         assert_eq!(first, client.pid());
         for signal in ["USR1", "TERM"] {
@@ -259,7 +262,7 @@ fn scripts_run_outside_and_their_runner_ends_with_the_client() {
         assert!(client.stop().success());
         assert!(!is_running(runner), "waited for");
 
-        // kill -9 of either.
+        // kill -9 of the client or of its runner.
         let client = w.home.spawn(&argv);
         wait_until("an address", SOON, || !w.home.addresses("eth0").is_empty());
         let [_, runner] = processes()[..] else { panic!("{:?}", processes()) };
@@ -280,7 +283,7 @@ fn in_the_background_the_runner_lives_on_and_holds_nothing() {
     isolated(&[], |lab| {
         let w = world(lab);
         let (script, out) = script(lab);
-        // Whoever waits for the end of its output, as $(...) does, waits for the lease and not for ever.
+        // A caller that waits for the end of the output, as $(...) does, waits for the lease only.
         let output = w.home.try_run(&["udhcpc", "-i", "eth0", "-s", &script, "-p", "/run/lab/pid"]);
         assert!(output.status.success(), "{output:?}");
         let running = || fs::read_to_string("/run/lab/pid").ok()?.trim().parse().ok().filter(|pid| is_running(*pid));

@@ -1,9 +1,9 @@
-//! The programs that call udhcpc today, by their own command lines: Debian's udhcpc first, ours
-//! after it, and then compared: every variable of every event with what their caller had set, and
-//! every packet of theirs, byte by byte.
+//! The programs that call udhcpc today, with their own command lines. Debian's udhcpc runs first
+//! and ours after it. Then both are compared: every variable of every event, the caller's own
+//! variables included, and every packet, byte by byte.
 //!
-//! What differs on purpose is left out by name in [`Packet::parse`] and [`same`], and is in
-//! docs/compat.md.
+//! [`Packet::parse`] and [`same`] leave the intended differences out by name; docs/compat.md has
+//! them.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::capture::{Capture, Packet, RELEASE, REQUEST};
 use crate::dhcp::{SOON, World, both, events, exit_code, names, script, world};
 use crate::dnsmasq_argv;
 
-/// Who calls, how, and what is done with the client afterwards.
+/// A caller, its command line, and what the test then does with the client.
 struct Caller<'a> {
-    /// Variables that the caller has set; more than PATH reach the script.
+    /// Variables that the caller has set. More than PATH reaches the script.
     env: &'a [&'a str],
-    /// All arguments but the script, which is the test's.
+    /// All arguments except the script, which is the test's own.
     args: &'a [&'a str],
     pidfile: Option<&'a str>,
     life: Life,
@@ -26,20 +26,21 @@ struct Caller<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// It ends by itself with a lease.
+    /// The client ends by itself with a lease.
     Quits,
-    /// It stays in the foreground: renewed, then TERM.
+    /// The client stays in the foreground; it is renewed, then it gets TERM.
     Foreground,
-    /// It returns when it is bound and lives on: renewed, then TERM.
+    /// The caller gets control back when the client is bound. The client lives on, is renewed, and
+    /// gets TERM.
     Background,
-    /// Likewise; ended as Debian's ifdown does it: USR2, then TERM.
+    /// The same, but the client ends as with Debian's ifdown: USR2, then TERM.
     BackgroundUsr2,
 }
 
-/// What a run left behind.
+/// What a run has left behind.
 #[derive(Debug)]
 struct Trace {
-    /// Event and variables, in order.
+    /// Events and their variables, in order.
     events: Vec<Vec<String>>,
     packets: Vec<Packet>,
 }
@@ -84,17 +85,17 @@ fn run(lab: &Lab, w: &World, client: &str, name: &str, caller: &Caller) -> Trace
     }
     assert!(caller.pidfile.is_none_or(|file| !Path::new(file).exists()), "{name}: the pidfile goes with the process");
     let mut packets = capture.packets();
-    // A packet that had to be sent twice on a machine under load.
+    // On a machine under load a client may have to send a packet twice.
     packets.dedup();
     if name == "original" {
-        // An answer that comes before udhcpc has closed the socket that it asked with is lost on
-        // that socket; it asks again, by broadcast, after three seconds.
+        // udhcpc loses an answer that arrives before it has closed the socket of the request. It
+        // asks again by broadcast three seconds later.
         packets.dedup_by(|next, first| next.is_renewal() && first.is_renewal());
     }
     Trace { events: events(&out).into_iter().map(timeless).collect(), packets }
 }
 
-/// The variables of an event. dnsmasq tells another T1 and T2 (58, 59) at each renewal.
+/// The variables of an event. dnsmasq sends another T1 and T2 (options 58, 59) at each renewal.
 fn timeless(mut event: Vec<String>) -> Vec<String> {
     for line in event.iter_mut().filter(|line| line.starts_with("opt58=") || line.starts_with("opt59=")) {
         line.truncate("opt58=".len());
@@ -102,8 +103,8 @@ fn timeless(mut event: Vec<String>) -> Vec<String> {
     event
 }
 
-/// The original first, then ours, each against a dnsmasq that offers what home routers and their
-/// users ask for.
+/// Runs the original first, then ours, each against a dnsmasq that offers what home routers offer
+/// and what their users ask for.
 fn same(lab: &Lab, caller: &Caller) {
     let w = world(lab);
     let mut argv = dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.20,255.255.255.0,1h"]);
@@ -126,8 +127,8 @@ fn same(lab: &Lab, caller: &Caller) {
 }
 
 const TOOLS: &[&str] = &["dnsmasq", "udhcpc"];
-/// OpenWrt, netifd/proto/dhcp.sh of 2022 and before: `clientid` unset is -C; the protocol handler's
-/// variables are the script's.
+/// OpenWrt, netifd/proto/dhcp.sh of 2022 and earlier. Without `clientid` it passes -C. The
+/// variables of the protocol handler are the script's.
 #[test]
 fn openwrts_netifd_of_many_years() {
     isolated(TOOLS, |lab| {
@@ -138,8 +139,8 @@ fn openwrts_netifd_of_many_years() {
     });
 }
 
-/// The same script of 2025: a DUID as client id by default, and with every setting that puts
-/// something on the line.
+/// The same script of 2025. By default the client id is a DUID. All settings that add something to
+/// the command line are set.
 #[test]
 fn openwrts_netifd_of_today_with_all_its_settings() {
     isolated(TOOLS, |lab| {
@@ -152,7 +153,7 @@ fn openwrts_netifd_of_today_with_all_its_settings() {
     });
 }
 
-/// Alpine: ifupdown-ng's executor, busybox's ifup likewise.
+/// Alpine: ifupdown-ng's executor; busybox's ifup makes the same call.
 #[test]
 fn alpines_ifupdown() {
     isolated(TOOLS, |lab| {
@@ -163,7 +164,7 @@ fn alpines_ifupdown() {
     });
 }
 
-/// Debian: ifupdown's dhcp method when there is no dhclient.
+/// Debian: ifupdown's dhcp method where dhclient is not installed.
 #[test]
 fn debians_ifupdown() {
     isolated(TOOLS, |lab| {
@@ -175,7 +176,7 @@ fn debians_ifupdown() {
     });
 }
 
-/// Alpine's initramfs (mkinitfs), and the many scripts that say the same with -n.
+/// Alpine's initramfs (mkinitfs), and the many scripts that make the same call with -n.
 #[test]
 fn initramfs_scripts() {
     isolated(TOOLS, |lab| {
@@ -183,7 +184,7 @@ fn initramfs_scripts() {
     });
 }
 
-/// As above, -n, long options: NixOS's initrd.
+/// The same without -n, and with long options: NixOS's initrd.
 #[test]
 fn initrd_with_long_options() {
     isolated(TOOLS, |lab| {

@@ -1,4 +1,5 @@
-//! What a DHCP client says on the wire, as it comes in at the other end: every byte that a server or a relay could act on.
+//! The frames of a DHCP client as the other end of the cable receives them: every byte that a
+//! server or a relay could act on.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -14,10 +15,11 @@ pub(crate) const DISCOVER: u8 = 1;
 pub(crate) const REQUEST: u8 = 3;
 pub(crate) const DECLINE: u8 = 4;
 pub(crate) const RELEASE: u8 = 7;
-/// RFC 1542 section 2.1: udhcpc makes no message shorter.
+/// RFC 1542 section 2.1: udhcpc pads each message to at least this length.
 const LEAST: usize = 300;
 
-/// One DHCP packet of a client on the wire, with all that a server or a relay could see of it.
+/// One DHCP packet of a client on the wire, with everything that a server or a relay could see of
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
     /// Ethernet destination.
@@ -27,18 +29,19 @@ pub(crate) struct Packet {
     pub(crate) ttl: u8,
     /// Source and destination with their ports.
     pub(crate) path: [(Ipv4Addr, u16); 2],
-    /// The BOOTP fields up to xid, then flags to the cookie; `secs` apart.
+    /// The BOOTP fields up to xid, then those from flags to the cookie. `secs` is left out.
     pub(crate) head: Vec<u8>,
     pub(crate) secs: u16,
     pub(crate) fields: Vec<u8>,
     /// Options in the order of the wire.
     pub(crate) options: Vec<(u8, Vec<u8>)>,
-    /// Of the whole message, without the version in option 60 when it is longer than the least.
+    /// Length of the whole message. Above the minimum, the version in option 60 does not count.
     pub(crate) len: usize,
 }
 
 impl Packet {
-    /// From a frame that goes to a server. Not kept: the IP identification and checksums, xid (compat 120), the version of option 60.
+    /// Parses a frame that goes to a server. It leaves out the IP identification and checksums, xid
+    /// (compat 120), and the version in option 60.
     pub(crate) fn parse(frame: &[u8]) -> Option<Packet> {
         let ip = frame.get(14..).filter(|ip| frame[12..14] == [8, 0] && ip.len() >= 28 && ip[9] == 17)?;
         let udp = &ip[usize::from(ip[0] & 15) * 4..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
@@ -49,7 +52,7 @@ impl Packet {
         }
         assert_eq!(usize::from(port(4)), udp.len(), "UDP length");
         let bootp = &udp[8..];
-        // A decoder that is not ours reads it, too.
+        // A decoder that is not ours must read it, too.
         Message::decode(&mut Decoder::new(bootp)).expect("DHCP");
         let (mut options, mut rest, mut len) = (Vec::new(), &bootp[240..], bootp.len());
         while rest[0] != 255 {
@@ -75,7 +78,7 @@ impl Packet {
         })
     }
 
-    /// A REQUEST with ciaddr.
+    /// Whether it is a REQUEST with ciaddr.
     pub(crate) fn is_renewal(&self) -> bool {
         self.kind() == REQUEST && self.fields[2..6] != [0; 4]
     }
@@ -85,7 +88,7 @@ impl Packet {
     }
 }
 
-/// What comes in at the server's end of the cable.
+/// Captures what arrives at the server's end of the cable.
 pub(crate) struct Capture(Sniffer);
 
 impl Capture {
@@ -98,7 +101,7 @@ impl Capture {
         self.0.frames().iter().filter_map(|(_, frame)| Packet::parse(frame)).collect()
     }
 
-    /// When each came.
+    /// When each packet arrived.
     pub(crate) fn times(&self) -> Vec<Instant> {
         self.0.frames().iter().filter(|(_, frame)| Packet::parse(frame).is_some()).map(|(at, _)| *at).collect()
     }

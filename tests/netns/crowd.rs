@@ -1,4 +1,5 @@
-//! A house full of machines that are switched on together: two hundred clients, each in a namespace of its own, one dnsmasq.
+//! A house in which two hundred machines are switched on together: each client has a namespace of
+//! its own, and one dnsmasq serves them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,7 +12,8 @@ use testkit::{Lab, Net, Signal, isolated, poll_for, send, wait_until};
 use crate::{dnsmasq_argv, ours};
 
 const CROWD: usize = 200;
-/// For all of them together, on two cores that others use, too; alone it takes a tenth of it.
+/// The limit for all clients together, on two cores that other programs use, too. On an idle
+/// machine they take a tenth of it.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A bridge `lan` with the server's address, and at each of its ports a client's namespace `cN`.
@@ -34,13 +36,13 @@ fn everywhere(net: &Net, command: &str) -> String {
     net.run(&["sh", "-c", &each])
 }
 
-/// Their addresses, as ip(8) shows them.
+/// The clients' addresses, as ip(8) shows them.
 fn addresses(net: &Net) -> Vec<String> {
     let shown = everywhere(net, "ip -o -4 address show dev eth0");
     shown.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
 }
 
-/// Of the client in `cN`.
+/// The process id of the client in `cN`.
 fn pid(n: usize) -> i32 {
     fs::read_to_string(format!("/run/lab/pid.{n}")).unwrap().trim().parse().unwrap()
 }
@@ -75,7 +77,8 @@ fn two_hundred_clients_at_once_get_two_hundred_addresses_and_renew_them() {
         let given: BTreeSet<_> = leases.lines().filter_map(|line| line.split(' ').nth(2)).collect();
         assert_eq!(given, held.iter().map(|ip| ip.trim_end_matches("/16")).collect(), "the server says so, too");
 
-        // Two hundred questions at once are more than dnsmasq's socket holds: those who got no answer ask once more.
+        // Two hundred requests at once overflow dnsmasq's socket buffer. A client without an answer
+        // asks once more.
         wait_until("all have renewed", LONG, || {
             let renewed = told("renew");
             (0..CROWD).filter(|n| !renewed.contains(n)).for_each(|n| send(pid(n), Signal::SIGUSR1));

@@ -1,8 +1,8 @@
-//! The DHCP client on real links: Debian's udhcpc first, ours after it, where both must do the
-//! same; then what is only ours.
+//! The DHCP client on real links: Debian's udhcpc first and ours after it where both must do the
+//! same, then what only ours does.
 //!
-//! Servers are dnsmasq (what a drop-in meets) and the test kit's own (what a test must be able to
-//! break).
+//! The servers are dnsmasq (which a drop-in meets) and the test kit's own (which a test can make
+//! misbehave).
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -41,7 +41,8 @@ pub(super) fn both(lab: &Lab) -> [String; 2] {
     [path(original("udhcpc").expect("udhcpc")), path(lab.dir().join("bin/udhcpc"))]
 }
 
-/// A script that appends `EVENT` and its environment to a file, and does what a usual script does.
+/// A script that appends `EVENT` and its environment to a file, and then does what a usual script
+/// does.
 pub(super) fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
     let (path, out) = (lab.dir().join(format!("{name}.sh")), lab.dir().join(format!("{name}.out")));
     let text = format!(
@@ -57,8 +58,8 @@ pub(super) fn script(lab: &Lab, name: &str) -> (String, PathBuf) {
     (path.to_str().unwrap().to_owned(), out)
 }
 
-/// The events in a script's output with their variables; those of the shell and of the caller are
-/// left out.
+/// The events in a script's output with their variables. Variables of the shell and of the caller
+/// are left out.
 pub(super) fn events(out: &Path) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     for line in fs::read_to_string(out).unwrap_or_default().lines() {
@@ -187,7 +188,7 @@ fn exit_codes_background_and_pidfile_are_the_originals() {
     });
 }
 
-/// TERM to a process that is not our child.
+/// Sends TERM to a process that is not our child.
 fn kill(net: &Net, pid: i32) {
     net.run(&["sh", "-c", &format!("kill {pid}")]);
 }
@@ -353,7 +354,8 @@ fn a_lease_is_renewed_by_unicast_from_its_address_and_lives_on() {
         let server = Dhcpd::start(&w.isp, "lan", config).unwrap();
         let _client = native(&w, &[]);
         wait_ip("192.0.2.100");
-        // As fw would: the unicast leaves from this address, its answer comes back to it.
+        // The test sets the address, as fw would: the unicast leaves from this address, and its
+        // answer comes back to it.
         w.home.address("eth0", "192.0.2.100/24");
         let first = number("lease_end_boottime");
         wait_until("two renewals", Duration::from_secs(15), || number("lease_end_boottime") >= first + 3);
@@ -402,8 +404,8 @@ fn a_killed_client_keeps_its_address_and_asks_for_nothing_but_a_confirmation() {
         assert_eq!(field("ip").as_deref(), Some("192.0.2.100"));
         assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, requests + 1));
 
-        // Killed again; the server is away while the next one starts: the address is kept all the
-        // same.
+        // The client is killed again, and the server is away while the next client starts. The next
+        // client still keeps the address.
         kill_9(client.pid());
         server.set_mode(Mode::Silent);
         let client = native(&w, &[]);
@@ -452,7 +454,7 @@ fn one_refusal_costs_no_time() {
     });
 }
 
-/// A minute between two messages: only the cable can be the reason for an earlier one.
+/// There is a minute between two messages, so only the cable can cause an earlier one.
 fn plug_brings_a_lease(w: &World) {
     let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
     let client = native(w, &["-T", "60"]);
@@ -481,7 +483,7 @@ fn with_ipconf_an_interface_that_is_down_is_brought_up() {
     });
 }
 
-/// The cable is in. Without a lease from the first DISCOVER there is none for a minute.
+/// The cable is plugged in. Without a lease from the first DISCOVER there is no lease for a minute.
 #[test]
 fn an_interface_that_is_down_at_first_costs_no_message_and_no_complaint() {
     isolated(&[], |lab| {
@@ -493,13 +495,13 @@ fn an_interface_that_is_down_at_first_costs_no_message_and_no_complaint() {
         wait_ip("192.0.2.100");
         quiet(&client);
         drop(client);
-        // Its script brings it up, as that of ifupdown does.
+        // The script sets the interface up, as ifupdown's does.
         w.home.ip(&["link", "set", "eth0", "down"]);
         let (script, _) = script(lab, "up");
         let client = w.home.spawn(&["udhcpc", "-f", "-v", "-i", "eth0", "-s", &script, "-T", "60"]);
         client.wait_log("lease of 192.0.2.100 obtained", SOON);
         quiet(&client);
-        // It does not come up at all: that is said, once.
+        // The interface does not come up at all: the client says so once.
         drop(client);
         w.home.ip(&["link", "set", "eth0", "down"]);
         let client = w.home.spawn(&["udhcpc", "-f", "-v", "-i", "eth0", "-s", "/bin/true", "-T", "1"]);
@@ -516,7 +518,7 @@ fn a_rogue_that_offers_first_and_never_confirms_does_not_starve_the_client() {
         let rogue_id = Ipv4Addr::new(192, 0, 2, 66);
         let rogue = Config { mode: Mode::OfferOnly, server_id: rogue_id, ..Config::for_router(ROUTER) };
         let rogue = Dhcpd::start(&w.isp, "lan", Config { first: Ipv4Addr::new(192, 0, 2, 200), ..rogue }).unwrap();
-        // The honest one is slower with its offer: the rogue has been asked by then.
+        // The honest server is slower with its offer, so the client has asked the rogue by then.
         let ip = Ipv4Addr::new(192, 0, 2, 100);
         let honest = move |message: &testkit::dhcpd::Message| {
             let config = Config::for_router(ROUTER);
@@ -600,7 +602,7 @@ fn a_missing_interface_is_reported_once_and_waited_for() {
         let (home, isp) = (lab.net("home"), lab.net("isp"));
         let client = home.spawn(&["udhcpc", "-f", "-i", "eth0", "--ipconf", "/run/lab/dyn"]);
         client.wait_log("waiting for it", SOON);
-        // It is told, it does not look: asleep until then.
+        // The kernel tells the client; the client does not poll. It is asleep until then.
         let switches = || {
             let status = fs::read_to_string(format!("/proc/{}/status", client.pid())).unwrap();
             status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).map(str::to_owned)
@@ -614,7 +616,7 @@ fn a_missing_interface_is_reported_once_and_waited_for() {
         let _server = Dhcpd::start(&isp, "lan", Config::for_router(ROUTER)).unwrap();
         wait_ip("192.0.2.100");
         assert_eq!(client.log().matches("waiting for it").count(), 1);
-        // And an interface that goes away ends the client as it ends udhcpc: with 0.
+        // An interface that disappears ends the client with 0, as it ends udhcpc.
         home.ip(&["link", "del", "eth0"]);
         let mut client = client;
         let ended = client.wait(SOON).expect("the client ends with its interface");
@@ -623,7 +625,7 @@ fn a_missing_interface_is_reported_once_and_waited_for() {
     });
 }
 
-/// The provider's own machine has the first address of its pool: whoever asks by ARP is told.
+/// The provider's own machine has the first address of its pool, and answers ARP requests for it.
 fn squatted(w: &World) -> Ipv4Addr {
     let first = Config::for_router(ROUTER).first;
     w.isp.address("lan", &format!("{first}/24"));
@@ -663,8 +665,8 @@ fn with_acd_an_address_is_looked_for_at_once_and_defended_while_it_is_used() {
         wait_until("a record", SOON, || record().contains("ip[$cfg]="));
         assert!(!record().contains(&format!("'{taken}'")), "{}", record());
         assert_eq!(server.count(MessageType::Decline), 1);
-        // Somebody takes the address that is in use: he is told, and when he insists he has it, and
-        // we another.
+        // Another station takes the address that is in use. The client defends it once. When the
+        // station insists, it keeps the address and the client gets another.
         let ours = u32::from(taken) + 1;
         let busybox = original("busybox").unwrap();
         let insist = || {
@@ -692,7 +694,7 @@ fn with_rapid_commit_the_lease_takes_one_round_trip() {
         let (script, out) = script(lab, "rapid");
         assert_eq!(exit_code(&w.home, &["udhcpc", "-i", "eth0", "-s", &script, "-f", "-q", "-n", "--rapid-commit"]), 0);
         assert_eq!(names(&out), ["deconfig", "bound"]);
-        // What has no value is no variable.
+        // An option without a value makes no variable.
         assert!(!events(&out)[1].iter().any(|line| line.starts_with("opt80")), "{:?}", events(&out));
         let log = server.log();
         assert!(log.contains("DHCPACK") && !log.contains("DHCPOFFER") && !log.contains("DHCPREQUEST"), "{log}");

@@ -1,4 +1,5 @@
-//! A link without Ethernet: as a modem in raw-ip mode has it (qmi_wwan), made of two tun devices.
+//! A link without Ethernet, made of two tun devices. A modem in raw-ip mode has such a link
+//! (qmi_wwan).
 
 use testkit::dhcpd::{Config, Dhcpd, MessageType};
 use testkit::{Net, Proc, Signal, isolated, wait_until};
@@ -19,7 +20,8 @@ while (1) {
     if (vec($r, fileno($s), 1)) { recv($s, $p, 65536, 0); syswrite($t, $p); }
 }"#;
 
-/// One end; `None`, said aloud, where the kernel has no tun or does not allow it.
+/// Opens one end. Where the kernel has no tun or does not allow it, the result is `None` and the
+/// test prints a notice.
 fn end(net: &Net, name: &str, mine: &str, peer: &str) -> Option<Proc> {
     let process = net.spawn(&["perl", "-e", TUN, name, mine, peer]);
     wait_until("a device", SOON, || ["is up", "no tun"].iter().any(|word| process.log().contains(word)));
@@ -44,7 +46,7 @@ fn a_modem_that_carries_ip_alone_gets_a_lease() {
         for client in &both(lab) {
             assert_eq!(exit_code(&home, &[client, "-i", "wwan0", "-s", "/bin/true", "-f", "-q", "-n"]), 0, "{client}");
         }
-        // No station has an Ethernet address here, and none answers ARP.
+        // No station has an Ethernet address here, so there are no answers by ARP.
         let seen = server.seen();
         assert!(seen.iter().all(|seen| seen.message.chaddr() == [0; 6]), "{seen:?}");
         let argv = ["udhcpc", "-f", "-v", "-i", "wwan0", "--ipconf", "/run/lab/dyn", "--acd", "fast"];
@@ -57,7 +59,7 @@ fn a_modem_that_carries_ip_alone_gets_a_lease() {
         client.signal(Signal::SIGUSR1);
         wait_until("a renewal", SOON, || leases() == 2);
         assert_eq!(server.count(MessageType::Decline), 0);
-        // What needs ARP says so, and not that there is no interface.
+        // A program that needs ARP says so; it does not say that the interface is missing.
         let output = home.try_run(&["zcip", "-f", "wwan0", "/bin/true"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), said.as_str()), (Some(1), "zcip: wwan0: interface wwan0 is not Ethernet\n"));

@@ -1,4 +1,4 @@
-//! Which servers and options the DHCP client takes, and that it names what it does not take.
+//! Which servers and options the DHCP client accepts. The client names what it refuses.
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +22,8 @@ fn serve(w: &World, answer: impl FnMut(&Message) -> Vec<Vec<u8>> + Send + 'stati
     Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap()
 }
 
-/// Two servers on one link: a modem without a line, which is always first, and the provider's.
+/// Two servers on one link: a modem without a line, which always answers first, and the provider's
+/// server.
 fn modem_and_provider(w: &World) -> Dhcpd {
     let modem = Config::for_router(Ipv4Addr::new(192, 168, 100, 1));
     let provider = Config::for_router(ROUTER);
@@ -55,7 +56,7 @@ fn a_modem_that_hands_out_its_own_addresses_is_rejected() {
             assert_eq!(exit_code(&w.home, &argv), 0, "{name}");
             assert!(events(&out)[1].contains(&want.to_owned()), "{name}: {:?}", events(&out)[1]);
         }
-        // A lease that such a modem gave before is not asked for again.
+        // The client does not request a lease again that such a modem gave before.
         let client = native(&w, &[]);
         wait_ip("192.168.100.100");
         client.signal(testkit::Signal::SIGKILL);
@@ -72,7 +73,7 @@ fn a_modem_that_hands_out_its_own_addresses_is_rejected() {
 fn a_server_is_rejected_by_the_address_that_it_answers_from() {
     isolated(&[], |lab| {
         let w = world(lab);
-        // It calls itself by another name, and offers another network's address.
+        // The server gives another server identifier, and offers an address of another network.
         let config = Config::for_router(Ipv4Addr::new(203, 0, 113, 1));
         let _server = serve(&w, move |m| vec![grant(&config, m, kind(m), config.first).to_vec().unwrap()]);
         let client = native(&w, &["--reject", "192.0.2.0/24"]);
@@ -159,8 +160,8 @@ fn a_lease_without_its_default_route_and_with_a_metric() {
     });
 }
 
-/// Each message counted by its priority where the interface takes it, which is where a VLAN device
-/// reads it.
+/// Counts each message by its priority at the point where the interface takes it. A VLAN device
+/// reads the priority there.
 #[test]
 fn messages_have_the_priority_that_the_provider_asks_for() {
     isolated(&["nft"], |lab| {
@@ -188,7 +189,7 @@ fn messages_have_the_priority_that_the_provider_asks_for() {
         assert_eq!(run(&[]), [3, 0, 0]);
         assert_eq!(run(&["--priority", "6"]), [0, 3, 0]);
         assert_eq!(run(&["--priority=7"]), [0, 0, 3]);
-        // By UDP to the server, in the cage.
+        // The client sends by UDP to the server, from inside the cage.
         let client = w.home.spawn(&["udhcpc", "-f", "-i", "eth0", "--ipconf", "/run/lab/dyn", "--priority", "6"]);
         client.wait_log("lease of 192.0.2.100", SOON);
         w.home.address("eth0", "192.0.2.100/24");
@@ -200,7 +201,7 @@ fn messages_have_the_priority_that_the_provider_asks_for() {
     });
 }
 
-/// What is refused is named, each reason once, however often it comes.
+/// The client names each refusal and its reason once, however often it happens.
 #[test]
 fn replies_that_are_refused_are_named_once_each() {
     isolated(&[], |lab| {
@@ -224,7 +225,7 @@ fn replies_that_are_refused_are_named_once_each() {
             let wrong = vec![with(b"\x3d\x07\x01\x1b[2J\n\n"), bootp, masked];
             if rounds < 3 { wrong } else { vec![good] }
         });
-        // Without -v, which has a line for each of them.
+        // Without -v. With -v there is a line for each refusal.
         let client = w.home.spawn(&["udhcpc", "-f", "-i", "eth0", "--ipconf", "/run/lab/dyn"]);
         wait_ip("192.0.2.100");
         for line in [

@@ -1,5 +1,5 @@
-//! `udhcpc --hook`: a program that is run when the lease has changed, outside of the cage, and that
-//! can neither delay the client nor make it fail.
+//! `udhcpc --hook` runs a program outside of the cage after a change of the lease. The program can
+//! neither delay the client nor make it fail.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +38,7 @@ fn server(w: &World) -> Dhcpd {
     Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap()
 }
 
-/// Has the address on the interface, as fw would: the server answers a renewal to it.
+/// Puts the address on the interface, as fw would, so that the server's answers to renewals arrive.
 fn renewable(w: &World) {
     w.home.address("eth0", "192.0.2.100/24");
 }
@@ -72,8 +72,8 @@ fn a_hook_is_told_of_each_change_after_the_record_has_it() {
             }
             assert!(runs[at].contains(&"UDHCPC_RECORD=/run/lab/dyn/dhcp_eth0.ipconf".to_owned()));
         }
-        // Without an address there are no variables of one, and an environment that is built has
-        // nothing of ours.
+        // Without an address there are no address variables. The client builds the environment, so
+        // nothing of the caller's is in it.
         for at in [0, 3, 5] {
             assert!(!runs[at].iter().any(|line| line.starts_with("ip=")), "{:?}", runs[at]);
             assert!(!runs[at].iter().any(|line| line.starts_with("CARGO")), "{:?}", runs[at]);
@@ -121,7 +121,7 @@ fn a_hook_that_fails_costs_no_lease() {
         wait_ip("192.0.2.100");
         client.wait_log("/hook was killed by signal 9", SOON);
         wait_until("bound", SOON, || told(&out).last().is_some_and(|event| event == "bound 1"));
-        // Its runner is killed: the client goes on without.
+        // The test kills the runner; the client goes on without it.
         let children = format!("/proc/{pid}/task/{pid}/children", pid = client.pid());
         let runner: i32 = wait_for("the runner", SOON, || fs::read_to_string(&children).ok()?.trim().parse().ok());
         testkit::kill_9(runner);
@@ -140,7 +140,7 @@ fn a_hook_belongs_to_a_record() {
         let output = w.home.try_run(&["udhcpc", "-f", "-n", "-i", "eth0", "--hook", "/bin/true"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), text.contains("--hook needs --ipconf")), (Some(1), true), "{text}");
-        // In the background it has no terminal, and the caller is let go at once.
+        // A client in the background has no terminal, and returns to its caller at once.
         let _server = server(&w);
         let (hook, out) = hook(lab, "ls -l /proc/self/fd >>$UDHCPC_RECORD.fds");
         let argv = ["udhcpc", "-b", "-i", "eth0", "--ipconf", "/run/lab/dyn", "--hook", &hook, "-p", "/run/lab/pid"];

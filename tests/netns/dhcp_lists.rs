@@ -1,5 +1,5 @@
-//! The values of options on real links that the record or a script has no place for, or that
-//! servers write in more than one way.
+//! Option values on real links for which the record or a script has no place, or which servers
+//! write in more than one way.
 
 use testkit::dhcpd::{Config, Custom, Dhcpd, Encodable, Message, MessageType, Mode, grant};
 use testkit::{Lab, isolated};
@@ -8,12 +8,12 @@ use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, s
 use crate::dhcp_options::{Raw, TABLE, fw, parameters, routes, serve};
 use crate::dnsmasq_argv;
 
-/// One option as it is on the wire.
+/// One option in its wire format.
 fn wire(code: u8, data: &[u8]) -> Vec<u8> {
     [&[code, u8::try_from(data.len()).unwrap()], data].concat()
 }
 
-/// A server that adds this option: of more than 255 bytes, in pieces (RFC 3396).
+/// A server that adds this option. It splits an option of more than 255 bytes (RFC 3396).
 fn serve_long(w: &World, code: u8, data: &[u8]) -> Dhcpd {
     serve_bytes(w, data.chunks(255).flat_map(|piece| wire(code, piece)).collect())
 }
@@ -35,7 +35,7 @@ fn serve_bytes(w: &World, pieces: Vec<u8>) -> Dhcpd {
     Dhcpd::start(&w.isp, "lan", Config { mode, ..Config::for_router(ROUTER) }).unwrap()
 }
 
-/// The variables of the one lease of a client that ends with it.
+/// Runs a client that ends with a lease, and returns the variables of that one lease.
 fn bound(w: &World, client: &str, script: (String, std::path::PathBuf), more: &[&str]) -> Vec<String> {
     let argv = [&["env", "-i", client, "-i", "eth0", "-s", &script.0, "-f", "-q", "-n"], more].concat();
     assert_eq!(exit_code(&w.home, &argv), 0, "{client}");
@@ -54,13 +54,13 @@ fn a_default_route_behind_a_hundred_others_is_installed() {
         fw(lab, &w.home);
         let found = routes(&w.home, "eth0");
         assert_eq!((found.len(), found.last().map(String::as_str)), (64, Some("default by 192.0.2.7")));
-        // At a renewal it is no news.
+        // At a renewal the client does not report it again.
         client.signal(testkit::Signal::SIGUSR1);
         client.wait_log("sending renew", SOON);
         testkit::wait_until("the renewal", SOON, || client.log().matches("lease of 192.0.2.100").count() == 2);
         assert_eq!(client.log().matches("not taking").count(), 1, "{}", client.log());
         assert!(client.stop().success());
-        // A script gets as many as a variable carries.
+        // A script gets as many values as a variable can carry.
         let bound = bound(&w, &both(lab)[1], script(lab, "ours"), &[]);
         let routes = bound.iter().find(|line| line.starts_with("staticroutes=")).unwrap();
         assert!(routes.ends_with(" 0.0.0.0/0 192.0.2.7"), "{routes}");
@@ -72,7 +72,7 @@ fn several_domains_and_nuls_at_the_end_are_taken() {
     isolated(&["udhcpc"], |lab| {
         let w = world(lab);
         let server = serve(&w, &[(12, b"bbox\0\0"), (15, b"example.org example.net\0")]);
-        // The original has a word in place of the domains.
+        // The original gives the script a placeholder instead of the domains.
         for (client, (name, want)) in
             both(lab).iter().zip([("original", "domain=bad"), ("ours", "domain=example.org example.net")])
         {
@@ -85,7 +85,7 @@ fn several_domains_and_nuls_at_the_end_are_taken() {
         assert_eq!(field("search").as_deref(), Some("example.org example.net"));
         assert_eq!(field("hostname").as_deref(), Some("bbox"));
         client.stop();
-        // One that is no name spoils them all.
+        // One invalid name makes the whole list invalid.
         server.configure(|c| c.options = vec![(15, b"example.org $(reboot)".to_vec())]);
         assert!(bound(&w, &both(lab)[1], script(lab, "spoilt"), &[]).contains(&"domain=bad".to_owned()));
     });
@@ -116,7 +116,7 @@ fn routes_of_option_33_do_not_count_beside_classless_ones() {
         let server = serve(&w, &[(33, &[198, 51, 100, 7, 192, 0, 2, 9]), (121, &[8, 10, 192, 0, 2, 9])]);
         let _client = native(&w, &[]);
         wait_ip("192.0.2.100");
-        // RFC 3442: neither option 33 nor the router counts beside option 121.
+        // RFC 3442: beside option 121 the client ignores option 33 and the router.
         assert_eq!(field("routes").as_deref(), Some("10.0.0.0/8 192.0.2.9"));
         let asked = parameters(&server.seen()[0].message);
         let at = |code| asked.iter().position(|asked| *asked == code).unwrap();
@@ -144,14 +144,14 @@ fn an_mtu_below_576_is_shown_to_no_script_and_not_in_the_record() {
     });
 }
 
-/// What becomes of an option that a server spoils, from what it would be.
+/// Turns a well formed option into the bytes that the server sends instead.
 type Spoilt = fn(&Raw) -> Vec<u8>;
 
-/// Each option of the table, a few in one packet of 576 bytes, spoilt: the variables are the
-/// original's.
+/// Spoils each option of the table, a few in each packet of 576 bytes. The variables are those of
+/// the original.
 fn spoilt_options_read_the_same(lab: &Lab, kinds: [(&'static str, Spoilt); 2]) {
     let w = world(lab);
-    // No lease goes without these.
+    // Without these options there is no lease.
     let spares = |(code, _): &&Raw| ![1, 51].contains(code);
     let mut differences = Vec::new();
     for (kind, spoil) in kinds {

@@ -1,5 +1,5 @@
-//! The DHCP client and what is odd around it: slow scripts, read-only directories, servers that
-//! leave something out. What the original puts up with, ours does, too.
+//! The DHCP client in odd surroundings: slow scripts, read-only directories, servers that leave
+//! something out. Ours tolerates what the original tolerates.
 
 #![expect(clippy::disallowed_methods, reason = "servers and gear that take their time")]
 
@@ -38,7 +38,7 @@ fn with_q_a_script_that_takes_its_time_is_waited_for() {
         };
         let [original, ours] = both(lab);
         let mut clients = [start(&original, "original"), start(&ours, "ours")];
-        // Longer than a script is waited for after TERM.
+        // Longer than the client waits for a script after TERM.
         holds_for("nobody leaves before the script has ended", Duration::from_secs(11), || {
             clients.iter_mut().all(|client| client.wait(Duration::ZERO).is_none())
         });
@@ -78,7 +78,7 @@ fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_
             let end = bytes.iter().rposition(|byte| *byte == 255).unwrap();
             bytes.splice(end..end, [1, 4, 255, 255, 255, 0]);
             if kind == MessageType::Ack {
-                // Option 54: padding in its place.
+                // Option 54 is replaced with padding.
                 let at = bytes.windows(2).position(|pair| pair == [54, 4]).unwrap();
                 bytes[at..at + 6].fill(0);
             }
@@ -98,8 +98,8 @@ fn a_server_that_leaves_its_name_out_of_the_ack_and_says_the_mask_twice_is_good_
     });
 }
 
-/// Two clients with one Ethernet address, as containers with ipvlan have it: each has its own
-/// identifier.
+/// Two clients with one Ethernet address, as containers with ipvlan have it. Each client has its
+/// own identifier.
 #[test]
 fn what_is_said_to_another_client_identifier_is_for_another_client() {
     isolated(&["udhcpc"], |lab| {
@@ -118,7 +118,7 @@ fn what_is_said_to_another_client_identifier_is_for_another_client() {
                 bytes.splice(end..end, [&[61, u8::try_from(id.len()).unwrap()], id].concat());
                 bytes
             };
-            // Whoever believed the first asks for its address, and gets it.
+            // A client that believed the first offer asks for its address, and gets it.
             let believed = requested(message) == Some(theirs);
             vec![to(b"\xffanother", theirs), to(&own, if believed { theirs } else { ours })]
         };
@@ -147,8 +147,8 @@ fn a_server_may_answer_from_a_port_of_its_own() {
     });
 }
 
-/// Where unicasts get lost (a server that asks by ARP for an address that nobody has yet, a bridge
-/// that does not know us).
+/// On this network unicasts get lost: a server asks by ARP for an address that no station has yet,
+/// or a bridge does not know us.
 #[test]
 fn where_only_broadcasts_arrive_they_are_asked_for() {
     isolated(&["udhcpc"], |lab| {
@@ -211,8 +211,8 @@ fn a_lease_that_finds_the_disk_full_is_published_as_soon_as_there_is_room() {
     });
 }
 
-/// The server is in a network of its own behind a relay: what is renewed by unicast goes by the
-/// relay's card, also where no route leads there.
+/// The server is in a network of its own behind a relay. A unicast renewal leaves by the relay's
+/// card, also where no route leads to the server.
 #[test]
 fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
     isolated(&["dnsmasq"], |lab| {
@@ -241,7 +241,7 @@ fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
         };
         asked(1);
         renewed(2);
-        // The first one gets lost in the kernel's questions for 10.0.0.2.
+        // The first renewal is lost while the kernel asks by ARP for 10.0.0.2.
         w.home.ip(&["route", "del", "default"]);
         asked(2);
         asked(3);
@@ -250,8 +250,7 @@ fn behind_a_relay_a_lease_is_renewed_with_a_route_to_its_server_and_without() {
     });
 }
 
-/// Some cards lose their link for a moment when their MTU changes, and with the link goes the
-/// lease.
+/// Some cards lose their link for a moment when their MTU changes. The lease must survive that.
 #[test]
 fn a_lease_that_comes_and_goes_changes_the_mtu_once() {
     isolated(&["dnsmasq"], |lab| {
@@ -279,7 +278,7 @@ fn a_lease_that_comes_and_goes_changes_the_mtu_once() {
     });
 }
 
-/// Answers as a usual server does, a REQUEST only after `think` has passed.
+/// Answers as a usual server does, but a REQUEST only after `think` has passed.
 fn thoughtful(think: Duration) -> Mode {
     let config = Config::for_router(ROUTER);
     let answer = move |message: &Message| {
@@ -309,7 +308,7 @@ fn a_server_that_thinks_for_seconds_before_it_acknowledges_is_good_enough() {
     });
 }
 
-/// As Motorola's BSR does by default ("dhcp throttle").
+/// Motorola's BSR does this by default ("dhcp throttle").
 #[test]
 fn gear_that_passes_one_message_in_five_seconds_costs_one_such_time() {
     isolated(&["udhcpc"], |lab| {
@@ -336,11 +335,12 @@ fn gear_that_passes_one_message_in_five_seconds_costs_one_such_time() {
     });
 }
 
-/// Frames of a station that is asked for `address` by a probe: it is told who asks.
+/// Builds frames of a station: `say` gets the Ethernet address of a client that probes for
+/// `address`.
 fn answering(w: &World, address: Ipv4Addr, say: impl Fn([u8; 6]) -> Vec<Vec<u8>> + Send + 'static) -> Station {
     let answer = move |frame: &[u8]| {
         let source = frame.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok());
-        // RFC 826: a request, from nobody, for the address.
+        // RFC 826: a request for the address, with a sender address of zero.
         let probe = [&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &frame[6..12], &[0; 10], &address.octets()].concat();
         source.filter(|_| frame[12..].starts_with(&probe)).map(&say).unwrap_or_default()
     };
@@ -357,7 +357,7 @@ fn probe(to: [u8; 6], from: [u8; 6], sender: [u8; 6], address: Ipv4Addr) -> Vec<
     [&to[..], &from, &head, &sender, &[0; 10], &address.octets(), &[0; 18]].concat()
 }
 
-/// Cisco's device tracking: bursts of probes in the name of a station that does not exist, and
+/// Cisco's device tracking sends bursts of probes in the name of a station that does not exist, and
 /// probes to one station alone.
 #[test]
 fn what_a_switch_sends_to_track_its_devices_is_no_conflict() {
@@ -396,8 +396,8 @@ fn what_a_switch_sends_to_track_its_devices_is_no_conflict() {
     });
 }
 
-/// Two stations look for one address at the same time: that is a conflict for RFC 5227, and none
-/// for `-a`.
+/// Two stations probe for one address at the same time. RFC 5227 calls that a conflict; `-a` does
+/// not.
 #[test]
 fn another_stations_probe_keeps_an_address_from_being_used_with_acd_and_not_with_a() {
     isolated(&["udhcpc"], |lab| {

@@ -1,5 +1,5 @@
-//! What a DHCP server says beyond the address, on real links: routes and who may give them,
-//! identities, leases shown.
+//! What a DHCP server sends beside the address, on real links: routes and which of them the client
+//! accepts, identities, and leases that the client shows.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use testkit::{Lab, Net, Signal, Value, isolated, wait_until};
 use crate::dhcp::{ROUTER, SOON, World, both, events, exit_code, field, native, script, wait_ip, world};
 use crate::dnsmasq_argv;
 
-/// A server that says more.
+/// A server that sends these options, too.
 pub(super) fn serve(w: &World, options: &[(u8, &[u8])]) -> Dhcpd {
     let options = options.iter().map(|(code, data)| (*code, data.to_vec())).collect();
     Dhcpd::start(&w.isp, "lan", Config { options, ..Config::for_router(ROUTER) }).unwrap()
@@ -28,7 +28,7 @@ pub(super) fn fw(lab: &Lab, home: &Net) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `NET by ROUTER` of an interface's routes, without the network of its address.
+/// The routes of an interface as `NET by ROUTER`, without the route to its own network.
 pub(super) fn routes(net: &Net, interface: &str) -> Vec<String> {
     let all = net.ip_json(&["-4", "route", "show", "table", "all", "dev", interface]);
     let text = |route: &Value, key: &str| route[key].as_str().unwrap_or("-").to_owned();
@@ -47,7 +47,7 @@ pub(super) fn routes(net: &Net, interface: &str) -> Vec<String> {
 fn fw_installs_what_a_provider_sends_with_its_default_route() {
     isolated(&[], |lab| {
         let w = world(lab);
-        // 10/8 and 213.75.112/21 by one router, everything else by another.
+        // 10/8 and 213.75.112/21 go by one router, everything else by another.
         let data = [8, 10, 192, 0, 2, 9, 21, 213, 75, 112, 192, 0, 2, 9, 0, 192, 0, 2, 7];
         let _server = serve(&w, &[(121, &data)]);
         let client = native(&w, &[]);
@@ -59,8 +59,8 @@ fn fw_installs_what_a_provider_sends_with_its_default_route() {
     });
 }
 
-/// More than the 576 bytes of old, but not more than a frame: a server that is not told so leaves
-/// out what does not fit.
+/// The client asks for more than the old 576 bytes, but for not more than a frame. Otherwise a
+/// server would leave out what does not fit.
 #[test]
 fn what_fits_into_a_frame_arrives() {
     isolated(&["dnsmasq"], |lab| {
@@ -84,7 +84,7 @@ fn what_fits_into_a_frame_arrives() {
         assert_eq!(field("routes").map(|routes| routes.split(' ').count()), Some(62));
         assert!(field("ntp").is_some() && field("dns").is_some());
         assert!(client.stop().success());
-        // Where a frame is smaller, no piece of one is waited for.
+        // With a smaller frame the client must not wait for a fragment.
         for (net, interface) in [(&w.home, "eth0"), (&w.isp, "lan")] {
             net.ip(&["link", "set", interface, "mtu", "700"]);
         }
@@ -122,7 +122,8 @@ pub(super) fn parameters(message: &Message) -> Vec<u8> {
     option(message, 55).unwrap_or_default()
 }
 
-/// A tunnel that carries `networks`; false, said aloud, where the kernel has none.
+/// Makes a tunnel that carries `networks`. Where the kernel has none, the result is false and the
+/// test prints a notice.
 fn tunnel(home: &Net, networks: &[&str]) -> bool {
     let made = home.try_run(&["ip", "tuntap", "add", "dev", "vpn0", "mode", "tun"]);
     if !made.status.success() {
@@ -142,7 +143,7 @@ fn tunnel(home: &Net, networks: &[&str]) -> bool {
 fn routes_that_lead_around_a_tunnel_are_not_installed() {
     isolated(&[], |lab| {
         let w = world(lab);
-        // The published attack, a host behind the tunnel, a network of the provider's own.
+        // The published attack, a host behind the tunnel, and a network of the provider's own.
         let data = [1, 0, 192, 0, 2, 66, 1, 128, 192, 0, 2, 66, 32, 203, 0, 113, 7, 192, 0, 2, 66, 0, 192, 0, 2, 1];
         let server = serve(&w, &[(121, &data)]);
         let client = native(&w, &[]);
@@ -150,8 +151,8 @@ fn routes_that_lead_around_a_tunnel_are_not_installed() {
         client.wait_log("not taking the server's routes 0.0.0.0/1 by 192.0.2.66 (shorter than /8)", SOON);
         fw(lab, &w.home);
         assert_eq!(routes(&w.home, "eth0"), ["203.0.113.7 by 192.0.2.66", "default by 192.0.2.1"]);
-        // A tunnel comes up that has everything in a table of its own, as wg-quick makes it: at the
-        // next renewal the rest goes.
+        // A tunnel comes up that has everything in a table of its own, as wg-quick makes it. At the
+        // next renewal the client drops the other routes.
         if tunnel(&w.home, &["0.0.0.0/0"]) {
             client.signal(Signal::SIGUSR1);
             client.wait_log("203.0.113.7/32 by 192.0.2.66 (in a tunnel)", SOON);
@@ -245,7 +246,7 @@ fn show_tells_the_lease_that_is_there() {
         assert_eq!(lease["pid"], client.pid());
         let left = lease["seconds_left"].as_u64().unwrap();
         assert!((3500..=3600).contains(&left), "{left}");
-        // A record of another boot, or one that nobody could have written, is no lease.
+        // A record of another boot, or one that no client could have written, is not a lease.
         fs::write(
             "/run/lab/dyn/dhcp_eth1.ipconf",
             "let cfg=cfg+1\nif[$cfg]=eth1\nlease_end_boottime[$cfg]=99999999999\n",
@@ -303,7 +304,7 @@ fn where_ipv6_is_enough_no_address_is_asked_for() {
         client.wait_log("IPv6 is enough here: no lease, asking again in 1800 s", SOON);
         assert_eq!((server.count(MessageType::Request), field("ip")), (0, None));
         assert!(parameters(&server.seen()[0].message).contains(&108));
-        // The cable in another network: asked again at once.
+        // The cable is now in another network: the client asks again at once.
         server.configure(|c| {
             c.options.clear();
             c.first = Ipv4Addr::new(192, 0, 2, 150);
@@ -319,8 +320,8 @@ fn where_ipv6_is_enough_no_address_is_asked_for() {
 /// An option's code and its bytes.
 pub(super) type Raw = (u8, &'static [u8]);
 
-/// Every row of udhcpc's table of options, in packets that it takes (576 bytes), and odd but
-/// harmless values of them.
+/// Every row of udhcpc's table of options, with odd but harmless values of them, in packets that
+/// udhcpc takes (576 bytes).
 pub(super) const TABLE: [&[Raw]; 7] = [
     &[
         (1, &[255, 255, 255, 0]),
@@ -364,7 +365,7 @@ pub(super) const TABLE: [&[Raw]; 7] = [
         (249, &[8, 10, 192, 0, 2, 9]),
         (252, b"http://wpad.example/wpad.dat"),
     ],
-    // Not in the table: in hexadecimal, those with names of ours too.
+    // Options outside the table, in hexadecimal, among them some for which we have names.
     &[
         (43, &[1, 2, 0xab, 0xcd]),
         (58, &[0, 0, 7, 8]),
@@ -380,7 +381,7 @@ pub(super) const TABLE: [&[Raw]; 7] = [
         (224, &[0, 0xff]),
         (254, &[7]),
     ],
-    // More than one element where one is meant, and less than one.
+    // More than one element where one belongs, and less than one.
     &[
         (2, &[0, 0, 0, 1, 0, 0, 0, 2]),
         (6, &[1, 2, 3]),
@@ -394,7 +395,7 @@ pub(super) const TABLE: [&[Raw]; 7] = [
         (120, &[0, 3, b's', b'i', b'p', 2, b'a', b'b', 0]),
         (211, &[1, 2, 3]),
     ],
-    // What a host variable must not have, with its quirk.
+    // Characters that a host name must not have, and the original's own handling of them.
     &[
         (12, b"a b"),
         (15, b"example.org;other.org"),

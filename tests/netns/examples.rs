@@ -1,5 +1,6 @@
-//! The services of services/ that are no part of the network's set-up: a login prompt, a mouse, a meter, an inetd, and the
-//! servers of files and time, each with the real program of Debian behind it, under Debian's runit first and then ours.
+//! The services of services/ that do not set up the network: a login prompt, a mouse, a meter, an
+//! inetd, and the servers of files and time. Each runs with the real program of Debian behind it,
+//! under Debian's runit first and then under ours.
 
 #![expect(clippy::disallowed_methods, reason = "starts clients")]
 
@@ -19,16 +20,17 @@ use testkit::{Lab, Net, USER_NAMESPACE, find_program, holds_for, is_running, iso
 use crate::ours;
 use crate::services::{House, RUNIT, script, under_both};
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(25);
-/// For "nothing happens": longer than the second that a supervisor waits before it starts again what failed.
+/// For "nothing happens". It is longer than the second that a supervisor waits before it restarts a
+/// failed service.
 const QUIET: Duration = Duration::from_millis(1500);
-/// In a user namespace there is nobody but its root.
+/// Whether root is the only user: it is in a user namespace.
 fn alone() -> bool {
     std::env::var_os(USER_NAMESPACE).is_some()
 }
 
-/// Who a server becomes in these tests.
+/// The user that a server becomes in these tests.
 fn somebody(name: &'static str) -> &'static str {
     if alone() { "root" } else { name }
 }
@@ -38,8 +40,9 @@ fn sh(text: &str) {
     assert!(output.status.success(), "{text}: {output:?}");
 }
 
-/// A /dev with the least that programs need, terminals of its own, and no console; and nothing of what getty does to
-/// files elsewhere is done to the machine's. In a user namespace the terminal can belong to no group but root's.
+/// Mounts a /dev with the least that programs need, terminals of its own, and no console. It also
+/// keeps getty's changes to files elsewhere away from the machine's own files. In a user namespace
+/// the terminal can belong to no group except root's.
 fn private_dev(lab: &Lab) {
     sh("mkdir /run/dev; mount --rbind /dev /run/dev; mount -t tmpfs -o mode=755 netsv-lab /dev
         for node in null zero full random urandom tty; do : >/dev/$node; mount --bind /run/dev/$node /dev/$node; done
@@ -49,10 +52,10 @@ fn private_dev(lab: &Lab) {
     lab.cover("/var/log");
 }
 
-/// A pseudo terminal under a name of /dev, and who sits there.
+/// A pseudo terminal under a name of /dev; the test sits at its other end.
 struct Terminal {
     master: File,
-    /// So that it is not hung up while nobody else has it open.
+    /// Kept open: the terminal must not hang up while no other process has it open.
     _slave: OwnedFd,
     seen: RefCell<Vec<u8>>,
 }
@@ -87,7 +90,8 @@ impl Terminal {
     }
 }
 
-/// Killed, it is started again; down, it has ended and serves nobody; up, it is there again.
+/// A killed service is started again. A service that is taken down has ended and serves no client.
+/// A service that is brought up serves again.
 #[track_caller]
 fn killed_stopped_and_started(house: &House, name: &str, serves: impl Fn() -> bool) {
     wait_until(&format!("{name} serves"), SOON, &serves);
@@ -102,7 +106,7 @@ fn killed_stopped_and_started(house: &House, name: &str, serves: impl Fn() -> bo
     wait_until(&format!("{name} serves at last"), SOON, &serves);
 }
 
-/// The same for one that begins with `text` on a terminal.
+/// The same for a program that begins with `text` on a terminal.
 #[track_caller]
 fn begins_again(house: &House, name: &str, terminal: &Terminal, text: &str) {
     terminal.wait(text);
@@ -118,11 +122,12 @@ fn begins_again(house: &House, name: &str, terminal: &Terminal, text: &str) {
     terminal.wait(text);
 }
 
-/// It has said `text` once, and that is all that it will do.
+/// The service has said `text` once, and says no more.
 #[track_caller]
 fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
     wait_until(&format!("{name} says {text:?}"), SOON, || said().contains(text));
-    // What it says may be here before the supervisor has written that it runs: then it is down and wanted up.
+    // Its message may arrive before the supervisor has written that it runs. Until then the status
+    // is "down, want up".
     let status = || String::from_utf8(house.command(&["sv", "status", name]).output().unwrap().stdout).unwrap();
     wait_until(&format!("{name} is down"), SOON, || {
         let status = status();
@@ -134,13 +139,13 @@ fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) 
     });
 }
 
-/// What a client printed, if it succeeded.
+/// The output of a client, or `None` when it failed.
 fn client(net: &Net, argv: &[&str]) -> Option<String> {
     let output = net.try_run(argv);
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A directory to be served, with one file; everybody can read it.
+/// A directory with one file to serve; every user can read it.
 fn site(house: &House) -> PathBuf {
     let root = house.path("site");
     fs::create_dir_all(root.join("pub")).unwrap();
@@ -148,7 +153,7 @@ fn site(house: &House) -> PathBuf {
     root
 }
 
-/// What may not be uploaded.
+/// A file that no client may upload.
 fn upload(house: &House) -> PathBuf {
     let path = house.path("upload");
     fs::write(&path, "not wanted\n").unwrap();
@@ -166,7 +171,7 @@ fn getty_asks_for_a_login_on_the_terminal_of_its_name_and_a_login_ends_on_down()
                 terminal.forget();
             }
             house.copy("getty_tty", "getty_ttyT1");
-            // The template itself, under a link, with busybox's getty.
+            // The template itself, through a link, with busybox's getty.
             house.copy("getty_tty", "../getty_tty");
             symlink(house.path("getty_tty"), house.service("getty_ttyT_2")).unwrap();
             house.knob("getty_ttyT_2", "GETTY", "busybox getty -L 0");
@@ -181,7 +186,7 @@ fn getty_asks_for_a_login_on_the_terminal_of_its_name_and_a_login_ends_on_down()
             tty2.wait(" login: ");
             begins_again(house, "getty_ttyT1", &tty1, " login: ");
 
-            // A shell that somebody sits at ignores TERM.
+            // An interactive shell ignores TERM.
             shell.enter("trap '' TERM; echo $((40 + 2)) of $(tty)");
             shell.wait("42 of /dev/pts/");
             let pid = house.wait_pid("getty_ttyT3");
@@ -226,7 +231,7 @@ fn gpm_says_what_it_lacks_and_stays_down() {
         let _mouse = File::options().read(true).write(true).open("/dev/mouse").unwrap();
         under_both(lab, &home, |house| {
             house.copy("gpm", "gpm");
-            // It takes this mouse, and then there is no console: see docs/compat.md, 118.
+            // gpm accepts this mouse, and then finds no console: see docs/compat.md, 118.
             house.copy("gpm", "gpm-blind");
             for (name, value) in [("GPM_MOUSE", "/dev/mouse"), ("GPM_TYPE", "bare")] {
                 house.knob("gpm-blind", name, value);
@@ -248,7 +253,7 @@ fn inetd_serves_what_its_configuration_says_and_its_log_can_be_paged_and_watched
         under_both(lab, &home, |house| {
             house.copy("inetd", "inetd");
             let conf = house.service("inetd/inetd.conf");
-            // As it comes, it opens nothing.
+            // The shipped configuration opens no port.
             assert!(fs::read_to_string(&conf).unwrap().lines().all(|line| line.is_empty() || line.starts_with('#')));
             let add = |line: &str| writeln!(File::options().append(true).open(&conf).unwrap(), "{line}").unwrap();
             add("127.0.0.1:7001 stream tcp nowait root /bin/echo echo one");
@@ -284,7 +289,7 @@ fn httpd_serves_its_root() {
             house.copy("httpd", "httpd");
             house.knob("httpd", "HTTPD_ROOT", site(house).to_str().unwrap());
             house.knob("httpd", "HTTPD_LISTEN", "127.0.0.1:80");
-            // An empty file is no variable at all for chpst -e, an empty line an empty one.
+            // chpst -e: an empty file unsets the variable, an empty line makes its value empty.
             house.knob("httpd", "HTTPD_USER", if alone() { "\n" } else { "nobody" });
             house.start();
             let gets =
@@ -311,7 +316,7 @@ fn ftpd_gives_its_files_and_takes_none() {
             house.knob("ftpd", "FTPD_ROOT", site(house).to_str().unwrap());
             house.knob("ftpd", "FTPD_ADDRESS", "127.0.0.1");
             house.knob("ftpd", "FTPD_USER", somebody("daemon"));
-            // vsftpd as root wants to become others.
+            // vsftpd as root changes to other users.
             house.knob("ftpd", "FTPD_ARGS", if alone() { "-orun_as_launching_user=YES" } else { "" });
             house.start();
             let got = house.path("got");
@@ -339,12 +344,13 @@ fn tftpd_gives_its_files_and_takes_none() {
             house.knob("tftpd", "TFTPD_ROOT", site(house).to_str().unwrap());
             house.knob("tftpd", "TFTPD_ADDRESS", "127.0.0.1");
             house.knob("tftpd", "TFTPD_USER", somebody("nobody"));
-            // So dnsmasq does not want to become another, which nobody can there.
+            // With this option dnsmasq does not change its user, which is impossible there.
             house.knob("tftpd", "TFTPD_ARGS", if alone() { "--no-daemon" } else { "" });
             house.start();
             let got = house.path("got");
             let tftp = |more: &[&str]| home.try_run(&[&["busybox", "tftp"], more, &["127.0.0.1"]].concat());
-            // Its port is asked before the client is, which needs long to see that nobody is there.
+            // The test looks for the port before it runs the client: the client takes long to see
+            // that no server is there.
             let open = || !home.run(&["ss", "-Hlun", "sport = 69"]).is_empty();
             let gets = |file: &str| {
                 let _ = fs::remove_file(&got);
@@ -362,7 +368,8 @@ fn tftpd_gives_its_files_and_takes_none() {
     });
 }
 
-/// A machine of the LAN gets an address and asks for a name, by a server that fw learns of only later.
+/// A machine of the LAN gets an address and asks for a name. fw learns only later which server
+/// knows the name.
 #[test]
 fn dnsmasq_gives_the_lan_addresses_and_the_names_of_the_uplinks_servers() {
     isolated(&[&RUNIT[..], &["dnsmasq", "busybox"]].concat(), |lab| {
@@ -370,7 +377,7 @@ fn dnsmasq_gives_the_lan_addresses_and_the_names_of_the_uplinks_servers() {
         let _cable = lab.cable((&home, "lan0"), (&host, "eth0"));
         home.address("lan0", "192.168.7.1/24");
         home.ip(&["link", "set", "lo", "up"]);
-        // Stands for the uplink's server: it knows one name.
+        // The uplink's name server: it knows one name.
         let upstream = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--no-hosts"];
         let upstream = [&upstream[..], &["--port=5353", "--listen-address=127.0.0.2", "--bind-interfaces"]].concat();
         let _upstream = home.spawn(&[&upstream[..], &["--address=/name.test/192.0.2.77"]].concat());
@@ -403,7 +410,7 @@ fn dnsmasq_gives_the_lan_addresses_and_the_names_of_the_uplinks_servers() {
                 String::from_utf8_lossy(&said).contains("192.0.2.77")
             };
             assert!(!knows(), "before there is a server to be asked");
-            // As fw does it.
+            // fw writes the file in the same way.
             fs::write(etc.join("dnsmasq_servers.conf"), "server=127.0.0.2#5353\n").unwrap();
             house.sv(&["hup", "dnsmasq"]);
             wait_until("the name", SOON, knows);
@@ -413,17 +420,17 @@ fn dnsmasq_gives_the_lan_addresses_and_the_names_of_the_uplinks_servers() {
     });
 }
 
-/// Who a process is.
+/// The user id of a process.
 fn user_of(pid: i32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// In front of what could set the machine's clock: with this it cannot.
+/// A prefix for programs that could set the machine's clock: it takes that right from them.
 const NO_CLOCK: [&str; 2] = ["setpriv", "--bounding-set=-sys_time"];
 
-/// chronyd as somebody else's server or client, which never sets the clock.
+/// chronyd as the other server or client. It never sets the clock.
 fn chronyd<'a>(pid: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let base = ["chronyd", "-x", "-u", "root", pid, "cmdport 0", "bindcmdaddress /"];
     [&NO_CLOCK[..], &base, more].concat()
@@ -453,7 +460,8 @@ fn ntpd_follows_its_server_and_serves_whom_it_may() {
             killed_stopped_and_started(house, "ntpd", || !home.run(&["ss", "-Hlun", "sport = 123"]).is_empty());
             wait_until("a server", SOON, || house.log("ntpd").contains("Selected source 192.0.2.1"));
             assert!(house.log("ntpd").contains("Disabled control of system clock"));
-            // An SNTP client in the LAN, and one in front of the house; they look and set nothing.
+            // An SNTP client in the LAN, and one in front of the house. They ask for the time and
+            // set nothing.
             let query = |from: &Net, server: &str| {
                 let server = format!("server {server} iburst maxsamples 1");
                 let argv = chronyd("pidfile /run/lab/client.pid", &["-Q", "-t", "3", &server]);
@@ -467,7 +475,7 @@ fn ntpd_follows_its_server_and_serves_whom_it_may() {
     });
 }
 
-/// Hides every program of these names behind a file that cannot be executed.
+/// Hides every program with one of these names behind a file that cannot be executed.
 fn hide(names: &[&str]) {
     for name in names {
         while let Some(path) = find_program(name) {
@@ -493,7 +501,7 @@ fn dnsmasq_without_a_place_for_its_servers_says_so_once_and_stays_down() {
     });
 }
 
-/// A record as udhcpc publishes it, in its place at once.
+/// Renames a lease's record into its place, as udhcpc does.
 fn lease(house: &House, interface: &str, ntp: &str) {
     let path = house.path("dynamic").join(format!("dhcp_{interface}.ipconf"));
     let text = format!("let cfg=cfg+1\nif[$cfg]='{interface}'\nip[$cfg]='192.0.2.100'\nntp[$cfg]='{ntp}'\n");
@@ -506,15 +514,15 @@ fn ntpd_asks_the_servers_that_leases_name() {
     isolated(&RUNIT, |lab| {
         let home = lab.net("home");
         under_both(lab, &home, |house| {
-            // In place of chronyd, and of a busybox that has an ntpd.
+            // This stands for chronyd, and for a busybox that has an ntpd.
             script(&lab.dir().join("bin/busybox"), "exit 1");
             script(&lab.dir().join("bin/chronyd"), "echo asks \"$@\"; exec sleep 1000");
             house.copy("ntpd", "ntpd");
-            // fw, as far as it goes here, with the ./finish that is shipped.
+            // A stand-in for fw, with the ./finish that is shipped.
             house.copy("fw", "fw");
             fs::remove_file(house.service("fw/run")).unwrap();
             house.add_fw_to("fw");
-            // It has run once more, and ./finish has.
+            // fw and its ./finish have run once more.
             let fw = |house: &House| {
                 let runs = house.fw_runs();
                 house.sv(&["up", "fw"]);
@@ -526,20 +534,21 @@ fn ntpd_asks_the_servers_that_leases_name() {
             wait_until("that it waits", SOON, || house.log("ntpd").contains("no lease names a server so far"));
             let waiting = house.wait_pid("ntpd");
             house.wait_first_fw();
-            // What is no name is left out: the words become options of a daemon.
+            // A word that is not a name is left out, because the words become options of a daemon.
             lease(house, "eth0", "192.0.2.1 -evil a;b");
             fw(house);
             wait_until("the server of the lease", SOON, || asks("192.0.2.1"));
             let pid = house.wait_pid("ntpd");
             assert!(pid != waiting && !house.log("ntpd").contains("evil") && !house.log("ntpd").contains("a;b"));
-            // The lease goes and comes again, and another that names the same: no reason to begin anew.
+            // The lease goes and comes again, and another lease names the same server: ntpd is not
+            // restarted.
             fs::remove_file(house.path("dynamic/dhcp_eth0.ipconf")).unwrap();
             fw(house);
             lease(house, "eth0", "192.0.2.1");
             lease(house, "eth1", "192.0.2.1");
             fw(house);
             assert_eq!(house.pid("ntpd"), Some(pid));
-            // One that is new is, and a name of the administrator's goes before it.
+            // A new server restarts ntpd. A server that the administrator names comes before it.
             house.knob("ntpd", "NTPD_SERVERS", "ntp.example 192.0.2.1");
             lease(house, "eth1", "192.0.2.2");
             fw(house);
@@ -548,12 +557,12 @@ fn ntpd_asks_the_servers_that_leases_name() {
             let servers =
                 ["ntp.example", "192.0.2.1", "192.0.2.2"].map(|name| format!("server {name} iburst ")).concat();
             assert!(log.contains(&format!("asks -d -u nobody {servers}makestep")), "{log}");
-            // Taken down by hand it stays so.
+            // An ntpd that the administrator has taken down stays down.
             house.sv(&["-w10", "down", "ntpd"]);
             lease(house, "eth1", "192.0.2.3");
             fw(house);
             holds_for("it stays down", QUIET, || house.stat("ntpd").starts_with("down"));
-            // Leases do not count.
+            // ntpd ignores the servers of leases.
             house.knob("ntpd", "NTPD_LEASES", "no");
             house.sv(&["-w10", "up", "ntpd"]);
             let last = || house.log("ntpd").lines().last().unwrap_or_default().to_owned();
@@ -618,7 +627,8 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
     });
 }
 
-/// As the README of the original's examples says: "You can debug an individual service by running its SERVICE_DIR/run script."
+/// As the README of the original's examples says: "You can debug an individual service by running
+/// its SERVICE_DIR/run script."
 #[test]
 fn by_hand_a_run_script_may_be_called_from_anywhere_and_starts_nothing_that_it_lacks() {
     isolated(&["dnsmasq", "busybox"], |lab| {

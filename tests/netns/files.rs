@@ -1,5 +1,5 @@
-//! Every file that a daemon writes: what another user has laid in its way is replaced, and never
-//! written into.
+//! Every file that a daemon writes. Where another user has put a file in its way, the daemon
+//! replaces the file and never writes into it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,8 +11,8 @@ use testkit::{isolated, wait_until};
 
 use crate::ours;
 
-/// Longer than anything that is waited for takes, on a busy machine too: a link-local address takes
-/// up to five seconds.
+/// Longer than any step takes, also on a busy machine. A link-local address takes up to five
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The daemons, each with the files that it writes below DIR.

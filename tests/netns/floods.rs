@@ -1,4 +1,5 @@
-//! What a flood from the wire costs: frames that pass the filter in the kernel, but say nothing, are read at a bounded pace.
+//! The cost of a flood from the wire. Frames that pass the filter in the kernel but carry no news
+//! are read at a bounded pace.
 
 #![expect(clippy::disallowed_methods, reason = "how long a flood took says how much of it may be read")]
 
@@ -11,17 +12,18 @@ use testkit::{Lab, Net, Proc, flood, isolated, wait_for};
 use crate::ours;
 
 const SOON: Duration = Duration::from_secs(25);
-/// About a second of a sender of 2020, and some ten thousand reads of who reads all that it can.
+/// About a second's work of a sender of 2020. A daemon that reads all that it can makes some ten
+/// thousand reads of it.
 const FRAMES: usize = 400_000;
-/// What netd's pace lets through: so many per period, and each may be worth a wake-up.
+/// The frames that netd's pace lets through in each period. Each may cost a wake-up.
 const BURST: u32 = 128;
 const PERIOD: Duration = Duration::from_millis(50);
-/// The daemon's own business meanwhile, twice over.
+/// Twice the wake-ups of the daemon's own work in that time.
 const OWN: u32 = 300;
 /// The liar's Ethernet address.
 const LIAR: [u8; 6] = [2, 9, 9, 9, 9, 9];
 
-/// home, with eth0, and isp, with customer.
+/// Makes home, with eth0, and isp, with customer.
 fn wire(lab: &Lab) -> (Net, Net) {
     ours(lab);
     let (home, isp) = (lab.net("home"), lab.net("isp"));
@@ -68,7 +70,8 @@ fn a_flood_of_arp_costs_zcip_and_pinger_little() {
             zcip.log().lines().find_map(|l| Some(l.split_once("using ")?.1.to_owned()))
         });
         let ip: Ipv4Addr = line.trim().parse().unwrap();
-        // Its own, come back to it, and what is neither a request nor a reply.
+        // The daemon's own frame that comes back to it, and a frame that is neither a request nor a
+        // reply.
         assert_paced(&zcip, &isp, &[arp(1, mac(&home, "eth0"), ip), arp(9, LIAR, ip)]);
         assert!(!zcip.log().contains("defended"), "{}", zcip.log());
 
@@ -96,7 +99,7 @@ fn a_flood_of_wrong_answers_costs_a_question_little() {
         let dynamic = dynamic.to_str().unwrap();
         home.address("eth0", "192.0.2.100/24");
         isp.address("customer", "192.0.2.1/24");
-        // The server says nothing; the question stands for 20 seconds.
+        // The server does not answer, so the question stays open for 20 seconds.
         isp.run(&["nft", "add table ip mute; add chain ip mute in { type filter hook input priority 0; }; add rule ip mute in udp dport 53 drop"]);
         fs::write(
             format!("{dynamic}/dhcp_eth0.ipconf"),

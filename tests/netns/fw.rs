@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    /// With a lease on both uplinks, applied.
+    /// A world with a lease on both uplinks, which fw has applied.
     pub(crate) fn leased(lab: &Lab) -> World {
         let world = World::new(lab);
         world.lease(0, 3600);
@@ -103,7 +103,7 @@ impl World {
         command
     }
 
-    /// Runs the words after `before` (as `setpriv ...`) in the appliance.
+    /// Runs fw in the appliance behind the words `before` (such as `setpriv ...`).
     fn fw_with(&self, before: &[&str], word: &str) -> Output {
         self.command(&[before, &["fw"]].concat(), word).output().unwrap()
     }
@@ -129,7 +129,7 @@ impl World {
     }
 }
 
-/// Where `fw` is, for a PATH without it.
+/// The path of `fw`, for use with a PATH that does not hold it.
 pub(crate) fn fw_path(lab: &Lab) -> String {
     lab.dir().join("bin/fw").to_str().unwrap().to_owned()
 }
@@ -529,7 +529,7 @@ fn many_runs_at_once_end_in_the_same_state() {
     });
 }
 
-/// services/fw as it is shipped, under Debian's runsv, with a PATH in which fw alone is ours.
+/// services/fw as it is shipped, under Debian's runsv. In its PATH only fw is ours.
 fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output) {
     let bin = lab.make_dir("only");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_netsv"), bin.join("fw")).unwrap();

@@ -57,7 +57,7 @@ fn a_policy_that_is_spoilt_or_cannot_be_read_changes_nothing_and_is_named() {
             );
             assert_eq!(state(), before, "{what}");
         }
-        // The administrator's word: nothing in it, or no file at all.
+        // An empty or missing fw.conf is the administrator's word: fw applies it.
         take(&w, "fw.conf");
         w.write("fw.conf", "");
         w.apply();
@@ -121,7 +121,7 @@ fn an_interface_that_goes_in_the_middle_of_a_run_is_missing_and_no_error() {
         w.lease(0, 3600);
         w.lease(1, 3600);
         w.record("conf/six", "if=eth1 ipmask=2001:db8:1::5/64 gw=2001:db8:1::1 mtu=1400");
-        // A run that sleeps waits for its nft, and has seen eth1.
+        // A run that sleeps (state S) is waiting for its nft, so it has seen eth1 already.
         let body = "until grep -q '^State:.S' /proc/$PPID/status; do :; done\n\
                     ip link del eth1 2>/dev/null\n\
                     exec /usr/sbin/nft \"$@\"";
@@ -175,7 +175,7 @@ fn an_nft_that_hangs_is_waited_for_once() {
         let w = World::new(lab);
         w.lease(0, 3600);
         w.lease(1, 3600);
-        // It holds our end of its standard error, too.
+        // It also holds the write end of fw's standard error.
         program(&lab.make_dir("only").join("nft"), "echo called >>/run/lab/calls\nsleep 50\n:");
         let output = w
             .command(&["timeout", "15", "env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)], "apply")
@@ -200,7 +200,8 @@ fn a_table_that_a_killed_run_makes_is_not_taken_for_ours() {
     isolated(&["nft"], |lab| after_a_left_nft(lab, ""));
 }
 
-/// A route by a router of the other family was deleted with the first four bytes of the router's address, in vain and at each run.
+/// fw tried to delete a route through a router of the other family with the first four bytes of the
+/// router's address, in vain and in each run.
 #[test]
 fn reset_removes_foreign_routes_whatever_they_are_made_of() {
     isolated(&["nft"], |lab| {

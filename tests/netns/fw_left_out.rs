@@ -18,7 +18,7 @@ fn record(w: &World, name: &str, fields: &str) {
     w.write(&format!("{name}.ipconf"), &format!("let cfg=cfg+1\n{text}"));
 }
 
-/// The run ends well and says this; the next one says nothing.
+/// The run succeeds and says this; the next run says nothing.
 #[track_caller]
 fn said_once(w: &World, what: &str, texts: &[&str]) {
     let (code, said) = w.fw("apply");
@@ -42,9 +42,9 @@ fn what_a_server_said_and_the_kernel_refuses_is_left_out_and_said_once() {
             (format!("{v4} gw=127.0.0.1"), "route default via 127.0.0.1 "),
             (format!("{v6} gw=2001:db8::5"), "route ::/0 via 2001:db8::5 "),
             (format!("{v6} gw=::1"), "route ::/0 via ::1 "),
-            // One classless route of two.
+            // One of two classless routes is wrong.
             (format!("{v4} routes=203.0.113.0/24|10.1.0.255|192.0.2.0/24|10.1.0.1"), "route 203.0.113.0/24 "),
-            // A source that this host has not, and an address that no interface but lo can have.
+            // A source address that this host does not have, and an address that only lo can have.
             (format!("{v4} gw=10.1.0.1 src=10.9.9.9"), "route default via 10.1.0.1 "),
             ("if=eth1 ipmask=::1/128".into(), "address ::1/128 "),
         ] {
@@ -116,7 +116,7 @@ fn what_an_administrator_asks_for_in_vain_is_an_error_with_its_place_in_every_ru
 fn where_ipv6_is_switched_off_it_is_left_out_and_said_once() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);
-        // As services/fw/conf/lo.ipconf.
+        // The same as services/fw/conf/lo.ipconf.
         w.write(
             "conf/lo.ipconf",
             "let cfg=cfg+1\nif[$cfg]=lo\nipmask[$cfg]=127.0.0.1/8\nlet cfg=cfg+1\nif[$cfg]=lo\nipmask[$cfg]=::1/128\n",
@@ -129,7 +129,7 @@ fn where_ipv6_is_switched_off_it_is_left_out_and_said_once() {
             w.home.run(&["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6={value}")]);
         };
         assert!(v6("eth0").contains("2001:db8::5/64"), "{}", v6("eth0"));
-        // One interface.
+        // IPv6 is off on one interface.
         set("eth0", "1");
         let (eth0, eth1) =
             ("dyn/dhcp6_eth0.ipconf:1: IPv6 of eth0 left out: ", "dyn/dhcp6_eth1.ipconf:1: IPv6 of eth1 left out: ");
@@ -143,11 +143,11 @@ fn where_ipv6_is_switched_off_it_is_left_out_and_said_once() {
         assert!(!text.contains(eth0), "{text}");
         w.apply();
         assert_eq!(w.home.addresses("eth0"), ["10.0.0.5/24"]);
-        // And back.
+        // IPv6 is on again.
         set("all", "0");
         w.apply();
         assert!(v6("eth0").contains("2001:db8::5/64") && v6("eth1").contains("2001:db8:1::5/64"));
-        // A link that is too small for IPv6.
+        // The MTU of the link is too small for IPv6.
         w.home.ip(&["link", "set", "eth1", "mtu", "1279"]);
         said_once(&w, "mtu", &[&format!("{eth1}an MTU of 1279 is below 1280\n")]);
         w.home.ip(&["link", "set", "eth1", "mtu", "1280"]);

@@ -34,7 +34,7 @@ fn runs_lose_no_packet_on_untouched_interfaces_and_forwarded_flows() {
         let forwarded = probe(&w.lan, "198.51.100.1");
         let from = Instant::now();
         for round in 0..40 {
-            // The other uplink comes and goes, and the firewall's text changes every time.
+            // The other uplink comes and goes, and each time the text of the firewall changes.
             w.write("fw.conf", &format!("ext_open_tcp=\"{}\"\n", 1000 + round));
             match round % 2 {
                 0 => w.remove("dyn/dhcp_eth1.ipconf"),

@@ -1,4 +1,4 @@
-//! fw and two uplinks: answers leave by the one that the question came in on.
+//! fw and two uplinks: an answer leaves by the uplink on which the question arrived.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 #![expect(clippy::disallowed_methods, reason = "kills at different moments of a run")]
@@ -42,7 +42,7 @@ fn rules(net: &Net, family: &str) -> Vec<String> {
     rules
 }
 
-/// Where a packet with this source goes.
+/// The route that the kernel chooses for a packet with this source.
 fn route_from(net: &Net, source: &str) -> String {
     net.ip_json(&["route", "get", FAR, "from", source])[0]["dev"].as_str().unwrap().to_owned()
 }
@@ -126,7 +126,7 @@ fn two_uplinks_with_the_same_address_still_back_each_other_up() {
     });
 }
 
-/// A connection over eth1, as over wifi, and then eth0 comes and is preferred.
+/// A connection runs over eth1, as over wifi; then eth0 comes and is preferred.
 fn a_connection_survives(w: &World, lab: &Lab, lease: impl Fn(usize)) {
     w.write("fw.conf", "preferred_default_route_iface=\"eth0\"\n");
     lease(1);
@@ -247,7 +247,7 @@ fn nothing_gets_round_a_default_route_of_a_vpn() {
         assert_eq!((rules(&w.home, "-4"), route_from(&w.home, "10.1.0.5")), (vec![], "vpn0".to_owned()));
         w.home.ip(&["route", "del", "default", "dev", "vpn0"]);
         w.apply();
-        // And one that has rules: without a number, they come before ours.
+        // This VPN has rules without a number, and the kernel puts them before ours.
         w.home.ip(&["route", "add", "default", "dev", "vpn0", "table", "51820"]);
         w.home.ip(&["rule", "add", "not", "fwmark", "51820", "lookup", "51820"]);
         assert_eq!(route_from(&w.home, "10.1.0.5"), "vpn0");

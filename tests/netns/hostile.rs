@@ -1,4 +1,5 @@
-//! The hostile-server matrix over a real wire: the binary lives through every case, and takes or refuses what the table says.
+//! The hostile-server matrix over a real wire. The binary survives every case, and accepts or
+//! refuses as the table says.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,16 +12,16 @@ use testkit::{Lab, Proc, Signal, holds_for, is_running, isolated, wait_for, wait
 
 use crate::dhcp::{ROUTER, SOON, World, field, native, wait_ip, world};
 
-/// The same bytes that the machine gets in its own test.
+/// The state machine's own test has the same bytes.
 #[path = "../../crates/netd-udhcpc/tests/hostile/cases.rs"]
 mod cases;
 
 use cases::{Asked, CASES, Case, Ours};
 
-/// A rogue is given up after three unanswered requests.
+/// The client gives a rogue up after three unanswered requests.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// The case that the server plays now, and how often it was asked in it: DISCOVERs, REQUESTs.
+/// The case that the server plays now, and how many DISCOVERs and REQUESTs it has got in this case.
 #[derive(Clone)]
 struct Stage(Arc<Mutex<(&'static Case, [usize; 2])>>);
 
@@ -36,7 +37,7 @@ impl Stage {
         *self.0.lock().unwrap() = (case, [0; 2]);
     }
 
-    /// Whether a message came a second time: what the first was answered with was not taken.
+    /// Whether a message came a second time: then the client did not accept the first answer.
     fn again(&self) -> bool {
         self.0.lock().unwrap().1.iter().any(|count| *count >= 2)
     }
@@ -66,7 +67,7 @@ fn server_of(message: &Message) -> Option<[u8; 4]> {
     text.parse::<std::net::Ipv4Addr>().ok().map(|ip| ip.octets())
 }
 
-/// A script that writes its event and its environment, and a line when it has.
+/// A script that writes its event and its environment, and then a line that marks the end.
 fn scribe(lab: &Lab) -> (String, PathBuf) {
     let (path, out) = (lab.dir().join("scribe.sh"), lab.dir().join("scribe.out"));
     let text = format!("#!/bin/sh\n{{ echo \"EVENT=$1\"; /usr/bin/env; echo DONE; }} >>{}\n", out.display());
@@ -75,17 +76,18 @@ fn scribe(lab: &Lab) -> (String, PathBuf) {
     (path.to_str().unwrap().to_owned(), out)
 }
 
-/// What it has written, an event each: its lines, the name first. Values may be any bytes.
+/// What the script has written, one entry per event: its lines, the event's name first. Values may
+/// be any bytes.
 fn heard(out: &Path) -> Vec<Vec<String>> {
     let text = String::from_utf8_lossy(&fs::read(out).unwrap_or_default()).into_owned();
     let whole = text.rsplit_once("DONE\n").map(|(whole, _)| whole).unwrap_or_default();
     whole.split("DONE\n").filter(|e| !e.is_empty()).map(|e| e.lines().map(str::to_owned).collect()).collect()
 }
 
-/// One case, on a client that has been through others.
+/// Plays one case to a client that has been through others.
 fn act(client: &Proc, stage: &Stage, out: &Path, case: &'static Case) {
     println!("{}; others: {:?}", case.name, case.others);
-    // Back to the beginning: released, then asked for again.
+    // The client goes back to the beginning: it releases its address, then asks for it again.
     let before = heard(out).len();
     client.signal(Signal::SIGUSR2);
     wait_until("the release", SOON, || heard(out).iter().skip(before).any(|e| e[0] == "EVENT=deconfig"));
@@ -120,7 +122,7 @@ fn part(lab: &Lab, first: usize) {
     for case in CASES.iter().skip(first).step_by(4) {
         act(&client, &stage, &out, case);
     }
-    // After all that it is as good as new, and has kept its hands off the log.
+    // After all cases the client is as good as new, and has not flooded the log.
     act(&client, &stage, &out, &CASES[0]);
     assert!(!client.log().chars().any(|c| c.is_control() && c != '\n'), "{:?}", client.log());
     assert!(client.stop().success());
@@ -146,7 +148,8 @@ fn the_matrix_over_a_wire_4() {
     isolated(&[], |lab| part(lab, 3));
 }
 
-/// D16: more than the buffer takes, in one frame and in fragments, before an offer that fits.
+/// D16: a message that is larger than the buffer, in one frame and in fragments, comes before an
+/// offer that fits.
 #[test]
 fn d16_a_packet_larger_than_the_buffer_is_dropped_whole() {
     isolated(&[], |lab| {
@@ -163,7 +166,7 @@ fn d16_a_packet_larger_than_the_buffer_is_dropped_whole() {
                 server: server_of(message),
             };
             let good = (CASES[0].answer)(&asked).remove(0);
-            // The same with another address and a tail of options that are all well formed.
+            // The same message with another address and a tail of well formed options.
             let large = |len: usize| {
                 let mut bytes = good[..good.len() - 1].to_vec();
                 bytes[19] = 99;

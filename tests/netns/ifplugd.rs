@@ -1,5 +1,5 @@
-//! ifplugd on veth cables: the original first where it can run, then ours. How services live on a
-//! link: services.rs.
+//! ifplugd on veth cables: the original first where it can run, then ours. services.rs tests how
+//! ifplugd keeps the services of a link.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,13 +13,13 @@ use crate::ours;
 
 mod storms;
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For "nothing happens": longer than the delays given here, and than the longest pause between two
 /// looks (640 ms).
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A world of one cable, with a program that writes down what it is told.
+/// A world with one cable, and a program that writes down its arguments.
 struct World {
     home: Net,
     isp: Net,
@@ -42,7 +42,8 @@ impl World {
         world
     }
 
-    /// The kernel's own word, so that a test does not begin in the middle of a change.
+    /// Waits for the kernel's own operstate, so that a test does not begin in the middle of a
+    /// change.
     fn wait_operstate(&self, state: &str) {
         wait_until("the operstate", PATIENCE, || {
             self.home.ip_json(&["link", "show", "dev", "eth0"])[0]["operstate"] == state
@@ -69,14 +70,14 @@ fn both() -> [String; 2] {
     [original("ifplugd").unwrap().to_str().unwrap().to_owned(), "ifplugd".to_owned()]
 }
 
-/// Either has seen that the link is up.
+/// Waits until the daemon, original or ours, has seen that the link is up.
 fn wait_up(daemon: &Proc) {
     wait_until("the first look", PATIENCE, || {
         ["link is up", "link beat detected"].iter().any(|line| daemon.log().contains(line))
     });
 }
 
-/// How often it has been given the processor, or has given it up.
+/// How often the daemon has got the processor or has given it up.
 fn switches(daemon: &Proc) -> Vec<String> {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     status.lines().filter(|l| l.contains("ctxt_switches")).map(str::to_owned).collect()
@@ -130,7 +131,8 @@ fn options_for_the_start_and_the_end() {
         let world = World::new(lab);
         for subject in both() {
             fs::write(&world.told, "").unwrap();
-            // -p: silent at the start. -q: silent at the end. It does run: the cable shows it.
+            // -p: no call at the start. -q: no call at the end. The cable shows that the daemon
+            // runs.
             let daemon = world.start(&subject, &["-p", "-q", "-u0", "-d0"]);
             wait_up(&daemon);
             world.cable.pull();
@@ -139,7 +141,7 @@ fn options_for_the_start_and_the_end() {
             assert_eq!(exit_code(daemon), Some(0), "{subject}");
             assert_eq!(world.told(), ["eth0 down up down"], "{subject}");
 
-            // Now the link is down. -l: told of it.
+            // Now the link is down. With -l the program is told so.
             fs::write(&world.told, "").unwrap();
             let daemon = world.start(&subject, &["-l", "-q"]);
             world.wait_told(&["eth0 down disabled down"]);
@@ -148,7 +150,7 @@ fn options_for_the_start_and_the_end() {
             world.cable.plug();
             world.wait_operstate("UP");
 
-            // -l outdoes -p, whatever the link is like.
+            // -l overrides -p in both states of the link.
             fs::write(&world.told, "").unwrap();
             let daemon = world.start(&subject, &["-p", "-l"]);
             world.wait_told(&["eth0 up disabled up"]);
@@ -177,7 +179,7 @@ fn a_suspended_daemon_lets_the_link_be() {
             daemon.wait_log("SIGUSR2: Daemon resumed (#2)", PATIENCE);
             world.cable.pull();
             world.wait_operstate("DOWN");
-            // 0.28 looks once a second.
+            // ifplugd 0.28 looks at the link once a second.
             holds_for("it lets the link be", 2 * QUIET, || world.told() == want);
             assert_eq!(tell("-R"), Some(0), "{subject}");
             daemon.wait_log("SIGUSR2: Daemon resumed (#1)", PATIENCE);
@@ -189,7 +191,7 @@ fn a_suspended_daemon_lets_the_link_be() {
             world.cable.plug();
             want.push("eth0 up down up");
             world.wait_told(&want);
-            // QUIT: no last word.
+            // QUIT: the daemon ends without a last call.
             daemon.signal(Signal::SIGQUIT);
             assert_eq!(exit_code(daemon), Some(0), "{subject}");
             assert_eq!(world.told(), want, "{subject}");
@@ -204,7 +206,7 @@ fn a_program_that_fails_ends_the_daemon_with_1_unless_told_to_go_on() {
         program(&world.handler, &format!("echo \"$*\" >>{}; exit 3", world.told.display()));
         for subject in both() {
             let code = exit_code(world.start(&subject, &["-q"]));
-            // busybox says 1; 0.28 ends too, but says 0.
+            // busybox exits with 1. 0.28 ends too, but exits with 0.
             assert!(code == Some(1) || (subject != "ifplugd" && code == Some(0)), "{subject}: {code:?}");
         }
         fs::write(&world.told, "").unwrap();
@@ -243,8 +245,8 @@ fn a_flap_that_the_kernel_merged_is_told_all_the_same() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // Both ends of the flap within one network namespace operation each: linkwatch holds the
-        // second one back.
+        // Each end of the flap is one network namespace operation: linkwatch holds the second one
+        // back.
         for round in 1..=3 {
             let lost = || daemon.log().matches("link is down").count();
             world.cable.pull();
@@ -262,10 +264,10 @@ fn what_was_lost_in_an_overflow_is_asked_for() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // Past the looks that follow a change: nothing but the overflow can make it ask.
+        // The looks that follow a change are over, so only the overflow can make the daemon ask.
         wait_asleep(&daemon);
-        // It reads nothing while thousands of messages about another link come, and the loss after
-        // them.
+        // The daemon reads nothing while thousands of messages about another link arrive, and the
+        // loss of carrier after them.
         daemon.signal(Signal::SIGSTOP);
         let batch = lab.dir().join("batch");
         let lines = (0..2000).map(|n| format!("link set dev lo mtu {}\n", 60000 + n)).collect::<String>();
@@ -275,7 +277,7 @@ fn what_was_lost_in_an_overflow_is_asked_for() {
         world.wait_operstate("DOWN");
         let dropped = || {
             let table = world.home.run(&["cat", "/proc/self/net/netlink"]);
-            // proc: the 9th column counts drops.
+            // proc(5): the 9th column counts drops.
             table.lines().skip(1).any(|l| l.split_whitespace().nth(8).is_some_and(|n| n != "0"))
         };
         assert!(dropped(), "the kernel had to drop messages");
@@ -321,20 +323,21 @@ fn an_interface_that_is_missing_ends_it_or_is_waited_for() {
         world.home.ip(&["link", "set", "dev", "eth0", "name", "other"]);
         for subject in both() {
             let code = exit_code(world.start(&subject, &[]));
-            // busybox says 1; 0.28 ends too, but says 0.
+            // busybox exits with 1. 0.28 ends too, but exits with 0.
             assert!(code == Some(1) || (subject != "ifplugd" && code == Some(0)), "{subject}: {code:?}");
         }
         assert_eq!(world.told(), Vec::<String>::new());
 
         let daemon = world.start("ifplugd", &["-M", "-u0", "-d0"]);
         daemon.wait_log("no such interface: eth0, waiting for it", PATIENCE);
-        // An alternative name is not its name.
+        // An alternative name is not the interface's name.
         world.home.ip(&["link", "property", "add", "dev", "other", "altname", "eth0"]);
         let second = world.start("ifplugd", &["-M", "-q", "--pidfile", ""]);
         second.wait_log("no such interface: eth0, waiting for it", PATIENCE);
         drop(second);
         world.home.ip(&["link", "property", "del", "dev", "other", "altname", "eth0"]);
-        // Given the name, it has appeared, is set up, and its other end is up.
+        // An interface that gets the name counts as having appeared: the daemon sets it up, and its
+        // other end is up.
         world.home.ip(&["link", "set", "dev", "other", "name", "eth0"]);
         world.wait_told(&["eth0 up down up"]);
         world.home.ip(&["link", "set", "dev", "eth0", "down"]);
@@ -356,7 +359,7 @@ fn an_interface_that_is_missing_ends_it_or_is_waited_for() {
         world.home.ip(&["link", "del", "dev", "eth0"]);
         assert_eq!(exit_code(daemon), Some(1));
 
-        // A last program that removes the interface is waited for.
+        // The daemon waits for a last program that removes the interface.
         let told = world.told.display();
         program(&world.handler, &format!("[ $2 = up ] || ip link del dev eth0; sleep 0.1; echo \"$*\" >>{told}"));
         fs::write(&world.told, "").unwrap();
@@ -375,17 +378,18 @@ fn an_interface_that_goes_to_another_namespace_is_gone_and_comes_back() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-M", "-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // Its peer stays up, so whoever asks for the carrier there would find it.
+        // The interface's peer stays up, so a look at the carrier there would find one.
         let elsewhere = lab.net("elsewhere");
         world.home.ip(&["link", "set", "dev", "eth0", "netns", elsewhere.name()]);
         daemon.wait_log("interface eth0 is gone, waiting for it", PATIENCE);
         world.wait_told(&["eth0 up disabled up", "eth0 down up down"]);
         elsewhere.ip(&["link", "set", "dev", "eth0", "up"]);
         elsewhere.ip(&["link", "set", "dev", "eth0", "netns", world.home.name()]);
-        // It came without IFF_UP: it is set up, and has carrier.
+        // The interface comes without IFF_UP. The daemon sets it up, and it has carrier.
         world.wait_told(&["eth0 up disabled up", "eth0 down up down", "eth0 up down up"]);
         assert!(is_admin_up(&world.home));
-        // Another interface that takes the name while ours has gone is the interface.
+        // Another interface takes the name while ours is away: from then on it is the watched
+        // interface.
         world.home.ip(&["link", "set", "dev", "eth0", "netns", elsewhere.name()]);
         wait_until("told that it has gone", PATIENCE, || world.told().len() == 4);
         lab.cable((&world.home, "eth0"), (&world.isp, "lan2"));
@@ -407,7 +411,8 @@ fn the_interface_is_set_up_as_the_options_say() {
         let set_down = || {
             world.home.ip(&["link", "set", "dev", "eth0", "down"]);
         };
-        // At the start and, after the poll time, whenever it was set down.
+        // The daemon sets the interface up at the start and, after the poll time, whenever it was
+        // set down.
         set_down();
         let daemon = world.start("ifplugd", &["-t", "0.1"]);
         wait_until("set up at the start", PATIENCE, || is_admin_up(&world.home));
@@ -415,7 +420,7 @@ fn the_interface_is_set_up_as_the_options_say() {
         set_down();
         wait_until("set up again", PATIENCE, || is_admin_up(&world.home));
         daemon.stop();
-        // -a: at the start only.
+        // -a: only at the start.
         set_down();
         let daemon = world.start("ifplugd", &["-a", "-t", "0.1"]);
         daemon.wait_log("link is up", PATIENCE);
@@ -436,8 +441,8 @@ fn carrier_without_the_end_of_a_handshake_is_not_a_link() {
         let world = World::new(lab);
         let daemon = world.start("ifplugd", &["-u0", "-d0"]);
         world.wait_told(&["eth0 up disabled up"]);
-        // What a WPA supplicant does: IF_LINK_MODE_DORMANT, and the operstate when the handshake
-        // has ended.
+        // A WPA supplicant does this: it sets IF_LINK_MODE_DORMANT, and the operstate when the
+        // handshake has ended.
         world.home.ip(&["link", "set", "dev", "eth0", "mode", "dormant"]);
         world.home.ip(&["link", "set", "dev", "eth0", "state", "dormant"]);
         world.wait_told(&["eth0 up disabled up", "eth0 down up down"]);
@@ -472,7 +477,7 @@ fn the_pidfile_says_who_runs_and_k_stops_it() {
         let pidfile = Path::new("/run/ifplugd.eth0.pid");
         let code = |args: &[&str]| world.home.try_run(&[&["ifplugd", "-i", "eth0"], args].concat()).status.code();
         assert_eq!((code(&["-k"]), code(&["-c"])), (Some(0), Some(255)), "none runs");
-        // A stale pid, of a process that lives: this one.
+        // A stale pid that belongs to a living process: this one.
         fs::write(pidfile, format!("{}\n", std::process::id())).unwrap();
         assert_eq!((code(&["-k"]), code(&["-c"])), (Some(0), Some(255)), "stale");
 
@@ -488,7 +493,7 @@ fn the_pidfile_says_who_runs_and_k_stops_it() {
         assert_eq!(exit_code(daemon), Some(0));
         assert!(!pidfile.exists());
 
-        // Killed: its file is left, and is no obstacle.
+        // A killed daemon leaves its file, and the next daemon starts all the same.
         let daemon = world.start("ifplugd", &[]);
         wait_until("it runs", PATIENCE, || code(&["-c"]) == Some(0));
         daemon.signal(Signal::SIGKILL);

@@ -1,16 +1,21 @@
-//! `cargo test --test netns`: one behaviour per `#[test]`, each in network namespaces of its own, on real servers.
+//! `cargo test --test netns`: one behaviour per `#[test]`, each in network namespaces of its own,
+//! on real servers.
 //!
 //! How to add one:
-//! 1. Write `#[test] fn what_it_shows() { testkit::isolated(&["TOOL"], |lab| { ... }) }` in the file of its room (dhcp.rs,
-//!    fw.rs, ifplugd.rs, zcip.rs, appliance.rs; a new file needs a `mod` line here). The list names every program it needs beside
-//!    iproute2 and util-linux: a missing one skips the test loudly, and fails it when CI is set.
-//! 2. Inside, `lab.net("home")` makes a namespace, `lab.cable((&home, "eth0"), (&isp, "lan"))` a wire (`.pull()` and
-//!    `.plug()` change the carrier of eth0), `net.spawn(&["prog", "arg"])` a process with a log that is shown on failure.
-//!    [`ours`] puts the applets of this build first into PATH: `home.spawn(&["udhcpc", "-f", ...])` is then ours.
-//! 3. Check with `net.ip_json(..)`, `net.run(&["nft", "-j", ..])`, `net.pings(..)`, never with our own code; wait with
-//!    `wait_for`, never with a sleep. /run is private and empty; the name of a file is below `lab.dir()`.
+//! 1. Write `#[test] fn what_it_shows() { testkit::isolated(&["TOOL"], |lab| { ... }) }` in the
+//!    file of its room (dhcp.rs, fw.rs, ifplugd.rs, zcip.rs, appliance.rs; a new file needs a `mod`
+//!    line here). The list names every program it needs beside iproute2 and util-linux: a missing
+//!    one skips the test loudly, and fails it when CI is set.
+//! 2. Inside, `lab.net("home")` makes a namespace, `lab.cable((&home, "eth0"), (&isp, "lan"))` a
+//!    wire (`.pull()` and `.plug()` change the carrier of eth0), `net.spawn(&["prog", "arg"])` a
+//!    process with a log that is shown on failure. [`ours`] puts the applets of this build first
+//!    into PATH: `home.spawn(&["udhcpc", "-f", ...])` is then ours.
+//! 3. Check with `net.ip_json(..)`, `net.run(&["nft", "-j", ..])`, `net.pings(..)`, never with our
+//!    own code; wait with `wait_for`, never with a sleep. /run is private and empty; the name of a
+//!    file is below `lab.dir()`.
 //!
-//! Run one: `cargo test --test netns -- dhcp::name_of_it`. It needs no root where user namespaces are allowed.
+//! Run one: `cargo test --test netns -- dhcp::name_of_it`. It needs no root where user namespaces
+//! are allowed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 
@@ -51,7 +56,7 @@ use std::time::Duration;
 
 use testkit::{Lab, isolated, wait_until};
 
-/// Makes the applets of this build, or of `$NETSV_BIN`, the first in PATH inside the lab's namespaces.
+/// Puts the applets of this build, or of `$NETSV_BIN`, first into PATH inside the lab's namespaces.
 fn ours(lab: &Lab) {
     let other = std::env::var_os("NETSV_BIN").map(PathBuf::from);
     lab.use_netsv(&other.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_netsv"))));

@@ -1,5 +1,5 @@
-//! Names of interfaces: one that the kernel takes is the same word in every program, record and file; one that cannot be
-//! is refused at the start.
+//! Names of interfaces. A name that the kernel accepts is the same word in every program, record
+//! and file. An impossible name is refused at the start.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 
@@ -10,9 +10,9 @@ use testkit::{isolated, wait_until};
 
 use crate::{dnsmasq_argv, ours};
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(15);
-/// Names that no program of the suite took everywhere.
+/// Odd names that every program of the suite must accept.
 const ODD: [&str; 2] = ["a+b=c", "@x.-y"];
 
 #[test]

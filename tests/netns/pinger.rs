@@ -1,5 +1,5 @@
 //! pinger: routers that fall silent while the link stays up, and what fw, the lease and the
-//! services make of that.
+//! services do then.
 
 #![expect(clippy::disallowed_methods, reason = "marks moments between pings")]
 
@@ -17,7 +17,7 @@ use testkit::{Lab, Net, Proc, Signal, Value, holds_for, isolated, kill_9, origin
 use crate::ours;
 use crate::services::{House, RUNIT, script, under_both};
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(25);
 /// For "nothing happens".
 const QUIET: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Small {
         String::from_utf8_lossy(&said.stdout).parse().unwrap_or(Value::Null)
     }
 
-    /// Waits until that many rounds more are over.
+    /// Waits until `count` more rounds are over.
     fn wait_rounds(&self, count: u64) {
         let asked = || self.status()["targets"][0]["asked"].as_u64().unwrap_or(0);
         let begin = asked();
@@ -141,8 +141,8 @@ fn a_router_that_blocks_icmp_is_good() {
 fn without_arp_the_router_is_pinged() {
     isolated(&["nft"], |lab| {
         let w = Small::new(lab);
-        // Without ARP a frame bears the sender's own Ethernet address as the receiver's: let them
-        // be the same.
+        // Without ARP a frame bears the sender's own Ethernet address as the receiver's. The test
+        // gives both ends the same address.
         let mac = w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["address"].as_str().unwrap().to_owned();
         w.isp.ip(&["link", "set", "customer", "address", &mac, "arp", "off"]);
         w.home.ip(&["link", "set", "eth0", "arp", "off"]);
@@ -178,7 +178,7 @@ fn nothing_behind_the_router_is_bad_and_restarts_nothing() {
         assert_eq!(house.pid("dhcp_eth0"), Some(client), "{}", pinger.log());
         w.isp.address("lo", &format!("{TARGET}/32"));
         w.wait(Some("up"));
-        // The router itself is another matter.
+        // When the router itself falls silent, the client is restarted.
         w.isp.silence("customer");
         wait_until("restarted", SOON, || house.pid("dhcp_eth0").is_some_and(|pid| pid != client));
         assert!(pinger.log().contains("restarting dhcp_eth0"), "{}", pinger.log());
@@ -189,7 +189,7 @@ fn nothing_behind_the_router_is_bad_and_restarts_nothing() {
 fn targets_are_asked_through_a_demoted_uplink_each_in_its_way() {
     isolated(&["nft", "dnsmasq"], |lab| {
         let w = Small::new(lab);
-        // Another uplink comes first, and reaches nothing.
+        // Another uplink comes first in the routing table, and reaches nothing.
         let other = lab.net("other");
         lab.cable((&w.home, "eth1"), (&other, "customer"));
         other.address("customer", "198.51.100.1/24");
@@ -201,8 +201,8 @@ fn targets_are_asked_through_a_demoted_uplink_each_in_its_way() {
         let base = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--bind-interfaces", "--user=root", &listen];
         let dns = w.isp.spawn(&[&base[..], &names].concat());
         dns.wait_log("started", SOON);
-        // Names that are there, that are not, that no server behind this one tells; a port that is
-        // open, one that is not.
+        // Names that exist, that do not exist, that no server behind the name server answers for;
+        // an open port, and a closed one.
         let table = [
             (format!("icmp:{TARGET}"), "up"),
             (format!("tcp:{TARGET}:53"), "up"),
@@ -218,7 +218,7 @@ fn targets_are_asked_through_a_demoted_uplink_each_in_its_way() {
             pinger.stop();
             assert_eq!(health(&w.dynamic, "eth0"), None, "{target}");
         }
-        // One of several is enough.
+        // One good target among several is enough.
         let _pinger = w.start(&["-t", &table[2].0, "-t", &table[3].0]);
         w.wait(Some("up"));
         w.wait_rounds(6);
@@ -238,7 +238,7 @@ fn a_changed_lease_is_followed() {
         assert_eq!(health(&w.dynamic, "eth0"), None);
         w.lease("192.0.2.9");
         w.wait(Some("down"));
-        // Two routers: the first counts. A record that is none leaves everything as it is.
+        // Of two routers the first counts. An invalid record leaves everything as it is.
         w.lease("192.0.2.1 192.0.2.9");
         w.wait(Some("up"));
         fs::write(w.dynamic.join("dhcp_eth0.ipconf"), "let cfg=cfg+1\nif[$cfg]=$(touch /run/lab/proof)\n").unwrap();
@@ -263,11 +263,12 @@ fn routes_stand_in_place_of_the_router() {
         let _pinger = w.start(&[]);
         w.wait(Some("up"));
         let router = || w.status()["router"].as_str().map(str::to_owned);
-        // ipconf(5): fw makes no default route of gw then, so gw is not what the uplink hangs on.
+        // ipconf(5): with such routes fw makes no default route of gw, so the uplink does not
+        // depend on gw.
         for (routes, want) in [
             ("10.0.0.0/8 192.0.2.7", None),
             ("10.0.0.0/8 192.0.2.7 0.0.0.0/0 192.0.2.1", Some("192.0.2.1")),
-            // Everything on the link is no route, for fw as well.
+            // A route without a router is no default route, for fw as well.
             ("0.0.0.0/0 0.0.0.0", Some("192.0.2.9")),
             ("", Some("192.0.2.9")),
         ] {
@@ -306,9 +307,10 @@ fn liars_on_the_wire_do_not_make_a_dead_router_good() {
         w.lease("192.0.2.9");
         let _pinger = w.start(&[]);
         w.wait(Some("down"));
-        // It answers neither; a neighbour that is heard of would be pinged.
+        // The router answers neither ARP nor pings. pinger would ping a neighbour that it has heard
+        // of.
         block_icmp(&w.isp);
-        // What is heard: announcements of it, and replies for it to somebody else.
+        // pinger hears announcements of the router, and replies about it to other stations.
         w.isp.run(&["sh", "-c", "ip address add 192.0.2.9/32 dev lo; echo 8 >/proc/sys/net/ipv4/conf/all/arp_ignore"]);
         let seen = w.home.spawn(&["tcpdump", "-lni", "eth0", "arp", "src", "host", "192.0.2.9"]);
         seen.wait_log("listening on", SOON);
@@ -340,7 +342,7 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             fs::write(house.service("dhcp_eth0_pinger/env/PINGER_TARGETS"), format!("icmp:{TARGET} icmp:192.0.2.1"))
                 .unwrap();
             house.start();
-            // fw has run since `before`, and has ended: the next one to tell it finds it down.
+            // fw has run since `before`, and has ended: the next report finds it down.
             let told = |before: usize| {
                 wait_until("fw was told", SOON, || house.fw_runs() > before);
                 house.wait_down("fw");
@@ -354,14 +356,14 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             assert!(fs::read_to_string(dynamic.join(".pinger_eth0")).unwrap().contains("icmp:203.0.113.10"));
             told(1);
 
-            // Killed, it leaves its verdict, and the next one takes over.
+            // A killed pinger leaves its verdict, and the next one takes over.
             let before = house.fw_runs();
             kill_9(pid);
             let pid = wait_for("another pinger", SOON, || house.pid("dhcp_eth0_pinger").filter(|p| *p != pid));
             assert_eq!(health(&dynamic, "eth0"), Some("up"));
             told(before);
 
-            // The router is gone: fw, then the services.
+            // The router disappears: fw is told first, then the services.
             let before = house.fw_runs();
             w.isp.silence("customer");
             wait_health(&dynamic, "eth0", Some("down"));
@@ -369,7 +371,8 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             for (service, old) in ["dhcp_eth0", "supplicant_eth0"].into_iter().zip(served) {
                 wait_until(service, SOON, || house.pid(service).is_some_and(|new| new != old));
             }
-            // Killed while it is bad: bad it stays, until the hold-down of the next one.
+            // A pinger that is killed while its verdict is bad leaves it bad, until the hold-down
+            // of the next one ends.
             let before = house.fw_runs();
             kill_9(pid);
             wait_for("another pinger", SOON, || house.pid("dhcp_eth0_pinger").filter(|p| *p != pid));
@@ -381,14 +384,15 @@ fn the_service_judges_the_interface_of_its_name_restarts_what_serves_it_and_with
             told(before);
             assert!(house.log("dhcp_eth0_pinger").contains("restarting supplicant_eth0"));
 
-            // Stopped, it knows nothing any more.
+            // A pinger that is stopped leaves no verdict.
             let before = house.fw_runs();
             house.sv(&["down", "dhcp_eth0_pinger"]);
             wait_health(&dynamic, "eth0", None);
             told(before);
             assert!(!dynamic.join(".pinger_eth0").exists());
 
-            // Killed while it is wanted down: finish does it.
+            // A pinger that is killed while it should go down leaves its verdict to ./finish, which
+            // removes it.
             let before = house.fw_runs();
             house.sv(&["up", "dhcp_eth0_pinger"]);
             wait_health(&dynamic, "eth0", Some("up"));
@@ -423,7 +427,7 @@ fn supplicant_if_runs_wpa_supplicant_on_the_interface_of_its_name() {
             let call = format!("-i my_wlan0 -c {} -D wired\n", conf.display());
             wait_until("the call", SOON, || calls() == call);
 
-            // Without its configuration it says so and stays down.
+            // Without its configuration fw says so and stays down.
             fs::rename(&conf, house.path("conf")).unwrap();
             house.sv(&["t", "supplicant_my_wlan0"]);
             wait_until("down", SOON, || house.stat("supplicant_my_wlan0").starts_with("down"));
@@ -452,7 +456,7 @@ fn supplicant_if_authenticates_on_a_wire() {
     });
 }
 
-/// The appliance with both uplinks leased and judged, eth0 preferred.
+/// The appliance with both uplinks leased and judged; eth0 is preferred.
 fn online(lab: &Lab) -> (TwoUplinks, Appliance) {
     ours(lab);
     let world = TwoUplinks::build(lab);
@@ -530,7 +534,7 @@ fn when_both_uplinks_are_bad_the_last_best_stays() {
         wait_until("fw has run", SOON, is_done);
         holds_for("eth1 stays", QUIET, || metrics(&world) == [Some(20_100), Some(200)]);
         assert!(!monitor.log().contains("default"), "{}", monitor.log());
-        // The one that comes back is taken at once, the other one then goes behind it.
+        // fw uses the router that comes back at once; then the other uplink goes behind it.
         world.isp_a.net.speak();
         wait_until("eth0 is the best uplink", SOON, || metrics(&world) == [Some(100), Some(20_200)]);
         world.isp_b.net.speak();
@@ -555,7 +559,7 @@ fn a_killed_pinger_of_the_appliance_is_back_and_still_sees_the_router() {
         holds_for("demoted it stays", QUIET, || metrics(&world) == [Some(20_100), Some(200)]);
         world.isp_a.net.speak();
         wait_until("both", SOON, || both_good(&world));
-        // Stopped: its verdict does not outlive it.
+        // A stopped pinger's verdict does not outlive it.
         world.isp_a.net.silence("customer");
         wait_until("eth1 is the best uplink", SOON, || metrics(&world) == [Some(20_100), Some(200)]);
         appliance.run(&["sv", "down", "dhcp_eth0_pinger"]);

@@ -1,4 +1,4 @@
-//! Records with something wrong in them: who is told what, where, and how often.
+//! Records with faults in them: which program says so, where, and how often.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 
@@ -16,7 +16,7 @@ fn an_error_names_the_line_of_the_field() {
         assert!(text.contains("conf/bad.ipconf:5: bad ipmask: 10.1.1.1/33: file skipped\n"), "{text}");
         w.write("conf/bad.ipconf", "let cfg=cfg+1\nif[$cfg]=lan0\ndns[$cfg]='10.1.1.1\n'\n");
         assert!(w.fw("apply").1.contains("conf/bad.ipconf:3: quote without an end: file skipped\n"));
-        // A wrong word of an administrator's is named as long as it stands there.
+        // fw names an administrator's wrong word in every run until it is gone.
         w.write("conf/bad.ipconf", "let cfg=cfg+1\nif[$cfg]=lan0\ndns[$cfg]='10.1.1.1 x'\n");
         for _ in 0..2 {
             let (code, text) = w.fw("apply");
@@ -54,7 +54,7 @@ fn what_a_server_said_never_fails_a_run_and_is_left_out_and_said_once() {
             let line = format!(": bad {key}: {wrong}: left out\n");
             assert!(code == 0 && text.contains(&line), "{code} {text}");
             assert!(w.home.default_routes().iter().any(|r| r.1 == "192.0.2.1"), "{key}");
-            // The lease is renewed: the server says the same again.
+            // The lease is renewed: the server sends the same value again.
             write(4_000_000_001);
             for _ in 0..2 {
                 assert_eq!(w.fw("apply"), (0, String::new()), "{key}");

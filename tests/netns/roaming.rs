@@ -1,4 +1,5 @@
-//! The DHCP client and a cable that comes back: to the same network, or to another one. And what it remembers.
+//! The DHCP client and a cable that comes back, in the same network or in another one; and what the
+//! client remembers.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -48,7 +49,8 @@ fn a_cable_that_is_plugged_in_elsewhere_takes_the_address_with_it() {
         let client = native(&w, &[]);
         wait_ip("192.0.2.100");
         pull(&w);
-        // A network whose server is not authoritative: it keeps silent about addresses that it does not know.
+        // The server of this network is not authoritative: it keeps silent about addresses that it
+        // does not know.
         drop(server);
         w.isp.ip(&["addr", "del", "192.0.2.1/24", "dev", "lan"]);
         w.isp.address("lan", "198.51.100.1/24");
@@ -76,7 +78,7 @@ fn while_the_router_is_the_one_of_before_a_dead_server_costs_nothing() {
         client.wait_log("keeping 192.0.2.100 until its lease ends", SOON);
         assert_eq!(field("ip").as_deref(), Some("192.0.2.100"));
 
-        // The same address on another card is another router.
+        // A router with the same IP address and another Ethernet address is another router.
         pull(&w);
         w.isp.ip(&["link", "set", "lan", "address", "02:00:00:00:77:77"]);
         w.cable.plug();
@@ -93,7 +95,7 @@ fn a_cable_that_is_plugged_in_for_a_moment_costs_no_address() {
         let client = native(&w, &[]);
         wait_ip("192.0.2.100");
         pull(&w);
-        // Nobody answers in the moment: neither a server nor the router of before.
+        // At this moment neither a server nor the earlier router answers.
         drop(server);
         w.isp.ip(&["link", "set", "lan", "address", "02:00:00:00:77:77"]);
         w.cable.plug();
@@ -101,7 +103,7 @@ fn a_cable_that_is_plugged_in_for_a_moment_costs_no_address() {
         w.cable.pull();
         holds_for("the record stays", Duration::from_secs(4), || field("ip").as_deref() == Some("192.0.2.100"));
         assert!(!client.log().contains("may be of another network"), "{}", client.log());
-        // In peace it is asked for anew.
+        // Without haste the client asks for it anew.
         let server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
         w.cable.plug();
         wait_until("a request", SOON, || requested(&server) == [Some(Ipv4Addr::new(192, 0, 2, 100))]);
@@ -161,15 +163,15 @@ fn an_address_that_is_remembered_takes_one_round_trip_and_no_offer() {
         assert_eq!((field("ip"), fs::exists(state).unwrap()), (None, true));
         let client = start();
         assert_eq!((server.count(MessageType::Discover), server.count(MessageType::Request)), (1, 2));
-        // What is given back is forgotten.
+        // After a release the client forgets the address.
         client.signal(testkit::Signal::SIGUSR2);
         wait_until("no state", SOON, || !fs::exists(state).unwrap());
         assert!(client.stop().success());
-        // A file that somebody has spoilt is none.
+        // The client ignores a damaged file.
         fs::write(state, "let cfg=cfg+1\nif[$cfg]='eth0'\nip[$cfg]=\"$(reboot)\"\n").unwrap();
         assert!(start().stop().success());
         assert_eq!(server.count(MessageType::Discover), 2);
-        // A server that knows nothing of it refuses, and gives another one.
+        // A server that does not know the address refuses it, and gives another one.
         server.forget_bindings();
         server.configure(|c| c.first = Ipv4Addr::new(192, 0, 2, 50));
         let client = native(&w, &["--state", "/run/lab/state"]);
@@ -181,7 +183,8 @@ fn an_address_that_is_remembered_takes_one_round_trip_and_no_offer() {
     });
 }
 
-/// On one link the kernel answers on each of its interfaces for the addresses of all, and asks with any of them (arp_ignore, arp_announce).
+/// With several interfaces on one link the kernel answers on each for the addresses of all, and
+/// asks with any of them (arp_ignore, arp_announce).
 #[test]
 fn another_interface_on_the_same_link_costs_no_address() {
     isolated(&["ping"], |lab| {
@@ -195,7 +198,8 @@ fn another_interface_on_the_same_link_costs_no_address() {
             wait_until("a lease", SOON, || names(&out) == ["deconfig", "bound"]);
             (client, out)
         });
-        // All questions leave by the first route, with either address, and are heard on the other interface.
+        // All requests leave by the first route, with either address, and the other interface hears
+        // them.
         for interface in ["eth0", "eth1"] {
             w.home.sysctl(&format!("net/ipv4/neigh/{interface}/mcast_solicit"), "1");
         }
@@ -203,12 +207,12 @@ fn another_interface_on_the_same_link_costs_no_address() {
             let [nobody, source] = [nobody, source].map(|host| format!("192.0.2.{host}"));
             w.home.try_run(&["ping", "-n", "-c1", "-W1", "-I", &source, &nobody]);
         }
-        // Whoever was away probes again, and is answered by the other interface.
+        // A client whose cable was out probes again, and the other interface answers the probe.
         second.pull();
         wait_until("no carrier", SOON, || w.home.ip_json(&["link", "show", "eth1"])[0]["operstate"] == "DOWN");
         second.plug();
         wait_until("the lease is confirmed", SOON, || names(&clients[1].1) == ["deconfig", "bound", "renew"]);
-        // When the address was announced, it was not lost to the probes.
+        // The client had announced the address, and the probes did not cost it the address.
         wait_until("a neighbour hears of it", SOON, || w.isp.pings("192.0.2.101"));
         for (client, _) in &clients {
             assert!(!client.log().contains("our address"), "{}", client.log());

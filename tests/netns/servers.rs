@@ -1,6 +1,7 @@
-//! Our client against the servers that it meets in the world: dnsmasq, ISC's dhcpd, Kea and busybox's udhcpd.
+//! Our client against the servers that people run: dnsmasq, ISC's dhcpd, Kea and busybox's udhcpd.
 //!
-//! What every server must be able to do is one function here, and a test for each server; what needs one of them is below.
+//! A behaviour that every server must show is one function here, with a test for each server. Tests
+//! that need one particular server are below.
 
 use std::fs;
 use std::path::Path;
@@ -24,14 +25,14 @@ enum Server {
     Udhcpd,
 }
 
-/// What is served on `lan`, a /24.
+/// The addresses that a server lends on `lan`, a /24.
 #[derive(Clone, Copy)]
 struct Pool<'a> {
     /// First three octets.
     net: &'a str,
     /// Last octets of the first and the last address.
     from_to: (u8, u8),
-    /// dnsmasq makes at least 120 of it.
+    /// dnsmasq raises it to at least 120.
     lease_secs: u32,
     /// DNS search list.
     search: &'a [String],
@@ -40,7 +41,8 @@ struct Pool<'a> {
 const POOL: Pool = Pool { net: "192.0.2", from_to: (10, 11), lease_secs: 3600, search: &[] };
 
 impl Server {
-    /// Starts it in `net`, as the only authority of its network; it listens when this returns.
+    /// Starts the server in `net`, as the only authority of its network. It listens when this
+    /// returns.
     fn start(self, lab: &Lab, net: &Net, name: &str, pool: Pool) -> Proc {
         let dir = lab.make_dir(name);
         let file = |name: &str, text: &str| {
@@ -52,7 +54,7 @@ impl Server {
         let (router, secs) = (format!("{}.1", pool.net), pool.lease_secs);
         match self {
             Server::Dnsmasq => {
-                // Another server knows nothing of what this one gave.
+                // The next server must not know the leases of the previous one.
                 let _ = fs::remove_file("/run/lab/leases");
                 let range = format!("--dhcp-range={first},{last},255.255.255.0,{secs}");
                 let mut argv = dnsmasq_argv("lan", &["--dhcp-authoritative", &range, "--dhcp-option=15,example.org"]);
@@ -113,7 +115,7 @@ fn kea_config(pool: Pool, first: &str, last: &str, router: &str) -> String {
     )
 }
 
-/// Kea, whose libraries are below the tree of originals with it, or installed.
+/// Starts Kea. Its libraries are beside it in the tree of originals, or installed.
 fn kea(net: &Net, dir: &Path, config: &str) -> Proc {
     let program = original("kea-dhcp4").unwrap();
     let usr = program.parent().and_then(Path::parent).unwrap();
@@ -161,7 +163,7 @@ against! {
 
 fn lease_renew_release(lab: &Lab, server: Server) {
     let w = world(lab);
-    // One address: who has it next proves that it was given back.
+    // The pool has one address: the next client can get it only when the first has given it back.
     let _server = server.start(lab, &w.isp, "server", Pool { from_to: (10, 10), ..POOL });
     let capture = Capture::start(&w.isp);
     for mac in ["02:00:00:00:00:0a", "02:00:00:00:00:0b"] {
@@ -191,7 +193,8 @@ fn lease_renew_release(lab: &Lab, server: Server) {
     }
 }
 
-/// INIT-REBOOT: the record of a killed client is confirmed; in another network it is refused, and a new lease comes at once.
+/// INIT-REBOOT. The server confirms the record of a killed client. A server of another network
+/// refuses it, and a new lease comes at once.
 fn reboot(lab: &Lab, server: Server) {
     let w = world(lab);
     let here = server.start(lab, &w.isp, "here", POOL);
@@ -203,7 +206,8 @@ fn reboot(lab: &Lab, server: Server) {
     let client = native(&w, &[]);
     wait_until("the record's new owner", SOON, || field("owner") == Some(client.pid().to_string()));
     assert_eq!(field("ip"), Some(ip));
-    // A server that looks whether the address is free before it offers it (udhcpd does) is asked more than once.
+    // A server that probes an address before it offers it (as udhcpd does) gets more than one
+    // request.
     let kinds = |from: usize| {
         let mut kinds: Vec<u8> = capture.packets().iter().skip(from).map(|p| p.kind()).collect();
         kinds.dedup();
@@ -226,7 +230,7 @@ fn reboot(lab: &Lab, server: Server) {
     assert!(at[1] - at[0] < Duration::from_secs(1), "a new search began {:?} after the question", at[1] - at[0]);
 }
 
-/// As [`world`], with a neighbour on the same Ethernet: `lan` is a bridge.
+/// Like [`world`], with a neighbour on the same Ethernet: `lan` is a bridge.
 pub(crate) fn street(lab: &Lab) -> (World, Net) {
     ours(lab);
     let (home, isp, neighbour) = (lab.net("home"), lab.net("isp"), lab.net("neighbour"));
@@ -240,7 +244,8 @@ pub(crate) fn street(lab: &Lab) -> (World, Net) {
     (World { home, isp, cable }, neighbour)
 }
 
-/// The address that would be ours is a neighbour's: the server is told, and gives another.
+/// A neighbour has the address that the server offers. The client declines it, and the server gives
+/// another.
 fn duplicate(lab: &Lab, server: Server) {
     let (w, neighbour) = street(lab);
     let _server = server.start(lab, &w.isp, "server", POOL);
@@ -271,7 +276,8 @@ fn fw(w: &World) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Cloud providers do that: every machine alone in its /32, and the router beyond it on the same wire.
+/// Cloud providers do this: every machine is alone in its /32, and the router is outside of it on
+/// the same wire.
 #[test]
 fn a_mask_of_32_bits_and_a_router_outside_it_work() {
     isolated(&["dnsmasq", "nft"], |lab| {
@@ -291,7 +297,8 @@ fn a_mask_of_32_bits_and_a_router_outside_it_work() {
     });
 }
 
-/// udhcpd sends no mask unless it is told to; the script of the original gets none either, a record has the class's (RFC 950).
+/// udhcpd sends no mask without an option for it. The original's script then gets none either; our
+/// record has the mask of the address's class (RFC 950).
 #[test]
 fn without_a_mask_a_script_gets_none_and_a_record_the_class() {
     isolated(&["udhcpd", "udhcpc"], |lab| {
@@ -308,7 +315,8 @@ fn without_a_mask_a_script_gets_none_and_a_record_the_class() {
         for (client, name) in both(lab).iter().zip(["original", "ours"]) {
             let out = lab.dir().join(name);
             let script = lab.dir().join("bare.sh");
-            // Not the usual one: without a mask it has nothing to put behind the slash.
+            // This is not the usual script: without a mask that one has nothing to put behind the
+            // slash.
             fs::write(
                 &script,
                 format!(
@@ -329,7 +337,8 @@ fn without_a_mask_a_script_gets_none_and_a_record_the_class() {
     });
 }
 
-/// The original would sit on it for half a minute; ours renews in time, and nobody notices.
+/// The original waits about half a minute, so such a lease expires. Ours renews in time, and no
+/// packet is lost.
 #[test]
 fn a_lease_of_ten_seconds_is_kept_for_a_minute_without_a_gap() {
     isolated(&["dhcpd", "ping"], |lab| {
@@ -342,14 +351,15 @@ fn a_lease_of_ten_seconds_is_kept_for_a_minute_without_a_gap() {
         timeline.watch_kernel(&w.home, Box::new(|line| line.contains("Deleted").then(|| line.to_owned())));
         let probe = Probe::start(Some(w.home.name()), ROUTER, Duration::from_millis(20)).unwrap();
         let start = timeline.note("test", "start");
-        // Not a pause: the minute is what is tested. Ten renewals at half of the lease make fifty seconds at least.
+        // This minute is the subject of the test. Ten renewals at half of the lease take at least
+        // fifty seconds.
         wait_until("twelve renewals", Duration::from_secs(75), || {
             names(&out).iter().filter(|e| *e == "renew").count() >= 12
         });
         let end = timeline.note("test", "end");
         assert!(end - start > Duration::from_secs(50), "a lease of 10 s is renewed at its half: {:?}", end - start);
         let loss = probe.loss(start, end - Duration::from_secs(1));
-        // A machine under load may lose one of thousands to itself; a gap would be seconds.
+        // A machine under load may lose one ping of thousands by itself; a gap would last seconds.
         assert!(loss.sent > 2000 && loss.longest_gap < Duration::from_millis(200), "{loss:?}");
         let gone: Vec<_> = timeline.events().into_iter().filter(|e| e.text.contains("Deleted")).collect();
         assert!(gone.is_empty(), "{gone:?}");
@@ -359,8 +369,9 @@ fn a_lease_of_ten_seconds_is_kept_for_a_minute_without_a_gap() {
     });
 }
 
-/// One answers, and its address is kept when the other would give another; when it dies, the other one says no to its address and
-/// gives one of its own, before the lease has ended.
+/// One of two servers answers. The client keeps its address although the other server would give
+/// another. When the first server dies, the other refuses the address and gives one of its own
+/// before the lease has ended.
 #[test]
 fn of_two_servers_one_is_asked_and_when_it_dies_the_other() {
     isolated(&["dhcpd", "dnsmasq"], |lab| {
@@ -390,14 +401,15 @@ fn of_two_servers_one_is_asked_and_when_it_dies_the_other() {
     });
 }
 
-/// 40 names in more than one option's 255 bytes: dhcpd and Kea split them over options, dhcpd over the `file` and `sname` fields, too.
+/// 40 names need more than the 255 bytes of one option. dhcpd and Kea split them over several
+/// options, and dhcpd also uses the `file` and `sname` fields.
 #[test]
 fn forty_search_domains_arrive_in_order() {
     isolated(&["dhcpd", "kea-dhcp4", "dnsmasq", "udhcpc"], |lab| {
         let w = world(lab);
         let names: Vec<String> = (10..50).map(|n| format!("dept{n}.example.org")).collect();
         for (server, name) in [(Server::Dhcpd, "dhcpd"), (Server::Kea, "kea"), (Server::Dnsmasq, "dnsmasq")] {
-            // dnsmasq puts what fits into one option, or nothing.
+            // dnsmasq sends only what fits into one option, or nothing.
             let search = if server == Server::Dnsmasq { &names[..20] } else { &names[..] };
             let running = server.start(lab, &w.isp, name, Pool { search, ..POOL });
             let (script, out) = script(lab, &format!("{name}-script"));
@@ -416,8 +428,9 @@ fn forty_search_domains_arrive_in_order() {
     });
 }
 
-/// 1 KiB of options in a message that is larger than what we said we take: the original never gets a lease from such a server.
-/// What is too large for one frame comes in fragments, and changes nothing.
+/// 1 KiB of options in a message that is larger than the size that the client announced. The
+/// original never gets a lease from such a server. A message that is too large for one frame comes
+/// in fragments, with the same result.
 #[test]
 fn messages_larger_than_576_bytes_are_taken_and_absurd_ones_are_not() {
     isolated(&["udhcpc"], |lab| {
@@ -433,7 +446,7 @@ fn messages_larger_than_576_bytes_are_taken_and_absurd_ones_are_not() {
             "the original"
         );
         assert_eq!(exit_code(&w.home, &[&[ours.as_str()], &once[..]].concat()), 0, "ours");
-        // 60 kB in 41 fragments, as the answer to everything, before the honest one.
+        // 60 kB in 41 fragments answer every request, before the honest server does.
         let honest = Config::for_router(ROUTER);
         let bomb = move |message: &testkit::dhcpd::Message| {
             let kind = match message.opts().msg_type() {

@@ -1,5 +1,5 @@
 //! The scripts of services/, and how ifplugd keeps the services of a link, under Debian's runit
-//! first and then ours.
+//! first and then under ours.
 
 #![expect(clippy::disallowed_methods, reason = "copies service directories with cp -a")]
 
@@ -15,14 +15,14 @@ use testkit::{Lab, Net, Proc, find_program, holds_for, is_running, isolated, kil
 
 use crate::ours;
 
-/// Longer than anything that is waited for takes, on a busy machine too.
+/// Longer than any step takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For "nothing happens".
 const QUIET: Duration = Duration::from_millis(700);
 /// Debian's supervisor.
 pub(crate) const RUNIT: [&str; 5] = ["runsvdir", "runsv", "sv", "svlogd", "chpst"];
 
-/// Service directories under a supervisor, with records and logs of their own.
+/// Service directories under a supervisor, with their own records and logs.
 pub(crate) struct House {
     net: Net,
     dir: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Not started yet. `bin` comes first in PATH.
+    /// Makes a house that is not started yet. `bin` comes first in PATH.
     pub(crate) fn new(lab: &Lab, net: &Net, name: &str) -> House {
         let dir = lab.make_dir(name);
         for sub in ["service", "dynamic", "log"] {
@@ -58,13 +58,13 @@ impl House {
         self.start_under(&[]);
     }
 
-    /// Started with this option.
+    /// Starts the supervisor with this option.
     pub(crate) fn start_with(&mut self, option: &str) {
         let command = self.command(&["runsvdir", option, self.path("service").to_str().unwrap()]);
         self.init = Some(self.net.spawn_command("runsvdir", command));
     }
 
-    /// Started through another program, such as setpriv(1).
+    /// Starts the supervisor through another program, such as setpriv(1).
     pub(crate) fn start_under(&mut self, other: &[&str]) {
         let service = self.path("service");
         let command = self.command(&[other, &["runsvdir", service.to_str().unwrap()]].concat());
@@ -81,21 +81,20 @@ impl House {
         assert!(output.status.success(), "sv {argv:?}: {output:?}");
     }
 
-    /// A service that runs for ever, or whatever `body` says.
+    /// Adds a service whose ./run is this shell script.
     pub(crate) fn add(&self, name: &str, body: &str) {
         fs::create_dir(self.service(name)).unwrap();
         script(&self.service(name).join("run"), body);
     }
 
-    /// fw, as far as these tests go: it counts its runs. It ends no sooner than runsv has read its
-    /// `o`: runit looks for ended children before it looks into the fifo, and would start it once
-    /// more.
+    /// Adds a stand-in for fw that counts its runs. It ends only when runsv has read its `o`: runit
+    /// looks for ended children before it reads the fifo, and would otherwise start fw once more.
     pub(crate) fn add_fw(&self) {
         fs::create_dir(self.service("fw")).unwrap();
         self.add_fw_to("fw");
     }
 
-    /// The same as the ./run of a service that is there.
+    /// Puts the same ./run into a service that is there.
     pub(crate) fn add_fw_to(&self, name: &str) {
         let body = "sv o .\nuntil grep -q 'want down' supervise/stat; do sleep 0.01; done\necho run >>";
         script(&self.service(name).join("run"), &format!("{body}{}", self.path("fw.runs").display()));
@@ -105,7 +104,7 @@ impl House {
         fs::read_to_string(self.path("fw.runs")).unwrap_or_default().lines().count()
     }
 
-    /// runsv starts it once by itself.
+    /// At the start runsv runs fw once by itself.
     #[track_caller]
     pub(crate) fn wait_first_fw(&self) {
         wait_until("the first run of fw", PATIENCE, || self.fw_runs() == 1);
@@ -131,12 +130,12 @@ impl House {
         fs::write(env.join(knob), value).unwrap();
     }
 
-    /// What the supervisor, and services without a log, have said.
+    /// The output of the supervisor and of the services without a log.
     pub(crate) fn said(&self) -> String {
         self.init.as_ref().map(Proc::log).unwrap_or_default()
     }
 
-    /// Process id of a service's ./run while it runs.
+    /// The process id of a service's ./run while it runs.
     pub(crate) fn pid(&self, name: &str) -> Option<i32> {
         let stat = fs::read_to_string(self.service(name).join("supervise/stat")).unwrap_or_default();
         let pid = fs::read_to_string(self.service(name).join("supervise/pid")).ok()?.trim().parse().ok()?;
@@ -155,12 +154,12 @@ impl House {
         });
     }
 
-    /// What supervise/stat says.
+    /// The content of supervise/stat.
     pub(crate) fn stat(&self, name: &str) -> String {
         fs::read_to_string(self.service(name).join("supervise/stat")).unwrap_or_default()
     }
 
-    /// What it has logged.
+    /// What the service has logged.
     pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.path("log").join(name).join("current")).unwrap_or_default()
     }
@@ -181,8 +180,8 @@ impl House {
 }
 
 impl Drop for House {
-    /// runsvdir ends its services on HUP, runit(8); without it they would outlive the test's own
-    /// part.
+    /// HUP makes runsvdir end its services (runit(8)). Otherwise they would outlive their part of
+    /// the test.
     fn drop(&mut self) {
         if let Some(init) = &mut self.init {
             init.signal(Signal::SIGHUP);
@@ -226,7 +225,7 @@ fn a_lost_link_is_told_to_fw_at_once_and_to_its_services_after_the_delay() {
             let argv = ["ifplugd", "-nsi", "eth0", "--services", "-u0.6", "-d0.6", "--pidfile", ""];
             let argv = [&argv[..], &["--ipconf", dynamic.to_str().unwrap()]].concat();
 
-            // The start: what is right already is left alone.
+            // At the start ifplugd leaves correct services alone.
             let before = house.fw_runs();
             let watcher = house.spawn(&argv);
             house.wait_health(Some("up"));
@@ -234,7 +233,7 @@ fn a_lost_link_is_told_to_fw_at_once_and_to_its_services_after_the_delay() {
             assert_eq!(house.pid("dhcp_eth0"), Some(client));
             assert!(!watcher.log().contains("zcip"), "a service that is not installed is not missed");
 
-            // Pulled: at once and later.
+            // Pulled: fw is told at once, the services go down after the delay.
             let before = house.fw_runs();
             cable.pull();
             house.wait_health(Some("down"));
@@ -251,14 +250,14 @@ fn a_lost_link_is_told_to_fw_at_once_and_to_its_services_after_the_delay() {
             wait_until("fw has run", PATIENCE, || house.fw_runs() > before);
             let client = house.wait_pid("dhcp_eth0");
 
-            // A short loss: demoted and restored, the client never noticed.
+            // A short loss of the link: fw demotes and restores it, and the client does not notice.
             cable.pull();
             house.wait_health(Some("down"));
             cable.plug();
             house.wait_health(Some("up"));
             assert_eq!(house.pid("dhcp_eth0"), Some(client));
 
-            // Killed: the record stays. What happened meanwhile is seen by the next one.
+            // A killed ifplugd leaves its record. The next one sees what happened in the meantime.
             watcher.signal(Signal::SIGKILL);
             drop(watcher);
             assert_eq!(house.health(), Some("up"));
@@ -272,7 +271,7 @@ fn a_lost_link_is_told_to_fw_at_once_and_to_its_services_after_the_delay() {
             house.wait_health(Some("down"));
             house.wait_down("dhcp_eth0");
 
-            // Stopped: the record goes, the services are left as they are.
+            // A stopped ifplugd removes its record and leaves the services as they are.
             cable.plug();
             house.wait_health(Some("up"));
             let client = house.wait_pid("dhcp_eth0");
@@ -308,10 +307,10 @@ fn services_of_an_interface_that_does_not_exist_yet() {
             let log = fs::read_to_string(house.path("log/ifplugd_eth0/current")).unwrap();
             assert!(log.contains("no such interface: eth0, waiting for it"), "{log}");
 
-            // Killed while it is to go down: finish removes what it could not.
+            // ifplugd is killed while it should go down: ./finish removes the record in its place.
             house.sv(&["-w10", "force-stop", "ifplugd_eth0"]);
             house.wait_health(None);
-            // Killed by accident: the record stays, and the next watcher looks again.
+            // ifplugd is killed by accident: the record stays, and the next ifplugd looks again.
             house.sv(&["up", "ifplugd_eth0"]);
             house.wait_health(Some("down"));
             let watcher = house.wait_pid("ifplugd_eth0");
@@ -336,8 +335,8 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
             }
             house.start();
             house.wait_health(Some("up"));
-            // In the start, before and after the first look, in the delay, between record and
-            // services.
+            // The kills hit the start, before and after the first look, the delay, and the moment
+            // between record and services.
             let mut killed = 0;
             for round in 0..7 {
                 let next = || house.pid("ifplugd_eth0").filter(|pid| *pid != killed);
@@ -347,9 +346,10 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
                 } else {
                     cable.plug()
                 }
-                // A random moment of its life, not a wait for anything.
+                // A random moment of ifplugd's life, not a wait for an event.
                 assert_eq!(poll_for(Duration::from_millis(round * 37 % 110), || None::<()>), None);
-                // Whatever runs there by then; a pid that was read just before its end is none.
+                // `kill_9` says whether the process was there: a pid may be read just before the
+                // process ends.
                 killed = wait_for("one to kill", PATIENCE, || next().filter(|pid| kill_9(*pid)));
                 let (health, up) = if round % 2 == 0 { ("down", false) } else { ("up", true) };
                 if round % 3 == 0 {
@@ -367,7 +367,7 @@ fn a_watcher_that_is_killed_at_any_moment_heals() {
     });
 }
 
-/// A client that writes down how it was called, publishes a record, and forgets to withdraw it.
+/// A client that writes down its command line, publishes a record, and does not withdraw it.
 fn fake_client(house: &House) -> PathBuf {
     let path = house.path("client");
     let body = format!(
@@ -389,7 +389,7 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
             fs::create_dir(house.service("dhcp_my_lan0/env")).unwrap();
             let set = |name, value: &str| fs::write(house.service("dhcp_my_lan0/env").join(name), value).unwrap();
             set("UDHCPC", client.to_str().unwrap());
-            // No name of a file: ./run is none of its options.
+            // The shell must not expand the `*`: ./run would match it.
             set("UDHCPC_ARGS", "-x hostname:bbox --env r*");
             house.start();
             house.wait_first_fw();
@@ -401,7 +401,7 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
             let log = house.path("log/dhcp_my_lan0/current");
             wait_until("the log", PATIENCE, || fs::read_to_string(&log).is_ok_and(|t| t.contains("hello from")));
 
-            // A crash: the lease's record stays.
+            // After a crash the lease's record stays.
             let record = || house.record("dhcp_my_lan0").is_some();
             wait_until("the record", PATIENCE, record);
             let runs = house.fw_runs();
@@ -412,12 +412,12 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
             });
             assert_eq!(house.fw_runs(), runs);
 
-            // Taken down: it goes, and fw is told.
+            // When the client is taken down the record goes, and fw is told.
             house.sv(&["-w10", "down", "dhcp_my_lan0"]);
             wait_until("withdrawn", PATIENCE, || !record());
             wait_until("fw has run", PATIENCE, || house.fw_runs() > runs);
 
-            // A handler of one's own.
+            // With a handler of the user's own.
             script(&house.service("dhcp_my_lan0/dhcp_handler"), "");
             fs::remove_file(house.path("calls")).unwrap();
             house.sv(&["up", "dhcp_my_lan0"]);
@@ -428,7 +428,7 @@ fn dhcp_if_takes_its_interface_from_its_name_and_withdraws_only_when_taken_down(
     });
 }
 
-/// The template dhcp_if in `models`, with a client that pretends; `house` itself is empty.
+/// The template dhcp_if in `models`, with a fake client. The `house` itself is empty.
 fn template(house: &House) -> PathBuf {
     let client = fake_client(house);
     let models = house.path("models");
@@ -442,7 +442,7 @@ fn template(house: &House) -> PathBuf {
     models.join("dhcp_if")
 }
 
-/// ./run, log/run and ./finish of dhcp_my_lan0 know which interface is theirs.
+/// ./run, log/run and ./finish of dhcp_my_lan0 know that their interface is my_lan0.
 fn serves_my_lan0(house: &House) {
     let calls = || fs::read_to_string(house.path("calls")).unwrap_or_default();
     wait_until("the call", PATIENCE, || calls().starts_with("-f -i my_lan0 "));
@@ -468,7 +468,7 @@ fn a_directory_of_links_to_the_scripts_serves_the_interface_of_its_name() {
     });
 }
 
-/// runit's runsv does not say by what name it was called.
+/// runit's runsv does not tell a script the name under which it was called.
 #[test]
 fn one_symlinked_template_serves_the_interface_of_the_links_name() {
     isolated(&RUNIT, |lab| {
@@ -512,7 +512,7 @@ fn every_service_has_the_same_logger_and_it_falls_back() {
             fs::create_dir(house.service("talker_x0/log")).unwrap();
             let logger = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/std_service_logger/run");
             symlink(logger, house.service("talker_x0/log/run")).unwrap();
-            // A file where the directory should be: nobody, not even root, can write below it.
+            // A file in place of the directory: not even root can write below it.
             fs::remove_dir(house.path("log")).unwrap();
             fs::write(house.path("log"), "").unwrap();
             house.start();
@@ -539,7 +539,7 @@ fn the_stamps_of_the_logs_are_a_knob() {
                 fs::create_dir(house.service(name).join("log")).unwrap();
                 symlink(logger, house.service(name).join("log/run")).unwrap();
                 if let Some(stamp) = stamp {
-                    // chpst(8): an empty file unsets; a line that is empty is a value.
+                    // chpst(8): an empty file unsets the variable; an empty line is a value.
                     house.knob(name, "LOG_STAMP", &format!("{stamp}\n"));
                 }
             }
@@ -558,8 +558,8 @@ fn the_stamps_of_the_logs_are_a_knob() {
     });
 }
 
-/// A firmware: nothing but /run can be written, and its shell is a busybox that runs its own
-/// applets whatever PATH says.
+/// A firmware image: only /run can be written, and its shell is a busybox that runs its own applets
+/// whatever PATH says.
 #[test]
 fn on_a_read_only_root_and_under_a_busybox_shell_the_scripts_work_and_complain_of_nothing() {
     isolated(&["busybox-static", "mount"], |lab| {
@@ -579,7 +579,7 @@ fn on_a_read_only_root_and_under_a_busybox_shell_the_scripts_work_and_complain_o
         script(&client, "echo hello from the client; touch $FW_DYNAMIC/dhcp_x0.ipconf; exec sleep 1000");
         house.copy("dhcp_if", "dhcp_x0");
         house.add("fw", &format!("sv o .; echo run >>{}", house.path("fw.runs").display()));
-        // As if the image had been made of a machine that had run once.
+        // The image comes from a machine that has run once.
         fs::create_dir(house.path("log/dhcp_x0")).unwrap();
         for dir in [house.path("service"), house.path("log")] {
             let dir = dir.to_str().unwrap();

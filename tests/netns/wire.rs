@@ -1,4 +1,5 @@
-//! Leases over bad wires: frames are lost, late, repeated and out of order (testkit::wire), and the kernel only ever sees the truth.
+//! Leases over bad wires (testkit::wire): frames are lost, late, repeated and out of order. The
+//! kernel must only ever have the right address.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use testkit::{Lab, Signal, isolated, poll_for, wait_until};
 use crate::dhcp::{SOON, both, exit_code, names, script};
 use crate::{dnsmasq_argv, ours};
 
-/// Renewals that are waited for on each wire.
+/// The number of renewals that the test waits for on each wire.
 const RENEWALS: usize = 3;
 
-/// A lease comes and is renewed over the wire of this plan; nothing but the one right address is ever configured, and no other server or
-/// neighbour is imagined.
+/// A lease comes over the wire of this plan and is renewed. The client never configures any address
+/// but the right one, and sees no second server and no neighbour with its address.
 fn lives_on(lab: &Lab, plan: Plan, more: &[&str]) -> Wire {
     ours(lab);
     let (home, isp) = (lab.net("home"), lab.net("isp"));
@@ -26,7 +27,8 @@ fn lives_on(lab: &Lab, plan: Plan, more: &[&str]) -> Wire {
     let (script, out) = script(lab, "script");
     let argv = [&["udhcpc", "-f", "-v", "-i", "eth0", "-s", &script], more].concat();
     let client = home.spawn(&argv);
-    // Three of ten lost each way: about half of all pairs of a question and its answer. In this time there are fifty.
+    // The wire loses three of ten frames each way: about half of all pairs of a request and its
+    // answer. There is time for fifty pairs.
     let long = Duration::from_secs(60);
     wait_until("a lease", long, || names(&out).last().is_some_and(|e| e == "bound"));
     wait_until("its address", SOON, || home.addresses("eth0").len() == 1);
@@ -65,7 +67,8 @@ fn over_a_wire_that_loses_three_frames_of_ten() {
 #[test]
 fn over_a_wire_as_slow_as_a_satellite() {
     isolated(&["dnsmasq"], |lab| {
-        // 400 ms and more there and back: the second DISCOVER goes out before the first answer is here.
+        // A round trip takes 400 ms and more: the second DISCOVER leaves before the first answer is
+        // here.
         let delay = Duration::from_millis(200);
         lives_on(lab, Plan { seed: 5, delay, jitter: delay, ..Plan::default() }, &[]);
     });
@@ -76,7 +79,7 @@ fn over_a_wire_that_repeats_and_reorders() {
     isolated(&["dnsmasq"], |lab| {
         let (delay, jitter) = (Duration::from_millis(5), Duration::from_millis(100));
         let plan = Plan { seed: 6, repeat_percent: 80, delay, jitter, ..Plan::default() };
-        // What is repeated is never taken for a neighbour with our address.
+        // The client must not take repeated frames for a neighbour with its address.
         let wire = lives_on(lab, plan, &["--acd", "fast"]);
         assert!(wire.counts().repeated > 0, "{:?}", wire.counts());
     });
@@ -101,7 +104,7 @@ fn what_comes_in_another_vlan_is_for_others() {
         isp.address("lan", "192.0.2.1/24");
         let server = isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.99,255.255.255.0,1h"]));
         server.wait_log("DHCP, IP range", SOON);
-        // The kernel hands it over, marked as another station's: the original takes it for its own.
+        // The kernel delivers the frame, marked as another station's. The original accepts it.
         for (client, (code, last)) in both(lab).iter().zip([(0, "bound"), (1, "leasefail")]) {
             let (script, out) = script(lab, last);
             let argv = [client, "-f", "-q", "-n", "-t", "1", "-T", "2", "-i", "eth0", "-s", &script];

@@ -1,9 +1,9 @@
-//! Link-local addresses on real links: ours alone, two of ours, ours beside avahi-autoipd, and
+//! Link-local addresses on real links: ours alone, two of ours, ours beside avahi-autoipd, and ours
 //! under runsv with fw.
 //!
-//! busybox's zcip is in no package of Debian's: what its callers rely on (arguments, variables,
-//! exit codes, messages) is written down here. Conflicts are made with the kernel's own ARP: a host
-//! that is given an address and pings with it.
+//! No package of Debian has busybox's zcip, so these tests state what its callers rely on:
+//! arguments, variables, exit codes, messages. Conflicts are made with the kernel's own ARP: a host
+//! gets an address and pings with it.
 
 #![expect(
     clippy::disallowed_methods,
@@ -22,10 +22,9 @@ use testkit::{
 
 use crate::{dnsmasq_argv, ours};
 
-/// Longer than anything that is waited for takes, on a busy machine too: a new address takes up to
-/// five seconds.
+/// Longer than any step takes, also on a busy machine. A new address takes up to five seconds.
 const SOON: Duration = Duration::from_secs(15);
-/// A new address takes four seconds at the least: what comes earlier was known.
+/// A new address takes at least four seconds. An address that comes earlier was known.
 const KNOWN: Duration = Duration::from_millis(3900);
 /// For "nothing happens".
 const QUIET: Duration = Duration::from_millis(1500);
@@ -51,8 +50,8 @@ fn world(lab: &Lab) -> World {
     World { a, b, switch, cable }
 }
 
-/// A script that writes down what it was told, and does what zcip's own example does. What it
-/// prints for an event comes last, so that who sees it sees the address too.
+/// A script that writes down its event, and does what zcip's own example does. It prints its line
+/// last, so that a reader of the line sees the address, too.
 fn script(lab: &Lab, name: &str) -> Script {
     let (path, out) = (lab.dir().join(format!("{name}.sh")), lab.dir().join(format!("{name}.out")));
     let text = format!(
@@ -68,8 +67,8 @@ fn script(lab: &Lab, name: &str) -> Script {
     Script { path: path.to_str().unwrap().to_owned(), out }
 }
 
-/// Written by another process: a file that this one has open for writing while another thread forks
-/// is busy.
+/// Writes the script in another process. If this process had the file open for writing while
+/// another thread forks, the file would be busy (ETXTBSY).
 fn write_script(path: &Path, text: &str) {
     let done =
         Command::new("sh").args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(path).arg(text).status();
@@ -93,7 +92,7 @@ impl Script {
     }
 }
 
-/// The address of a line `config IFACE IP`.
+/// The address in a line `config IFACE IP`.
 #[track_caller]
 fn configured(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
@@ -112,8 +111,8 @@ fn wait_link_local(net: &Net, interface: &str, timeout: Duration) -> String {
     wait_for("a link-local address", timeout, || link_local(net, interface).pop())
 }
 
-/// Makes the kernel of a host say "`address` is mine", once: in a question for a host that is not
-/// there, and each time for somebody else, who is not being looked for already.
+/// Makes the kernel of a host say "`address` is mine" once, in an ARP request for an absent host.
+/// Each call asks for another host: the kernel must not be looking for it already.
 fn speak(net: &Net, address: &str) {
     static NOBODY: AtomicU8 = AtomicU8::new(1);
     let nobody = format!("169.254.255.{}", NOBODY.fetch_add(1, Ordering::Relaxed));
@@ -123,21 +122,21 @@ fn speak(net: &Net, address: &str) {
     net.try_run(&["ping", "-n", "-c1", "-W1", "-I", address, &nobody]);
 }
 
-/// tcpdump of ARP on an interface, which has begun to listen.
+/// Starts tcpdump of ARP on an interface; it captures when this returns.
 fn arp_dump(net: &Net, interface: &str) -> Proc {
     let dump = net.spawn(&["tcpdump", "-i", interface, "-lntte", "arp"]);
     dump.wait_log("listening on", SOON);
     dump
 }
 
-/// Time and text of the frames of a dump that a MAC sent.
+/// Time and text of the frames in a dump that this MAC sent.
 fn frames(dump: &Proc, mac: &str) -> Vec<(f64, String)> {
     let log = dump.log();
     let frame = |line: &str| {
         let (time, text) = line.split_once(' ')?;
         text.starts_with(mac).then(|| Some((time.parse().ok()?, text.to_owned())))?
     };
-    // A line that is not whole yet is not looked at.
+    // An incomplete last line is ignored.
     log.lines().filter(|_| log.ends_with('\n')).filter_map(frame).collect()
 }
 
@@ -199,7 +198,7 @@ fn exit_codes_and_messages_are_the_originals() {
         assert_eq!((code, says.as_str()), (Some(1), "zcip: eth0: script init failed, exitcode=3\n"));
         assert_eq!(run(&["-f", "eth0", "/no/such/script"]).0, Some(1));
 
-        // A config that fails is logged, and no more.
+        // zcip logs a `config` that fails, and goes on.
         write_script(&failing, "#!/bin/sh\n[ $1 = init ] || exit 4\n");
         let zcip = w.a.spawn(&["zcip", "-f", "eth0", failing.to_str().unwrap()]);
         zcip.wait_log("script config failed, exitcode=4", SOON);
@@ -221,7 +220,7 @@ fn q_ends_with_0_and_leaves_the_address_and_the_next_one_goes_on_with_it() {
         assert!(w.b.try_run(&["ip", "address", "add", "169.254.1.1/16", "dev", "eth0"]).status.success());
         assert!(w.b.pings("169.254.7.9"));
 
-        // The same address, still on the interface: no probe, but an announcement.
+        // The address is still on the interface: zcip announces it without a probe.
         let dump = arp_dump(&w.b, "eth0");
         let zcip = w.a.spawn(&[&argv[..2], &argv[5..]].concat());
         zcip.wait_log("169.254.7.9 is ours already", SOON);
@@ -240,7 +239,7 @@ fn without_f_it_goes_to_the_background_after_init() {
         w.a.run(&["zcip", "eth0", &script.path]);
         assert_eq!(script.lines()[0], "init eth0");
         let is_it = |argv: &[&str]| argv.first() == Some(&"zcip") && argv.last() == Some(&script.path.as_str());
-        // Not the one that runs the script.
+        // The process that is not the runner of the script.
         let comm = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let pid = pids_where(is_it).into_iter().find(|pid| comm(pid) == "zcip\n").unwrap();
         let ip = configured(&script.line(2, SOON));
@@ -287,7 +286,8 @@ fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_i
         for ((_, text), want) in heard.iter().zip([&probe, &probe, &probe, &announcement, &announcement]) {
             assert!(text.contains(want.as_str()) && text.contains("ff:ff:ff:ff:ff:ff"), "{text}: not {want}");
         }
-        // Not earlier than RFC 3927 section 9 has it; how much later, the machine's load decides.
+        // RFC 3927 section 9 sets the earliest time. The load of the machine decides how much later
+        // it is.
         let gaps: Vec<f64> = heard.windows(2).map(|w| w[1].0 - w[0].0).collect();
         for (gap, least) in gaps.iter().zip([1.0, 1.0, 2.0, 2.0]) {
             assert!(*gap > least - 0.1, "{gaps:?}");
@@ -306,7 +306,7 @@ fn a_new_address_is_probed_for_three_times_and_announced_twice_and_a_known_one_i
         assert!(heard[..3].iter().all(|(_, text)| text.contains(&probe)), "{heard:?}");
         zcip.stop();
 
-        // What is not a record of ours is not believed, and nothing is waited for.
+        // zcip ignores a record that is not its own, and does not wait.
         let argv = [&argv[..4], &["-r", &ip], &argv[4..]].concat();
         fs::remove_file(&remembered).unwrap();
         w.a.run(&["mkfifo", remembered.to_str().unwrap()]);
@@ -377,7 +377,7 @@ fn avahi(lab: &Lab, net: &Net, address: &str) -> (Proc, PathBuf) {
 fn beside_avahi_each_keeps_its_address_and_the_other_takes_another() {
     isolated(&["avahi-autoipd"], |lab| {
         let w = world(lab);
-        // Ours first: avahi asks, and hears that it is taken.
+        // Ours is first: avahi probes, and learns that the address is taken.
         let script = script(lab, "a");
         let zcip = w.a.spawn(&["zcip", "-f", "-r", "169.254.7.7", "eth0", &script.path]);
         assert_eq!(script.line(2, SOON), "config eth0 169.254.7.7");
@@ -388,7 +388,7 @@ fn beside_avahi_each_keeps_its_address_and_the_other_takes_another() {
         assert_eq!(script.lines().len(), 2, "kept");
         zcip.stop();
 
-        // Theirs first.
+        // avahi is first.
         let zcip = w.a.spawn(&["zcip", "-f", "-r", &theirs, "eth0", &script.path]);
         zcip.wait_log(&format!("has {theirs}"), SOON);
         let other = configured(&script.line(5, SOON));
@@ -413,8 +413,8 @@ fn joined_to_avahis_link_with_the_same_address_one_gives_way() {
         w.switch.ip(&["link", "set", "p2", "master", "br0"]);
         speak(&w.b, "169.254.7.7");
         zcip.wait_log("used 169.254.7.7: defended", SOON);
-        // Ours said that it is there; the host that hears it twice gives way. Each defends, so one
-        // of the two has to.
+        // Ours has announced its address, and a station that hears a conflict twice gives way. Both
+        // defend, so one of the two must give way.
         let moved = || [link_local(&w.a, "eth0"), link_local(&w.b, "eth0")].concat().iter().any(|a| a != "169.254.7.7");
         wait_until("one has moved", SOON, || {
             if !moved() {
@@ -503,7 +503,7 @@ fn with_routable_withdraw_it_is_there_only_while_nothing_better_is() {
         assert_eq!(script.line(3, SOON), deconfig);
         w.a.ip(&["address", "del", "192.0.2.9/24", "dev", "eth0"]);
         assert_eq!(script.line(4, KNOWN), config);
-        // An address elsewhere is none of its business.
+        // An address on another interface does not concern zcip.
         w.a.address("lo", "192.0.2.10/32");
         holds_for("kept", QUIET, || script.lines().len() == 4);
     });
@@ -517,7 +517,7 @@ fn an_address_that_somebody_removes_is_taken_again() {
         let zcip = w.a.spawn(&["zcip", "-v", "-r", "169.254.7.7", "eth0", &script.path]);
         assert_eq!(script.line(2, SOON), "config eth0 169.254.7.7");
         zcip.wait_log("169.254.7.7 is on the interface", SOON);
-        // As the deconfig of Debian's script for udhcpc does.
+        // The deconfig of Debian's script for udhcpc does this.
         w.a.ip(&["-4", "address", "flush", "dev", "eth0"]);
         assert_eq!(script.line(3, KNOWN), "deconfig eth0 169.254.7.7");
         assert_eq!(script.line(4, KNOWN), "config eth0 169.254.7.7");
@@ -530,7 +530,7 @@ fn an_address_that_somebody_removes_is_taken_again() {
 fn two_interfaces_of_one_machine_never_have_the_same_address() {
     isolated(&[], |lab| {
         let w = world(lab);
-        // On another link, where no host would object; with the same MAC, and so the same sequence
+        // On another link, where no host would object. The MAC is the same, and so is the sequence
         // of addresses.
         let _other = lab.cable((&w.a, "eth1"), (&w.b, "lan1"));
         w.a.ip(&["link", "set", "eth1", "address", &mac(&w.a, "eth0")]);
@@ -544,7 +544,7 @@ fn two_interfaces_of_one_machine_never_have_the_same_address() {
         holds_for("both are content", QUIET, || now() == (vec![one.clone()], vec![other.clone()]));
         drop(daemons);
 
-        // One that is there before is not even tried.
+        // zcip does not even try an address that is already there.
         w.a.ip(&["address", "flush", "dev", "eth0"]);
         w.a.ip(&["address", "flush", "dev", "eth1"]);
         w.a.address("eth1", "169.254.7.7/16");
@@ -582,8 +582,8 @@ fn two_interfaces_on_one_link_do_not_take_each_other_for_strangers() {
         let daemons = [start("eth0", &scripts[0]), start("eth1", &scripts[1])];
         let addresses = scripts.each_ref().map(|script| configured(&script.line(2, SOON)));
         assert_ne!(addresses[0], addresses[1]);
-        // All goes out by the first route, with either address, and is heard on the other
-        // interface. Twice would cost it.
+        // All frames leave by the first route, with either address, and the other interface hears
+        // them. A second one would cost the address.
         for address in addresses.iter().chain(&addresses) {
             speak(&w.a, address);
         }
@@ -621,7 +621,7 @@ fn with_ipconf_an_interface_may_come_and_go_and_change_its_mac() {
         }
         assert_eq!(value(&record, "owner"), Some(zcip.pid().to_string()));
 
-        // Neighbours that have remembered the old MAC are told.
+        // zcip tells neighbours that have remembered the old MAC.
         let dump = arp_dump(&b, "lan");
         a.ip(&["link", "set", "eth0", "address", "02:00:00:00:99:99"]);
         wait_until("an announcement", SOON, || {
@@ -688,7 +688,7 @@ impl House {
 }
 
 impl Drop for House {
-    /// runsvdir ends its services on HUP.
+    /// HUP makes runsvdir end its services.
     fn drop(&mut self) {
         if let Some(init) = &mut self.init {
             init.signal(Signal::SIGHUP);
@@ -697,7 +697,7 @@ impl Drop for House {
     }
 }
 
-/// Source address that the kernel would choose, if it knows a way.
+/// The source address that the kernel would choose, if it has a route.
 fn source_to(net: &Net, target: &str) -> Option<String> {
     let output = net.try_run(&["ip", "route", "get", target]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -744,11 +744,12 @@ fn beside_dhcp_it_stands_back_and_is_there_when_the_server_is_not() {
         let w = world(lab);
         let mut house = House::new(lab, &w.a, &[("zcip_if", "zcip_eth0"), ("dhcp_if", "dhcp_eth0"), ("fw", "fw")]);
         house.start();
-        // Nobody serves: there is a link-local address.
+        // There is no DHCP server: the host has a link-local address.
         let ip = wait_link_local(&w.a, "eth0", SOON);
         assert_eq!(w.a.addresses("eth0").len(), 1);
 
-        // With a server beside it, it is kept, and nothing routable goes out with it.
+        // With a server the host keeps the link-local address too, and sends nothing routable with
+        // it.
         w.b.address("eth0", "192.0.2.1/24");
         let server = w.b.spawn(&dnsmasq_argv("eth0", &["--dhcp-range=192.0.2.10,192.0.2.20,1h"]));
         wait_until("a default route", SOON, || !w.a.default_routes().is_empty());
@@ -760,11 +761,11 @@ fn beside_dhcp_it_stands_back_and_is_there_when_the_server_is_not() {
         }
         assert_eq!(source_to(&w.a, "169.254.9.9").as_ref(), Some(&ip));
         assert!(w.a.default_routes().iter().all(|(_, gateway, _)| gateway == "192.0.2.1"));
-        // Nor does it where no route says which source to take.
+        // The same holds where no route says which source to take.
         w.a.ip(&["route", "add", "203.0.113.0/24", "via", "192.0.2.1", "dev", "eth0"]);
         assert_eq!(source_to(&w.a, "203.0.113.1").as_ref(), Some(&lease));
 
-        // The lease goes: it is what is left.
+        // The lease goes, and the link-local address is left.
         house.sv(&["-w10", "down", "dhcp_eth0"]);
         wait_until("the lease is gone", SOON, || w.a.addresses("eth0").len() == 1);
         assert_eq!(link_local(&w.a, "eth0"), [ip.as_str()]);

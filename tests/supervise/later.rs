@@ -1,5 +1,5 @@
-//! What comes into a service directory, or goes, after its runsv has started; and what a service
-//! leaves behind.
+//! Files that appear in a service directory, or disappear from it, after its runsv has started; and
+//! processes that a service leaves behind.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use crate::subject::{World, both, each_way, ours, with_runsv};
 
 const SLEEPER: &str = "exec sleep 1000";
 
-/// A log/ that is made elsewhere, and moved into the service `a`.
+/// Makes a log/ elsewhere and moves it into the service `a`.
 fn give_a_log(world: &World) {
     world.script("../made/run", &format!("exec cat >>{}", world.at("logged").display()));
     fs::rename(world.dir.join("made"), world.at("a/log")).unwrap();
@@ -31,7 +31,7 @@ fn a_log_that_comes_later_is_taken_up_while_nothing_else_happens() {
         assert_eq!(world.sv("restart a").0, 0);
         assert_eq!(world.wait_lines("logged", 1), ["hello"]);
         assert_ne!(world.pid("a"), pid);
-        // With the log's pipe it ends as it always does.
+        // With the log's pipe the service ends as it always does.
         assert_eq!(world.sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
     });
 }
@@ -75,8 +75,8 @@ fn a_service_whose_log_came_later_outlives_a_killed_runsv() {
         let (pid, log) = (world.pid("a"), world.pid("a/log"));
         runsv.kill();
         let _runsv = world.runsv("a");
-        // The log has met the end of its pipe. The service is not ended for one that it has never
-        // had.
+        // The log has met the end of its pipe. The service never had this log, so runsv does not
+        // end the service for it.
         world.wait_pid("a/log", log);
         assert_eq!(world.pid("a"), pid);
         assert!(!world.errors().contains("restarting"), "{}", world.errors());
@@ -117,7 +117,7 @@ fn a_removed_supervise_is_made_again_and_a_removed_directory_ends_it_while_nothi
         fs::remove_dir_all(world.at("b")).unwrap();
         world.wait("supervise/ to be made again", || world.is_supervised("a") && world.stat("a") == "run\n");
         assert_eq!(world.sv("status a"), (0, "run: a: (pid P) Ts; run: log: (pid P) Ts\n".into()));
-        // Once more, in another way: somebody has made an empty one.
+        // Once more, in another way: a user has made an empty supervise/.
         fs::rename(world.at("a/supervise"), world.dir.join("old")).unwrap();
         fs::create_dir(world.at("a/supervise")).unwrap();
         world.wait("it to be taken again", || world.is_supervised("a") && world.stat("a") == "run\n");
@@ -160,12 +160,12 @@ fn a_runsv_sleeps_while_its_service_makes_files_beside_it() {
         };
         let before = switches();
         world.wait_lines("a/made", 1);
-        // Six hundred changes; for each second of them there is one look.
+        // There are six hundred changes, but runsv looks once a second.
         assert!(switches() - before < 100, "{}", switches() - before);
     });
 }
 
-/// A process that outlives the service, with the log's pipe.
+/// Leaves a process with the log's pipe that outlives the service.
 const LEAVES_ONE: &str = "sleep 1000 & exec sleep 1000";
 
 #[test]
@@ -178,7 +178,7 @@ fn a_process_that_was_left_behind_does_not_keep_the_log_and_its_runsv_for_ever()
             world.wait_stat(name, "run");
             world.wait_stat(&format!("{name}/log"), "run");
             world.wait_count("sleep 1000", if name == "a" { 2 } else { 3 });
-            // Both ask for the end at once.
+            // sv asks the service and its log to end at the same time.
             let shutdown = world.command("sv", &["force-shutdown", name]).stdout(Stdio::piped()).spawn().unwrap();
             let said = shutdown.wait_with_output().unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("ok: {name}: runsv not running\n"));
@@ -229,7 +229,7 @@ fn a_control_script_gets_the_process_and_the_name_of_runit() {
         world.wait_stat("a", "run");
         world.control("a", "h");
         let called = world.wait_lines("a/called", 2);
-        // The argument came with runit's master, after 2.3.0.
+        // runit has this argument on its master branch, after 2.3.0.
         let with = |pid: i32| if ours { format!(" {pid}") } else { String::new() };
         assert_eq!(called, [format!("control/u{}", with(0)), format!("control/h{}", with(world.pid("a")))]);
     });
@@ -247,7 +247,7 @@ fn runsv_run_counts_where_the_directory_is_anothers() {
         let run = world.dir.join("run");
         fs::create_dir(&run).unwrap();
         fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
-        // The binary may lie where only root can go.
+        // The binary may lie in a directory that only root can enter.
         let program = world.dir.join("netsv");
         fs::copy(env!("CARGO_BIN_EXE_netsv"), &program).unwrap();
         fs::create_dir(world.dir.join("theirs")).unwrap();

@@ -7,7 +7,7 @@ use crate::subject::{World, ours, without_numbers};
 
 const SLEEPER: &str = "exec sleep 1000";
 
-/// `sv ARGS` where services live in `sv/`, beside the services directory.
+/// Runs `sv ARGS` where the service definitions are in `sv/`, beside the services directory.
 fn sv(world: &World, args: &str) -> (Option<i32>, String) {
     let mut command = world.command("sv", &args.split(' ').collect::<Vec<_>>());
     let output = command.env("SVSOURCE", world.dir.join("sv")).output().unwrap();
@@ -33,7 +33,7 @@ fn enable_and_disable_are_links_and_leave_down_alone() {
         assert_eq!(sv(world, "enable a"), ok("ok: a: enabled"));
         assert_eq!(fs::read_link(world.at("a")).unwrap(), world.dir.join("sv/a"));
         assert_eq!(sv(world, "start a"), ok("ok: run: a: (pid P) Ts"));
-        // Said again it changes nothing.
+        // A second `enable` changes nothing.
         assert_eq!(sv(world, "enable a"), ok("ok: a: enabled"));
         assert_eq!(sv(world, "enable b"), ok("ok: b: enabled, normally down"));
         assert_eq!(sv(world, "check b"), ok("ok: down: b: Ts"));
@@ -41,11 +41,11 @@ fn enable_and_disable_are_links_and_leave_down_alone() {
         assert!(!world.at("a").exists() && world.dir.join("sv/a/run").exists());
         assert!(world.dir.join("sv/b/down").exists());
         world.wait("the service to end", || world.count("sleep 1000") == 0);
-        // By its path it gets its last name.
+        // A service that is named by its path gets its last component as its name.
         assert_eq!(sv(world, "enable ../sv/a/"), ok("ok: ../sv/a/: enabled"));
         assert_eq!(sv(world, "disable ./a"), ok("ok: ./a: disabled"));
-        // A link that leads nowhere gives way; another service does not, and no directory is
-        // removed.
+        // `enable` replaces a link that leads nowhere. It does not replace another service, and
+        // removes no directory.
         symlink("nowhere", world.at("a")).unwrap();
         assert_eq!(sv(world, "enable a"), ok("ok: a: enabled"));
         fs::remove_file(world.at("a")).unwrap();
@@ -108,7 +108,7 @@ fn the_last_lines_of_a_log_are_shown() {
         let numbers =
             "for n in 1 2 3 4 5 6 7 8 9 10 11; do echo line $n; done; printf 'red\\033[31m\\n'; exec sleep 1000";
         world.script("a/run", numbers);
-        // As services/ have it: the directory is known to the script alone.
+        // As in services/: only the script knows the directory.
         let logs = world.dir.join("logs/a");
         fs::create_dir_all(&logs).unwrap();
         world.script("a/log/run", &format!("exec {program} svlogd {}", logs.display()));
@@ -122,7 +122,7 @@ fn the_last_lines_of_a_log_are_shown() {
         assert_eq!(sv(world, "--lines 2 status a"), (Some(0), format!("{status}{}", lines(11))));
         assert_eq!(sv(world, &format!("--lines=2 status {}", world.at("a").display())).1.lines().count(), 3);
         assert_eq!(sv(world, "status a"), (Some(0), status.to_owned()));
-        // Without a svlogd that runs, log/main is looked at.
+        // When no svlogd runs, sv looks at log/main.
         world.control("a/log", "d");
         world.wait_stat("a/log", "down");
         assert_eq!(sv(world, "-v status a").1.lines().count(), 1);

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use crate::subject::{World, ours, with_runsv};
 
-/// Each script writes what it is, and its name, into a file beside the services.
+/// Each script writes its own kind and its RUNSV_NAME into a file beside the services.
 fn tell(world: &World, script: &str, what: &str, then: &str) {
     let told = world.at("told");
     world.script(script, &format!("echo {what} $RUNSV_NAME >>{}\n{then}", told.display()));
@@ -41,7 +41,7 @@ fn a_path_gives_its_last_component_and_a_dot_the_directorys_own() {
         tell(world, "a/run", "run", "exec sleep 1000");
         for (count, path) in [(1, world.at("a/")), (2, ".".into())] {
             let mut command = world.command("runsv", &[path.to_str().unwrap()]);
-            // Another's name in the environment is not passed on.
+            // runsv does not pass on a name that it finds in its own environment.
             command.current_dir(world.at("a")).env("RUNSV_NAME", "outer");
             let mut runsv = command.spawn().unwrap();
             world.wait("the name", || told(world, "run").len() == count);

@@ -25,7 +25,8 @@ fn directories_come_go_and_change_their_names() {
         world.script("../new/run", SLEEPER);
         fs::rename(world.dir.join("new"), world.at("new")).unwrap();
         world.wait_stat("new", "run");
-        // Another name: the same process, and what happens next is written down under the new name.
+        // After a rename the process is the same. runsvdir records its further events under the new
+        // name.
         let pid = world.pid("a");
         fs::rename(world.at("a"), world.at("b")).unwrap();
         fs::rename(world.at("new"), world.dir.join("old")).unwrap();
@@ -34,7 +35,7 @@ fn directories_come_go_and_change_their_names() {
         world.control("b", "t");
         world.wait_pid("b", pid);
         world.wait_lines("b/starts", 2);
-        // One that comes in the place of another is another.
+        // A directory that takes the place of another is another service.
         world.script("../two/run", SLEEPER);
         fs::rename(world.at("b"), world.dir.join("gone")).unwrap();
         fs::rename(world.dir.join("two"), world.at("b")).unwrap();
@@ -104,7 +105,7 @@ fn killed_and_started_again_it_takes_over_every_service() {
             assert_eq!(pids(), before);
         }
         world.wait_count("sleep 1000", 20);
-        // The pipes are the old ones.
+        // The services still have the old pipes.
         world.control("s3", "t");
         world.wait_lines("s3/log/out", 2);
     });
@@ -134,7 +135,7 @@ fn nobody_waits_for_another_ones_scripts_locks_or_troubles() {
         world.script("b/run", SLEEPER);
         world.write("fifo/supervise/control", "");
         world.script("fifo/run", SLEEPER);
-        // The test itself holds the lock of its log.
+        // The test itself holds the lock of the service's log.
         world.script("locked/run", SLEEPER);
         world.script("locked/log/run", "exec cat");
         world.write("locked/log/supervise/lock", "");
@@ -152,7 +153,7 @@ fn nobody_waits_for_another_ones_scripts_locks_or_troubles() {
         said("locked: unable to lock log/supervise/lock: temporary failure\n");
         said("fifo: supervise/control exists but is not a fifo\n");
         assert_eq!(world.errors().matches("unable to lock").count(), 1, "said once: {}", world.errors());
-        // Mended, both run.
+        // After the lock is released both run.
         drop(lock);
         fs::remove_file(world.at("fifo/supervise/control")).unwrap();
         world.wait_stat("locked", "run");
@@ -188,7 +189,7 @@ fn a_copy_goes_on_with_the_services_after_term() {
         world.script("a/run", "echo hello; echo start >>starts; exec sleep 1000");
         world.script("a/log/run", "exec cat >>out");
         world.script("a/finish", "echo $1 $2 >>finished");
-        // A control script that hangs does not keep the signal from being sent.
+        // runsvdir sends the signal although a control script hangs.
         world.script("b/run", SLEEPER);
         world.script("b/control/t", "echo hanging >>got; exec sleep 1000");
         let runsvdir = world.runsvdir();
@@ -202,7 +203,7 @@ fn a_copy_goes_on_with_the_services_after_term() {
         assert_eq!([world.pid("a"), world.pid("a/log")], pids[..2]);
         world.wait_pid("b", pids[2]);
         fs::remove_file(world.at("b/control/t")).unwrap();
-        // The pipe to the log is the old one, and what is new is not taken up.
+        // The copy keeps the old pipe to the log, and does not start new services.
         world.script("new/run", SLEEPER);
         world.control("a", "t");
         world.wait_lines("a/log/out", 2);
@@ -211,7 +212,7 @@ fn a_copy_goes_on_with_the_services_after_term() {
         world.wait_lines("a/finished", 2);
         assert_eq!(world.lines("a/finished")[1], "-1 15", "a child of the copy tells how it ended");
         assert!(!world.is_supervised("new"));
-        // TERM to the copy is what it is to a runsv.
+        // The copy handles TERM as a runsv does.
         let copies = || -> Vec<i32> {
             world
                 .processes()
@@ -244,7 +245,7 @@ fn the_copy_lets_the_next_one_have_the_services() {
         runsvdir.signal(Signal::SIGTERM);
         assert_eq!(runsvdir.wait(), 0);
         assert!(copies(0));
-        // Of either kind.
+        // The next one is of either kind.
         let next = world.runsvdir();
         world.wait("the copy to end", || !copies(next.pid()));
         ["a", "b"].iter().for_each(|name| world.wait(name, || world.is_supervised(name)));
@@ -270,7 +271,7 @@ fn with_w_and_a_limit_what_does_not_end_is_ended() {
         world.script("slow/finish", "echo finish >>out; exec sleep 1000");
         world.script("script/run", "echo ready >>out; exec sleep 1000");
         world.script("script/control/t", "echo hanging >>out; exec sleep 1000");
-        // A stranger holds the pipe to the log, and a session of its own.
+        // A foreign process, in a session of its own, holds the pipe to the log.
         world.script("pipe/run", "setsid sh -c 'sleep 1000 & sleep 1000' & echo ready >>out; exec sleep 1000");
         world.script("pipe/log/run", "exec cat >>all");
         let names = ["good", "deaf", "slow", "script", "pipe"];
@@ -286,7 +287,7 @@ fn with_w_and_a_limit_what_does_not_end_is_ended() {
         assert_eq!(world.lines("good/out"), ["ready", "end"]);
         let said = "runsvdir .: warning: not all has ended within 1 seconds, sending TERM to what is left: deaf ";
         assert!(world.errors().contains(said), "{}", world.errors());
-        // All in time: nothing is said.
+        // All end in time, so runsvdir says nothing.
         ["deaf", "slow", "script", "pipe"].iter().for_each(|name| fs::remove_dir_all(world.at(name)).unwrap());
         fs::remove_file(world.at("good/out")).unwrap();
         let said = world.errors();
@@ -339,7 +340,7 @@ fn with_w_term_ends_everything_in_order() {
             (vec!["ready".to_owned(), "end".to_owned()], "down\n".into())
         );
         assert!(!world.is_supervised("a") && !world.is_supervised("b"));
-        // A second one is not put off.
+        // runsvdir obeys a second signal at once.
         world.script("stubborn/run", "trap '' TERM; echo ready >>out; while :; do sleep 1000 & wait; done");
         let runsvdir = world.start("runsvdir", &[how, "."]);
         world.wait_lines("stubborn/out", 1);
@@ -354,7 +355,7 @@ fn with_w_term_ends_everything_in_order() {
 #[test]
 fn with_w_a_service_that_others_call_up_at_the_end_does_not_stay() {
     ours(|world| {
-        // As dhcp_IF does to fw when it ends.
+        // dhcp_IF does this to fw when it ends.
         let text = "trap 'printf u >supervise/control; sleep 0.1; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done";
         world.script("a/run", text);
         let how = if world.subject.is_hosted() { "-1w" } else { "-w" };
@@ -368,7 +369,7 @@ fn with_w_a_service_that_others_call_up_at_the_end_does_not_stay() {
     });
 }
 
-/// The first process of the namespace that `unshare` has made. It passes no signal on to it.
+/// The first process of the namespace that `unshare` has made. `unshare` passes no signal on to it.
 fn first_of(unshare: &Child) -> i32 {
     let path = format!("/proc/{0}/task/{0}/children", unshare.id());
     fs::read_to_string(path).unwrap().trim().parse().unwrap()
@@ -382,7 +383,7 @@ fn as_the_first_process_it_ends_by_what_containers_send() {
             "a/run",
             "trap 'kill $!; echo end >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done",
         );
-        // LXC and Incus send PWR, and INT for a reboot.
+        // LXC and Incus send PWR to stop, and INT to reboot.
         for (signal, lines) in [(Signal::SIGPWR, 2), (Signal::SIGINT, 4)] {
             let mut child = first_process(world, &format!("{one}w"));
             world.wait_lines("a/out", lines - 1);
@@ -391,7 +392,7 @@ fn as_the_first_process_it_ends_by_what_containers_send() {
             assert_eq!(child.wait().unwrap().code(), Some(0));
             assert_eq!((world.lines("a/out").len(), world.stat("a")), (lines, "down\n".into()));
         }
-        // What is left is ended, too, in a session of its own or not.
+        // runsvdir also ends the remaining processes, in whichever session they are.
         world.script(
             "a/run",
             "trap '' TERM; setsid sleep 1000 & echo ready >>deaf; while :; do sleep 1000 & wait; done",
@@ -423,7 +424,7 @@ fn first_process(world: &World, flags: &str) -> Child {
 #[test]
 fn as_the_first_process_it_reaps_orphans_and_ends_in_order() {
     ours(|world| {
-        // The orphan ends at once, and its parent long before.
+        // The orphan ends at once. Its parent has ended long before.
         world.script("a/run", "(sh -c 'echo $$ >>orphans; exit 7' &); echo start >>starts; exec sleep 1000");
         world.script("b/run", "sleep 0.05; for p in /proc/[0-9]*; do read -r line <$p/stat; echo \"$line\"; done >stats; echo end >>stats; exec sleep 1000");
         let flags = if world.subject.is_hosted() { "-1w" } else { "-w" };
@@ -458,7 +459,7 @@ fn children_get_the_limits_and_sessions_that_were_given() {
             }
         }
         command.stdin(Stdio::null());
-        // More services than 64 descriptors would do for.
+        // More services than 64 descriptors are enough for.
         for n in 0..30 {
             world.script(&format!("s{n}/run"), SLEEPER);
         }

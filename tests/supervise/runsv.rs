@@ -1,4 +1,4 @@
-//! runsv: its files, its letters, its finish, its log.
+//! runsv: its files, its control letters, its finish script, its log.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
@@ -52,7 +52,7 @@ fn the_files_of_supervise_have_runits_names_modes_and_bytes() {
 #[test]
 fn stat_names_every_state() {
     each_way(|world| {
-        // TERM is ignored: it ends when the file `end` is there.
+        // The service ignores TERM and ends when the file `end` exists.
         let until_end = "trap '' TERM\nwhile [ ! -e end ]; do sleep 0.02; done";
         world.script("a/run", until_end);
         world.script("a/finish", "while [ ! -e finished ]; do sleep 0.02; done");
@@ -149,8 +149,8 @@ fn finish_is_told_how_run_ended() {
     });
 }
 
-/// A one-shot service that runs until the file `go` is there, which it removes; it notes its starts
-/// and ends.
+/// A one-shot service that runs until the file `go` exists, and then removes it. It records its
+/// starts and ends.
 const ONE_SHOT: &str = "sv o .\necho start $(date +%s%N) >>trace\n\
     while [ ! -e go ]; do sleep 0.02; done; rm go\necho end $(date +%s%N) >>trace";
 
@@ -191,7 +191,7 @@ fn a_re_run_that_was_asked_for_does_not_wait_a_second() {
         world.write("fw/go", "");
         let trace = world.wait_lines("fw/trace", 3);
         let at = |n: usize| Duration::from_nanos(trace[n].split(' ').nth(1).unwrap().parse().unwrap());
-        // It lived for far less than a second, so runit's second would be due.
+        // The service ran for far less than a second, so runit would wait for a second.
         assert!(at(1) - at(0) < Duration::from_millis(900), "the machine is too slow for this test");
         assert!(at(2) - at(1) < Duration::from_millis(900), "{trace:?}");
     });
@@ -206,15 +206,15 @@ fn the_log_gets_every_line_across_restarts_of_either_side() {
         world.write("a/n", "1");
         let _runsv = world.runsv("a");
         world.wait_lines("a/log/out", 1);
-        // The service's restart.
+        // The service restarts.
         world.write("a/n", "2");
         world.control("a", "t");
         world.wait_lines("a/log/out", 3);
-        // The log's death.
+        // The log dies.
         let cat = world.pid("a/log");
         signal(cat, Signal::SIGKILL);
         world.wait_pid("a/log", cat);
-        // What is said while no log runs waits in the pipe.
+        // The pipe keeps the service's output while no log runs.
         world.control("a/log", "d");
         world.wait_stat("a/log", "down");
         world.write("a/n", "3");
@@ -280,7 +280,8 @@ fn a_crash_loop_waits_a_second_and_is_not_deaf_meanwhile() {
         let at = |n: usize| Duration::from_nanos(starts[n].parse().unwrap());
         assert!(at(1) - at(0) >= Duration::from_secs(1) && at(2) - at(1) >= Duration::from_secs(1), "{starts:?}");
         world.wait_stat("a", "down");
-        // In its second: d and u are obeyed at once and in order; the status says what is wanted.
+        // In the second before a restart runsv obeys d and u at once and in order, and the status
+        // shows what is wanted.
         let before = SystemTime::now();
         world.control("a", "d");
         world.wait("it to be wanted down", || world.status("a")[17] == b'd');
@@ -304,7 +305,7 @@ fn control_scripts_replace_signals() {
         world.control("a", "t1");
         let got = world.wait_lines("a/got", 3);
         assert_eq!(got[..3], ["control/u", "run", "control/t"]);
-        // USR1 had no script: it ended the service, which control/u precedes again.
+        // USR1 had no script, so it ended the service; control/u runs before the next start.
         let got = world.wait_lines("a/got", 5);
         assert_eq!(got[3..], ["control/u", "run"]);
         world.wait_stat("a", "run");
@@ -332,7 +333,7 @@ fn a_control_script_that_hangs_does_not_stop_the_log_or_the_reaping() {
         let (cat, pid) = (world.pid("a/log"), world.pid("a"));
         signal(cat, Signal::SIGKILL);
         world.wait_pid("a/log", cat);
-        // A command waits for its turn; the end of the process is seen.
+        // A command waits for its turn, but runsv sees the end of the process.
         world.control("a", "d");
         signal(pid, Signal::SIGKILL);
         world.wait("the end to be written down", || world.status("a")[19] == 2);
@@ -350,7 +351,7 @@ fn children_get_clean_signals_and_no_descriptors_but_three() {
         let _runsv = world.runsv("a");
         let fds = |file: &str| {
             world.wait(file, || world.lines(file).last().is_some_and(|l| l == "done"));
-            // sh keeps its script open as 10 or above while it reads it.
+            // sh keeps its script open as descriptor 10 or above while it reads it.
             world.lines(file).into_iter().filter(|l| l.parse::<u32>().is_ok_and(|n| n < 10)).collect::<Vec<_>>()
         };
         assert_eq!(fds("a/fds"), ["0", "1", "2"]);
@@ -365,7 +366,7 @@ fn children_get_clean_signals_and_no_descriptors_but_three() {
 
 #[test]
 fn a_signal_that_is_ignored_stays_so() {
-    // As systemd starts what it starts.
+    // systemd starts its services in this way.
     each_way(|world| {
         world.script("a/run", "grep SigIgn /proc/self/status >sig; exec sleep 1000");
         let program = world.dir.join("bin/runsvdir").display().to_string();
@@ -434,7 +435,7 @@ fn a_supervisor_outlives_the_reader_of_its_complaints() {
         let mut child = world.command("runsv", &["a"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
         drop(child.stderr.take());
         world.script("a/finish", "echo again >>tries");
-        // ./run is missing: each try is a complaint.
+        // ./run is missing, so each try makes runsv complain.
         world.wait_lines("a/tries", 2);
         assert!(world.is_supervised("a"));
         child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! runsvdir: directories that come, go and change their names.
+//! runsvdir: service directories that appear, disappear and change their names.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,13 +9,13 @@ use crate::subject::{World, both, each_way, ours, signal, with_each_others_runsv
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
-/// The runsv of that name; 0 when there is none.
+/// The runsv of this service, or 0 when there is none.
 fn runsv_of(world: &World, name: &str) -> i32 {
     let line = format!("runsv {name}");
     world.processes().into_iter().find(|(_, l)| *l == line).map_or(0, |(pid, _)| pid)
 }
 
-/// A directory beside the services, to be moved or linked into them.
+/// Makes a directory beside the services, for a test to move or link into them.
 fn prepare(world: &World, name: &str) -> std::path::PathBuf {
     world.script(&format!("../{name}/run"), SLEEPER);
     world.dir.join(name)
@@ -32,17 +32,17 @@ fn directories_come_go_and_keep_their_runsv_under_another_name() {
         let _runsvdir = world.start("runsvdir", &["."]);
         world.wait_stat("a", "run");
         world.wait_stat("link", "run");
-        // A new one, complete.
+        // A new service appears complete.
         fs::rename(prepare(world, "new"), world.at("new")).unwrap();
         world.wait_stat("new", "run");
-        // Another name: the same runsv, the same process.
+        // Under another name the service has the same runsv and the same process.
         let (runsv, pid) = (runsv_of(world, "a"), world.pid("a"));
         fs::rename(world.at("a"), world.at("b")).unwrap();
         fs::remove_file(world.at("link")).unwrap();
         fs::rename(world.at("new"), world.dir.join("old")).unwrap();
         world.wait("runsv new to end", || runsv_of(world, "new") == 0);
         assert_eq!((runsv_of(world, "a"), world.pid("b")), (runsv, pid));
-        // Two names of one directory are one service, and one of them is left.
+        // Two names of one directory are one service; now one of the names is left.
         assert_eq!(world.lines("zz-same/starts").len(), 1);
         assert!(!world.at(".hidden/supervise").exists());
     });
@@ -78,13 +78,13 @@ fn a_directory_that_is_back_at_once_is_the_same_service() {
             // As busybox's `ln -sfn` does it.
             fs::remove_file(world.at("link")).unwrap();
             symlink("../real", world.at("link")).unwrap();
-            // Away and back, itself and what a link leads to.
+            // The service moves away and back; so does the target of a link.
             fs::rename(world.at("a"), world.dir.join("a")).unwrap();
             fs::rename(world.dir.join("a"), world.at("a")).unwrap();
             fs::rename(world.dir.join("real"), world.dir.join("moved")).unwrap();
             fs::rename(world.dir.join("moved"), world.dir.join("real")).unwrap();
-            // runit looks every five seconds, ours at every change: what is new says that it has
-            // looked.
+            // runit looks every five seconds, ours at every change. The start of a new service
+            // shows that runsvdir has looked.
             if world.subject.is_ours() {
                 let _ = fs::remove_dir_all(world.at("new"));
                 world.script("new/run", SLEEPER);
@@ -111,14 +111,14 @@ fn a_services_directory_that_is_switched_or_made_anew_keeps_what_is_in_both() {
         let _runsvdir = world.start("runsvdir", how);
         world.wait_stat("../real", "run");
         world.wait_lines("../real/starts", 1);
-        // With rm and ln, as by hand.
+        // The user switches with rm and ln, by hand.
         for (set, last) in [("two", "two"), ("one", "three")] {
             fs::remove_file(world.dir.join("current")).unwrap();
             symlink(set, world.dir.join("current")).unwrap();
             world.script(&format!("../{set}/{last}/run"), SLEEPER);
             world.wait_lines(&format!("../{set}/{last}/starts"), 1);
         }
-        // The directory itself away and back.
+        // The directory itself moves away and back.
         fs::rename(world.dir.join("one"), world.dir.join("moved")).unwrap();
         fs::rename(world.dir.join("moved"), world.dir.join("one")).unwrap();
         world.script("../one/last/run", SLEEPER);
@@ -135,7 +135,8 @@ fn a_runsv_that_ends_is_started_again() {
         world.wait_stat("a", "run");
         world.wait_lines("a/starts", 1);
         let runsv = runsv_of(world, "a");
-        // Not with sv: runit's may look away while runsvdir has started another already.
+        // Without sv: runit's sv may miss the end of this runsv, because runsvdir has already
+        // started another.
         world.control("a", "x");
         world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
         world.wait("another start", || world.lines("a/starts").len() == 2);
@@ -151,7 +152,7 @@ fn shutdown_is_ok_although_runsvdir_starts_another() {
         assert_eq!(world.sv("shutdown a"), (0, "ok: a: runsv not running\n".into()));
         world.wait_stat("a", "run");
         world.wait_lines("a/starts", 2);
-        // A killed one is replaced at once.
+        // runsvdir replaces a killed runsv at once.
         let runsv = runsv_of(world, "a");
         crate::subject::signal(runsv, Signal::SIGKILL);
         world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
@@ -182,7 +183,7 @@ fn term_leaves_the_runsvs_and_hup_ends_them() {
 
 #[test]
 fn after_a_term_the_services_keep_a_supervisor_that_sv_can_end_them_by() {
-    // As runit's shutdown goes: TERM to stage 2, then `sv force-stop` and `sv exit` in stage 3.
+    // runit's shutdown does this: TERM to stage 2, then `sv force-stop` and `sv exit` in stage 3.
     each_way(|world| {
         let saver =
             "trap 'kill $!; echo saved >>out; exit' TERM; echo ready >>out; while :; do sleep 1000 & wait; done";
@@ -197,7 +198,7 @@ fn after_a_term_the_services_keep_a_supervisor_that_sv_can_end_them_by() {
         runsvdir.signal(Signal::SIGTERM);
         assert_eq!(runsvdir.wait(), 0);
         assert_eq!([world.pid("db"), world.pid("other")], pids);
-        // One that ends is started again.
+        // A service that ends is started again.
         signal(world.pid("other"), Signal::SIGKILL);
         world.wait_pid("other", pids[1]);
         assert_eq!(world.sv("force-stop db"), (0, "ok: down: db: Ts, normally up\n".into()));
@@ -273,7 +274,7 @@ fn a_switched_link_to_the_directory_and_a_target_that_comes_later_are_seen() {
         fs::rename(world.dir.join("current.new"), world.dir.join("current")).unwrap();
         world.wait_stat("../two/b", "run");
         world.wait("runsv a to end", || runsv_of(world, "a") == 0);
-        // A link whose target is not there yet.
+        // The link's target does not exist yet.
         fs::create_dir(world.dir.join("pool")).unwrap();
         symlink("../pool/late", world.dir.join("two/late")).unwrap();
         world.script("../stage/run", SLEEPER);

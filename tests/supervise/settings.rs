@@ -1,5 +1,5 @@
-//! The opt-in files of a service directory: what runit's users miss. Without them everything is as
-//! in runsv.rs.
+//! The opt-in files of a service directory, which add what users of runit miss. Without them
+//! everything is as in runsv.rs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ use nix::sys::signal::Signal;
 use crate::subject::{World, ours, signal};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
-/// Notes when it starts; TERM does nothing to it.
+/// Records its start and ignores TERM.
 const STUBBORN: &str = "trap '' TERM; echo start >>starts; while :; do sleep 1000 & wait; done";
 
-/// Times in a file, one a line, as `date +%s%N` wrote them.
+/// The times in a file, one per line, as `date +%s%N` wrote them.
 fn times(world: &World, file: &str, count: usize) -> Vec<Duration> {
     let lines = world.wait_lines(file, count);
     lines.iter().map(|line| Duration::from_nanos(line.parse().unwrap())).collect()
@@ -32,7 +32,7 @@ fn readiness_is_what_the_service_says_and_start_waits_for_it() {
         let record = || world.record("a");
         world.wait("the record of the process", || record().contains("state=run"));
         assert!(record().contains("ready=no"), "{}", record());
-        // A runsv that is killed meanwhile costs nothing: the next one listens.
+        // The runsv is killed in the meantime, and the next one waits for readiness.
         let pid = record().trim().split(' ').find_map(|word| word.strip_prefix("pid=")?.parse().ok()).unwrap();
         runsv.kill();
         let _again = world.runsv("a");
@@ -41,7 +41,7 @@ fn readiness_is_what_the_service_says_and_start_waits_for_it() {
         world.write("a/go", "");
         world.wait("it to be ready", || !record().contains("ready=no"));
         assert!(record().contains("ready="), "{}", record());
-        // Another process is another matter.
+        // A new process is not ready by its predecessor's message.
         fs::remove_file(world.at("a/go")).unwrap();
         world.control("a", "t");
         world.wait_pid("a", pid);
@@ -59,7 +59,7 @@ fn the_descriptor_for_readiness_is_the_one_asked_for_and_no_other() {
             let _runsv = world.runsv(&name);
             let fds = format!("{name}/fds");
             world.wait(&fds, || world.lines(&fds).last().is_some_and(|l| l == "done"));
-            // sh keeps its script open as 10 or above while it reads it.
+            // sh keeps its script open as descriptor 10 or above while it reads it.
             let got = world.lines(&fds).into_iter().filter(|l| l.parse::<u32>().is_ok_and(|n| n != 10 && n != 11));
             assert_eq!(got.collect::<Vec<_>>(), ["0", "1", "2", fd]);
         }
@@ -115,7 +115,7 @@ fn restarts_keep_their_distance_as_asked_for() {
         for (gap, least) in gaps.iter().zip([60, 120, 240, 240]) {
             assert!(*gap >= least, "{gaps:?}");
         }
-        // What is asked for comes at once, and the record counts the deaths.
+        // runsv obeys a command at once, and the record counts the deaths.
         world.wait("the deaths to be counted", || world.record("a").contains(" deaths="));
     });
 }
@@ -178,7 +178,7 @@ fn a_service_that_cannot_start_says_so_once_and_recovers_when_it_is_mended() {
         world.wait_lines("a/args", 2);
         let said = "runsv a: fatal: unable to start ./run: file does not exist\n";
         assert_eq!(world.errors(), said);
-        // Another trouble is said again.
+        // runsv reports a different fault.
         fs::set_permissions(world.at("a/run"), fs::Permissions::from_mode(0o644)).unwrap();
         world.control("a", "u");
         world.wait_lines("a/args", 3);
@@ -196,8 +196,8 @@ fn a_service_that_cannot_start_says_so_once_and_recovers_when_it_is_mended() {
     });
 }
 
-/// Where cgroup v2 is mounted, if groups can be made there. (We are in its root here, or in that of
-/// a namespace.)
+/// The mount point of cgroup v2, if this process can make groups there. It is in the root group
+/// here, or in that of a namespace.
 fn cgroup2() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mount = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
@@ -221,7 +221,7 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         return;
     };
     ours(|world| {
-        // The orphan is in another session, and hears nothing of TERM.
+        // The orphan is in another session, so TERM does not reach it.
         world.script(
             "a/run",
             "setsid sh -c 'trap \"\" TERM HUP; echo orphan >>starts; sleep 1000 & wait' & exec sleep 1001",
@@ -231,13 +231,14 @@ fn what_a_service_leaves_behind_is_killed_with_its_cgroup() {
         world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         world.wait_count("sleep 1000", 1);
-        // Restarted, it keeps what it has left, as ever: only down is the end.
+        // A restart keeps the processes that the service has left behind, as in runit. Only `down`
+        // ends them.
         let pid = world.pid("a");
         world.control("a", "t");
         world.wait_pid("a", pid);
         world.wait_lines("a/starts", 2);
         world.wait_count("sleep 1000", 2);
-        // A killed runsv does not change that.
+        // The same holds after a kill of runsv.
         runsv.kill();
         let _again = world.runsv("a");
         world.control("a", "d");
@@ -272,7 +273,7 @@ fn a_service_that_is_put_down_between_two_runs_leaves_nothing_behind_either() {
         world.wait_stat("a", "down");
         world.wait_count("sleep 1000", 0);
     });
-    // Nor one that ends on its way down while no runsv is there.
+    // The same holds for a service that ends on its way down while no runsv is there.
     ours(|world| {
         world.script("a/run", "setsid sleep 1000 & echo start >>starts; exec sleep 1001");
         world.write("a/cgroup", "");

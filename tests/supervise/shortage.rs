@@ -1,5 +1,5 @@
-//! When something runs out: space, descriptors, processes, inotify instances. A clear line, once;
-//! no spin; and it goes on by itself when there is enough again.
+//! Shortages of space, descriptors, processes and inotify instances. A supervisor reports each one
+//! once, does not spin, and goes on by itself when there is enough again.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::subject::{World, hosted, ours, signal};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
-/// The soft limit of a running process, by util-linux's own tool, called as `words` say.
+/// Sets the soft limit of a running process with util-linux's own tool, called as `words` say.
 fn limit_as(words: &[String], pid: i32, what: &str) {
     let words = words.iter().cloned().chain(["prlimit", "--pid", &pid.to_string(), what].map(str::to_owned));
     let words: Vec<String> = words.collect();
@@ -24,7 +24,7 @@ fn limit(pid: i32, what: &str) {
     limit_as(&[], pid, what);
 }
 
-/// Processor time of a process so far, in clock ticks.
+/// The processor time that a process has used so far, in clock ticks.
 fn ticks(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
@@ -32,7 +32,7 @@ fn ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// It has not spun: next to nothing was used since `before` (100 ticks are a second).
+/// The process has not spun: it has used next to nothing since `before` (100 ticks are a second).
 fn idle_since(pid: i32, before: u64) {
     let used = ticks(pid) - before;
     assert!(used < 50, "{used} ticks");
@@ -54,7 +54,7 @@ fn a_full_disk_keeps_nothing_from_running_and_the_status_follows_when_there_is_s
             world.wait_lines("a/starts", 1);
             world.wait_stat("a", "run");
             let (pid, used) = (world.pid("a"), ticks(runsv.pid()));
-            // Filled to the last byte.
+            // The disk is filled to the last byte.
             assert!(fs::write(world.at("a/supervise/fill"), vec![0; 1 << 20]).is_err());
             signal(pid, Signal::SIGKILL);
             world.wait_lines("a/starts", 2);
@@ -114,7 +114,7 @@ fn without_descriptors_a_daemon_is_taken_over_later_and_not_killed() {
         let (program, args): (_, &[&str]) =
             if world.subject.is_hosted() { ("runsvdir", &["-1", "."]) } else { ("runsv", &["a"]) };
         let program = world.dir.join("bin").join(program).display().to_string();
-        // Each time there is one more.
+        // Each round allows one more descriptor.
         let taken = (4..40).any(|limit| {
             let before = world.errors().len();
             let limited = format!("ulimit -n {limit} && exec \"$@\"");
@@ -152,8 +152,8 @@ fn without_descriptors_it_waits_for_some() {
     });
 }
 
-/// The world's files for a user whom the limit of processes binds; what to put before a command to
-/// be that user.
+/// Gives the world's files to a user who is subject to the limit of processes. Returns the words
+/// that start a command as that user.
 fn somebody(world: &World) -> Vec<String> {
     if !nix::unistd::geteuid().is_root() {
         return Vec::new();
@@ -166,7 +166,7 @@ fn somebody(world: &World) -> Vec<String> {
 #[test]
 fn without_processes_it_waits_for_some() {
     ours(|world| {
-        // A builtin's loop: the process itself must need no other.
+        // The loop uses a shell builtin, so the service itself needs no further process.
         world.script("a/run", "echo start >>starts; read -r line <hold");
         nix::unistd::mkfifo(&world.at("a/hold"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         let (program, args) =

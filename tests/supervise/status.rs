@@ -1,6 +1,6 @@
 //! sv status beyond runit's: all services, JSON, the table on a terminal, ages that do not follow
-//! the wall clock, readiness, hints, and a service directory on a read-only file system. What a
-//! script sees of runit's words is in sv.rs.
+//! the wall clock, readiness, hints, and a service directory on a read-only file system. sv.rs
+//! tests runit's own output, which scripts read.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::subject::{OURS, World, ours, signal, with_each_others_sv, without_num
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
-/// What it prints on a terminal that is both its outputs.
+/// What the command prints on a terminal that is its stdout and its stderr.
 fn on_a_terminal(command: &mut Command) -> String {
     let pty = openpty(None, None).unwrap();
     let (out, err) = (pty.slave.try_clone().unwrap(), pty.slave);
@@ -25,14 +25,14 @@ fn on_a_terminal(command: &mut Command) -> String {
     terminal(command, out.into(), err.into(), fs::File::from(pty.master))
 }
 
-/// `seen`: the master of the terminal that one of the two is.
+/// `seen` is the master of the terminal to which `out` or `err` belongs.
 fn terminal(command: &mut Command, out: Stdio, err: Stdio, mut seen: fs::File) -> String {
     let mut child = command.stdout(out).stderr(err).spawn().unwrap();
-    // Ours of the other end must go for the end to be seen.
+    // Closes our copies of the slave, so that the master sees the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
-    // EIO when the last process has closed it: pty(7) on Linux.
+    // read fails with EIO when the last process has closed the slave: pty(7) on Linux.
     while let Ok(n) = seen.read(&mut buffer) {
         bytes.extend_from_slice(&buffer[..n]);
     }
@@ -40,7 +40,7 @@ fn terminal(command: &mut Command, out: Stdio, err: Stdio, mut seen: fs::File) -
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
 }
 
-/// python3 reads it first: it is nobody's own.
+/// python3 parses it first, as an independent reader.
 fn json(bytes: &[u8]) -> Value {
     let mut tool = Command::new("python3");
     tool.args(["-m", "json.tool"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -73,7 +73,7 @@ fn without_a_service_it_reports_on_all_of_them() {
         let all = format!("down: Z: Ts\ndown: a: Ts\ndown: b: Ts\ndown: link: Ts\n{never}");
         assert_eq!(world.sv("status"), (1, all.clone()));
         assert_eq!(world.sv("s"), (1, all.clone()));
-        // What the shell would have made of it.
+        // These are the names to which a shell would expand `*`.
         assert_eq!(world.sv("status Z a b link never"), (1, all));
         for wrong in ["up", "restart", "check", "--json up a", "--json restart a", "--json"] {
             assert_eq!(world.sv(wrong).0, 100, "{wrong}");
@@ -107,7 +107,7 @@ fn json_tells_it_all_to_a_program() {
         world.control("a", "u");
         world.wait_stat("a", "run");
         world.wait_stat("a/log", "run");
-        // It ends by itself, once; then it is paused and told to end.
+        // The service ends by itself once; then it is paused and told to end.
         world.wait_lines("a/starts", 1);
         let deaths = status_json(world, &["a"])[0]["deaths"].as_u64().unwrap();
         let pid = world.pid("a");
@@ -138,7 +138,7 @@ fn json_tells_it_all_to_a_program() {
         assert_eq!((&gone["supervised"], &gone["error"]), (&false.into(), &"runsv not running".into()));
         assert_eq!((&gone["state"], &gone["log"]), (&Value::Null, &Value::Null));
         assert_eq!(none["error"], "unable to change to service directory: file does not exist");
-        // All of them, and any bytes.
+        // All services, with any bytes in their names.
         let all = status_json(world, &[]);
         let names: Vec<&str> = all.iter().map(|one| one["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["a", "ended", "q\"\\\n\u{1}\u{fffd}"]);
@@ -173,8 +173,8 @@ fn on_a_terminal_it_is_a_table_and_on_a_pipe_what_it_was() {
         assert!(lines[1].starts_with("short          \x1b[32mrun\x1b[0m    "), "{table}");
         assert!(lines[2].starts_with("a-longer-name  \x1b[33mdown\x1b[0m   "), "{table}");
         assert!(lines[3].starts_with("none           \x1b[31mfail\x1b[0m   "), "{table}");
-        // Without colours the columns stand where they stood; on a dumb terminal it is what a pipe
-        // gets.
+        // Without colours the columns keep their places. On a dumb terminal the output is the same
+        // as in a pipe.
         let pty = |variable: &str, value: &str| {
             let pty = openpty(None, None).unwrap();
             let mut command = command();
@@ -212,7 +212,7 @@ fn a_one_shot_that_has_ended_is_done_or_failed_and_not_just_down() {
                     record.contains("state=down") && record.contains(exit)
                 });
             }
-            // The record comes before the status, and a new runsv is not there at once.
+            // runsv writes the record before the status, and a new runsv is not there at once.
             world.wait("the results", || {
                 let results = status_json(world, &["good", "bad", "put-down"]);
                 let results: Vec<&Value> = results.iter().map(|service| &service["result"]).collect();
@@ -222,12 +222,12 @@ fn a_one_shot_that_has_ended_is_done_or_failed_and_not_just_down() {
             for state in ["\x1b[32mdone\x1b[0m", "\x1b[31mfailed\x1b[0m", "\x1b[33mdown\x1b[0m"] {
                 assert!(table.contains(state), "{table}");
             }
-            // What a script reads is runit's.
+            // The output for scripts is runit's.
             let plain = ["good", "bad", "put-down"].map(|name| format!("down: {name}: Ts, normally up\n"));
             assert_eq!(world.sv("status good bad put-down"), (0, plain.concat()));
         };
         look();
-        // And so it is after a runsv that was killed.
+        // A killed runsv and its successor give the same output.
         runsvs.into_iter().for_each(crate::subject::Daemon::kill);
         let _again = ["good", "bad", "put-down"].map(|name| world.runsv(name));
         look();
@@ -253,13 +253,13 @@ fn what_to_do_is_said_to_a_person_and_after_all_services() {
         for args in [&["status", "a"][..], &["shutdown", "ended"], &["start", "a"]] {
             assert_eq!(on_stderr(args), "", "{args:?}");
         }
-        // Nobody there to read it.
+        // stderr is not a terminal: sv prints no hint.
         assert_eq!(world.sv("status ended"), (1, "fail: ended: runsv not running\n".into()));
-        // Who may not look is told so: setpriv makes a process that is not root of one that is.
+        // sv says so when it may not look. setpriv makes a process of another user.
         if nix::unistd::geteuid().is_root() {
             fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
-            // By cp, since a file that we had open for writing might still be so in what other
-            // threads fork (ETXTBSY).
+            // cp makes the copy: a child of another thread could inherit our descriptor while it is
+            // open for writing (ETXTBSY).
             let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_netsv")).arg(world.dir.join("sv")).status();
             assert!(copied.unwrap().success());
             let pty = openpty(None, None).unwrap();
@@ -284,8 +284,8 @@ fn an_age_does_not_follow_the_wall_clock() {
         let runsv = world.runsv("a");
         world.wait_stat("a", "run");
         world.wait_stat("a/log", "run");
-        // As if all had been started in 1970 by the wall clock; runsv must not write it anew
-        // meanwhile.
+        // The status says that both were started in 1970 by the wall clock. runsv is stopped, so
+        // that it does not write the status anew.
         runsv.signal(Signal::SIGSTOP);
         for name in ["a", "a/log"] {
             let mut status = world.status(name);
@@ -300,7 +300,7 @@ fn an_age_does_not_follow_the_wall_clock() {
         let [main, log] = ages()[..] else { panic!("{:?}", ages()) };
         assert!(main < 60 && log < 60, "{main} {log}");
         assert!(status_json(world, &["a"])[0]["seconds"].as_u64().unwrap() < 60);
-        // A record of another boot, or of another process, says nothing of it: then as runit.
+        // sv ignores a record of another boot or another process, and shows the age as runit does.
         let record = world.record("a");
         for (from, to) in [("boot=", "boot=x"), ("pid=", "pid=1")] {
             world.write_record("a", &record.replace(from, to));
@@ -339,7 +339,7 @@ fn a_service_is_up_when_it_says_that_it_is_ready() {
         assert_eq!(world.sv("status a"), (0, not_yet.into()));
         let table = on_a_terminal(&mut world.command("sv", &["status", "a"]));
         assert!(table.contains("READY") && table.contains("\x1b[33mno\x1b[0m"), "{table}");
-        // Each waits; what lets it end is written after it was started.
+        // Each command waits. The test writes the file that lets it end only after its start.
         let mut pid = world.pid("a");
         for (word, another) in [("check", false), ("restart", true), ("try-restart", true), ("start", false)] {
             let mut waiting = world.command("sv", &["-w", "20", word, "a"]);
@@ -371,8 +371,8 @@ fn names_and_paths_lead_to_the_same_service() {
         world.wait_lines("a/starts", 1);
         world.wait_stat("a", "run");
         let full = world.at("a").display().to_string();
-        // runit 2.1.2 forgets, while it waits, that a name with a slash at the end is a path: from
-        // within SVDIR it is the same.
+        // runit 2.1.2 forgets, while it waits, that a name with a slash at its end is a path. From
+        // within SVDIR the result is the same.
         for name in ["a", "./a", "a/", &full] {
             assert_eq!(world.sv(&format!("status {name}")), (0, format!("run: {name}: (pid P) Ts\n")));
             assert_eq!(world.sv(&format!("start {name}")), (0, format!("ok: run: {name}: (pid P) Ts\n")));
@@ -405,7 +405,7 @@ fn a_path_is_a_path_also_while_it_is_waited_for() {
 #[test]
 fn every_word_does_what_it_does_in_runit() {
     with_each_others_sv(|world| {
-        // It says which signals came, and ends by TERM and KILL alone.
+        // The service records its signals. Only TERM and KILL end it.
         let traps =
             ["HUP", "ALRM", "INT", "QUIT", "USR1", "USR2"].map(|s| format!("trap 'echo {s} >>got' {s}\n")).concat();
         world.script("a/run", &format!("{traps}echo start >>starts\nwhile :; do sleep 1000 & wait; kill $!; done"));
@@ -421,7 +421,7 @@ fn every_word_does_what_it_does_in_runit() {
         let run = "ok: run: a: (pid P) Ts\n";
         assert_eq!(world.sv("reload a"), (0, run.into()));
         world.wait_lines("a/got", 7);
-        // -w waits and reports as -v does; the letter alone is enough.
+        // -w waits and reports as -v does; one letter of the command is enough.
         assert_eq!(world.sv("-w 5 h a"), (0, run.into()));
         world.wait_lines("a/got", 8);
         assert_eq!(world.sv("-w5 -v 1 a"), (0, run.into()));
@@ -454,7 +454,7 @@ fn svwait_is_the_time_that_is_waited() {
         let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
         assert_eq!(said, "timeout: run: a: (pid P) Ts, want down, got TERM\n");
         assert!(before.elapsed().as_secs() < 7, "7 is what it waits without SVWAIT");
-        // What is given goes before it.
+        // The option -w overrides SVWAIT.
         let output = world.command("sv", &["-w", "1", "stop", "a"]).env("SVWAIT", "600").output().unwrap();
         assert_eq!(output.status.code(), Some(1));
     });
@@ -489,7 +489,7 @@ fn a_read_only_service_directory_has_its_supervise_in_run() {
         let first = pid();
         assert_eq!(sv("restart a"), (0, "ok: run: a: (pid P) Ts\n".into()));
         assert_ne!(pid(), first);
-        // Killed, it is followed by one that finds what it left.
+        // The next runsv finds the record of the killed one.
         let second = pid();
         runsv.kill();
         assert_eq!(sv("status a").0, 1);

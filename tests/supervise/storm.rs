@@ -1,9 +1,9 @@
-//! Storms: hundreds of services whose daemons and supervisors are killed -9 at random, and 1,500 at
-//! once. runit starts second instances here, so only ours is under test.
+//! Storms: hundreds of services whose daemons and supervisors get kill -9 at random, and a crowd of
+//! 1,500 at once. runit starts second instances here, so only ours is under test.
 //!
-//! Every daemon holds a lock of its own, flock(2) on `mutex`, for as long as it lives; one that
-//! finds it held for longer than anything dying can hold it says so in `double`, and goes on, so
-//! that it is counted as well.
+//! Every daemon holds a lock of its own, flock(2) on `mutex`, while it lives. A daemon that finds
+//! the lock held for longer than any dying process can hold it records that in `double`, and goes
+//! on, so that the test counts it, too.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -17,21 +17,21 @@ use nix::sys::signal::Signal;
 use crate::subject::{Daemon, World, hosted, ours, signal, with_runsv};
 
 const SERVICES: usize = 200;
-/// Length of the storm; $NETSV_STORM_SECS says otherwise.
+/// The length of the storm; $NETSV_STORM_SECS overrides it.
 const STORM_SECS: u64 = 8;
-/// Between two blows: the rest of the machine has other things to do.
+/// The time between two blows, so that the rest of the machine can work, too.
 const PACE: Duration = Duration::from_millis(20);
-/// Until all is well again. A runsv that was killed too often pauses for some seconds.
+/// The limit for recovery. A runsv that was killed too often pauses for some seconds.
 const CONVERGENCE: Duration = Duration::from_secs(60);
 const GUARD: &str = "exec 9>>mutex\nflock -w 5 9 || echo \"$$\" >>double\n";
 
-/// What a service is.
+/// The kinds of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Plain,
     Finish,
     Logged,
-    /// Down but for the run that was asked for.
+    /// Down, except for one run on request.
     Once,
 }
 
@@ -48,7 +48,7 @@ fn kind(n: usize) -> Kind {
     }
 }
 
-/// The command line of the daemon, which no other has.
+/// The daemon's command line, which is unique to it.
 fn daemon(n: usize) -> String {
     format!("sleep {}", 100_000 + n)
 }
@@ -81,7 +81,7 @@ struct Process {
 impl Process {
     fn read(pid: i32) -> Option<Process> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        // proc(5): behind the name in parentheses stand the state and the parent.
+        // proc(5): the state and the parent follow the name in parentheses.
         let stat = fs::read_to_string(proc.join("stat")).ok()?;
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let zombie = fields.next()? == "Z";
@@ -102,7 +102,7 @@ fn processes(world: &World) -> Vec<Process> {
     pids.filter_map(Process::read).filter(|p| p.zombie || p.cwd.starts_with(&world.dir)).collect()
 }
 
-/// Random, but the same for the same seed. (xorshift64: Marsaglia 2003.)
+/// Random numbers that are the same for the same seed. (xorshift64: Marsaglia 2003.)
 struct Rng(u64);
 
 impl Rng {
@@ -114,23 +114,23 @@ impl Rng {
     }
 }
 
-/// kill -9, if the process is still one of this world: its number may be another's by now.
+/// kill -9, if the process is still one of this world: its number may belong to another by now.
 fn strike(world: &World, pid: i32) {
     if pid > 1 && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&world.dir)) {
         signal(pid, Signal::SIGKILL);
     }
 }
 
-/// How `runsvdir` is called, and how often in a thousand blows it is the one that is hit.
+/// The arguments of `runsvdir`, and how many of a thousand blows hit it.
 #[derive(Clone, Copy)]
 struct Mode {
     args: &'static [&'static str],
     scanner_per_mille: usize,
 }
 
-/// A runsv for each.
+/// One runsv for each service.
 const TREE: Mode = Mode { args: &["."], scanner_per_mille: 10 };
-/// One process for all: its death is everybody's.
+/// One process for all services: its death is the death of all supervision.
 const ONE: Mode = Mode { args: &["-1", "."], scanner_per_mille: 40 };
 
 fn storm(world: &World, mode: Mode, mut runsvdir: Daemon) -> Daemon {
@@ -154,12 +154,12 @@ fn storm(world: &World, mode: Mode, mut runsvdir: Daemon) -> Daemon {
                 if !supervisors.is_empty() {
                     let victim = supervisors.swap_remove(rng.below(supervisors.len()));
                     strike(world, victim);
-                    // The table is old after some blows.
+                    // After some blows this list is out of date.
                     supervisors.truncate(supervisors.len().saturating_sub(SERVICES / 20));
                 }
             }
             300..400 if kind(n) == Kind::Once && world.is_supervised(&name(n)) => {
-                // It may die under our hands.
+                // The supervisor may die between these calls.
                 let fifo = world.at(&name(n)).join("supervise/control");
                 let _ = fs::OpenOptions::new().read(true).write(true).open(fifo).and_then(|mut f| {
                     use std::io::Write;
@@ -174,7 +174,7 @@ fn storm(world: &World, mode: Mode, mut runsvdir: Daemon) -> Daemon {
     runsvdir
 }
 
-/// What is not as it should be, if anything.
+/// The first fault that is found, if any.
 fn wrong(world: &World) -> Option<String> {
     let all = processes(world);
     let supervisors: HashSet<i32> = all.iter().filter(|p| p.is_supervisor()).map(|p| p.pid).collect();
@@ -197,8 +197,8 @@ fn wrong(world: &World) -> Option<String> {
     })
 }
 
-/// The files of one supervise/ against the process table; `line`: what runs there, `None` when it
-/// is down.
+/// Compares the files of one supervise/ with the process table. `line` is the command line that
+/// should run there; it is `None` for a service that is down.
 fn wrong_files(world: &World, name: &str, instances: &[&Process], line: Option<&str>) -> Option<String> {
     let status = world.status(name);
     let (pid, stat) = (world.pid(name), world.stat(name));
@@ -223,12 +223,13 @@ fn wait_until_well(world: &World) {
     patiently(world, || wrong(world));
 }
 
-/// Looks until nothing is wrong: longer than [`World::wait`], for all of these together are much.
+/// Waits until nothing is wrong. It waits longer than [`World::wait`], because all of these
+/// services together take long.
 fn patiently(world: &World, wrong: impl Fn() -> Option<String>) {
     let end = Instant::now() + CONVERGENCE;
     while let Some(text) = wrong() {
         assert!(Instant::now() < end, "{text}\n{}", world.errors());
-        // A look at thousands of processes is work, too.
+        // A look at thousands of processes costs time, too.
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -239,7 +240,7 @@ fn converge(world: &World, mode: Mode) {
     wait_until_well(world);
     let runsvdir = storm(world, mode, runsvdir);
     wait_until_well(world);
-    // What was asked for in the storm is done, and the next order is obeyed.
+    // The orders of the storm are done, and each service obeys the next order.
     let once: Vec<String> = (0..SERVICES).filter(|n| kind(*n) == Kind::Once).map(name).collect();
     let runs = |service: &str| world.lines(&format!("{service}/runs")).len();
     let before: Vec<usize> = once.iter().map(|service| runs(service)).collect();
@@ -257,13 +258,13 @@ fn converge(world: &World, mode: Mode) {
     end(world, runsvdir);
 }
 
-/// What is started is written down in supervise/instance, by itself, before it executes anything: a
+/// A new process writes itself into supervise/instance before it executes anything, because its
 /// supervisor may be killed at any moment of a start.
 #[test]
 fn a_supervisor_killed_in_the_middle_of_a_start_leaves_no_second_instance() {
     ours(|world| {
         world.script("a/run", &format!("{GUARD}exec sleep 1000"));
-        // The next start is ten milliseconds after an end.
+        // The next start comes ten milliseconds after an end.
         world.write("a/restart-delay", "0");
         let mut rng = Rng(42);
         let mut supervisor = world.runsv("a");
@@ -276,7 +277,7 @@ fn a_supervisor_killed_in_the_middle_of_a_start_leaves_no_second_instance() {
                 std::hint::spin_loop();
             }
             supervisor.kill();
-            // What is between its start and its execution holds the lock for a moment.
+            // A child that has not executed ./run yet holds the lock for a moment.
             world.wait("the lock to be free", || lock_is_free(world, "a"));
             supervisor = world.runsv("a");
             world.wait_pid("a", old);
@@ -291,10 +292,10 @@ fn lock_is_free(world: &World, name: &str) -> bool {
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok()
 }
 
-/// HUP: everything ends.
+/// HUP ends everything.
 fn end(world: &World, runsvdir: Daemon) {
     runsvdir.signal(Signal::SIGHUP);
-    // A zombie, which runsvdir is until it is waited for, is not among them.
+    // The list leaves zombies out. runsvdir is one until the test waits for it.
     patiently(world, || {
         let left = world.processes();
         (!left.is_empty()).then(|| format!("{left:?}"))
@@ -312,7 +313,7 @@ fn two_hundred_services_in_one_process_under_random_kill_9_converge() {
     hosted(|world| converge(world, ONE));
 }
 
-/// How often the processes were put on a processor.
+/// How often the processes got a processor.
 fn switches(pids: &[i32]) -> u64 {
     let of = |pid: &i32| {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -323,7 +324,7 @@ fn switches(pids: &[i32]) -> u64 {
     pids.iter().map(of).sum()
 }
 
-/// One crowd at a time: that is work for the machine.
+/// One crowd at a time: a crowd is much work for the machine.
 static CROWD: Mutex<()> = Mutex::new(());
 
 fn many(world: &World, mode: Mode) {
@@ -337,7 +338,7 @@ fn many(world: &World, mode: Mode) {
         (count != COUNT).then(|| format!("{count} daemons"))
     });
     let supervisors: Vec<i32> = processes(world).into_iter().filter(Process::is_supervisor).map(|p| p.pid).collect();
-    // Two seconds in which nothing happens at all come soon.
+    // All supervisors must soon rest for two seconds.
     let quiet = Cell::new((switches(&supervisors), Instant::now()));
     patiently(world, || {
         let now = switches(&supervisors);

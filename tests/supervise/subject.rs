@@ -1,6 +1,6 @@
-//! What is under test, and where it lives: a pair of tool sets (who supervises, who controls) and a
-//! temporary directory with services. Nothing of ours is used to look at the result: files and
-//! /proc are read by hand.
+//! The subject of a test and the place where it lives: a pair of tool sets (one supervises, one
+//! controls) and a temporary directory with services. The tests never use our own code to look at
+//! the result; they read files and /proc directly.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Whose programs.
+/// A set of programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tools {
     /// Debian's runit: the original.
     Runit,
     /// The binary under test.
     Ours,
-    /// The same; in the part of runsv it is `runsvdir -1`.
+    /// The binary under test, with `runsvdir -1` in the part of runsv.
     Hosted,
 }
 
-/// Who plays which part.
+/// Which set of programs plays which part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) runsvdir: Tools,
@@ -66,42 +66,42 @@ impl Subject {
     }
 }
 
-/// The same case against runit, then against ours.
+/// Runs the same case with runit, then with ours.
 pub(crate) fn both(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS], case);
 }
 
-/// The same case against runit, then against ours, with a runsv and without.
+/// Runs the same case with runit, then with ours, both with a runsv and without.
 pub(crate) fn each_way(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS, HOSTED], case);
 }
 
-/// The same case against runit, then against ours, then with each other's sv.
+/// Runs the same case with runit, then with ours, then each with the other's sv.
 pub(crate) fn with_each_others_sv(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS, THEIR_SV, OUR_SV, HOSTED, THEIR_SV_HOSTED], case);
 }
 
-/// The same case against runit, then against ours, then with each other's runsv.
+/// Runs the same case with runit, then with ours, then each with the other's runsv.
 pub(crate) fn with_each_others_runsv(case: impl Fn(&World) + Sync) {
     run(&[RUNIT, OURS, THEIR_RUNSVDIR, THEIR_RUNSV], case);
 }
 
-/// What only we promise, with a runsv and without; docs/compat.md says why.
+/// Runs a case that holds for ours only, with a runsv and without; docs/compat.md says why.
 pub(crate) fn ours(case: impl Fn(&World) + Sync) {
     run(&[OURS, HOSTED], case);
 }
 
-/// What only our tree of a runsv for each service promises.
+/// Runs a case that holds only for our tree with a runsv for each service.
 pub(crate) fn with_runsv(case: impl Fn(&World) + Sync) {
     run(&[OURS], case);
 }
 
-/// What only `runsvdir -1` promises.
+/// Runs a case that holds only for `runsvdir -1`.
 pub(crate) fn hosted(case: impl Fn(&World) + Sync) {
     run(&[HOSTED], case);
 }
 
-/// The directory of runit's programs, installed or unpacked by ./test.
+/// The directory of runit's programs, which are installed or were unpacked by ./test.
 fn runit() -> Option<PathBuf> {
     Some(testkit::original("runsv")?.parent()?.to_owned())
 }
@@ -116,8 +116,8 @@ fn run(subjects: &[Subject], case: impl Fn(&World) + Sync) {
             present.push(*subject);
         }
     }
-    // Side by side, since most of the time is runit's waiting; judged in the order above: the
-    // original first.
+    // The cases run side by side, since most of the time they wait for runit. They are judged in
+    // the order above, the original first.
     std::thread::scope(|scope| {
         let case = &case;
         let running: Vec<_> =
@@ -131,7 +131,7 @@ fn run(subjects: &[Subject], case: impl Fn(&World) + Sync) {
     });
 }
 
-/// A temporary directory with services in `s/`, and everything that was started in it.
+/// A temporary directory with services in `s/`, and every process that was started in it.
 pub(crate) struct World {
     pub(crate) subject: Subject,
     pub(crate) dir: PathBuf,
@@ -140,13 +140,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// In the process of [`testkit::isolated`] there is one world.
+    /// In a process of [`testkit::isolated`] there is one world.
     pub(crate) fn for_isolated(subject: Subject) -> World {
         World::new(subject)
     }
 
     fn new(subject: Subject) -> World {
-        // Not by our process id: in a namespace of its own another suite has the same.
+        // The name does not use our process id: another suite in a process id namespace of its own
+        // could have the same.
         let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
         let dir = std::env::temp_dir().join(format!("netsv-supervise-{}", &unique[..8]));
         fs::create_dir(&dir).unwrap();
@@ -178,7 +179,7 @@ impl World {
         fs::read_to_string(self.at(path)).unwrap_or_default()
     }
 
-    /// What our runsv has written down of a service, for the next one; nothing when there is no
+    /// What our runsv has recorded about a service for the next runsv; empty when there is no
     /// record.
     pub(crate) fn record(&self, service: &str) -> String {
         let link = fs::read_link(self.at(service).join("supervise/instance")).unwrap_or_default();
@@ -198,16 +199,16 @@ impl World {
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.at(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Another's script stays what it is.
+        // Other services may share this script: replace the file, do not write into it.
         if fs::metadata(&path).is_ok_and(|found| found.is_file()) {
             fs::remove_file(&path).unwrap();
         }
         fs::write(path, text).unwrap();
     }
 
-    /// An executable shell script. Another process writes it: a descriptor of ours that is open for
-    /// writing would for a moment be that of a child that another thread starts, and what is open
-    /// for writing cannot be executed (ETXTBSY). The same text twice is the same file.
+    /// Writes an executable shell script. Another process writes it: a child of another thread
+    /// could for a moment inherit a descriptor of ours that is open for writing, and the kernel
+    /// does not execute such a file (ETXTBSY). Scripts with the same text share one file.
     pub(crate) fn script(&self, path: &str, text: &str) {
         let text = format!("#!/bin/sh\n{text}\n");
         let mut scripts = self.scripts.lock().unwrap();
@@ -227,7 +228,8 @@ impl World {
         fs::hard_link(file, path).unwrap();
     }
 
-    /// A program of the subject's, in the services directory, with the subject's tools in PATH.
+    /// A command of one of the subject's programs, in the services directory, with the subject's
+    /// tools in PATH.
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(self.dir.join("bin").join(program));
         let path = format!("{}:/usr/bin:/bin", self.dir.join("bin").display());
@@ -236,27 +238,27 @@ impl World {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs a program to its end.
     pub(crate) fn output(&self, program: &str, args: &[&str]) -> (i32, String) {
         let Output { status, stdout, stderr } = self.command(program, args).output().unwrap();
         (status.code().unwrap_or(-1), [stdout, stderr].map(|b| String::from_utf8(b).unwrap()).concat())
     }
 
-    /// `sv ARGS`: exit code and what it printed, process ids and seconds made the same.
+    /// Runs `sv ARGS`. Returns the exit code and the output, in which process ids and seconds are
+    /// made equal.
     pub(crate) fn sv(&self, args: &str) -> (i32, String) {
         let (code, text) = self.output("sv", &args.split(' ').collect::<Vec<_>>());
         (code, without_numbers(&text))
     }
 
-    /// Starts it in the background; its stderr is added to the file `err`.
+    /// Starts a program in the background; its stderr is appended to the file `err`.
     pub(crate) fn start(&self, program: &str, args: &[&str]) -> Daemon {
         let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
         let child = self.command(program, args).stdout(Stdio::null()).stderr(err).spawn().unwrap();
         Daemon { child, hosted: None }
     }
 
-    /// As [`World::start`], for a command line that ends in a program of the subject's and these
-    /// arguments.
+    /// Like [`World::start`], for a command line `words` that ends in a program of the subject's.
     pub(crate) fn start_by(&self, words: &[String], args: &[&str]) -> Daemon {
         let err = fs::OpenOptions::new().append(true).create(true).open(self.dir.join("err")).unwrap();
         let model = self.command("sv", &[]);
@@ -292,12 +294,12 @@ impl World {
         daemon
     }
 
-    /// What the background processes said.
+    /// The messages of the background processes.
     pub(crate) fn errors(&self) -> String {
         fs::read_to_string(self.dir.join("err")).unwrap_or_default()
     }
 
-    /// Whether somebody reads the fifo `ok`.
+    /// Whether a process reads the fifo `ok`.
     pub(crate) fn is_supervised(&self, name: &str) -> bool {
         is_open(&self.at(name).join("supervise/ok"))
     }
@@ -307,7 +309,7 @@ impl World {
         fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
     }
 
-    /// Writes letters into the control fifo, by hand.
+    /// Writes letters into the control fifo directly.
     pub(crate) fn control(&self, name: &str, letters: &str) {
         use std::io::Write;
         self.open_fifo(name, "control").unwrap().write_all(letters.as_bytes()).unwrap();
@@ -321,8 +323,8 @@ impl World {
         self.read(&format!("{name}/supervise/stat"))
     }
 
-    /// Waits for these words in supervise/stat, and for the same in supervise/status, which is
-    /// written after it.
+    /// Waits for these words in supervise/stat, and for the same state in supervise/status, which
+    /// runsv writes after it.
     pub(crate) fn wait_stat(&self, name: &str, text: &str) {
         let has = |word: &str| u8::from(text.contains(word));
         let state = if text.starts_with("down") { 0 } else { 1 + has("finish") };
@@ -336,13 +338,13 @@ impl World {
         });
     }
 
-    /// The process of the service, from the binary status; 0 when none.
+    /// The process id of the service, from the binary status; 0 when it has none.
     pub(crate) fn pid(&self, name: &str) -> i32 {
         let status = self.status(name);
         status.get(12..16).map_or(0, |b| i32::from_le_bytes(b.try_into().unwrap()))
     }
 
-    /// Waits until another process than `old` runs; its id.
+    /// Waits until a process other than `old` runs; returns its id.
     pub(crate) fn wait_pid(&self, name: &str, old: i32) -> i32 {
         self.wait(&format!("another {name} than {old}"), || {
             !matches!(self.pid(name), 0) && self.pid(name) != old && self.status(name)[19] == 1
@@ -355,7 +357,7 @@ impl World {
         self.lines(path)
     }
 
-    /// Looks again and again, for ten seconds at the most.
+    /// Looks again and again, for at most ten seconds.
     pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
         let end = Instant::now() + Duration::from_secs(10);
         while !done() {
@@ -385,7 +387,8 @@ impl World {
         self.processes().iter().filter(|(_, l)| l == line).count()
     }
 
-    /// A shell that has just been started is not yet what it will execute.
+    /// Waits for this count: a new shell still has another command line before it executes its
+    /// program.
     pub(crate) fn wait_count(&self, line: &str, count: usize) {
         self.wait(&format!("{count} processes {line}"), || self.count(line) == count);
     }
@@ -397,7 +400,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Supervisors restart what is killed: until nothing is left, bounded.
+        // Supervisors restart killed processes, so this is repeated, within a bound, until none is
+        // left.
         for _ in 0..200 {
             let left = self.processes();
             if left.is_empty() {
@@ -412,10 +416,10 @@ impl Drop for World {
     }
 }
 
-/// A process that was started here.
+/// A process that this file started.
 pub(crate) struct Daemon {
     child: Child,
-    /// The `ok` of its only service, when it is a `runsvdir -1` in the part of a runsv.
+    /// The `ok` of its only service, when a `runsvdir -1` plays the part of a runsv.
     hosted: Option<PathBuf>,
 }
 
@@ -433,8 +437,8 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Its exit code; it must end within ten seconds. In one process, the service is let go of, for
-    /// a second.
+    /// Waits for its exit code, for at most ten seconds. A `runsvdir -1` does not end: it counts as
+    /// ended when it no longer reads `ok`.
     pub(crate) fn wait(mut self) -> i32 {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
@@ -458,7 +462,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether somebody reads this fifo.
+/// Whether a process reads this fifo.
 fn is_open(fifo: &std::path::Path) -> bool {
     fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(fifo).is_ok()
 }
@@ -468,7 +472,7 @@ pub(crate) fn signal(pid: i32, which: Signal) {
     let _ = kill(Pid::from_raw(pid), which);
 }
 
-/// `(pid 123) 4s` -> `(pid P) Ts`: what no two runs have in common.
+/// `(pid 123) 4s` -> `(pid P) Ts`: replaces the numbers that differ from run to run.
 pub(crate) fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     for word in text.split_inclusive([' ', '\n', ',', ';', ')']) {

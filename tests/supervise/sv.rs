@@ -1,4 +1,4 @@
-//! sv: words, texts, exit codes, and that "ok" is true.
+//! sv: commands, output, exit codes, and the truth of its "ok".
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -96,8 +96,8 @@ fn words_that_wait_reach_their_state() {
         let run = "ok: run: a: (pid P) Ts\n";
         let mut pid = world.pid("a");
         for word in ["restart", "try-restart", "force-reload", "force-restart"] {
-            // Whole seconds decide in runit: a restart in the second of the start before would be
-            // "ok" too early.
+            // runit compares whole seconds: it would say "ok" too early for a restart in the second
+            // of the earlier start.
             world.wait("the second to pass", || {
                 let status = world.status("a");
                 let since = u64::from_be_bytes(status[..8].try_into().unwrap()) - (1 << 62) - 10;
@@ -184,9 +184,9 @@ fn ok_is_only_said_of_a_state_that_is_newer_than_the_command() {
         for round in 0..5 {
             let once = "ok: run: a: (pid P) Ts, normally down, want down\n";
             assert_eq!(world.sv("-v once a"), (0, once.into()));
-            // It runs when the process is there; what it has done by then is its own matter.
+            // sv sees that the process exists; the process itself may have done nothing by then.
             world.wait_lines("a/starts", 3 * round + 1);
-            // All within the second of the start.
+            // All restarts happen within the second of the start.
             assert_eq!(world.sv("restart a"), (0, "ok: run: a: (pid P) Ts, normally down\n".into()));
             let pid = world.pid("a");
             world.wait_lines("a/starts", 3 * round + 2);
@@ -220,7 +220,7 @@ fn more_services_than_descriptors_are_waited_for() {
             let output = world.command("sh", &["-c", &script]).output().unwrap();
             let said = without_numbers(&String::from_utf8(output.stdout).unwrap());
             let mut lines: Vec<&str> = said.lines().collect();
-            // As they get there.
+            // sv prints each service as soon as it gets there.
             lines.sort_unstable();
             assert_eq!(lines, expected(text), "{word}: {}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(output.status.code(), Some(0));
@@ -247,7 +247,7 @@ fn a_full_fifo_is_a_temporary_failure() {
         world.script("a/run", SLEEPER);
         let runsv = world.runsv("a");
         world.wait_stat("a", "run");
-        // Stopped, it reads nothing; a pipe holds 65536 bytes.
+        // The stopped runsv reads nothing; a pipe holds 65536 bytes.
         runsv.signal(nix::sys::signal::Signal::SIGSTOP);
         world.control("a", &"Z".repeat(65536));
         let said = "warning: a: unable to write to supervise/control: temporary failure\n";
@@ -276,7 +276,7 @@ fn as_an_init_script_it_speaks_lsb() {
         assert_eq!(lsb("a", "status"), 3);
         assert_eq!(lsb("a", "start"), 0);
         assert_eq!(lsb("a", "nonsense"), 2);
-        // runit 2.1.2 says 1; fixed in 2.3.0, as its manual page always had it.
+        // runit 2.1.2 exits with 1. runit 2.3.0 exits with 4, as its manual page always said.
         assert_eq!(lsb("ended", "status"), if world.subject.is_ours() { 4 } else { 1 });
         assert_eq!(lsb("ended", "start"), 1);
     });
@@ -296,7 +296,7 @@ fn svc_and_svok() {
         world.wait_stat("a", "run");
         assert_eq!(world.output("svc", &["-p", "a"]), (0, String::new()));
         world.wait_stat("a", "run, paused");
-        // In the order of the options.
+        // The letters are sent in the order of the options.
         assert_eq!(world.output("svc", &["-cod", "a"]), (0, String::new()));
         world.wait_stat("a", "down");
         assert_eq!(world.output("svc", &["-x", "a", "none"]).0, 1);

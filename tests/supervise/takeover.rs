@@ -1,4 +1,4 @@
-//! kill -9 of the supervisors: nothing is started twice, nothing is lost. runit starts a second
+//! kill -9 of supervisors: ours starts nothing twice and loses nothing. runit starts a second
 //! instance.
 
 use std::fs;
@@ -25,12 +25,12 @@ fn a_runsv_after_a_killed_one_takes_over_the_daemon() {
         assert_eq!(world.pid("a"), pid);
         world.wait_count("sleep 1000", 1);
         assert_eq!(world.status("a")[..12], status[..12], "it runs since it was started");
-        // It is obeyed and watched like a child.
+        // The new runsv controls and watches the process like a child.
         world.control("a", "t");
         let new = world.wait_pid("a", pid);
         assert_eq!(world.lines("a/args"), ["-1 0"]);
         world.wait_count("sleep 1000", 1);
-        // And the next is a child again.
+        // The next process is its child again.
         signal(new, Signal::SIGKILL);
         world.wait_lines("a/args", 2);
         assert_eq!(world.lines("a/args")[1], "-1 9");
@@ -125,13 +125,13 @@ fn a_process_that_only_has_the_same_number_is_not_taken_over() {
         let record = world.record("a");
         assert!(record.starts_with("state=run ") && record.contains(&format!(" pid={pid} ")), "{record}");
         let start = record.split(' ').find_map(|word| word.strip_prefix("start=")).unwrap();
-        // As if this process had been started a tick later: another one.
+        // The record says that this process started a tick later: then it is another process.
         let later = start.parse::<u64>().unwrap() + 1;
         let other = record.replace(&format!(" start={start}"), &format!(" start={later}"));
         world.write_record("a", &other);
         let _again = world.runsv("a");
         world.wait_pid("a", pid);
-        // What is another's is not signalled either.
+        // runsv does not signal a foreign process either.
         assert!(fs::metadata(format!("/proc/{pid}")).is_ok());
     });
 }
@@ -157,8 +157,8 @@ fn the_log_and_its_pipe_are_taken_over_and_no_line_is_lost() {
     ours(|world| {
         let speaker = "while :; do n=$((n + 1)); echo \"$$ $n\"; [ -e stop ] && exit; sleep 0.005; done";
         world.script("a/run", speaker);
-        // read takes a byte at a time from a pipe, and the log dies between two lines: what a
-        // process had read dies with it.
+        // read takes one byte at a time from a pipe, and the log dies between two lines. Otherwise
+        // the log would take what it had read with it.
         let logger = "while read -r line; do echo \"$line\" >>out; [ ! -e die ] || { rm die; kill -9 $$; }; done";
         world.script("a/log/run", logger);
         let mut runsv = world.runsv("a");
@@ -169,7 +169,7 @@ fn the_log_and_its_pipe_are_taken_over_and_no_line_is_lost() {
             runsv = world.runsv("a");
             assert_eq!((world.pid("a"), world.pid("a/log")), (run, log), "both go on");
         }
-        // The log dies: its successor gets the same pipe.
+        // The log dies, and its successor gets the same pipe.
         let log = world.pid("a/log");
         world.write("a/log/die", "");
         world.wait_pid("a/log", log);
@@ -204,7 +204,7 @@ fn the_pipe_is_found_through_the_service_when_the_log_has_died_too() {
     });
 }
 
-/// Lines are `PID N`, N from 1 on without a gap for each PID.
+/// Lines are `PID N`. For each PID, N runs from 1 on without a gap.
 fn assert_each_line_once(world: &World) {
     let mut next = std::collections::BTreeMap::new();
     for line in world.lines("a/log/out") {
@@ -235,12 +235,12 @@ fn a_runsvdir_after_a_killed_one_leaves_the_runsvs_alone_and_quiet_and_replaces_
             |name: &str| format!("runsvdir .: warning: {name}: another runsv is running there: waiting for its end\n");
         world.wait("both complaints", || ["a", "b"].iter().all(|n| world.errors().contains(&complaint(n))));
         assert_eq!((runsv_of("a"), runsv_of("b")), (old_a, old_b));
-        // The old one ends: the new one takes over, and the daemon never noticed.
+        // The old runsv ends and the new one takes over; the daemon does not notice.
         signal(old_a, Signal::SIGKILL);
         world.wait("a new runsv a", || runsv_of("a") != old_a && runsv_of("a") != 0 && world.is_supervised("a"));
         assert_eq!(world.pid("a"), daemon);
         world.wait_count("sleep 1000", 2);
-        // A removed directory ends a runsv that is not our child, too.
+        // A removed directory also ends a runsv that is not a child of this runsvdir.
         fs::rename(world.at("b"), world.dir.join("elsewhere")).unwrap();
         world.wait("the old runsv b to end", || runsv_of("b") == 0);
         let errors = world.errors();

@@ -1,4 +1,4 @@
-//! The words of sv when a command meets a runsv that is busy, slow, or not there yet.
+//! The commands of sv for a runsv that is busy, slow, or not there yet.
 
 use std::os::unix::fs::symlink;
 
@@ -8,7 +8,7 @@ use crate::subject::{World, ours, without_numbers};
 
 const SLEEPER: &str = "exec sleep 1000";
 
-/// `sv ARGS` with another default of seconds to wait.
+/// Runs `sv ARGS` with another default for the seconds to wait.
 fn sv_with_default(world: &World, secs: &str, args: &str) -> (Option<i32>, String) {
     let words: Vec<&str> = args.split(' ').collect();
     let output = world.command("sv", &words).env("SVWAIT", secs).output().unwrap();
@@ -21,8 +21,7 @@ fn a_command_before_which_another_waits_unread_is_neither_dropped_nor_called_don
         world.script("a/run", SLEEPER);
         let runsv = world.runsv("a");
         world.wait_stat("a", "run");
-        // With the state before, the first command and the word after it; and the state that they
-        // lead to.
+        // The first command, the second command, and the state to which they lead.
         for (first, word, state) in [
             ("down", "start", "run"),
             ("up", "stop", "down"),
@@ -78,7 +77,7 @@ fn down_that_is_said_again_sends_no_second_term() {
         for _ in 0..3 {
             assert_eq!(world.sv("-w0 down a"), (1, "timeout: run: a: (pid P) Ts, want down, got TERM\n".into()));
         }
-        // `t` is no level.
+        // `t` asks for no lasting state.
         assert_eq!(world.sv("term a").0, 0);
         world.wait_lines("a/terms", 2);
         world.write("a/end", "");

@@ -1,4 +1,4 @@
-//! chpst and its other names: exit codes, messages, and what the program that is run sees.
+//! chpst and its other names: exit codes, messages, and the world that the started program sees.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use crate::subject::{Running, Scratch, Subject, both, original, ours, root_for, run, text};
 
-/// One program under one of its names, in a scratch directory with `ld` (variables), `sub` (with a
+/// A program under one of its names, in a scratch directory with `ld` (variables) and `sub` (with a
 /// subdirectory).
 struct Place {
     scratch: Scratch,
-    /// Directory with a link for each name: runit's package has chpst only.
+    /// A directory with a link for each name. runit's package has chpst only.
     names: PathBuf,
 }
 
@@ -128,7 +128,7 @@ fn wrong_use_is_exit_100() {
         ] {
             let (code, stdout, stderr) = seen(&place.run(words));
             assert_eq!((code, stdout.as_str()), (Some(100), ""), "{words}");
-            // runit's usage names the program by its path.
+            // runit's usage text names the program by its path.
             let stderr = stderr.replace(&format!("{}/", place.names.display()), "");
             assert!(stderr.starts_with(first) && stderr.contains("usage: "), "{words}: {stderr}");
         }
@@ -143,12 +143,12 @@ fn environment_from_a_directory() {
         for name in ["chpst -e", "envdir"] {
             let got = seen(&place.run(&format!("{name} ld /bin/sh -c {print}")));
             assert_eq!(got, (Some(0), "a b|gone||x\ny|/none|".into(), String::new()));
-            // The program itself is looked for in the old PATH.
+            // chpst looks for the program in the old PATH.
             assert_eq!(place.run(&format!("{name} ld true")).status.code(), Some(0));
         }
     });
     both("chpst", |subject| {
-        // Neither a fifo nor a link that leads nowhere has a value.
+        // A fifo has no value, and a link that leads nowhere has none.
         for name in ["chpst -e", "envdir"] {
             for variable in ["GONE", "PIPE"] {
                 let place = Place::new(subject);
@@ -193,7 +193,7 @@ fn ids_by_number_and_by_name() {
         }
         assert_eq!(text(&place.run(&format!("setuidgid daemon {ids}")).stdout), "1\n1\n1\n");
         let variables = "sh -c echo~$UID:$GID";
-        // dash has no UID of its own, so these are the variables.
+        // dash sets no UID of its own, so these are the variables of chpst.
         assert_eq!(text(&place.run(&format!("chpst -U daemon:bin {variables}")).stdout), "1:2\n");
         assert_eq!(text(&place.run(&format!("chpst -U :7:8:9 {variables}")).stdout), "7:8\n");
         assert_eq!(text(&place.run(&format!("envuidgid daemon {variables}")).stdout), "1:1\n");
@@ -220,7 +220,7 @@ fn accounts_that_do_not_exist() {
 
 #[test]
 fn a_numeric_group_that_is_missing_is_not_root() {
-    // runit reads the empty number as 0: the group of root.
+    // runit reads the empty number as 0, which is the group of root.
     if !root_for("chpst -u :uid:") {
         return;
     }
@@ -240,16 +240,19 @@ fn numbers_names_and_words_that_the_original_takes_for_others() {
     let groups = format!("nobody{}", ":root".repeat(61));
     let (many, left_out) = (format!("chpst -u {groups} true"), format!("chpst: fatal: unknown user/group: {groups}\n"));
     let not_found = "chpst: fatal: unable to run: none/prog: file does not exist\n";
-    // Words, the original's code and output, our code and the begin of the error.
+    // The command, the original's exit code and output, our exit code, and the beginning of our
+    // error message.
     let rows = [
-        // Numbers beyond 32 bits: the original keeps the lower ones, here those of root.
+        // Of a number beyond 32 bits the original keeps the lower ones; here they are root's
+        // number.
         ("chpst -u :4294967296:1 id -u", 0, "0\n", 111, "chpst: fatal: invalid uid/gids: 4294967296:1\n"),
         ("chpst -n 4294967297 nice", 0, "1\n", 100, "usage: chpst "),
         ("chpst -n _ nice", 0, "0\n", 100, "usage: chpst "),
         ("chpst -f 18446744073709551616 sh -c ulimit~-f", 0, "0\n", 0, ""),
-        // Groups that do not fit it leaves out.
+        // The original leaves out the groups for which it has no space.
         (&many, 0, "", 111, &left_out),
-        // The name that the program gets is not the one that was not found; -x is about the lock.
+        // The error names the program that was not found, and not the name that it would have got.
+        // -x concerns only the lock.
         ("chpst -b zero none/prog", 111, "", 111, not_found),
         ("setlock -x lock none/prog", 0, "", 111, not_found),
     ];
@@ -267,8 +270,8 @@ fn numbers_names_and_words_that_the_original_takes_for_others() {
 
 #[test]
 fn variables_of_files_that_are_no_values() {
-    // The original takes the value of the file before for that of a link that leads nowhere, and
-    // unsets nothing.
+    // For a link that leads nowhere the original uses the value of the previous file, and it unsets
+    // nothing.
     let case = |subject: &Subject| {
         let place = Place::new(subject);
         let dir = place.scratch.path().join("odd");
@@ -287,7 +290,7 @@ fn variables_of_files_that_are_no_values() {
 
 #[test]
 fn soft_limits() {
-    // softlimit and chpst know the same letters.
+    // softlimit and chpst have the same options.
     check(&[
         ("chpst -o 20 sh -c ulimit~-n", 0, "20\n", ""),
         ("chpst -c 512 -f 1024 sh -c ulimit~-c;~ulimit~-f", 0, "1\n2\n", ""),
@@ -307,7 +310,7 @@ fn soft_limits() {
     both("chpst", |subject| {
         let place = Place::new(subject);
         let hard = text(&place.run("chpst sh -c ulimit~-Hn").stdout);
-        // `=`, and everything above the hard limit, is the hard limit.
+        // `=` means the hard limit, and so does every larger value.
         assert_eq!(text(&place.run("chpst -o 10 softlimit -o = sh -c ulimit~-n").stdout), hard);
         assert_eq!(text(&place.run("chpst -o 999999999999999999999 sh -c ulimit~-n").stdout), hard);
     });
@@ -339,8 +342,7 @@ fn descriptors_are_closed() {
 fn the_program_gets_default_signals_and_only_the_lock_as_a_descriptor() {
     both("chpst", |subject| {
         let place = Place::new(subject);
-        // std's Command gives SIGPIPE back: what grep sees without chpst is what it must see with
-        // it.
+        // std's Command restores SIGPIPE. grep must see the same with chpst as without it.
         let without = Command::new("grep").args(["SigIgn", "/proc/self/status"]).output().unwrap();
         assert_eq!(text(&place.run("chpst grep SigIgn /proc/self/status").stdout), text(&without.stdout));
         let descriptors = |output: Output| text(&output.stdout).lines().count();
@@ -373,8 +375,8 @@ fn a_signal_that_is_ignored_stays_so() {
 fn a_session_of_its_own() {
     both("chpst", |subject| {
         let place = Place::new(subject);
-        // Fields 5 and 6 of stat are process group and session; for their leader they are the pid,
-        // field 1.
+        // Fields 5 and 6 of stat are the process group and the session. For their leader both equal
+        // the pid, field 1.
         for words in ["chpst -P", "pgrphack"] {
             let stat = text(&place.run(&format!("{words} cat /proc/self/stat")).stdout);
             let fields: Vec<&str> = stat.split(' ').collect();
@@ -392,7 +394,7 @@ fn root_and_directory() {
     if root_for("chpst -/") {
         both("chpst", |subject| {
             let place = Place::new(subject);
-            // The program, and the user, are looked for in the new root.
+            // chpst looks for the program and the user in the new root.
             let got = seen(&place.run("chpst -/ ld /bin/true"));
             let want = "chpst: fatal: unable to run: /bin/true: file does not exist\n";
             assert_eq!(got, (Some(111), String::new(), want.into()));
@@ -434,7 +436,7 @@ fn a_lock_is_waited_for() {
 
 #[test]
 fn setlock_as_daemontools_means_it() {
-    // runit's setlock has -n and -N exchanged: daemontools is the original here.
+    // runit's setlock exchanges -n and -N, so here daemontools is the original.
     let case = |subject: &Subject| {
         let scratch = Scratch::new();
         let program = subject.path("setlock");

@@ -1,5 +1,5 @@
-//! What is tested: an original program or ours under the same name, scratch directories, and
-//! waiting for events.
+//! The subject of a test (an original program, or ours under the same name), scratch directories,
+//! and waiting for events.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,12 +17,12 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getuid};
 
-/// No case takes longer.
+/// The limit for any case.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// One implementation.
 pub(crate) struct Subject {
-    /// Directory in which its program is found by name.
+    /// The directory in which its programs are found by name.
     dir: PathBuf,
     pub(crate) ours: bool,
 }
@@ -39,7 +39,8 @@ impl Subject {
     }
 }
 
-/// Puts a child into its own process group, so that a case that hangs can be ended whole.
+/// Puts a child into its own process group, so that a case that hangs can be ended with all its
+/// processes.
 trait ProcessGroup {
     fn process_group(&mut self) -> &mut Command;
 }
@@ -62,7 +63,7 @@ pub(crate) fn ours() -> Subject {
     Subject { dir: dir.clone(), ours: true }
 }
 
-/// The original `applet` of `package`, or a loud word that it is missing.
+/// The original `applet` of `package`. Where it is missing the test prints a notice.
 pub(crate) fn original(applet: &str, package: &str) -> Option<Subject> {
     let mut dirs = Vec::new();
     if let Some(tree) = std::env::var_os("NETSV_ORIGINALS") {
@@ -84,13 +85,13 @@ pub(crate) fn both(applet: &str, case: impl Fn(&Subject)) {
     case(&ours());
 }
 
-/// Says aloud (libtest does not catch it) that something is not tested; as CI that is a failure.
+/// Prints (past libtest's capture) that something is not tested; with CI set that is a failure.
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{reason}");
     let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
 }
 
-/// False, and said aloud, when the case needs root and we are not.
+/// False, with a printed notice, when the case needs root and we are not root.
 pub(crate) fn root_for(what: &str) -> bool {
     let root = getuid().is_root();
     if !root {
@@ -99,7 +100,7 @@ pub(crate) fn root_for(what: &str) -> bool {
     root
 }
 
-/// A directory that is removed at the end.
+/// A directory that is removed at the end of the test.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -108,11 +109,12 @@ impl Scratch {
     }
 
     pub(crate) fn below(dir: &Path) -> Scratch {
-        // Not by our process id: in a namespace of its own another suite has the same.
+        // The name does not use our process id: another suite in a process id namespace of its own
+        // could have the same.
         let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
         let dir = dir.join(format!("netsv-tools-{}", &unique[..8]));
         fs::create_dir(&dir).unwrap();
-        // Other users get in: some cases run as nobody.
+        // Other users may enter, because some cases run as nobody.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         Scratch(dir)
     }
@@ -152,7 +154,7 @@ impl Running {
         stdin.flush().unwrap();
     }
 
-    /// Reads one line of standard error, byte by byte, so that nothing behind it is lost.
+    /// Reads one line of standard error, byte by byte, so that nothing after it is lost.
     pub(crate) fn stderr_line(&mut self) -> String {
         read_line(self.child().stderr.as_mut().unwrap())
     }
@@ -162,7 +164,7 @@ impl Running {
     }
 
     /// Sends a signal to a process that waits for something. runit looks at its flags and then
-    /// waits: a signal that comes between is seen with the next input only.
+    /// waits: it sees a signal that comes in between only with the next input.
     pub(crate) fn signal(&mut self, signal: Signal) {
         let stat = format!("/proc/{}/stat", self.pid());
         let end = Instant::now() + LIMIT;
@@ -182,12 +184,12 @@ impl Running {
         self
     }
 
-    /// Closes its input and waits for its end.
+    /// Closes its input and waits for it to end.
     pub(crate) fn finish(self) -> Output {
         self.close_stdin().wait()
     }
 
-    /// Waits for its end, its input still open.
+    /// Waits for it to end, with its input still open.
     pub(crate) fn wait(mut self) -> Output {
         let mut child = self.0.take().unwrap();
         let stdin = child.stdin.take();
@@ -204,7 +206,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A case that failed leaves nothing running.
+    /// A failed case leaves no process behind.
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.kill();
@@ -222,13 +224,13 @@ fn read_line(from: &mut impl Read) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// Feeds `input` to a command and waits for its end.
+/// Feeds `input` to a command and waits for it to end.
 pub(crate) fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let mut running = Running::start(command);
     let mut stdin = running.child().stdin.take().unwrap();
     let input = input.as_ref().to_vec();
-    // A program that does not read must not make us wait; one that has ended gives EPIPE, which is
-    // no failure here.
+    // A thread writes the input, so that a program that does not read cannot block us. A program
+    // that has ended gives EPIPE, which is no failure here.
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = running.wait();
     feeder.join().unwrap();
@@ -273,7 +275,7 @@ pub(crate) fn names(dir: &Path, filter: impl Fn(&str) -> bool) -> Vec<String> {
     names
 }
 
-/// `unshare` with a mount namespace of its own, also for users who are not root.
+/// `unshare` with a mount namespace of its own; it also works for users other than root.
 pub(crate) fn unshare_mount(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("unshare");
     command.arg(if getuid().is_root() { "-m" } else { "-rm" }).arg(program).env("LC_ALL", "C").process_group();

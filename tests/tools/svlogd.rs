@@ -47,7 +47,7 @@ impl Log {
         fs::read(self.file("current")).map(|b| text(&b)).unwrap_or_default()
     }
 
-    /// Old files with this extension, oldest first.
+    /// Old files with this extension, the oldest first.
     fn old(&self, extension: &str) -> Vec<String> {
         names(&self.dir(), |name| name.starts_with('@') && name.ends_with(extension))
     }
@@ -115,7 +115,7 @@ fn a_line_is_on_disk_while_the_pipe_stays_open() {
     });
 }
 
-/// Anonymous memory that is its own, kB: the heap, the stack, and what it has mapped.
+/// The process's own anonymous memory in kB: the heap, the stack, and its mappings.
 fn anonymous_kb(running: &mut Running) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", running.pid())).unwrap();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
@@ -144,12 +144,12 @@ fn the_last_line_needs_no_newline() {
     both("svlogd", |subject| {
         let log = Log::new("");
         log.run(subject, &[], "a\nlast words");
-        // runit loses it.
+        // runit loses the last line.
         assert_eq!(log.current(), if subject.ours { "a\nlast words\n" } else { "a\n" });
     });
 }
 
-/// The clock's time as `date` sees it, in the form of -tt.
+/// The time as `date` sees it, in the form of -tt.
 fn date() -> String {
     text(&Command::new("date").args(["-u", "+%Y-%m-%d_%H:%M:%S"]).output().unwrap().stdout).trim_end().to_owned()
 }
@@ -204,7 +204,7 @@ fn lines_that_wait_together_are_one_batch_with_one_stamp() {
 
 #[test]
 fn lines_that_keep_coming_are_written_together() {
-    // Ours alone: runit writes each.
+    // Ours alone: runit writes each line by itself.
     let log = Log::new("");
     let mut running = Running::start(&mut log.command(&ours(), &["-t"]));
     let begin = Instant::now();
@@ -220,8 +220,8 @@ fn lines_that_keep_coming_are_written_together() {
     let lines: Vec<String> = log.current().lines().map(str::to_owned).collect();
     let numbers: Vec<String> = lines.iter().map(|line| line[26..].to_owned()).collect();
     assert_eq!(numbers, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
-    // What was written together has one stamp. A wait ends after 50 ms, or when nothing more came
-    // for 10.
+    // Lines that are written together have one stamp. svlogd writes after 50 ms, or when nothing
+    // has come for 10 ms.
     let stamps: std::collections::HashSet<&str> = lines.iter().map(|line| &line[..25]).collect();
     let most = 3 + periods + 2 * silences;
     assert!(stamps.len() <= usize::try_from(most).unwrap(), "{} writes, {silences} silences", stamps.len());
@@ -320,7 +320,7 @@ fn only_so_many_old_files_are_kept_and_they_are_the_newest() {
 
 #[test]
 fn names_sort_in_order_of_writing_although_the_clock_went_back() {
-    // Ours alone: runit would remove each new file at once, as the oldest.
+    // Ours alone: runit would remove each new file at once, because it is the oldest.
     let log = Log::new("s2000\nn2\n");
     fs::write(log.file("@4000000fffffffff00000000.s"), "from the future\n").unwrap();
     let input = numbered(35, 100);
@@ -413,8 +413,8 @@ fn term_in_the_middle_of_a_line_leaves_it_to_the_next() {
     assert_eq!(log.current(), "a\nbegin, middle\n");
     assert_eq!(names(&log.dir(), |_| true), ["current", "lock"]);
 
-    // The pipe goes with its last reader: what was read is a line, as it is at the end of the
-    // input.
+    // The pipe disappears with its last reader. svlogd then treats the unfinished text as a line,
+    // as it does at the end of the input.
     let (from, mut into) = pipe();
     let mut third = start(&from);
     into.write_all(b"b\nend").unwrap();
@@ -448,7 +448,8 @@ fn hup_reads_the_configuration_again() {
 
 #[test]
 fn a_line_that_is_being_read_at_hup_stays_where_its_begin_is() {
-    // The original does not look for the rest, and has it in the file without its begin.
+    // The original does not select the rest of the line with its beginning, and writes the rest
+    // into the file without it.
     let case = |subject: &Subject| {
         let log = Log::new("-*\n");
         let beside = log.scratch.path().join("other");
@@ -473,7 +474,7 @@ fn a_line_that_is_being_read_at_hup_stays_where_its_begin_is() {
 
 #[test]
 fn the_last_line_of_the_configuration_may_be_one_letter() {
-    // `s` is a size of 0: no rotation. The original does not see it.
+    // `s` without a number is a size of 0: no rotation. The original ignores it.
     let case = |subject: &Subject| {
         let log = Log::new("s2000\nn0\ns");
         log.run(subject, &[], numbered(30, 100));
@@ -621,7 +622,7 @@ fn selected_lines_are_sent_over_udp() {
     });
 }
 
-/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of five pages on `$dir`.
+/// Runs a shell script with `$svlogd`, in a mount namespace with a tmpfs of five pages on `$dir`.
 fn on_small_disk(subject: &Subject, dir: &Path, script: &str) -> Option<Running> {
     let probe = unshare_mount("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {

@@ -1,6 +1,8 @@
-//! A router without a clock of its own: it boots in 1970, the time comes from the network and jumps, and may jump back.
+//! A router without a clock of its own. It boots in 1970; the time comes from the network and
+//! jumps, also backwards.
 //!
-//! The DHCP server is outside, and so is the clock of what it has seen: times in here are not those of the guest.
+//! The DHCP server is outside of the guest and stamps requests with the host's clock. The times in
+//! this file are not the guest's.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,17 +12,17 @@ use testkit::vm::{Kit, SERVICES, Wire};
 
 use crate::guest::{Guest, image, with_cable};
 
-/// T1, and a lease that lasts longer than any delay of a busy host.
+/// T1, and a lease that is longer than any delay of a busy host.
 const RENEWAL_SECS: u32 = 2;
 const LEASE_SECS: u32 = 90;
-/// Counts its starts, and ends: runsv starts it a second later.
+/// Counts its starts and ends; runsv starts it again a second later.
 const UNSTEADY: &str = "#!/bin/sh
 n=$(($(cat /run/starts || echo 0) + 1))
 echo $n >/run/starts
 echo start $n
 exit 1
 ";
-/// zcip is spared its search.
+/// With this record zcip need not search for an address.
 const REMEMBERED: &str = "let cfg=cfg+1\nif[$cfg]='eth0'\nip[$cfg]='169.254.7.9'\n";
 
 #[test]
@@ -63,13 +65,13 @@ fn addresses(guest: &mut Guest) -> String {
     guest.run("/sbin/ip -4 -o address show dev eth0 | awk '{ print $4 }'")
 }
 
-/// As ntpd steps it.
+/// Steps the clock, as ntpd does.
 fn jump(guest: &mut Guest, year: u16) {
     guest.run(&format!("date -u -s '{year}-01-01 00:30:00'"));
     assert_eq!(guest.run("date -u +%Y"), format!("{year}\n"));
 }
 
-/// Two renewals, each in its time: neither at once nor never.
+/// Two renewals come, each in its time: not at once, and not never.
 fn renewed(guest: &mut Guest, server: &Dhcpd) {
     let before = server.count(MessageType::Request);
     guest.wait("two renewals", |_| server.count(MessageType::Request) >= before + 2);
@@ -81,7 +83,7 @@ fn renewed(guest: &mut Guest, server: &Dhcpd) {
     assert_eq!(server.count(MessageType::Discover), 1);
 }
 
-/// Nobody has noticed anything, and all ages are those of the machine.
+/// No program has noticed the jump, and all ages follow the machine's uptime.
 fn unmoved(guest: &mut Guest, known: &str) {
     assert_eq!(addresses(guest), known);
     let events = guest.run("cat /run/events");
@@ -89,7 +91,7 @@ fn unmoved(guest: &mut Guest, known: &str) {
     assert_eq!(guest.good_uplinks(), ["eth0"]);
     assert_eq!(guest.logged("dhcp_eth0_pinger", "uplink is bad"), 0);
     let plan = guest.run("(cd /var/service/fw && fw plan)");
-    // After a renewal the address has more time.
+    // fw plans only the longer lifetime that the address has after a renewal.
     assert!(plan.lines().all(|line| line.starts_with("~ address 192.0.2.100/24 dev eth0 valid_lft ")), "{plan}");
     assert!(guest.lifetime("eth0") <= u64::from(LEASE_SECS));
     let status = guest.run("sv status | cat; pinger --show eth0 | head -n 1 | sed 's/\\([0-9]\\) s/\\1s/g'");
@@ -98,20 +100,20 @@ fn unmoved(guest: &mut Guest, known: &str) {
     let uptime: u64 = guest.run("cut -d. -f1 /proc/uptime").trim().parse().unwrap();
     assert!(ages.iter().all(|age| *age <= uptime), "{uptime}: {status}");
     let oldest = ages.iter().max().copied().unwrap_or_default();
-    // runsvdir starts first, and the machine was up for a few seconds before.
+    // runsvdir starts first, a few seconds after the boot.
     assert!(oldest * 3 >= uptime, "{uptime}: {status}");
     let starts: u64 = guest.run("cat /run/starts").trim().parse().unwrap();
     assert!(starts <= uptime + 1, "{starts} starts in {uptime} s");
     guest.wait("another start", |guest| guest.run("cat /run/starts").trim().parse().is_ok_and(|n: u64| n > starts));
 }
 
-/// Numbers with an "s" behind them.
+/// The numbers that are followed by an "s".
 fn seconds(text: &str) -> Vec<u64> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric());
     words.filter_map(|word| word.strip_suffix('s')?.parse().ok()).collect()
 }
 
-/// What was written down at another time is as good as before: supervisors and client go on with it.
+/// Records from before the jump are still valid: supervisors and client take over from them.
 fn killed(guest: &mut Guest, server: &Dhcpd) {
     let (confirmed, pid) = (guest.logged("dhcp_eth0", "leased before"), guest.pid("dhcp_eth0").expect("it runs"));
     let zcip = guest.pid("zcip_eth0").expect("it runs");
@@ -122,7 +124,7 @@ fn killed(guest: &mut Guest, server: &Dhcpd) {
     assert_eq!(server.count(MessageType::Discover), 1);
 }
 
-/// Lines have the time of day; the files of a log are in the order they were written in.
+/// Lines carry the time of day. The files of a log keep the order in which they were written.
 fn stamped(guest: &mut Guest) {
     guest.wait("three files", |guest| guest.run("ls -1 /var/log/service/unsteady/@*").lines().count() >= 3);
     let log = guest.run("(cd /var/log/service/unsteady && cat @* current)");

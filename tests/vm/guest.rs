@@ -1,5 +1,5 @@
-//! The machine under test: our runsvdir over service directories as they are shipped, and what other people's programs say
-//! of it.
+//! The machine under test: our runsvdir over service directories as they are shipped, and what
+//! independent programs report about it.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use testkit::vm::{AGENT, APPLETS, CARD, FIREWALL, Image, Kit, Machine, Wire};
 use testkit::{Lab, Value, isolated_for, possible, wait_until};
 
-/// For any event, on a busy host.
+/// The limit for any event on a busy host.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// For a whole test.
+/// The limit for a whole test.
 const LIMIT: Duration = Duration::from_secs(400);
-/// For all but a debug build of netsv a quarter of it would do.
+/// A quarter of it is enough for everything except a debug build of netsv.
 const MEGABYTES: u32 = 384;
-/// A qemu takes a processor, and the host may have two.
+/// A qemu keeps one processor busy, and the host may have two.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Runs `test` in a world of its own with a kit for a machine, one at a time.
+/// Runs `test` with a kit for a machine in a world of its own, one test at a time.
 pub(crate) fn with_kit<F: FnOnce(&Lab)>(test: F) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let kit = Kit::find().map(drop);
@@ -31,13 +31,13 @@ pub(crate) fn with_cable<F: FnOnce(&Lab)>(test: F) {
     isolated_for(LIMIT, possible(&["nft"]).and(kit).and(Wire::possible()), test);
 }
 
-/// A machine and the far end of its cable.
+/// A machine, and the far end of its cable.
 pub(crate) struct Guest {
     pub(crate) machine: Machine,
     wire: Wire,
 }
 
-/// The image of a machine with these services, made of services/; the caller adds to it.
+/// Makes the image of a machine with these services from services/; the caller adds to it.
 pub(crate) fn image(kit: &Kit, services: &[(&str, &str)]) -> Image {
     let mut image = Image::new(kit);
     image.netsv(Path::new(env!("CARGO_BIN_EXE_netsv")));
@@ -50,12 +50,13 @@ pub(crate) fn image(kit: &Kit, services: &[(&str, &str)]) -> Image {
 }
 
 impl Guest {
-    /// Boots it. `more` is run by its init after the drivers are there, before the services.
+    /// Boots the image. Its init runs `more` when the drivers are loaded, before the services
+    /// start.
     pub(crate) fn boot(lab: &Lab, kit: &Kit, image: Image, more: &str) -> Guest {
         Guest::boot_at(lab, kit, Wire::build(lab), image, more, &[])
     }
 
-    /// The same at the end of this wire, in a qemu with these options.
+    /// Boots the image at the end of this wire, in a qemu with these options.
     pub(crate) fn boot_at(lab: &Lab, kit: &Kit, wire: Wire, mut image: Image, more: &str, qemu: &[String]) -> Guest {
         let init = format!(
             "#!/bin/sh
@@ -81,7 +82,7 @@ poweroff -f
         self.machine.run(line)
     }
 
-    /// Waits; when in vain it shows what the machine's services have said.
+    /// Waits for a condition; on failure it shows the logs of the machine's services.
     #[track_caller]
     pub(crate) fn wait(&mut self, what: &str, mut condition: impl FnMut(&mut Guest) -> bool) {
         if testkit::poll_for(SOON, || condition(self).then_some(())).is_none() {
@@ -89,7 +90,7 @@ poweroff -f
         }
     }
 
-    /// For a failed test.
+    /// The logs of all services, for a failed test.
     fn all(&mut self) -> String {
         let said = self.machine.try_run(
             "sv status | cat; tail -n 40 /var/log/service/*/current /run/runsvdir.log; ip addr; ip route; ps | grep -v '\\['",
@@ -114,12 +115,12 @@ poweroff -f
         found
     }
 
-    /// Interfaces of the usable default routes that are not demoted, best first.
+    /// The interfaces of the usable default routes that fw has not demoted, the best first.
     pub(crate) fn good_uplinks(&mut self) -> Vec<String> {
         self.default_routes().into_iter().filter(|(_, metric)| *metric < 10_000).map(|(name, _)| name).collect()
     }
 
-    /// fw has seen that its link is lost: its default route is there, at the end of the line.
+    /// fw has seen that the link is lost: the default route is the last in line.
     pub(crate) fn is_demoted(&mut self, interface: &str) -> bool {
         let routes = self.json(&format!("-4 route show default dev {interface}"));
         let metrics: Vec<_> = routes.as_array().into_iter().flatten().map(|route| route["metric"].as_u64()).collect();
@@ -131,17 +132,17 @@ poweroff -f
         Some(self.json("route get 203.0.113.9")[0]["dev"].as_str()?.to_owned())
     }
 
-    /// Its global IPv4 address.
+    /// The interface's global IPv4 address.
     pub(crate) fn address(&mut self, interface: &str) -> Option<String> {
         Some(self.global(interface)?["local"].as_str()?.to_owned())
     }
 
-    /// What is left of the kernel's time for it, in seconds; `u32::MAX`: for ever.
+    /// The kernel's remaining lifetime of the address, in seconds; `u32::MAX` means for ever.
     pub(crate) fn lifetime(&mut self, interface: &str) -> u64 {
         self.global(interface).and_then(|info| info["valid_life_time"].as_u64()).unwrap_or(0)
     }
 
-    /// All that ip says of that address.
+    /// What ip says about that address.
     fn global(&mut self, interface: &str) -> Option<Value> {
         let links = self.json(&format!("-4 address show dev {interface} scope global"));
         let mut infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
@@ -149,31 +150,31 @@ poweroff -f
         infos.find(|info| info["local"].is_string()).cloned()
     }
 
-    /// Its index, when it is there.
+    /// The interface's index, if it exists.
     pub(crate) fn ifindex(&mut self, interface: &str) -> Option<u64> {
         self.json(&format!("link show dev {interface}"))[0]["ifindex"].as_u64()
     }
 
-    /// Whether it is up with carrier, as the kernel has it.
+    /// Whether the kernel says that the interface is up and has carrier.
     pub(crate) fn is_up(&mut self, interface: &str) -> bool {
         self.json(&format!("link show dev {interface}"))[0]["operstate"] == "UP"
     }
 
-    /// The router of its default route answers a ping through it.
+    /// Whether the router of the interface's default route answers a ping through it.
     pub(crate) fn router_answers(&mut self, interface: &str) -> bool {
         let routes = self.json(&format!("-4 route show default dev {interface}"));
         let Some(router) = routes[0]["gateway"].as_str().map(str::to_owned) else { return false };
         self.run(&format!("ping -c 1 -W 5 -I {interface} {router}")).contains(" 0% packet loss")
     }
 
-    /// The process that a service runs.
+    /// The process id of a service.
     pub(crate) fn pid(&mut self, service: &str) -> Option<u32> {
         let said = self.run(&format!("cat /var/service/{service}/supervise/stat /var/service/{service}/supervise/pid"));
         let (stat, pid) = said.split_once('\n')?;
         if stat.starts_with("run") { pid.trim().parse().ok() } else { None }
     }
 
-    /// Processes of this name, in order.
+    /// The processes with this name, in order.
     pub(crate) fn pids(&mut self, name: &str) -> Vec<u32> {
         let mut pids: Vec<u32> =
             self.run(&format!("pidof {name}")).split_whitespace().filter_map(|p| p.parse().ok()).collect();
@@ -181,17 +182,17 @@ poweroff -f
         pids
     }
 
-    /// How often a service's log has the text.
+    /// How often the text is in a service's log.
     pub(crate) fn logged(&mut self, service: &str, text: &str) -> usize {
         self.run(&format!("grep -cF '{text}' /var/log/service/{service}/current")).trim().parse().unwrap_or(0)
     }
 
-    /// The power is cut; what is left is the cable.
+    /// Cuts the power and returns the cable.
     pub(crate) fn cut(self) -> Wire {
         self.wire
     }
 
-    /// The signal of man/runsvdir.8 ends all services, and then the machine.
+    /// Sends the signal of man/runsvdir.8, which ends all services; then the machine goes off.
     pub(crate) fn power_off(mut self) {
         self.run("kill -TERM $(cat /run/runsvdir.pid)");
         let status = self.machine.wait_off(SOON).unwrap_or_else(|| panic!("it stays on:\n{}", self.all()));
@@ -205,7 +206,7 @@ fn serde(text: &str) -> Value {
     text.parse().unwrap_or_else(|e| panic!("not JSON: {e}: {text}"))
 }
 
-/// Waits for something outside the machine.
+/// Waits for an event outside of the machine.
 pub(crate) fn wait_outside(what: &str, condition: impl FnMut() -> bool) {
     wait_until(what, SOON, condition);
 }

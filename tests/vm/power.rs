@@ -1,7 +1,8 @@
-//! A power cut at any moment: what is on the disk then is what the next boot finds.
+//! Power cuts at any moment: the next boot finds only what is on the disk.
 //!
-//! A cut is a copy of the disk while the machine stands still, so one run gives many; all of them are looked at in a second
-//! machine, which boots from the last one. Its disk is written as the kernel likes: what was not forced out may be missing.
+//! A cut is a copy of the disk while the machine stands still, so one run gives many cuts. A second
+//! machine, which boots from the last copy, examines all of them. The kernel writes the disk as it
+//! likes: data that no program has forced out may be missing.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,10 @@ use testkit::vm::{Kit, SERVICES, Wire};
 
 use crate::guest::{Guest, image, with_cable};
 
-/// With the one after the first lease; the machine's own is one more.
+/// The number of cuts, the one after the first lease included. The end of the machine is one more.
 const CUTS: u8 = 3;
-/// Numbers its lines: some fifty a second, so that a log of 3000 bytes is rotated about once a second.
+/// Writes numbered lines, some fifty a second, so that a log of 3000 bytes is rotated about once a
+/// second.
 const TALKER: &str = "#!/bin/sh
 n=0
 while :; do
@@ -21,7 +23,8 @@ while :; do
 	usleep 150000
 done
 ";
-/// Everything that is written is on the disk: the services with their supervise/, logs, state and /etc.
+/// Puts everything that is written on the disk: the services with their supervise/, the logs, the
+/// state and /etc.
 const DISK: &str = "for module in $(cat /lib/modules/disk); do insmod $module; done
 mkdir /disk; mount -t ext4 /dev/vda /disk
 if ! [ -d /disk/service ]; then
@@ -47,7 +50,8 @@ fn after_a_power_cut_at_any_moment_everything_is_whole() {
                 another_address(&mut guest, &server, 100 + n as u8);
             }
             if n % 2 == 0 {
-                // fsync(2) of svlogd: now the disk knows all names, though maybe not what is in the files.
+                // svlogd's fsync(2) writes all names to the disk, but perhaps not the content of
+                // the files.
                 let remembered = format!("grep -c \"'192.0.2.{}'\" /disk/state/lease_eth0.ipconf", 100 + n);
                 guest.wait("the state", |guest| guest.run(&remembered) == "1\n");
                 guest.wait("what fw writes", |guest| guest.run("ls -1 /disk/etc").lines().count() == 3);
@@ -76,12 +80,12 @@ fn on_disk(kit: &Kit) -> testkit::vm::Image {
     image.modules("disk", &["virtio_blk", "ext4"]);
     image.script("/var/service/talker/run", TALKER);
     image.service("fw/log", "talker/log");
-    // svlogd looks for it where the log is.
+    // svlogd looks for its configuration in the directory of the log.
     image.script("/var/service/talker/log/run", "#!/bin/sh\nmkdir -p $LOG_DIR/talker\nprintf 's3000\\nn9\\n' >$LOG_DIR/talker/config\nexec svlogd -tt $LOG_DIR/talker\n");
     image
 }
 
-/// Small, with a journal.
+/// Makes a small file system with a journal.
 fn format(kit: &Kit, wire: &Wire, disk: &Path) {
     std::fs::File::create(disk).and_then(|file| file.set_len(12 << 20)).unwrap();
     let mkfs = kit.program("mkfs.ext4").display().to_string();
@@ -93,7 +97,7 @@ fn drives(disks: &[&Path]) -> Vec<String> {
     disks.iter().flat_map(drive).collect()
 }
 
-/// The client is killed, and its server knows it no more: it gives 192.0.2.LAST.
+/// Kills the client. The server has forgotten it and gives it 192.0.2.LAST.
 fn another_address(guest: &mut Guest, server: &Dhcpd, last: u8) {
     server.configure(|config| config.first = Ipv4Addr::new(192, 0, 2, last));
     server.forget_bindings();
@@ -105,7 +109,7 @@ fn old_files(guest: &mut Guest) -> String {
     guest.run("ls /disk/log/talker/@*")
 }
 
-/// All that the cut left is complete.
+/// Everything that the cut left is complete.
 fn whole(guest: &mut Guest, n: u8) {
     let letter = char::from(b'b' + n);
     guest.run(&format!("mkdir -p /cut; mount -t ext4 /dev/vd{letter} /cut"));
@@ -113,18 +117,19 @@ fn whole(guest: &mut Guest, n: u8) {
     let hosts = guest.run("cat /cut/etc/hosts");
     assert!(hosts.starts_with("192.0.2.7 nas\n"), "cut {n}: {hosts:?}");
     let resolv = guest.run("cat /cut/etc/resolv.conf");
-    // Between two leases there is no server.
+    // Between two leases there is no name server.
     let served = resolv.ends_with("\nnameserver 192.0.2.1\n") || n % 2 == 1;
     assert!(resolv.starts_with("# Made by fw") && resolv.ends_with('\n') && served, "cut {n}: {resolv:?}");
     let lease = guest.run("cat /cut/state/lease_eth0.ipconf");
     let log = guest.run("(cd /cut/log/talker; cat @* current; cd /; umount /cut) | cut -d' ' -f2-");
     let numbers: Vec<u64> = log.lines().map_while(|line| line.strip_prefix("line ")?.parse().ok()).collect();
-    // The end may be missing, of the last line, too.
+    // The end may be missing, and also a part of the last line.
     assert!(numbers.len() > 50 && numbers.len() + 1 >= log.lines().count(), "cut {n}: {log}");
     let complete = numbers.get(..numbers.len() - 1).unwrap_or_default();
     assert!(complete.windows(2).all(|pair| pair[1] == pair[0] + 1), "cut {n}: {log}");
     if n % 2 == 1 && lease.contains("No such file") {
-        // The old one was refused, and the name of the new one is not on the disk yet.
+        // The server refused the old address, and the name of the new record is not on the disk
+        // yet.
         return;
     }
     let ip = lease.lines().find_map(|line| line.strip_prefix("ip[$cfg]='192.0.2.")?.strip_suffix('\''));

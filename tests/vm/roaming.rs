@@ -1,5 +1,6 @@
-//! A laptop that walks: from one access point of a network to the other, and then into another network. The access points
-//! are hostapd's on radios of mac80211_hwsim, each network in a namespace of the machine with a DHCP server.
+//! A laptop that is carried from one access point of a network to the other, and then into another
+//! network. The access points are hostapd's on radios of mac80211_hwsim. Each network is in a
+//! namespace of the machine with a DHCP server.
 
 use testkit::vm::Kit;
 
@@ -26,7 +27,8 @@ network={
 	psk=\"another passphrase\"
 }
 ";
-/// The radios: the laptop's, two behind the bridge of one network, one of another network.
+/// The radios: one is the laptop's, two are behind the bridge of one network, one belongs to
+/// another network.
 const AIR: &str = "for module in $(cat /lib/modules/radio); do
 case $module in *hwsim*) insmod $module radios=4 ;; *) insmod $module ;; esac
 done
@@ -80,18 +82,18 @@ fn wpa(guest: &mut Guest, command: &str) -> String {
     guest.run(&format!("/sbin/wpa_cli -p /run/wpa_supplicant -i wlan0 {command}"))
 }
 
-/// The access point that it is connected to, as the kernel has it.
+/// The access point to which the interface is connected, as the kernel says.
 fn access(guest: &mut Guest) -> Option<String> {
     let said = guest.run("/sbin/iw dev wlan0 link");
     Some(said.strip_prefix("Connected to ")?.split(' ').next()?.to_owned())
 }
 
-/// How many pings were answered so far, and how many not: one is on its way at a time.
+/// The numbers of answered and of unanswered pings so far. One ping is under way at a time.
 fn pings(guest: &mut Guest) -> [usize; 2] {
     ["answered", "lost"].map(|word| guest.run(&format!("grep -c {word} /run/pings")).trim().parse().unwrap())
 }
 
-/// To the other access point: the link is lost for a moment, and the address is not.
+/// To the other access point: the link is lost for a moment, and the address stays.
 fn roams(guest: &mut Guest) {
     let (address, client) = (guest.address("wlan0"), guest.pid("dhcp_wlan0"));
     guest.run("/sbin/ip -4 -o monitor address dev wlan0 >/run/addresses &");
@@ -122,7 +124,8 @@ fn roams(guest: &mut Guest) {
     assert!(!changes.contains("Deleted"), "{changes}");
 }
 
-/// The network is left behind, another one is there: what was leased goes, and the first question gives a new lease.
+/// The laptop leaves the network and finds another. The old lease goes, and the first request gives
+/// a new one.
 fn goes_away(guest: &mut Guest) {
     let asked = guest.logged("dhcp_wlan0", "broadcasting discover");
     begin(guest, "away", "wlan3");
@@ -134,7 +137,7 @@ fn goes_away(guest: &mut Guest) {
     assert!(guest.run("/sbin/ip -4 route show default").contains("via 10.77.0.1"));
     let changes = guest.run("cat /run/addresses");
     assert!(changes.contains("Deleted") && changes.contains("198.51.100."), "{changes}");
-    // One more for a frame that the air has lost.
+    // There may be one more request, for a frame that the air has lost.
     let more = guest.logged("dhcp_wlan0", "broadcasting discover") - asked;
     assert!((1..=2).contains(&more), "asked {more} times");
 }

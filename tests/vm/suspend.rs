@@ -1,5 +1,6 @@
-//! A laptop that sleeps longer than its lease lasts. The kernel's own test of a suspend: all is suspended, its clocks included,
-//! but the processor waits instead of being off (Linux Documentation/power/basic-pm-debugging.rst).
+//! A laptop that sleeps longer than its lease lasts. It uses the kernel's own test of a suspend:
+//! everything is suspended, the clocks included, but the processor waits instead of being off
+//! (Linux Documentation/power/basic-pm-debugging.rst).
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +11,8 @@ use crate::guest::{Guest, image, with_cable};
 
 const LEASE_SECS: u32 = 20;
 const ASLEEP_SECS: u32 = LEASE_SECS + 2;
-/// Longer than a client that wakes up needs, shorter than what is left of the time until T1 when it has not slept.
+/// Longer than a woken client needs, and shorter than the rest of T1 for a client that does not
+/// count the sleep.
 const AWAKE_SECS: u32 = 8;
 
 #[test]
@@ -30,7 +32,7 @@ fn time_asleep_counts() {
         guest.wait("the verdict of the pinger", |guest| guest.logged("dhcp_eth0_pinger", "uplink is good") == 1);
         let address = guest.address("eth0").unwrap();
         let age = age(&mut guest);
-        // nanosleep(2) counts only the time awake, and so would a client that does.
+        // nanosleep(2) counts only the time awake. A client that did so would not be done by then.
         guest.run(&format!(
             "(sleep {AWAKE_SECS}; grep -c 'lease lost' /var/log/service/dhcp_eth0/current >/run/lost) &"
         ));
@@ -56,7 +58,7 @@ fn sleep(guest: &mut Guest) {
     assert!(guest.run("dmesg").contains("PM: suspend exit"), "it did not sleep");
 }
 
-/// For how long the client runs, in seconds, as sv says.
+/// The age of the client in seconds, as sv says.
 fn age(guest: &mut Guest) -> u64 {
     let said = guest.run("sv --json status dhcp_eth0");
     let status: testkit::Value = said.parse().unwrap_or_else(|e| panic!("{e}: {said}"));

@@ -1,4 +1,5 @@
-//! A laptop: a cable and a radio. The radio is mac80211_hwsim's, its access point hostapd in a namespace of the machine.
+//! A laptop with a cable and a radio. The radio is mac80211_hwsim's; its access point is hostapd in
+//! a namespace of the machine.
 
 use testkit::vm::{Image, Kit};
 
@@ -29,7 +30,7 @@ wpa_passphrase={passphrase}
 "
     )
 }
-/// One channel, since a scan of all takes seconds.
+/// One channel, because a scan of all channels takes seconds.
 const NETWORK: &str = "ctrl_interface=/run/wpa_supplicant
 network={
 	scan_freq=2412
@@ -37,7 +38,7 @@ network={
 	psk=\"a good passphrase\"
 }
 ";
-/// The second radio, in a namespace with a DHCP server: what is on the air is all that it shares with the first.
+/// The second radio, in a namespace with a DHCP server. It shares only the air with the first.
 const AIR: &str = "for module in $(cat /lib/modules/radio); do insmod $module; done
 /sbin/ip netns add ap
 /sbin/iw phy phy1 set netns name ap
@@ -49,7 +50,7 @@ const SERVER: &str = "/sbin/ip netns exec ap /sbin/dnsmasq --conf-file=/dev/null
                       --dhcp-range=198.51.100.100,198.51.100.150,255.255.255.0,1h";
 const HOSTAPD: &str = "/sbin/ip netns exec ap /sbin/hostapd -B -P /run/hostapd.pid";
 
-/// What a wireless link needs at both ends.
+/// Adds what a wireless link needs at both ends.
 pub(crate) fn radio(kit: &Kit, image: &mut Image) {
     for program in ["hostapd", "iw", "wpa_supplicant", "wpa_cli", "dnsmasq"] {
         image.program(&kit.program(program), &format!("/sbin/{program}"));
@@ -82,7 +83,8 @@ fn a_laptop_goes_from_cable_to_radio_and_back() {
     });
 }
 
-/// The access point appears: a WPA2 handshake, a lease over it, a standby behind the cable.
+/// The access point appears. A WPA2 handshake and a lease follow, and the radio stands by behind
+/// the cable.
 fn joins(guest: &mut Guest) -> String {
     guest.run(&format!("{HOSTAPD} /etc/home.conf"));
     guest.wait("an association", |guest| guest.run("/sbin/iw dev wlan0 link").contains("SSID: home"));
@@ -119,7 +121,8 @@ fn access_point_stopped(guest: &mut Guest, address: &str) {
     guest.wait("the router behind the radio answers", |guest| guest.router_answers("wlan0"));
 }
 
-/// The kernel takes the interface down, administratively; nobody has to set it up again by hand.
+/// The kernel takes the interface down administratively, and no user has to set it up again by
+/// hand.
 fn radio_switched_off(guest: &mut Guest, address: &str) {
     guest.run("echo 1 >$(ls -d /sys/class/ieee80211/phy0/rfkill*)/soft");
     guest.wait("the cable alone", |guest| guest.good_uplinks() == ["eth0"] && !guest.is_up("wlan0"));
@@ -129,8 +132,8 @@ fn radio_switched_off(guest: &mut Guest, address: &str) {
     assert_eq!(guest.address("wlan0").as_deref(), Some(address));
 }
 
-/// In the handshake the interface has carrier, but is dormant: no daemon takes it for up. Last, since wpa_supplicant bans
-/// the access point for a while.
+/// During the handshake the interface has carrier, but is dormant: no daemon takes it for up. This
+/// comes last, because wpa_supplicant bans the access point for a while.
 fn wrong_passphrase(guest: &mut Guest) {
     guest.run("kill $(cat /run/hostapd.pid)");
     guest.wait("the lease of the radio is given up", |guest| guest.address("wlan0").is_none());

@@ -1,10 +1,10 @@
-//! A cable: its lease, a pull, a card that is taken out, killed processes, the power-off.
+//! A cable: its lease, a pull, a removed card, killed processes, the power-off.
 
 use testkit::vm::{CARD_DEVICE, Kit, SERVICES};
 
 use crate::guest::{Guest, image, wait_outside, with_kit};
 
-/// Those that go on running.
+/// The services that keep running.
 const DAEMONS: [&str; 4] = ["dhcp_eth0", "ifplugd_eth0", "zcip_eth0", "dhcp_eth0_pinger"];
 
 #[test]
@@ -12,7 +12,7 @@ fn a_machine_with_a_cable_keeps_its_network() {
     with_kit(|lab| {
         let kit = Kit::find().unwrap();
         let mut image = image(&kit, &SERVICES);
-        // Longer than a pull that is to be short.
+        // Longer than any pull that is meant to be short.
         image.file("/var/service/ifplugd_eth0/env/IFPLUGD_DOWN", "120\n");
         let mut guest = Guest::boot(lab, &kit, image, "");
         leased(&mut guest);
@@ -32,13 +32,14 @@ fn leased(guest: &mut Guest) {
     guest.wait("the verdict of the pinger", |guest| guest.logged("dhcp_eth0_pinger", "uplink is good") > 0);
 }
 
-/// Shorter than the down delay: fw demotes at once, the lease stays and is confirmed by one request.
+/// The pull is shorter than the down delay. fw sees it at once, the lease stays, and one request
+/// confirms it.
 fn pulled_for_a_moment(guest: &mut Guest, address: &str) {
     let client = guest.pid("dhcp_eth0").expect("dhcp_eth0 runs");
     let confirmed = guest.logged("dhcp_eth0", "leased before");
     guest.machine.monitor("set_link card off");
     guest.wait("no good uplink", |guest| !guest.is_up("eth0") && guest.good_uplinks().is_empty());
-    // The only uplink is not demoted: there is none that could go first.
+    // fw does not demote the only uplink: no other could go first.
     guest.wait("it is published", |guest| guest.run("cat /run/service/fw/link_eth0.ipconf").contains("'down'"));
     assert_eq!(guest.address("eth0").as_deref(), Some(address));
     guest.machine.monitor("set_link card on");
@@ -48,7 +49,7 @@ fn pulled_for_a_moment(guest: &mut Guest, address: &str) {
     assert_eq!(guest.pid("dhcp_eth0"), Some(client), "the client went on");
 }
 
-/// Longer: the services are taken down, and up again.
+/// The pull is longer: the services are taken down, and up again.
 fn pulled_for_long(guest: &mut Guest, address: &str) {
     let before = guest.pid("ifplugd_eth0").expect("ifplugd_eth0 runs");
     guest.run("echo 1 >/var/service/ifplugd_eth0/env/IFPLUGD_DOWN; sv restart ifplugd_eth0");
@@ -66,14 +67,14 @@ fn pulled_for_long(guest: &mut Guest, address: &str) {
     assert!(guest.router_answers("eth0"));
 }
 
-/// The interface disappears and comes again as another of the same name.
+/// The interface disappears, and another one of the same name appears.
 fn card_taken_out(guest: &mut Guest, address: &str) {
     let old = guest.ifindex("eth0").expect("eth0 is there");
     guest.machine.monitor("device_del card");
     guest.wait("no eth0", |guest| guest.ifindex("eth0").is_none());
     guest.wait("its record is gone", |guest| !guest.run("ls /run/service/fw").contains("dhcp_eth0.ipconf"));
     let add = format!("device_add {CARD_DEVICE},id=second");
-    // The monitor refuses until the first one has left its slot.
+    // The monitor refuses until the first card has left its slot.
     wait_outside("the card is in again", || !guest.machine.monitor(&add).contains("Error"));
     guest.wait("another eth0", |guest| guest.ifindex("eth0").is_some_and(|new| new != old));
     guest.wait("a default route through it", |guest| guest.good_uplinks() == ["eth0"]);
@@ -84,7 +85,7 @@ fn card_taken_out(guest: &mut Guest, address: &str) {
     }
 }
 
-/// First all supervisors, then all daemons: nothing is there twice, and the way out stays.
+/// The test kills all supervisors, then all daemons. Nothing runs twice, and the way out stays.
 fn killed(guest: &mut Guest, address: &str) {
     let supervisors = guest.pids("runsv");
     assert_eq!(supervisors.len(), SERVICES.len());

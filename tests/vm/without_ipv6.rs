@@ -1,4 +1,4 @@
-//! A kernel without IPv6: nothing of it is tried, IPv4 and the firewall are there, and no run of fw
+//! A kernel without IPv6: no program tries to use it, IPv4 and the firewall work, and no run of fw
 //! fails.
 
 use testkit::vm::{Kit, SERVICES, Wire};
@@ -17,7 +17,7 @@ fn a_kernel_without_ipv6_is_served_with_ipv4() {
         guest.wait("the router answers", |guest| guest.router_answers("eth0"));
         guest.wait("the nft table", |guest| guest.run("nft list table inet netsv").contains("iifname \"eth0\""));
         assert_eq!(guest.run("ls /proc/net/if_inet6 2>/dev/null"), "", "the kernel has no IPv6");
-        // One run more than those of the boot; each says what is new to it.
+        // One more run than those of the boot; each run says only what is new to it.
         let fw = "cd /var/service/fw && FW_ETC=/run/etc fw --dynamic /run/service/fw apply; echo ended $?";
         assert_eq!(guest.run(fw), "ended 0\n");
         for interface in ["lo", "eth0"] {

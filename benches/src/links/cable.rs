@@ -8,9 +8,11 @@ use super::{FIFO, Said, ms};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, script};
 
-/// linkwatch passes what is not urgent about once a second: a pull soon after another event would measure that wait.
+/// linkwatch passes what is not urgent about once a second: a pull soon after another event would
+/// measure that wait.
 const PAUSE: Duration = Duration::from_millis(1300);
-/// Longer by this from pull to pull, within a second: who looks once a second is met at all moments of it.
+/// Longer by this from pull to pull, within a second: who looks once a second is met at all moments
+/// of it.
 const SHIFT: Duration = Duration::from_millis(370);
 /// Longer than any of them takes: the seed's delays are 8 s, its pause between two looks 3 s.
 const LIMIT: Duration = Duration::from_secs(20);

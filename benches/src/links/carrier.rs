@@ -1,4 +1,5 @@
-//! The moment at which the kernel tells of a carrier, from a socket of our own: `ip monitor` would add its own start and wake-up.
+//! The moment at which the kernel tells of a carrier, from a socket of our own: `ip monitor` would
+//! add its own start and wake-up.
 
 use std::fs::File;
 use std::io;
@@ -15,11 +16,13 @@ use testkit::Net;
 const RTMGRP_LINK: u32 = 1;
 /// netdevice(7).
 const IFF_RUNNING: u32 = 0x40;
-/// netlink(7): struct nlmsghdr; rtnetlink(7): in struct ifinfomsg, index and flags follow family, padding and type.
+/// netlink(7): struct nlmsghdr; rtnetlink(7): in struct ifinfomsg, index and flags follow family,
+/// padding and type.
 const INDEX: usize = 16 + 4;
 const FLAGS: usize = INDEX + 4;
 
-/// What a socket in the namespace of an interface heard: whether the interface runs, and when the kernel told.
+/// What a socket in the namespace of an interface heard: whether the interface runs, and when the
+/// kernel told.
 pub(crate) struct Carrier(Receiver<(Instant, bool)>);
 
 impl Carrier {
@@ -36,7 +39,8 @@ impl Carrier {
             let _ = ready.send(socket.as_ref().map(drop).map_err(|e| io::Error::other(e.to_string())));
             let Ok(socket) = socket else { return };
             let mut bytes = [0; 8192];
-            // The end of the namespace ends it; a watch of before that nobody reads any more ends with its next message.
+            // The end of the namespace ends it; a watch of before that nobody reads any more ends
+            // with its next message.
             while let Ok(len) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
                 let now = Instant::now();
                 let message = bytes.get(..len).unwrap_or_default();

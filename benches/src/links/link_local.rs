@@ -1,5 +1,5 @@
-//! Link-local addresses: from the start of the program to an address that can be used. All at once, each on a cable of its own:
-//! they sleep nearly all of the time.
+//! Link-local addresses: from the start of the program to an address that can be used. All at once,
+//! each on a cable of its own: they sleep nearly all of the time.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The kernel's linkwatch makes a new link's operstate known within a second.
 const LINKWATCH: Duration = Duration::from_millis(1500);
 
-/// The script of both: avahi-autoipd says `BIND IFACE IP`, zcip `config` with the rest in variables.
+/// The script of both: avahi-autoipd says `BIND IFACE IP`, zcip `config` with the rest in
+/// variables.
 const HANDLER: &str = "#!/bin/sh
 case $1 in
 BIND) interface=$2 ip=$3 ;;

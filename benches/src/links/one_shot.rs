@@ -1,4 +1,5 @@
-//! One run of fw, the seed's and ours, on the same records: two uplinks and loopback, then 48 interfaces more.
+//! One run of fw, the seed's and ours, on the same records: two uplinks and loopback, then 48
+//! interfaces more.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -141,7 +142,8 @@ impl Subject {
     }
 }
 
-/// How many requests of one run more ask the kernel to change something, and how many switches are written.
+/// How many requests of one run more ask the kernel to change something, and how many switches are
+/// written.
 fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
     shell.run(&format!(
         "cd {}; env {} strace -f -v -e trace=sendto,sendmsg,setsockopt,openat -o /run/once/trace ./run",

@@ -1,4 +1,5 @@
-//! The whole suite on two uplinks, with pinger and zcip: a router that falls silent, a client that is killed, and the memory.
+//! The whole suite on two uplinks, with pinger and zcip: a router that falls silent, a client that
+//! is killed, and the memory.
 
 use std::fs;
 use std::io;
@@ -114,7 +115,8 @@ fn one(world: &World, suite: &Suite, quick: bool) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// Both pingers have a verdict, and both link-local addresses are there: all is running that will run.
+/// Both pingers have a verdict, and both link-local addresses are there: all is running that will
+/// run.
 fn claimed(suite: &Suite) -> io::Result<()> {
     let records = ["zcip_eth0", "zcip_eth1", "health_eth0", "health_eth1"];
     let there = || records.iter().all(|name| fs::exists(format!("/run/service/fw/{name}.ipconf")).unwrap_or(false));

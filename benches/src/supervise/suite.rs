@@ -1,4 +1,5 @@
-//! The suites that are compared: how each is started over a directory, told, and asked. Nothing else knows them apart.
+//! The suites that are compared: how each is started over a directory, told, and asked. Nothing
+//! else knows them apart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub(crate) struct Suite {
     pub(crate) restart: &'static [&'static str],
     /// Prints the status of the services that follow.
     pub(crate) status: &'static [&'static str],
-    /// A logger with time stamps that writes a directory, which follows; `None` when it is another column's.
+    /// A logger with time stamps that writes a directory, which follows; `None` when it is another
+    /// column's.
     pub(crate) logger: Option<&'static [&'static str]>,
     /// The scanner is the only supervisor.
     pub(crate) one_process: bool,

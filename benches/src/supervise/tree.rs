@@ -1,4 +1,5 @@
-//! A directory with services under one suite's scanner, and the fifo in which every service says that it has started.
+//! A directory with services under one suite's scanner, and the fifo in which every service says
+//! that it has started.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -90,7 +91,8 @@ pub(crate) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// `count` idle services s0, s1 ... and the one-shot, which is down, then the scanner over them.
+    /// `count` idle services s0, s1 ... and the one-shot, which is down, then the scanner over
+    /// them.
     pub(crate) fn start(suite: &'a Suite, count: usize) -> io::Result<Tree<'a>> {
         let key = suite.name.replace(' ', "");
         let dir = PathBuf::from(format!("{HOME}/{key}"));
@@ -177,7 +179,8 @@ impl Drop for Tree<'_> {
     }
 }
 
-/// How long it takes to start `count` services without any supervisor, one after the other: no supervisor is faster.
+/// How long it takes to start `count` services without any supervisor, one after the other: no
+/// supervisor is faster.
 pub(crate) fn bare(starts: &Starts, count: usize) -> io::Result<Duration> {
     let dir = PathBuf::from(format!("{HOME}/bare"));
     for n in 0..count {
@@ -237,7 +240,8 @@ fn switches_of(pid: u32) -> u64 {
     texts.map(|text| count(&text)).sum()
 }
 
-/// Waits until none of the processes has run for a second; peers look around when something has changed.
+/// Waits until none of the processes has run for a second; peers look around when something has
+/// changed.
 pub(crate) fn settle(pids: &[u32]) {
     let mut seen = (switches(pids), Instant::now());
     let _ = poll_for(LIMIT, || {

@@ -58,7 +58,8 @@ impl Archive {
         let name = name.trim_start_matches('/');
         let number = self.names.len() + 1;
         self.names.insert(name.to_owned());
-        // Magic; inode, mode, owner, group, links, time, size, two device numbers, size of the name with its NUL, checksum.
+        // Magic; inode, mode, owner, group, links, time, size, two device numbers, size of the name
+        // with its NUL, checksum.
         let fields = [number as u32, mode, 0, 0, 1, 0, content.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {

@@ -1,4 +1,5 @@
-//! What a machine boots into: busybox, programs with their libraries, kernel modules, service directories; an init.
+//! What a machine boots into: busybox, programs with their libraries, kernel modules, service
+//! directories; an init.
 
 #![expect(clippy::disallowed_methods, reason = "asks ldd")]
 
@@ -46,7 +47,8 @@ impl Image {
         let said = said.unwrap_or_else(|e| panic!("ldd: {e}")).stdout;
         for line in String::from_utf8_lossy(&said).lines() {
             assert!(!line.contains("not found"), "{}: {line}", from.display());
-            // "libc.so.6 => /lib/x/libc.so.6 (0x7f..)", or the loader: "/lib64/ld-linux-x86-64.so.2 (0x7f..)".
+            // "libc.so.6 => /lib/x/libc.so.6 (0x7f..)", or the loader: "/lib64/ld-linux-x86-64.so.2
+            // (0x7f..)".
             let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) else { continue };
             let loader = !line.contains("=>");
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
@@ -90,7 +92,8 @@ impl Image {
         self.archive.file(to, mode, &content);
     }
 
-    /// Kernel modules with what they need; /lib/modules/LIST names the files in the order of loading.
+    /// Kernel modules with what they need; /lib/modules/LIST names the files in the order of
+    /// loading.
     pub fn modules(&mut self, list: &str, names: &[&str]) {
         let mut order = String::new();
         for path in self.kit.modules(names) {
@@ -155,7 +158,8 @@ impl Kit {
         dirs.map(|dir| dir.display().to_string()).join(":")
     }
 
-    /// Files of the modules and of all that they need, in the order of loading; those in the kernel itself have none.
+    /// Files of the modules and of all that they need, in the order of loading; those in the kernel
+    /// itself have none.
     fn modules(&self, names: &[&str]) -> Vec<PathBuf> {
         let read = |name| fs::read_to_string(self.modules.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (text, builtin) = (read("modules.dep"), read("modules.builtin"));

@@ -20,7 +20,8 @@ fn a_caged_zcip_follows_its_interface_and_gives_its_address_up() {
         assert_eq!(pids_where(|argv| argv.first() == Some(&"zcip")), [zcip.pid()], "a single process");
         fw.wait_more(1);
 
-        // Another index, another MAC, and down: it is brought up from inside.
+        // The new interface has another index and another MAC, and is down. The daemon sets it up
+        // from inside the cage.
         w.home.ip(&["link", "del", "eth0"]);
         wait_until("withdrawn", SOON, || !published());
         let before = fw.runs();
@@ -63,7 +64,7 @@ fn without_the_cage_zcip_gives_nothing_up() {
     });
 }
 
-/// ifplugd, or the pinger, with fw and the services of its interface.
+/// A house with ifplugd or the pinger, with fw, and with the services of its interface.
 fn house(lab: &Lab, w: &World, services: &[&str]) -> House {
     let mut house = House::new(lab, &w.home, "house");
     for service in services {
@@ -75,7 +76,8 @@ fn house(lab: &Lab, w: &World, services: &[&str]) -> House {
     house
 }
 
-/// fw has run since, and has ended: a letter that comes while it waits for its own `o` would keep it for ever.
+/// Waits until fw has run and has ended. A letter that arrives while fw waits for its own `o` would
+/// keep fw for ever.
 fn wait_told(house: &House, before: usize) {
     wait_until("fw has run", SOON, || house.fw_runs() > before);
     house.wait_down("fw");
@@ -116,7 +118,7 @@ fn a_caged_ifplugd_tells_fw_and_services_and_sets_its_interface_up() {
         assert!(watcher.stop().success());
         assert!(house.record("link_eth0").is_none() && !Path::new("/run/lab/pid").exists());
 
-        // Who sets nothing up needs no capability at all.
+        // A watcher that sets nothing up needs no capability.
         let watcher = house.spawn(&[&argv[..], &["-a", "-A"]].concat());
         wait_health(&house, "link_eth0", "up");
         wait_caged(watcher.pid(), 0);
@@ -144,7 +146,7 @@ fn a_service_that_is_installed_later_is_steered_by_a_new_ifplugd() {
         assert_ne!(house.wait_pid("ifplugd_eth0"), watcher);
         let said = house.log("ifplugd_eth0");
         assert!(said.contains("dhcp_eth0 was not there at the start: to be started again"), "{said}");
-        // The next one knows it, and stays.
+        // The next watcher knows the record, and the link stays.
         let watcher = house.wait_pid("ifplugd_eth0");
         w.cable.plug();
         house.wait_pid("dhcp_eth0");
@@ -167,14 +169,15 @@ fn the_program_of_ifplugd_runs_outside() {
         w.cable.pull();
         wait_until("a run", SOON, || runs() == 2);
         assert_outside(&fs::read_to_string(&out).unwrap());
-        // Without its runner it would tell nobody.
+        // Without its runner the watcher could tell no service.
         let runner =
             *pids_where(|argv| argv.first() == Some(&"ifplugd")).iter().find(|p| **p != watcher.pid()).unwrap();
         kill_9(runner);
         assert_eq!(watcher.wait(SOON).expect("it ends").code(), Some(111));
         assert!(watcher.log().contains("the script runner was killed"), "{}", watcher.log());
 
-        // -w: who waits for its output does not wait for the daemon, nor for the runner.
+        // With -w a caller that waits for the output does not wait for the daemon or for the
+        // runner.
         let status = w.home.try_run(&[&base[..], &["-w"]].concat()).status;
         assert_eq!(status.code(), Some(3), "the link is down");
         let pid = fs::read_to_string("/run/lab/pid").unwrap().trim().parse().unwrap();
@@ -250,7 +253,7 @@ fn what_a_pinger_does_not_find_is_found_by_the_next_one() {
         let first = house.wait_pid("dhcp_eth0_pinger");
         wait_caged(first, NET_RAW);
 
-        // A service that is installed later.
+        // A service that the user installs later.
         house.add("supplicant_eth0", "exec sleep 1000");
         let old = house.wait_pid("supplicant_eth0");
         w.isp.silence("lan");
@@ -260,10 +263,10 @@ fn what_a_pinger_does_not_find_is_found_by_the_next_one() {
         w.isp.speak();
         wait_health(&house, "health_eth0", "up");
 
-        // Records that are removed with their directory.
+        // The records are removed together with their directory.
         let second = house.wait_pid("dhcp_eth0_pinger");
         assert_ne!(second, first);
-        // It may just be writing there.
+        // The pinger may be writing there at this moment.
         wait_until("removed", SOON, || fs::remove_dir_all(house.path("dynamic")).is_ok());
         wait_until("another pinger", SOON, || house.pid("dhcp_eth0_pinger").is_some_and(|pid| pid != second));
         wait_until("a directory", SOON, || house.path("dynamic").is_dir());

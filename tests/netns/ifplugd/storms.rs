@@ -1,8 +1,8 @@
-//! Links that flap, links that rest: how much ifplugd does about either.
+//! What ifplugd does on links that flap and on links that rest.
 
 use super::*;
 
-/// What the manual page promises: about 30 runs a minute.
+/// The manual page promises about 30 runs a minute at the most.
 const MOST_RUNS: usize = 31;
 
 /// Between 50 and 900 ms, the same in every run of the test.
@@ -41,7 +41,7 @@ fn a_link_that_flaps_for_20_s_is_damped_and_the_last_word_is_right() {
                 world.cable.plug();
                 second.pull();
             }
-            // A pause between two pulls, not a wait for anything.
+            // A pause between two pulls, not a wait for an event.
             assert_eq!(poll_for(gap(n), || None::<()>), None);
             flapped += gap(n);
             n += 1;

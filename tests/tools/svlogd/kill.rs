@@ -1,6 +1,6 @@
-//! kill -9, and the svlogd that follows on the same pipe: every line is in the files exactly once.
+//! kill -9, and the next svlogd on the same pipe: every line is in the files exactly once.
 //!
-//! Ours alone: with runit, what was read and not written is lost.
+//! Ours alone: runit loses what it has read and not written.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,14 +20,14 @@ use nix::unistd::{Pid, pipe2};
 use super::numbered;
 use crate::subject::{Running, Scratch, names, ours, skip, text, wait_for};
 
-/// Scratch directories in memory where there are some: a rotation waits for the disk, and here are
-/// many of them.
+/// A scratch directory in memory where possible: each rotation waits for the disk, and there are
+/// many rotations here.
 fn scratch() -> Scratch {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { Scratch::below(shm) } else { Scratch::new() }
 }
 
-/// Log directories, each with its configuration and what it is to hold at the end.
+/// Log directories, each with its configuration and the text that it must hold at the end.
 struct Case<'a> {
     dirs: &'a [(&'a str, &'a str, String)],
     args: &'a [&'a str],
@@ -37,12 +37,12 @@ struct Case<'a> {
 struct Setup<'a> {
     case: &'a Case<'a>,
     scratch: Scratch,
-    /// As runsv does, we hold the read end too.
+    /// We hold the read end, too, as runsv does.
     pipe: OwnedFd,
 }
 
 impl<'a> Setup<'a> {
-    /// All of the input is in the pipe, and its end.
+    /// Fills the pipe with all of the input, and closes it.
     fn new(case: &'a Case<'a>) -> Setup<'a> {
         let scratch = scratch();
         for (dir, config, _) in case.dirs {
@@ -65,11 +65,12 @@ impl<'a> Setup<'a> {
         self.case.args.iter().copied().chain(self.case.dirs.iter().map(|(dir, ..)| *dir))
     }
 
-    /// Starts a svlogd and kills it after its `step`th system call. False when it came to its end
+    /// Starts a svlogd and kills it after its `step`th system call. Returns false when svlogd ended
     /// before.
     fn killed_after(&self, step: usize) -> bool {
-        // It waits until it is traced, and becomes a svlogd then. (A process that is being started
-        // by another test may have the fifo open for a moment: that is its end, and no word to go.)
+        // The shell waits until it is traced, and then executes svlogd. (A process that another
+        // test starts may have the fifo open for a moment: read then fails at the end of file, and
+        // the shell reads again.)
         let go = self.scratch.path().join("go");
         let _ = nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU);
         let mut command = self.command("sh");
@@ -98,7 +99,7 @@ impl<'a> Setup<'a> {
                 other => panic!("{other:?}"),
             }
             if stops > 0 || fs::read_link(&exe).is_ok_and(|exe| exe == ours) {
-                // After the exec it stops before and after each call.
+                // After the exec it stops before and after each system call.
                 stops += 1;
                 steps = stops / 2;
             }
@@ -107,12 +108,12 @@ impl<'a> Setup<'a> {
         if killed {
             kill(pid, Signal::SIGKILL).unwrap();
         }
-        // When it ended by itself it is reaped already.
+        // A process that ended by itself is already reaped.
         let _ = child.wait();
         killed
     }
 
-    /// The last svlogd takes what is left; then every byte is where it belongs.
+    /// The last svlogd handles what is left; then every byte must be in its place.
     fn finish_and_check(self, what: &str) {
         let status = self.command(ours().path("svlogd")).args(self.arguments()).status().unwrap();
         assert!(status.success(), "{what}");
@@ -148,7 +149,7 @@ fn can_trace() -> bool {
     traced.is_ok()
 }
 
-/// Kills it at each step, and then also the one that follows.
+/// Kills svlogd at each step, and then also the svlogd that follows.
 fn kill_at_every_step(case: &Case<'_>) {
     if !can_trace() {
         return;
@@ -190,7 +191,8 @@ fn killed_at_every_step_with_several_reads() {
     kill_at_every_step(&case);
 }
 
-/// A small generator (Knuth's constants): where exactly it is killed is left to chance anyway.
+/// A small generator of random numbers (Knuth's constants). The exact moment of the kill is random
+/// anyway.
 struct Chance(u64);
 
 impl Chance {
@@ -200,8 +202,8 @@ impl Chance {
     }
 }
 
-/// Writes numbered lines at full speed, one or many at a time, whole or not, until `enough`; the
-/// result is how many.
+/// Writes numbered lines at full speed until `enough`: one or many at a time, also parts of lines.
+/// Returns the number of lines.
 fn write_numbered(into: OwnedFd, enough: &AtomicBool) -> usize {
     let mut into = File::from(into);
     let mut chance = Chance(1);
@@ -220,7 +222,7 @@ fn write_numbered(into: OwnedFd, enough: &AtomicBool) -> usize {
     count
 }
 
-/// Every number once, in order, over all files.
+/// Every number is there once and in order, over all files.
 fn check_numbers(dir: &Path, count: usize) {
     let all = everything(dir);
     let mut want = 1;
@@ -243,7 +245,7 @@ fn killed_at_random_moments_no_line_is_lost_or_doubled() {
     let enough = AtomicBool::new(false);
     let count = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_numbered(into, &enough));
-        // When this fails, the pipe goes with it, and the writer does not wait for ever.
+        // When this fails the pipe closes, and the writer does not wait for ever.
         let pipe = pipe;
         let start = || {
             let mut command = Command::new(ours().path("svlogd"));
@@ -292,7 +294,7 @@ fn killed_under_runsv_no_line_is_lost_or_doubled() {
     wait_for(&service.join("log"), "log/supervise", || supervise.exists());
     let mut pid = 0;
     for _ in 0..5 {
-        // runsv waits a second before it starts again what ended within one.
+        // runsv waits for a second before it restarts a process that lived for less than a second.
         pid = next(pid);
         let size = || fs::metadata(dir.join("current")).map(|meta| meta.len()).unwrap_or_default();
         wait_for(&dir, "lines", || size() > 0);
@@ -302,7 +304,7 @@ fn killed_under_runsv_no_line_is_lost_or_doubled() {
     runsv.signal(Signal::SIGTERM);
     assert_eq!(runsv.wait().status.code(), Some(0));
     let count = fs::read_to_string(service.join("count")).unwrap().trim().parse().unwrap();
-    // It may have been told to end between a line and its count.
+    // The writer may have been stopped between a line and its count.
     let lines = everything(&dir).lines().count();
     check_numbers(&dir, if lines == count + 1 { lines } else { count });
 }

@@ -1,4 +1,4 @@
-//! svlogd: the processor of rotated files, one that fails among them.
+//! svlogd: the processor of rotated files, also one that fails.
 
 use std::fs;
 
@@ -41,7 +41,8 @@ fn a_processor_that_fails_is_started_again() {
 
 #[test]
 fn a_wrong_processor_is_corrected_by_hup_while_the_service_waits() {
-    // Ours alone: runit starts it again without a pause, and takes the old command even after HUP.
+    // Ours alone: runit restarts the processor without a pause, and runs the old command even after
+    // HUP.
     let log = Log::new("s2000\nn0\n!exit 1\n");
     let mut running = Running::start(&mut log.command(&ours(), &[]));
     let input = numbered(25, 100);

@@ -1,4 +1,4 @@
-//! svlogd: for who reads the log: who may, and what time it was there.
+//! svlogd for readers of the log: who may read it, and the time of each line.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use crate::subject::{Running, both, mode, original, ours, run, text};
 #[test]
 fn who_may_read_the_files_is_configured() {
     both("svlogd", |subject| {
-        // runit passes over a line that it does not know.
+        // runit ignores a line that it does not know.
         let [open, done] = if subject.ours { [0o640, 0o740] } else { [0o644, 0o744] };
         for processor in ["", "!cat\n"] {
             let log = Log::new(&format!("m0640\ns2000\nn0\n{processor}"));
@@ -21,7 +21,7 @@ fn who_may_read_the_files_is_configured() {
             log.wait("two old files", |log| all() && log.current().lines().count() == 5);
             assert_eq!(mode(&log.file("current")), open);
             assert!(log.old(".s").iter().all(|name| mode(&log.file(name)) == done));
-            // What is written already follows with HUP.
+            // HUP also changes the modes of the files that exist.
             fs::write(log.file("config"), "m600\n").unwrap();
             running.signal(Signal::SIGHUP);
             let want = if subject.ours { 0o600 } else { open };
@@ -40,7 +40,7 @@ fn a_mode_that_is_none_is_named_and_does_not_count() {
     assert_eq!(mode(&log.file("current")), 0o744);
 }
 
-/// Seconds since 1970 of the first 19 characters of a stamp, as date(1) reads them in this time
+/// The first 19 characters of a stamp in seconds since 1970, as date(1) reads them in this time
 /// zone.
 fn seconds(stamp: &str, zone: &str) -> u64 {
     let local = stamp[..19].replace(['_', 'T'], " ");
@@ -56,7 +56,7 @@ fn stamps_are_local_where_that_is_asked_for() {
         let output = run(&mut log.command(&runit, &["-T"]), "x\n");
         assert_eq!(output.status.code(), Some(111), "runit has no such letter");
     }
-    // East of UTC, west of it, and UTC; by rules that need no file of a time zone.
+    // East of UTC, west of it, and UTC itself, by rules that need no time zone file.
     for (zone, difference) in [("XXX-5:30", "+05:30"), ("XXX3:30", "-03:30"), ("UTC0", "+00:00")] {
         for (flags, separator, east) in [("-T", '_', ""), ("-ttT", '_', ""), ("-tttT", 'T', difference)] {
             let log = Log::new("");

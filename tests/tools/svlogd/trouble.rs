@@ -1,4 +1,4 @@
-//! svlogd where something is wrong: no place, no permission, something else in the way.
+//! svlogd and faults around it: no space, no permission, something in its way.
 
 use std::fs;
 use std::io::Write;
@@ -12,8 +12,8 @@ use nix::unistd::{mkfifo, pipe2};
 use super::{Log, numbered};
 use crate::subject::{Running, Scratch, Subject, both, mode, ours, root_for, run, skip, text, unshare_mount};
 
-/// A shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB; `go` in its scratch
-/// directory is a fifo.
+/// Runs a shell script with `$svlogd`, in a mount namespace with a tmpfs of 64 KiB. `go` in its
+/// scratch directory is a fifo.
 fn on_small_disk(subject: &Subject, scratch: &Scratch, script: &str, stdin: OwnedFd) -> Option<Running> {
     let probe = unshare_mount("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
@@ -34,7 +34,7 @@ fn on_small_disk(subject: &Subject, scratch: &Scratch, script: &str, stdin: Owne
 
 #[test]
 fn killed_on_a_full_disk_it_loses_nothing() {
-    // Ours alone: what runit has read dies with it.
+    // Ours alone: runit loses what it has read when it dies.
     let scratch = Scratch::new();
     let (from, into) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let mut into = fs::File::from(into);
@@ -58,7 +58,7 @@ fn killed_on_a_full_disk_it_loses_nothing() {
     go.write_all(b"go\n").unwrap();
     drop(from);
     let output = running.wait();
-    // Said once, also while it was tried again.
+    // svlogd says so once, although it tries again.
     assert!(!text(&output.stderr).contains("pausing"), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), input);
 }
@@ -75,7 +75,7 @@ fn a_current_that_cannot_be_opened_makes_the_service_wait() {
         assert_eq!(running.finish().status.code(), Some(0));
         assert_eq!(log.current(), "a\n");
     });
-    // TERM ends it; runit goes on trying.
+    // TERM ends it; runit goes on with its tries.
     let log = Log::new("");
     fs::create_dir(log.file("current")).unwrap();
     let mut running = Running::start(&mut log.command(&ours(), &[]));
@@ -133,8 +133,8 @@ fn term_on_a_full_disk_ends_it_when_there_is_room_again() {
         let scratch = Scratch::new();
         let (from, into) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let mut into = fs::File::from(into);
-        // It has been taken when it is no longer pending, proc(5); runit leaves it so until there
-        // is room.
+        // svlogd has handled TERM when it is no longer pending, proc(5). runit leaves it pending
+        // until there is space.
         let taken =
             if subject.ours { "while grep -q 'ShdPnd:.*4000$' /proc/$!/status; do sleep 0.01; done;" } else { "" };
         let script = format!(
@@ -150,10 +150,10 @@ fn term_on_a_full_disk_ends_it_when_there_is_room_again() {
         into.write_all(rest.as_bytes()).unwrap();
         assert_eq!(running.stderr_line(), "svlogd: pausing: unable to write to current: log: out of disk space");
         fs::write(scratch.path().join("go"), "go\n").unwrap();
-        // Its input stays open, and nothing more comes.
+        // The input stays open and brings nothing more.
         let output = running.wait();
         drop(into);
-        // runit has read the first 1024 bytes of it, and leaves the others in the pipe.
+        // runit has read the first 1024 bytes of the input, and leaves the others in the pipe.
         let written = text(&output.stdout);
         assert!(written.len() >= 1020 && input.starts_with(&written) && written.ends_with('\n'), "{written}");
         assert_eq!(output.status.code(), Some(0));
@@ -162,7 +162,7 @@ fn term_on_a_full_disk_ends_it_when_there_is_room_again() {
 
 #[test]
 fn a_current_that_somebody_removes_is_made_again() {
-    // Ours alone: runit waits for its file for ever, and the service with it.
+    // Ours alone: runit waits for its file for ever, and so does the service.
     for config in ["s100\n", "s100\n!cat\n"] {
         let log = Log::new(config);
         let mut running = Running::start(&mut log.command(&ours(), &["-l", "5"]));
@@ -173,7 +173,7 @@ fn a_current_that_somebody_removes_is_made_again() {
         running.write(&input);
         let output = running.finish();
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-        // What was in the file when it was full is gone with it.
+        // The lines in the removed file are lost with it.
         let all = log.all();
         assert!(all.len() >= 300 && input.ends_with(&all), "{all}");
     }

@@ -1,4 +1,5 @@
-//! The acts of the demo, in their order. Each waits, bounded, for what must happen, and fails with what did not.
+//! The acts of the demo, in their order. Each waits, bounded, for what must happen, and fails with
+//! what did not.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// The hold-down of services/ifplugd_if is waited out in this.
 const HOLD_DOWN: Duration = Duration::from_secs(30);
 
-/// The metric of a default route is above this while its uplink is bad (fw.conf: demote_metric is 20000).
+/// The metric of a default route is above this while its uplink is bad (fw.conf: demote_metric is
+/// 20000).
 const DEMOTED: u64 = 10_000;
 
 /// All acts.

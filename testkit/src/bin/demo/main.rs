@@ -1,7 +1,9 @@
-//! The demo: raises two providers, a LAN and the appliance in network namespaces, and tells a story of cables and kills.
+//! The demo: raises two providers, a LAN and the appliance in network namespaces, and tells a story
+//! of cables and kills.
 //!
-//! Started by ./demo, which builds it; `NETSV_BIN` names the netsv and `NETSV_SERVICES` the service directories (default: services/
-//! of the current directory). Ends non-zero if any act did not happen. Everything is inside namespaces that end with it.
+//! Started by ./demo, which builds it; `NETSV_BIN` names the netsv and `NETSV_SERVICES` the service
+//! directories (default: services/ of the current directory). Ends non-zero if any act did not
+//! happen. Everything is inside namespaces that end with it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a demo fails loudly")]
 

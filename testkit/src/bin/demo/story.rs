@@ -116,7 +116,8 @@ impl Story {
         poll_for(timeout, look).ok_or_else(|| format!("{what} (waited {timeout:?})"))
     }
 
-    /// Ends an act: waits until pings flow steadily from both hosts, then says what the act has cost.
+    /// Ends an act: waits until pings flow steadily from both hosts, then says what the act has
+    /// cost.
     pub(crate) fn end(&mut self, title: &str, from: Instant) -> Told {
         let steady_from = Instant::now();
         self.until("pings from the LAN host flow steadily", Duration::from_secs(15), || {
@@ -223,8 +224,8 @@ fn default_route(text: &str) -> String {
     format!("default route {} via {} metric {metric}{dead}", value("dev"), value("via"))
 }
 
-/// Of `ip -o monitor`: carrier of eth0 and eth1 when it changes, their IPv4 addresses, default routes of the main table (the others are
-/// for answers).
+/// Of `ip -o monitor`: carrier of eth0 and eth1 when it changes, their IPv4 addresses, default
+/// routes of the main table (the others are for answers).
 fn kernel_filter() -> impl FnMut(&str) -> Option<String> + Send {
     let mut carrier: Vec<(String, bool)> = Vec::new();
     move |text: &str| {

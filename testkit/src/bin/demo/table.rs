@@ -1,4 +1,5 @@
-//! The state after the story, read with `ip -j` and `sv status`: nothing of ours reads our own state here.
+//! The state after the story, read with `ip -j` and `sv status`: nothing of ours reads our own
+//! state here.
 
 use crate::screen::{Tone, line, paint};
 use crate::story::Story;
