@@ -17,7 +17,7 @@ const ODD: [&str; 2] = ["a+b=c", "@x.-y"];
 
 #[test]
 fn a_name_that_the_kernel_takes_is_the_same_word_everywhere() {
-    isolated(&["dnsmasq", "nft"], |lab| {
+    isolated(&["dnsmasq", "nft", "bash"], |lab| {
         ours(lab);
         for (n, name) in ODD.into_iter().enumerate() {
             let (home, isp) = (lab.net(&format!("home{n}")), lab.net(&format!("isp{n}")));
@@ -56,6 +56,13 @@ fn a_name_that_the_kernel_takes_is_the_same_word_everywhere() {
                 let shown = home.run(&[shown, &["--ipconf", dynamic]].concat());
                 assert!(shown.starts_with(name), "{shown}");
             }
+            // The seed's scripts source a record.
+            let shell =
+                "set -eu; cfg=0; . \"$1\"; echo \"${if[cfg]} ${ipmask[cfg]} ${gw[cfg]} ${lease_end_boottime[cfg]}\"";
+            let sourced = home.run(&["bash", "-c", shell, "-", record("dhcp").to_str().unwrap()]);
+            let words: Vec<&str> = sourced.split_whitespace().collect();
+            assert_eq!((words[0], words[2], words.len()), (name, "192.0.2.1", 4), "{sourced}");
+            assert!(addresses.contains(&words[1].to_owned()), "{sourced}");
             for daemon in [&client, &zcip, &ifplugd, &pinger] {
                 assert!(!daemon.log().contains("unable to write"), "{}", daemon.log());
             }
