@@ -48,7 +48,13 @@ pub fn message(data: &[u8]) {
         environment(&reply);
     }
     assert_eq!(routes::in_force(&reply).is_some_and(has_default), before, "the default route survives");
-    let context = Context { interface: IfName::parse("eth0").unwrap(), boot_id: "0123abcd".into(), pid: 1, wall_offset: Duration::ZERO, metric: None };
+    let context = Context {
+        interface: IfName::parse("eth0").unwrap(),
+        boot_id: "0123abcd".into(),
+        pid: 1,
+        wall_offset: Duration::ZERO,
+        metric: None,
+    };
     let grant = Grant { ip: reply.yiaddr, server_id: Ipv4Addr::new(10, 9, 0, 1), end: Duration::from_secs(9), reply };
     let record = record::record(&context, &grant);
     let text = text::render(&[record]).expect("a record of a reply can be written");

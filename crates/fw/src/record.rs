@@ -1,7 +1,7 @@
 //! A record as fw holds it: what it says, and where it stands.
 //!
-//! Pure. The struct and its keys are netd_core::record's; `man 5 ipconf` is the users' version. Called by input.rs; want.rs makes
-//! a `Want` of the entries.
+//! Pure. The struct and its keys are netd_core::record's; `man 5 ipconf` is the users' version.
+//! Called by input.rs; want.rs makes a `Want` of the entries.
 
 use netd_core::record::{Author, Fault, Health, Hop, Network, text};
 
@@ -20,7 +20,8 @@ pub struct Entry {
     pub hops: Vec<Hop>,
 }
 
-/// Understands a record, and says which words of it were left out. The error is what costs the record.
+/// Understands a record, and says which words of it were left out. The error is what costs the
+/// record.
 pub fn read(record: &text::Record, is_static: bool, origin: String) -> Result<(Entry, Vec<Fault>), Fault> {
     let author = if is_static { Author::Administrator } else { Author::Program };
     let (network, left_out) = Network::parse(record, author)?;

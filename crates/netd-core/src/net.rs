@@ -1,7 +1,8 @@
-//! The words of a network: an interface's name, a MAC address, a prefix, a host's name, a domain's name.
+//! The words of a network: an interface's name, a MAC address, a prefix, a host's name, a domain's
+//! name.
 //!
-//! Each has one type and one validator, so that all programs agree about a word: a name that one of them takes stands in the
-//! records, the file names and the rules of all others.
+//! Each has one type and one validator, so that all programs agree about a word: a name that one of
+//! them takes stands in the records, the file names and the rules of all others.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,8 +26,8 @@ pub fn bits(ip: IpAddr) -> u8 {
     }
 }
 
-/// Whether one station on a link can own `ip`: RFC 1122 3.2.1.3 keeps 0/8 and 127/8; 224/3 holds multicast, the reserved
-/// addresses and the broadcast address.
+/// Whether one station on a link can own `ip`: RFC 1122 3.2.1.3 keeps 0/8 and 127/8; 224/3 holds
+/// multicast, the reserved addresses and the broadcast address.
 pub fn is_host(ip: Ipv4Addr) -> bool {
     let [first, ..] = ip.octets();
     !matches!(first, 0 | 127 | 224..)

@@ -1,7 +1,7 @@
 //! Records: how the daemons tell fw, and each other's successors, what they know.
 //!
-//! A record is a struct. Its text is what a shell can read (`text`), each kind has one `parse` and one `render`, and a table
-//! says what its keys mean and what a wrong value costs (`key`):
+//! A record is a struct. Its text is what a shell can read (`text`), each kind has one `parse` and
+//! one `render`, and a table says what its keys mean and what a wrong value costs (`key`):
 //!
 //! | file | written by | struct |
 //! |---|---|---|
@@ -12,8 +12,9 @@
 //! | DYNAMIC/.pinger_IF | pinger | [`Status`] |
 //! | STATE/lease_IF, ipv4ll_IF | udhcpc, zcip | [`Remembered`] |
 //!
-//! A new kind is a variant of [`Kind`] and a file beside these. Whoever may write the directory chooses the text, so everything in
-//! it is foreign input: `text` bounds its size, and a value that is not understood is no value.
+//! A new kind is a variant of [`Kind`] and a file beside these. Whoever may write the directory
+//! chooses the text, so everything in it is foreign input: `text` bounds its size, and a value that
+//! is not understood is no value.
 
 use std::fmt;
 

@@ -131,7 +131,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     let iface = match (mode, given.value(SHOW).or(given.value('i'))) {
         (_, Some(value)) => interface(value)?,
         // Of no interface.
-        (Mode::Help | Mode::Version, None) => IfName::loopback(),
+        (Mode::Help | Mode::Version, None) => IfName::default(),
         (Mode::Watch | Mode::Show { .. }, None) => return Err("no interface: -i IFACE is needed".into()),
     };
     let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));

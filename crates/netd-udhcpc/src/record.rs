@@ -1,7 +1,8 @@
 //! A lease as an `*.ipconf` record, and back after a restart.
 //!
-//! Pure. Unlike a script's environment, a record has only values that were understood: a value that could not be is
-//! absent. `resume` reads the own record as carefully as a packet: a file is foreign input too. Called by notice.rs and daemon.rs.
+//! Pure. Unlike a script's environment, a record has only values that were understood: a value that
+//! could not be is absent. `resume` reads the own record as carefully as a packet: a file is
+//! foreign input too. Called by notice.rs and daemon.rs.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub struct Context {
     pub boot_id: String,
     /// Our process id.
     pub pid: u32,
-    /// Unix time minus time since boot: a lease's end on the wall clock. It may jump; readers use the boot time.
+    /// Unix time minus time since boot: a lease's end on the wall clock. It may jump; readers use
+    /// the boot time.
     pub wall_offset: Duration,
     /// `--metric`: that of the routes.
     pub metric: Option<u32>,
@@ -96,8 +98,8 @@ fn host_name(data: &[u8]) -> Option<HostName> {
     std::str::from_utf8(env::until_nul(data)).ok().and_then(HostName::parse)
 }
 
-/// RFC 4702 section 2: flags, two bytes without meaning, and the name that the server gave us; as labels when flag E is set, else in
-/// ASCII. Flag N says that the server did nothing to the DNS.
+/// RFC 4702 section 2: flags, two bytes without meaning, and the name that the server gave us; as
+/// labels when flag E is set, else in ASCII. Flag N says that the server did nothing to the DNS.
 fn fqdn(data: &[u8]) -> Option<HostName> {
     const E: u8 = 0x04;
     const N: u8 = 0x08;
@@ -119,9 +121,10 @@ fn ips(reply: &Reply, code: u8) -> Vec<Ipv4Addr> {
     data.as_chunks::<4>().0.iter().map(|c| Ipv4Addr::from(*c)).filter(|ip| is_host(*ip)).take(MAX_SERVERS).collect()
 }
 
-/// The router, and all routes when there are more than the default one, because they stand in place of the router
-/// (ipconf(5)). RFC 3442: with classless routes the router option does not count, and the default route is the 0/0 among
-/// them. The older option 33 has no default route: the router's stands behind its routes.
+/// The router, and all routes when there are more than the default one, because they stand in place
+/// of the router (ipconf(5)). RFC 3442: with classless routes the router option does not count, and
+/// the default route is the 0/0 among them. The older option 33 has no default route: the router's
+/// stands behind its routes.
 fn routing(reply: &Reply, own: Ipv4Addr) -> (Vec<IpAddr>, Vec<Hop>) {
     let usable = |gw: &Ipv4Addr| *gw != own && is_host(*gw);
     let default = |gw: Ipv4Addr| (Ipv4Addr::UNSPECIFIED, 0, gw);
@@ -139,7 +142,8 @@ fn routing(reply: &Reply, own: Ipv4Addr) -> (Vec<IpAddr>, Vec<Hop>) {
     (routers, bounds::routes(&all, MAX_ROUTES, |_| 1).iter().filter_map(hop).collect())
 }
 
-/// The address to ask for again (INIT-REBOOT): from our own record of this boot that has not expired at `now`.
+/// The address to ask for again (INIT-REBOOT): from our own record of this boot that has not
+/// expired at `now`.
 pub fn resume(record: &Record, interface: &str, boot_id: &str, now: Duration) -> Option<Resume> {
     let lease = Lease::parse(record)?;
     // RFC 2131 section 3.3: the longest lease there is.

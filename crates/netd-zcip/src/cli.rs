@@ -102,7 +102,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, CliErr
     }
     let mut options = Options {
         // Until the operands are read.
-        interface: IfName::loopback(),
+        interface: IfName::default(),
         script: None,
         pass: Vec::new(),
         ipconf: None,

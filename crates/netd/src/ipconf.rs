@@ -61,7 +61,8 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// Reads one file of `dir`: regular, at most [`MAX_FILE`] bytes, and when a symlink, one that stays in the directory.
+/// Reads one file of `dir`: regular, at most [`MAX_FILE`] bytes, and when a symlink, one that stays
+/// in the directory.
 pub fn read(dir: &Path, path: &Path) -> Result<Vec<Record>, ReadError> {
     read_bytes(dir, path).map_err(ReadError::Io).and_then(|bytes| parse(&bytes).map_err(ReadError::Parse))
 }
@@ -81,8 +82,8 @@ pub fn read_bytes(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All `*.ipconf` of a directory in glob order (byte order of the names); dot files and `*.ipconf--` are not among
-/// them. A directory that is not there has none.
+/// All `*.ipconf` of a directory in glob order (byte order of the names); dot files and
+/// `*.ipconf--` are not among them. A directory that is not there has none.
 pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -5,9 +5,10 @@ use std::ops::Deref;
 
 /// A name that the kernel gives to an interface, and that needs no quoting anywhere.
 ///
-/// The kernel's rule (dev_valid_name of net/core/dev.c): 1 to 15 bytes, neither `.` nor `..`, without slash, colon and blank;
-/// `all` and `default` name directories of /proc/sys. Of what is left, letters, digits and `._@+=-` are taken: the name stands
-/// in a shell's text, in nft's, in lists and in the names of files. A program refuses any other name when it starts.
+/// The kernel's rule (dev_valid_name of net/core/dev.c): 1 to 15 bytes, neither `.` nor `..`,
+/// without slash, colon and blank; `all` and `default` name directories of /proc/sys. Of what is
+/// left, letters, digits and `._@+=-` are taken: the name stands in a shell's text, in nft's, in
+/// lists and in the names of files. A program refuses any other name when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfName(String);
 
@@ -17,11 +18,6 @@ const MAX: usize = 15;
 impl IfName {
     /// What the name may consist of, for an error message.
     pub const RULE: &str = "1 to 15 letters, digits and ._@+=- are taken";
-
-    /// The loopback interface, which every machine has.
-    pub fn loopback() -> IfName {
-        IfName("lo".to_owned())
-    }
 
     /// Whether `byte` may stand in a name.
     pub(crate) fn takes(byte: u8) -> bool {
@@ -39,6 +35,13 @@ impl IfName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The loopback interface, which every machine has.
+impl Default for IfName {
+    fn default() -> IfName {
+        IfName("lo".to_owned())
     }
 }
 

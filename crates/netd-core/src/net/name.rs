@@ -8,8 +8,8 @@ const MAX_LABEL: usize = 63;
 /// RFC 1035 3.1: 255 bytes on the wire, of which one is the first length and one the root.
 const MAX_NAME: usize = 253;
 
-/// A domain as resolv.conf, hosts and a DNS question can carry it: labels of letters, digits, `-` and `_`, none of which
-/// begins with a dash. One dot at its end is read and left out.
+/// A domain as resolv.conf, hosts and a DNS question can carry it: labels of letters, digits, `-`
+/// and `_`, none of which begins with a dash. One dot at its end is read and left out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomainName(String);
 

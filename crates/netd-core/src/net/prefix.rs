@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{bits, decimal};
 
-/// An address and the number of leading bits that name its network. The host bits may be set: an interface's address.
+/// An address and the number of leading bits that name its network. The host bits may be set: an
+/// interface's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     /// The address.
@@ -29,7 +30,8 @@ impl Prefix {
         Prefix { ip, len: 0 }
     }
 
-    /// `A/LEN`, or `A` alone as one host. In IPv4 trailing zero bytes may be left out, as in `0/0` and `172.16/12`.
+    /// `A/LEN`, or `A` alone as one host. In IPv4 trailing zero bytes may be left out, as in `0/0`
+    /// and `172.16/12`.
     pub fn parse(text: &str) -> Option<Prefix> {
         let (address, len) = match text.split_once('/') {
             Some((address, len)) => (address, Some(decimal(len)?)),

@@ -1,13 +1,15 @@
 //! A row of a table of keys: how a key's value is read and written, and what a wrong one costs.
 //!
-//! network.rs, remembered.rs and status.rs have a table each. A row is all that a key needs beside the field of its struct.
+//! network.rs, remembered.rs and status.rs have a table each. A row is all that a key needs beside
+//! the field of its struct.
 
 use std::fmt::Display;
 
 use super::text;
 use super::{Author, Fault};
 
-/// Words of a list that are read. resolv.conf takes three servers, and no server of the world says more routes.
+/// Words of a list that are read. resolv.conf takes three servers, and no server of the world says
+/// more routes.
 pub(super) const MAX_WORDS: usize = 64;
 
 /// What a wrong value costs.
@@ -15,7 +17,8 @@ pub(super) const MAX_WORDS: usize = 64;
 pub(super) enum Wrong {
     /// The record: it says what its own writer wants, and half of that is something else.
     Record,
-    /// The record of an administrator. A program repeats the word of a server, and such a word is left out.
+    /// The record of an administrator. A program repeats the word of a server, and such a word is
+    /// left out.
     Said,
     /// The word alone, which is left out.
     Word,
@@ -38,7 +41,8 @@ pub(super) struct Key<R: 'static> {
 /// Unknown keys and their values.
 pub(super) type Other = Vec<(String, String)>;
 
-/// Reads all fields into `into`. Returns the words that were left out; the fields that no key understands go to `other`.
+/// Reads all fields into `into`. Returns the words that were left out; the fields that no key
+/// understands go to `other`.
 pub(super) fn read<R>(
     keys: &[Key<R>],
     record: &text::Record,

@@ -1,4 +1,5 @@
-//! The records of the two daemons that find an address: udhcpc's lease and zcip's link-local address.
+//! The records of the two daemons that find an address: udhcpc's lease and zcip's link-local
+//! address.
 //!
 //! Each is a [`Network`] whose address is known to be there. Their keys are those of network.rs.
 
@@ -108,8 +109,8 @@ impl LinkLocal {
         Some(LinkLocal { interface: network.interface, ip, boot_id, owner: network.owner, other: network.other })
     }
 
-    /// The record. It has no router, so never a default route; scope link, so never the source of what leaves the link (RFC 3927
-    /// sections 2.6 and 2.7).
+    /// The record. It has no router, so never a default route; scope link, so never the source of
+    /// what leaves the link (RFC 3927 sections 2.6 and 2.7).
     pub fn render(&self) -> text::Record {
         let address = Prefix { ip: self.ip.into(), len: LINK_LOCAL_LEN };
         Network {

@@ -1,8 +1,11 @@
-//! What one record of ipconf(5) says about an interface: the struct that fw reads, and its table of keys.
+//! What one record of ipconf(5) says about an interface: the struct that fw reads, and its table of
+//! keys.
 //!
-//! A NEW KEY is a field here and a row in [`KEYS`]; `man/ipconf.5` names it (a test holds the two against each other). A field of
-//! [`Said`] is what a DHCP server can say: [`Lease`](super::Lease) has it then, and udhcpc's event.rs fills it. A field of
-//! [`Network`] is the administrator's or a daemon's own.
+//! HOW TO ADD A KEY: give it a field and a row in [`KEYS`], and name it in `man/ipconf.5` (a test
+//! holds the page against the table). A field of [`Said`] is what a DHCP server can say: every
+//! [`Lease`](super::Lease) has it then, and `said` in udhcpc's record.rs fills it from the reply. A
+//! field of [`Network`] is the administrator's word, or a daemon's own. The row says what a wrong
+//! value costs: [`Wrong`].
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +17,7 @@ use super::{Author, Fault, IF};
 use crate::net::{DomainName, HostName, IfName, Prefix, Scope, decimal};
 
 /// One record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Interface.
     pub interface: IfName,
@@ -238,25 +241,7 @@ const KEYS: &[Key<Network>] = &[
 impl Network {
     /// A record that says nothing yet.
     pub fn new(interface: IfName) -> Network {
-        Network {
-            interface,
-            ip: None,
-            address: None,
-            net: None,
-            said: Said::default(),
-            dns_prio: None,
-            dnsmasq: Vec::new(),
-            ntpip: Vec::new(),
-            server_id: None,
-            scope: None,
-            metric: None,
-            table: None,
-            source: None,
-            health: None,
-            term: Term::default(),
-            owner: None,
-            other: Vec::new(),
-        }
+        Network { interface, ..Network::default() }
     }
 
     /// The names of all keys.
@@ -264,7 +249,8 @@ impl Network {
         [IF].into_iter().chain(KEYS.iter().map(|key| key.name))
     }
 
-    /// Understands a record, and says which words of it were left out. The error is what costs the record.
+    /// Understands a record, and says which words of it were left out. The error is what costs the
+    /// record.
     pub fn parse(record: &text::Record, author: Author) -> Result<(Network, Vec<Fault>), Fault> {
         let mut network = Network::new(super::interface(record)?);
         let mut other = Other::new();
@@ -283,7 +269,8 @@ impl Network {
         record
     }
 
-    /// The router that counts: the first one of the family of `net`. `net='0/0'` beside an IPv6 router means everything in IPv6.
+    /// The router that counts: the first one of the family of `net`. `net='0/0'` beside an IPv6
+    /// router means everything in IPv6.
     pub fn router(&self) -> Option<IpAddr> {
         let family = self.net.filter(|net| !net.is_default()).map(|net| net.ip.is_ipv4());
         self.said.routers.iter().copied().find(|router| family.is_none_or(|v4| v4 == router.is_ipv4()))
@@ -294,8 +281,8 @@ impl Network {
         if self.said.routes.is_empty() { self.single_hop().into_iter().collect() } else { self.said.routes.clone() }
     }
 
-    /// A router without a network is a default route. Without a router only a network that is not everything is on the link, or
-    /// everything when `scope='link'` says so (point to point links).
+    /// A router without a network is a default route. Without a router only a network that is not
+    /// everything is on the link, or everything when `scope='link'` says so (point to point links).
     fn single_hop(&self) -> Option<Hop> {
         let gateway = self.router();
         let destination = match (gateway, self.net) {

@@ -1,6 +1,7 @@
 //! An address for the next boot (`--state` of udhcpc and zcip).
 //!
-//! It says nothing of the network and outlives the lease: its reader only asks whether the address may be used again.
+//! It says nothing of the network and outlives the lease: its reader only asks whether the address
+//! may be used again.
 
 use std::net::Ipv4Addr;
 

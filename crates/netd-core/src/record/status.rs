@@ -1,6 +1,8 @@
-//! What the pinger knows about an uplink, for people and programs: one record for the uplink, and one for each target.
+//! What the pinger knows about an uplink, for people and programs: one record for the uplink, and
+//! one for each target.
 //!
-//! The file has the form of an `*.ipconf`, so that there is one reader of such text, and shell scripts can use it.
+//! The file has the form of an `*.ipconf`, so that there is one reader of such text, and shell
+//! scripts can use it.
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -1,8 +1,9 @@
 //! The text of `*.ipconf` files: the seed's shell-array text, read as DATA.
 //!
-//! A record starts with `let cfg=cfg+1`; each `name[$cfg]=value` after it adds a field. Values are bare,
-//! `'..'` or `".."`. Nothing is expanded and nothing is run: any other statement, `$`, backquote or backslash
-//! rejects the whole file with its line. What is written here stays valid for the seed's own bash scripts.
+//! A record starts with `let cfg=cfg+1`; each `name[$cfg]=value` after it adds a field. Values are
+//! bare, `'..'` or `".."`. Nothing is expanded and nothing is run: any other statement, `$`,
+//! backquote or backslash rejects the whole file with its line. What is written here stays valid
+//! for the seed's own bash scripts.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ pub const MAX_FILE: usize = 64 * 1024;
 /// More records in one file are refused.
 pub const MAX_RECORDS: usize = 256;
 
-/// One record: fields in the order they were written. A name given twice: the last one counts, as in shell. Two records are
-/// equal when their fields are, wherever they stand in a file.
+/// One record: fields in the order they were written. A name given twice: the last one counts, as
+/// in shell. Two records are equal when their fields are, wherever they stand in a file.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Line of its `let cfg=cfg+1`, from 1; 0 for a record that was not read from a file.
@@ -222,8 +223,9 @@ impl fmt::Display for BadValue {
 
 impl std::error::Error for BadValue {}
 
-/// The text of a file, valid for [`parse`] and for bash alike. Values are put in single quotes: a value with a
-/// single quote or a control character is refused, because the seed's readers could be made to run it.
+/// The text of a file, valid for [`parse`] and for bash alike. Values are put in single quotes: a
+/// value with a single quote or a control character is refused, because the seed's readers could be
+/// made to run it.
 pub fn render(records: &[Record]) -> Result<String, BadValue> {
     let mut out = String::new();
     for record in records {
@@ -238,8 +240,8 @@ pub fn render(records: &[Record]) -> Result<String, BadValue> {
     Ok(out)
 }
 
-/// Whether `name` can be a record file's name: what may stand in the name of an interface, and the colon of an alias; it does
-/// not start with a dot and has 200 bytes at the most.
+/// Whether `name` can be a record file's name: what may stand in the name of an interface, and the
+/// colon of an alias; it does not start with a dot and has 200 bytes at the most.
 pub fn is_record_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200

@@ -26,7 +26,8 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// Reads a network and a router. The router 0.0.0.0 means on the link; everything on the link is no network.
+    /// Reads a network and a router. The router 0.0.0.0 means on the link; everything on the link
+    /// is no network.
     pub fn parse(net: &str, gateway: &str) -> Option<Hop> {
         Hop::new(Prefix::parse(net)?, gateway.parse().ok()?)
     }
@@ -87,7 +88,8 @@ impl fmt::Display for Health {
 pub struct Uri(String);
 
 impl Uri {
-    /// RFC 3986 has no other characters than these; it has the single quote too, which would leave the record's.
+    /// RFC 3986 has no other characters than these; it has the single quote too, which would leave
+    /// the record's.
     pub fn parse(text: &str) -> Option<Uri> {
         let fit = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!&()*+,;=%".contains(&b);
         let web = ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme));
