@@ -66,7 +66,7 @@ impl Services {
 
 /// The link's record, for fw.
 pub(crate) fn record(iface: &IfName, health: Health) -> News {
-    News::of_record(RecordChange::Publish(Verdict { interface: iface.clone(), health }.render()))
+    News::of_record(RecordChange::Publish(Verdict::new(iface.clone(), health).render()))
 }
 
 /// Whether a letter had to be sent.
@@ -116,7 +116,7 @@ mod tests {
             let RecordChange::Publish(record) = record(&interface, health).record else {
                 panic!("nothing is published")
             };
-            assert_eq!(Verdict::parse(&record), Some(Verdict { interface: interface.clone(), health }));
+            assert_eq!(Verdict::parse(&record), Some(Verdict::new(interface.clone(), health)));
         }
     }
 }

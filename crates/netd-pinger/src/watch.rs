@@ -161,7 +161,7 @@ fn record_of(iface: &IfName, verdict: Verdict) -> Record {
         Verdict::Good => Health::Up,
         Verdict::Bad => Health::Down,
     };
-    record::Verdict { interface: iface.clone(), health }.render()
+    record::Verdict::new(iface.clone(), health).render()
 }
 
 /// The verdict that a record states.

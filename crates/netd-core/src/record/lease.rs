@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::key::Other;
 use super::network::{Network, Said};
 use super::term::{Now, Term, Validity};
 use super::{Author, text};
@@ -46,6 +47,9 @@ impl Lease {
     pub fn parse(record: &text::Record) -> Option<Lease> {
         let (network, _) = Network::parse(record, Author::Program).ok()?;
         let (ip, prefix_len) = address(&network)?;
+        let everything = Prefix::default_of(ip.into());
+        let rest = Network { net: network.net.filter(|net| *net != everything), ..network.clone() };
+        let rest = Network { server_id: None, said: Said::default(), metric: None, term: Term::default(), ..rest };
         Some(Lease {
             interface: network.interface,
             ip,
@@ -57,7 +61,7 @@ impl Lease {
             end: network.term.end,
             boot_id: network.term.boot_id?,
             owner: network.owner,
-            other: network.other,
+            other: rest.other_than_address(),
         })
     }
 
@@ -105,8 +109,11 @@ impl LinkLocal {
     pub fn parse(record: &text::Record) -> Option<LinkLocal> {
         let (network, _) = Network::parse(record, Author::Program).ok()?;
         let (ip, _) = address(&network).filter(|(_, len)| *len == LINK_LOCAL_LEN)?;
+        let scope = network.scope.filter(|scope| *scope != Scope::Link);
+        let rest = Network { scope, term: Term { boot_id: None, ..network.term.clone() }, ..network.clone() };
+        let other = rest.other_than_address();
         let boot_id = network.term.boot_id?;
-        Some(LinkLocal { interface: network.interface, ip, boot_id, owner: network.owner, other: network.other })
+        Some(LinkLocal { interface: network.interface, ip, boot_id, owner: network.owner, other })
     }
 
     /// The record. It has no router, so never a default route; scope link, so never the source of
@@ -138,10 +145,15 @@ impl Network {
         Network { ip: Some(address.ip), address: Some(address), ..Network::new(interface) }
     }
 
+    /// What a record says beside its address and its writer, for a kind that has no fields for it.
+    fn other_than_address(self) -> Other {
+        Network { ip: None, address: None, owner: None, ..self }.as_other()
+    }
+
     /// The record; that there is no router is said, because the seed's scripts ask for it.
     fn render_address(&self) -> text::Record {
         let record = self.render();
-        if self.said.routers.is_empty() { record.with("gw", "") } else { record }
+        if record.get("gw").is_none() { record.with("gw", "") } else { record }
     }
 
     /// The address and the router of the default route, in IPv4, if the record counts now.

@@ -269,6 +269,11 @@ impl Network {
         record
     }
 
+    /// All that it says, as keys and values for a kind that has no fields for them.
+    pub(super) fn as_other(&self) -> Other {
+        key::beside_interface(self.render().fields().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+    }
+
     /// The router that counts: the first one of the family of `net`. `net='0/0'` beside an IPv6
     /// router means everything in IPv6.
     pub fn router(&self) -> Option<IpAddr> {

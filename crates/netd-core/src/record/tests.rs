@@ -18,7 +18,7 @@ fn keys() -> Vec<&'static str> {
         "asked",
         "lost",
     ];
-    Network::keys().chain(more).chain(["last_us", "mean_us", "worst_us", "zone", "x_9"]).collect()
+    Network::keys().chain(more).chain(["last_us", "mean_us", "worst_us", "x_new", "x_9"]).collect()
 }
 
 /// Values of all keys, good and bad.
@@ -104,7 +104,7 @@ fn random(rng: &mut Rng) -> text::Record {
     let mut record = match rng.below(7) {
         0 => lease().render(),
         1 => LinkLocal { interface, ip, boot_id, owner: None, other: Vec::new() }.render(),
-        2 => Verdict { interface, health: Health::Down }.render(),
+        2 => Verdict::new(interface, Health::Down).render(),
         3 => Remembered { interface, mac: None, ip, server_id: None, other: Vec::new() }.render(),
         4 => status().render().swap_remove(0),
         5 => status().render().swap_remove(1),
@@ -185,7 +185,7 @@ fn lease() -> Lease {
         end: Some(1_700_000_000),
         boot_id: "12345678".into(),
         owner: Some(77),
-        other: vec![("zone".into(), "wan".into())],
+        other: vec![("x_new".into(), "y".into())],
     }
 }
 
@@ -221,7 +221,7 @@ fn the_text_of_a_lease_is_what_the_seeds_scripts_read() {
     let want = "let cfg=cfg+1\nif[$cfg]='a+b'\nip[$cfg]='10.0.0.5'\nipmask[$cfg]='10.0.0.5/24'\ngw[$cfg]='10.0.0.1 10.0.0.2'\n\
                 net[$cfg]='0/0'\ncaptive_portal[$cfg]='https://example.org/'\n\
                 routes[$cfg]='10.0.0.0/8 10.0.0.7 0.0.0.0/0 10.0.0.9'\nserverid[$cfg]='10.0.0.1'\nlease_end[$cfg]='1700000000'\n\
-                lease_end_boottime[$cfg]='5000'\nboot_id[$cfg]='12345678'\nowner[$cfg]='77'\nzone[$cfg]='wan'\n";
+                lease_end_boottime[$cfg]='5000'\nboot_id[$cfg]='12345678'\nowner[$cfg]='77'\nx_new[$cfg]='y'\n";
     assert_eq!(text::render(&[lease().render()]).unwrap(), want);
 }
 
@@ -288,4 +288,26 @@ fn each_kind_names_its_file() {
             .map(|kind| kind.name("a+b"));
     assert_eq!(names, ["dhcp_a+b", "zcip_a+b", "link_a+b", "health_a+b", "lease_a+b", "ipv4ll_a+b"]);
     assert!(names.iter().all(|name| text::is_record_name(name)));
+}
+
+#[test]
+fn a_key_that_a_kind_does_not_have_survives_it() {
+    let more = |record: text::Record| record.with("x_new", "y z").with("dns_prio", "5").with("table", "7");
+    let fields = |record: &text::Record| {
+        let mut fields: Vec<_> = record.fields().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        fields.sort();
+        fields
+    };
+    let record = more(lease().render()).with("net", "10.0.0.0/8");
+    assert_eq!(fields(&Lease::parse(&record).unwrap().render()), fields(&record));
+    let ip = [169, 254, 7, 9].into();
+    let (interface, boot_id) = (lease().interface, lease().boot_id);
+    let local = LinkLocal { interface: interface.clone(), ip, boot_id, owner: Some(1), other: Vec::new() };
+    let record = more(local.render()).with("mtu", "1400");
+    assert_eq!(fields(&LinkLocal::parse(&record).unwrap().render()), fields(&record));
+    let record = more(Verdict::new(interface.clone(), Health::Up).render()).with("gw", "10.0.0.1");
+    assert_eq!(fields(&Verdict::parse(&record).unwrap().render()), fields(&record));
+    let old = Remembered { interface, mac: None, ip, server_id: None, other: Vec::new() };
+    let record = more(old.render());
+    assert_eq!(fields(&Remembered::parse(&record).unwrap().render()), fields(&record));
 }

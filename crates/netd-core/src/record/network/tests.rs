@@ -111,7 +111,7 @@ fn what_fw_does_not_use_is_kept_and_never_wrong() {
         ("ntp", "pool.example 10.0.0.1"),
         ("hostname", "a b"),
         ("owner", "me"),
-        ("zone", "lan"),
+        ("x_new", "lan"),
     ];
     let (network, left_out) = parse(&fields, Author::Administrator).unwrap();
     assert_eq!((left_out, network.other.len()), (Vec::new(), fields.len()));
