@@ -24,6 +24,10 @@ pub const MAX_SERVERS: usize = 16;
 /// Names in a record; fw reads as many.
 pub const MAX_NAMES: usize = 64;
 
+/// Names that are shown when they are none, and characters of each.
+const MAX_NAMED: usize = 3;
+const MAX_SHOWN: usize = 32;
+
 /// The first routes whose costs fit into `budget`, in their order. The default route that will be
 /// used, and the route to a router outside of the own network, have their place before all others.
 pub fn routes(list: &[Route], budget: usize, cost: impl Fn(&Route) -> usize) -> Vec<Route> {
@@ -106,11 +110,13 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
     if words.is_empty() { String::new() } else { format!("not taking {}", words.join(", ")) }
 }
 
-/// Names that are none, as `corp..example`: a record has no place for them.
+/// Names that are none, as `corp..example`: a record has no place for them. The first ones are shown, and not
+/// more of each than a line of the log takes.
 fn no_names(reply: &Reply) -> Vec<String> {
     let option = |code| reply.option(code).unwrap_or_default();
     let mut names = [env::domains(option(DOMAIN)), env::names(option(SEARCH))].concat();
     names.push(String::from_utf8_lossy(env::until_nul(option(HOSTNAME))).into_owned());
     names.retain(|name| !name.is_empty() && DomainName::parse(name).is_none());
-    names.iter().map(|name| format!("the name '{}'", name.escape_debug())).collect()
+    let shown = |name: &String| name.chars().take(MAX_SHOWN).collect::<String>().escape_debug().to_string();
+    names.iter().take(MAX_NAMED).map(|name| format!("the name '{}'", shown(name))).collect()
 }

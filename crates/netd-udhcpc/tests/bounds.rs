@@ -168,6 +168,9 @@ fn a_name_that_is_none_is_not_in_the_record_and_said() {
     let mut reply = ack(&[(15, b"corp.example".to_vec()), (12, b"host\0".to_vec())]);
     assert_eq!(cut(&mut reply, true), "");
     assert_eq!([field(&reply, "domain"), field(&reply, "hostname")], ["corp.example", "host"]);
+    let long = vec![b'.'; 250];
+    let said = cut(&mut ack(&[(12, vec![0xff; 250]), (15, [&long[..], b" . .. ... -"].concat())]), true);
+    assert!(said.contains("the name '") && said.len() < 600, "{said}");
     // A script gets what udhcpc gives it.
     assert_eq!(cut(&mut ack(&[(15, b"corp..example".to_vec())]), false), "");
 }
