@@ -18,7 +18,7 @@ use watch::Watch;
 const FIFO: &str = "/run/bench.fifo";
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How a client is called, and what is reset before each run.
+/// The command of a client, and what is reset before each run.
 struct Client {
     name: &'static str,
     command: String,
@@ -26,14 +26,14 @@ struct Client {
     acts: Acts,
 }
 
-/// Who puts the address on the interface.
+/// The program that puts the address on the interface.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Acts {
-    /// Its handler.
+    /// The client's handler.
     Handler,
     /// The service fw.
     Fw,
-    /// It does so itself, and has no handler.
+    /// The client itself, which has no handler.
     Itself,
 }
 
@@ -69,7 +69,8 @@ fn clients(applets: &str) -> Vec<Client> {
     ]
 }
 
-/// The handler of all clients: one byte into a fifo (a builtin, no fork), then the address.
+/// The handler of all clients. It writes one byte into a fifo (a builtin, no fork), then sets the
+/// address.
 const HANDLER: &str = "#!/bin/sh
 case ${1:-$reason} in bound | BOUND | REBOOT) echo b > /run/bench.fifo ;; *) exit 0 ;; esac
 exec ip addr replace ${new_ip_address:-$ip}/${mask:-24} dev $interface
@@ -112,7 +113,7 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
     ])
 }
 
-/// A runsvdir over nothing but fw, so that a published lease reaches the kernel as in a real
+/// Starts a runsvdir over fw alone, so that a published lease reaches the kernel as in a real
 /// appliance.
 fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
     sh(
@@ -121,7 +122,7 @@ fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     let command = format!("env SVDIR=/run/sv FW_ETC=/run/etc PATH={applets}:{path} runsvdir /run/sv");
     starter.start("runsvdir", &command)?;
-    // Its first run has configured what is static, and has ended.
+    // Its first run has configured the static records, and has ended.
     wait_until("fw ran", LIMIT, || {
         let ran = std::fs::exists("/run/service/fw/.lock").unwrap_or(false);
         ran && std::fs::read("/run/sv/fw/supervise/stat").is_ok_and(|s| s.starts_with(b"down"))
@@ -130,7 +131,7 @@ fn start_fw(starter: &mut Starter, applets: &str) -> io::Result<()> {
 }
 
 fn one_run(world: &World, starter: &mut Starter, client: &Client) -> io::Result<(Option<f64>, Option<f64>)> {
-    // Read and write: opening does not wait for the other side.
+    // Opened for reading and writing, so that open does not wait for the other side.
     let mut fifo = OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(FIFO)?;
     let mut watch = Watch::open(world)?;
     let start = Instant::now();

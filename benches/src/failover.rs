@@ -1,5 +1,5 @@
-//! Two leased uplinks, an echo every 2 ms from the appliance: the cable of the preferred one is
-//! pulled and plugged back.
+//! Failover between two leased uplinks. The appliance sends an echo every 2 ms; the cable of the
+//! preferred uplink is pulled and plugged back.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,25 +11,25 @@ use crate::supervise::settle;
 use crate::table::{OURS, Row, median};
 use crate::world::{NETWORKD, Starter, TARGET, World, networkd_files, private_kb, sh};
 
-/// Of the echoes.
+/// The interval of the echoes.
 pub(crate) const PACE: Duration = Duration::from_millis(2);
 
 /// A whole suite that keeps two uplinks.
 #[derive(Clone)]
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
-    /// Shell text that makes its files and says nothing.
+    /// Shell text that makes the suite's files and prints nothing.
     pub(crate) files: String,
     pub(crate) command: String,
     /// How long it may take to settle after a pull or plug: the seed's debounce is 9 s.
     pub(crate) settle: Duration,
     /// How often the cable is pulled and plugged back; the median counts.
     pub(crate) rounds: u32,
-    /// Whether the kernel holds both default routes at once.
+    /// Whether the kernel holds both default routes at the same time.
     pub(crate) standby: bool,
 }
 
-/// The suites, each with two uplinks of which eth0 comes first.
+/// The suites. Each has two uplinks, and prefers eth0.
 pub(crate) fn suites(applets: &str) -> Vec<Suite> {
     let path = std::env::var("PATH").unwrap_or_default();
     vec![
@@ -71,7 +71,7 @@ pub(crate) fn suites(applets: &str) -> Vec<Suite> {
             command: format!(
                 "env SVDIR=/run/sv FW_ETC=/run/etc LOG_DIR=/run/log PATH={applets}:{path} runsvdir -P /run/sv"
             ),
-            // Longer than IFPLUGD_DOWN: the services are taken down and brought up again.
+            // Longer than IFPLUGD_DOWN, so that the services are taken down and brought up again.
             settle: Duration::from_secs(7),
             rounds: 3,
             standby: true,
@@ -79,7 +79,7 @@ pub(crate) fn suites(applets: &str) -> Vec<Suite> {
     ]
 }
 
-/// What one suite did.
+/// The results of one suite.
 struct Seen {
     pull_lost: Option<f64>,
     pull_ms: Option<f64>,
@@ -90,7 +90,7 @@ struct Seen {
     processes: Option<f64>,
 }
 
-/// Every suite once; `seed` takes half a minute, so it can be left out.
+/// Runs every suite once. `seed` takes half a minute, so it is optional.
 pub(crate) fn bench(world: &World, applets: &str, with_seed: bool) -> io::Result<Vec<Row>> {
     let mut all: Vec<(&'static str, Seen)> = Vec::new();
     for suite in suites(applets) {
@@ -137,8 +137,8 @@ pub(crate) fn start(world: &World, suite: &Suite) -> io::Result<Starter> {
     Ok(starter)
 }
 
-/// The suite's processes when none of them does anything any more, nor comes or goes: some start
-/// more than they keep.
+/// The suite's processes when all of them rest and none of them comes or goes any more. Some suites
+/// start more processes than they keep.
 fn at_rest(world: &World, starter: &Starter) -> Vec<u32> {
     let running = || world.pids().into_iter().filter(|pid| *pid != starter.pid()).collect::<Vec<u32>>();
     let mut pids = running();
@@ -178,7 +178,7 @@ fn one(world: &World, suite: &Suite) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// One pull and plug.
+/// One pull and plug of the cable.
 struct Cut {
     pull_lost: f64,
     pull_ms: Option<f64>,
@@ -187,7 +187,7 @@ struct Cut {
 }
 
 fn cut(world: &World, suite: &Suite, probe: &Probe) -> Cut {
-    // The kernel's linkwatch passes non-urgent events about once a second: a pull soon after
+    // The kernel's linkwatch passes non-urgent events on about once a second. A pull soon after
     // another event of any link would measure that wait.
     std::thread::sleep(Duration::from_secs(3));
     let pulled = Instant::now();

@@ -1,5 +1,5 @@
-//! What makes a link live: the link watcher, link-local addresses, the pinger, fw, and the whole
-//! suite that keeps two uplinks.
+//! The programs around a link: the link watcher, link-local addresses, the pinger, fw, and the
+//! whole suite with two uplinks.
 
 mod cable;
 mod carrier;
@@ -19,8 +19,8 @@ use crate::world::{World, sh};
 
 pub(crate) const FIFO: &str = "/run/links.fifo";
 
-/// All rows. `quick` leaves out what takes the peers long: the seed's delays, and waiting for what
-/// never comes.
+/// All rows. `quick` leaves out the long ones: the seed's delays, and waits for what a peer never
+/// does.
 pub(crate) fn bench(lab: &Lab, world: &World, applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     let said = Said::open()?;
     eprintln!("  links: cables");
@@ -33,13 +33,15 @@ pub(crate) fn bench(lab: &Lab, world: &World, applets: &str, quick: bool) -> io:
     Ok(rows)
 }
 
-/// What the handlers say, a line each, over one fifo: a builtin of their shell, no fork.
+/// The lines that the handlers write, over one fifo. They use a builtin of the shell, so there is
+/// no fork.
 struct Said(Receiver<(Instant, String)>);
 
 impl Said {
     fn open() -> io::Result<Said> {
         sh(&format!("rm -f {FIFO}; mkfifo {FIFO}"));
-        // For both: nobody waits in open, and there is no end of file.
+        // Opened for reading and writing: no handler blocks in open, and the reader never sees an
+        // end of file.
         let fifo = OpenOptions::new().read(true).write(true).open(FIFO)?;
         let (tx, rx) = channel();
         std::thread::spawn(move || {
@@ -50,7 +52,7 @@ impl Said {
         Ok(Said(rx))
     }
 
-    /// Forgets what came.
+    /// Drops the lines that have arrived.
     fn drain(&self) {
         self.0.try_iter().for_each(drop);
     }

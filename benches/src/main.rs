@@ -1,9 +1,9 @@
-//! Side by side with the peers, in one run, as tables. Called by ./bench inside private namespaces.
+//! Side by side with the peers, in one run, as tables. ./bench calls it inside private namespaces.
 //!
-//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick] [--only PART]: the directory of our
-//! applets, and both binaries; what the options mean stands in ./bench.
+//! usage: bench APPLETS STATIC DYNAMIC [-n TIMES] [--quick] [--only PART]. APPLETS is the directory
+//! of our applets, STATIC and DYNAMIC are the two binaries; ./bench explains the options.
 
-// A bench: it stops at the first thing that does not work, and says which.
+// A bench stops at the first step that fails, and names it.
 #![allow(clippy::disallowed_methods, reason = "measures real time and starts the subjects")]
 #![allow(clippy::expect_used, reason = "as the test kit: it stops loudly")]
 
@@ -23,10 +23,10 @@ use std::time::Duration;
 use table::{OURS, Row, render};
 use world::World;
 
-/// All of it takes about a quarter of an hour: what takes so much longer hangs.
+/// A whole run takes about a quarter of an hour, so a longer one hangs.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
-/// What can be run alone.
+/// The parts that can run alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Supervise,
@@ -36,7 +36,7 @@ enum Part {
     Vm,
 }
 
-/// What is asked for.
+/// The options of this run.
 struct Options {
     times: usize,
     quick: bool,
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
 }
 
 fn all(applets: &str, binaries: [&String; 2], options: &Options) -> io::Result<()> {
-    // Everything from here on is in namespaces that end with this process.
+    // From here on everything is in namespaces that end with this process.
     testkit::isolated_main(&[
         "dnsmasq",
         "runsv",

@@ -1,5 +1,5 @@
-//! Supervision: 200 idle services under each suite, and a logger. All suites in one run, taking
-//! turns.
+//! Supervision: 200 idle services under each suite, and a logger. All suites run at the same time
+//! and take turns.
 
 mod logger;
 mod suite;
@@ -21,20 +21,20 @@ pub(crate) use tree::{settle, switches};
 
 /// Idle services under each suite.
 const SERVICES: usize = 200;
-/// All suites throttle a service that has not run this long.
+/// Every suite throttles a service that ran for less than this.
 const GRACE: Duration = Duration::from_millis(1100);
 
-/// Before each measured kill: s6 waits for a second before it starts again, and a machine that has
-/// idled for that long is slower for whoever comes next than for the one after.
+/// The pause before each measured kill. s6 waits for a second before it starts a service again, and
+/// a machine that has idled for so long is slower for the next suite than for the one after it.
 const REST: Duration = Duration::from_millis(300);
 
-/// How often and how long.
+/// The numbers of rounds and the times.
 struct Effort {
     rounds: usize,
     idle: Duration,
 }
 
-/// What one suite did; a list of samples is shown by its median.
+/// The results of one suite. The table shows the median of each list.
 #[derive(Default)]
 struct Seen {
     up_ms: Vec<f64>,
@@ -57,7 +57,7 @@ struct Running<'a> {
     seen: Seen,
 }
 
-/// Every suite; they take turns in everything, so that the machine's moods meet them all.
+/// All suites. They take turns in each step, so that every suite meets the same conditions.
 pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     let effort = if quick {
         Effort { rounds: 3, idle: Duration::from_secs(10) }
@@ -106,7 +106,7 @@ pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
     Ok(rows(&all, &effort, median(bare_ms)))
 }
 
-/// Starts every suite again and again; the last ones go on.
+/// Starts every suite again and again, and keeps the last ones running.
 fn boot<'a>(suites: &'a [Suite], starts: &Starts, effort: &Effort) -> io::Result<Vec<Running<'a>>> {
     let mut ups: Vec<Vec<f64>> = vec![Vec::new(); suites.len()];
     for _ in 1..effort.rounds {
@@ -146,7 +146,7 @@ fn rows(all: &[(&Suite, Seen)], effort: &Effort, bare_ms: Option<f64>) -> Vec<Ro
     ]
 }
 
-/// Starts a tree; with the pids of its services, and how long it took until all of them ran.
+/// Starts a tree. Returns the pids of its services, and the time until all of them ran.
 fn up<'a>(suite: &'a Suite, starts: &Starts) -> io::Result<(Tree<'a>, HashMap<String, i32>, f64)> {
     starts.drain();
     let tree = Tree::start(suite, SERVICES)?;
@@ -190,12 +190,12 @@ impl Running<'_> {
         let start = Instant::now();
         self.tree.run(&[self.tree.suite.restart, &[name]].concat())?;
         self.seen.restart_ms.push(ms(start.elapsed()));
-        // svc returns before it.
+        // svc returns before the service has restarted.
         let _ = starts.next(&self.tree.key(name));
         Ok(())
     }
 
-    /// Says down, and up at once, to each of the services.
+    /// Says down to each of the services, and up at once.
     fn down_and_up(&mut self) -> io::Result<()> {
         let Some(down) = self.tree.suite.down else { return Ok(()) };
         for name in (0..SERVICES).map(|n| format!("s{n}")) {
@@ -205,7 +205,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// How many of them are not wanted up after that.
+    /// Counts the services that are not wanted up after that.
     fn count_lost(&mut self) {
         if self.tree.suite.down.is_some() {
             let lost = (0..SERVICES).filter(|n| !self.tree.is_wanted_up(&format!("s{n}"))).count();
@@ -213,7 +213,7 @@ impl Running<'_> {
         }
     }
 
-    /// The one-shot idiom: `up` while it runs means once more, when it has ended.
+    /// The one-shot idiom: `up` during a run means one more run after its end.
     fn again(&mut self, starts: &Starts) -> io::Result<()> {
         let key = self.tree.key(tree::ONE_SHOT);
         let up = [self.tree.suite.up, &[tree::ONE_SHOT]].concat();
@@ -221,7 +221,7 @@ impl Running<'_> {
         if starts.next(&key).is_none() {
             return Ok(());
         }
-        // Longer than any supervisor needs to hear "once", shorter than any throttle.
+        // Longer than any supervisor needs to obey "once", and shorter than any throttle.
         std::thread::sleep(Duration::from_millis(100));
         self.tree.run(&up)?;
         std::thread::sleep(Duration::from_millis(20));
@@ -230,7 +230,7 @@ impl Running<'_> {
         let next = starts.next(&key);
         self.seen.again_ms.extend(next.as_ref().map(|next| ms(next.at.saturating_duration_since(start))));
         if next.is_some() {
-            // This one ends without a successor, and long before the next round.
+            // This run ends without another, long before the next round.
             std::thread::sleep(Duration::from_millis(100));
             self.tree.release()?;
         }
@@ -246,17 +246,17 @@ impl Running<'_> {
 }
 
 fn lost(all: &mut [Running], starts: &Starts) -> io::Result<()> {
-    // A service that runit has started again has lived for a second before it is told to go down.
+    // A service that runit has started again must live for a second before it is told to go down.
     std::thread::sleep(GRACE);
     all.iter_mut().try_for_each(Running::down_and_up)?;
-    // runit is deaf for a second after a service that did not live that long.
+    // After a shorter life of a service runit obeys no command for a second.
     std::thread::sleep(GRACE + GRACE);
     all.iter_mut().for_each(Running::count_lost);
     starts.drain();
     Ok(())
 }
 
-/// How often the supervisors of each tree ran while nothing happened, all side by side.
+/// Counts how often the supervisors of each tree run while nothing happens, all trees side by side.
 fn idle(all: &mut [Running], span: Duration) {
     let pids: Vec<Vec<u32>> = all.iter().map(|one| one.tree.supervisors()).collect();
     settle(&pids.concat());

@@ -1,23 +1,23 @@
-//! One table: a row per figure, a column per peer, and ours as a ratio of the best peer.
+//! One table: a row per figure, a column per peer, and the ratio of ours to the best peer.
 
 use std::fmt::Write;
 
-/// Column of our own figures; another of ours begins with this too.
+/// The column of our own figures. Every other column of ours begins with this, too.
 pub(crate) const OURS: &str = "ours";
-/// Column of our supervisor that hosts all services in one process.
+/// The column of our supervisor that hosts all services in one process.
 pub(crate) const OURS_ONE: &str = "ours -1";
 
-/// Column of a loop that starts all services and supervises none: the floor of the machine, and no
-/// peer.
+/// The column of a loop that starts all services and supervises none of them: the lower bound on
+/// this machine, and not a peer.
 pub(crate) const BARE: &str = "the loop";
 
 /// One figure for several peers. Lower is better for every figure here.
 pub(crate) struct Row {
-    /// What is measured, with its unit.
+    /// The measured quantity, with its unit.
     pub(crate) name: String,
-    /// Peer and value; `None` where the peer has no such thing or did not reach it.
+    /// Peers and values; `None` where the peer lacks the feature or did not finish.
     pub(crate) values: Vec<(&'static str, Option<f64>)>,
-    /// Shown behind the row: spread, conditions.
+    /// Text after the row: spread, conditions.
     pub(crate) note: String,
 }
 
@@ -33,25 +33,25 @@ impl Row {
         self
     }
 
-    /// What the column has.
+    /// The value in the column.
     pub(crate) fn value(&self, peer: &str) -> Option<f64> {
         self.values.iter().find(|(name, _)| *name == peer).and_then(|(_, value)| *value)
     }
 
-    /// The best of those that are not ours, and do the same.
+    /// The best value of the peers that do the same as ours.
     pub(crate) fn best_peer(&self) -> Option<f64> {
         let peers = self.values.iter().filter(|(name, _)| !name.starts_with(OURS) && *name != BARE);
         peers.filter_map(|(_, v)| *v).min_by(f64::total_cmp)
     }
 
-    /// Ours divided by the best of the others.
+    /// Ours divided by the best peer.
     fn ratio(&self) -> Option<f64> {
         let best = self.best_peer()?;
         (best > 0.0).then_some(self.value(OURS)? / best)
     }
 }
 
-/// The table as text: columns in the order in which the peers first occur, ours last.
+/// The table as text. Columns are in the order in which the peers first occur, ours last.
 pub(crate) fn render(title: &str, rows: &[Row]) -> String {
     let mut peers: Vec<&str> = Vec::new();
     for (peer, _) in rows.iter().flat_map(|row| &row.values) {
@@ -88,7 +88,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The median; `None` of nothing.
+/// The median; `None` for an empty list.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

@@ -1,5 +1,5 @@
-//! What the figures shall be: a ratio to a peer of the same run, or a number. PURE. A row that is
-//! not there is not judged; the rows of a whole run are there.
+//! The targets of the figures: a ratio to a peer in the same run, or a number. PURE. A target
+//! without its row is not judged; a whole run has all rows.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ pub(crate) const LOST: &str = "sv down; sv up, 200 times: lost";
 pub(crate) const WAKEUPS: &str = "wake-ups while idle";
 pub(crate) const LOGGER: &str = "logger with time stamps, CPU ms";
 
-/// What a limit is a multiple of.
+/// The value of which a limit is a multiple.
 enum Of {
     Peer(&'static str),
     BestPeer,
@@ -25,7 +25,7 @@ enum Of {
 
 const RUNIT: Of = Of::Peer("runit");
 
-/// In the row, the column is at most `limit` times `of`.
+/// In the row the column is at most `limit` times `of`.
 struct Target {
     row: &'static str,
     column: &'static str,
@@ -48,14 +48,14 @@ const TARGETS: [Target; 47] = [
     at_most(AGAIN, OURS_ONE, 5.0, Of::One),
     at_most(RESTART, OURS, 10.0, Of::One),
     at_most(RESTART, OURS_ONE, 10.0, Of::One),
-    // The least that tells the truth of each service, opening ok and status and looking for log and
-    // down, is 0.75 x runit in C. Tried: relative paths, one write, the record as a link's text,
-    // half the instructions (in); a compiler that favours speed, two threads (no gain on a machine
-    // that does something else, too).
+    // The lower bound for a true status of each service is 0.75 x runit in C: open ok and status,
+    // look for log and down. Tried and kept: relative paths, one write, the record as a link's
+    // text, half the instructions. Tried without gain on a machine that does other work, too: a
+    // compiler that favours speed, two threads.
     at_most(STATUS, OURS, 1.0, RUNIT),
-    // The loop that supervises nothing is 0.7 x runit by itself. Tried: what a child copies and
-    // closes, a runsv that is started without a copy of runsvdir (in); a runsv that is forked and
-    // not executed is 0.86 x runit, but cannot be called runsv in ps without CAP_SYS_RESOURCE.
+    // The loop that supervises nothing is 0.7 x runit by itself. Tried and kept: fewer copies and
+    // closes in a child, a runsv that starts without a copy of runsvdir. A runsv that is forked and
+    // not executed is 0.86 x runit, but without CAP_SYS_RESOURCE ps cannot show it as runsv.
     at_most(UP, OURS, 1.0, RUNIT),
     at_most(UP, OURS_ONE, 1.05, Of::Peer(BARE)),
     at_most(LOST, OURS, 0.0, Of::One),
@@ -94,7 +94,7 @@ const TARGETS: [Target; 47] = [
     at_most("dynamic binary, MB", OURS, 1.4, Of::One),
 ];
 
-/// A line for each target whose column is there.
+/// Returns a line for each target whose column is there.
 pub(crate) fn judge(rows: &[Row]) -> String {
     let mut out = String::new();
     for target in TARGETS {
@@ -133,7 +133,7 @@ mod tests {
         ];
         let constants = [USS, ADDED, KILLED, AGAIN, RESTART, STATUS, UP, LOST, WAKEUPS, LOGGER];
         for target in TARGETS.iter().filter(|target| !constants.contains(&target.row)) {
-            // The rows of fw begin with how many records there are.
+            // The rows of fw begin with the number of records.
             let name = target.row.strip_prefix("fw, ").and_then(|name| Some(name.split_once(", ")?.1));
             let name = format!("\"{}\"", name.unwrap_or(target.row));
             assert!(sources.iter().any(|source| source.contains(&name)), "{name}");

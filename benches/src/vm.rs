@@ -1,9 +1,9 @@
 //! A whole machine, in qemu without acceleration: from the network card to the default route, and
-//! the memory that is used then.
+//! the memory in use then.
 //!
-//! The same kernel, init, card and server for all. Moments are the guest's: those of `ip -ts
-//! monitor`, on the kernel's clock. busybox and runit are started when the card is there, as it
-//! suits them best; ours as the first process, before the drivers.
+//! All subjects have the same kernel, init, card and server. Moments are the guest's: those of `ip
+//! -ts monitor`, on the kernel's clock. busybox and runit start when the card is there, which suits
+//! them best. Ours starts as the first process, before the drivers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,17 +14,18 @@ use testkit::{Lab, poll_for};
 
 use crate::table::{OURS, OURS_ONE, Row, median};
 
-/// Boots of each; the median counts.
+/// Boots of each subject; the median counts.
 const BOOTS: usize = 3;
-/// A small router has less, but not Debian's kernel.
+/// A small router has less, but Debian's kernel needs this much.
 const MEGABYTES: u32 = 128;
-/// For a lease, and for all that runs after it (a link-local address takes 5 s).
+/// The limit for a lease, and for everything that starts after it (a link-local address takes 5 s).
 const LIMIT: Duration = Duration::from_secs(60);
-/// Before the first look: one takes the machine's only processor for 40 ms, and would be measured.
+/// The time before the first look. A look takes the machine's only processor for 40 ms and would be
+/// measured.
 const BOOTED: Duration = Duration::from_secs(4);
-/// Since the last event, for what goes on without one.
+/// The time after the last event, for work that makes no event.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The guest's clock of day turns over.
+/// The guest's time of day wraps at this value.
 const DAY_MS: f64 = 86_400_000.0;
 
 const HANDLER: &str = "#!/bin/sh
@@ -33,16 +34,16 @@ ip addr add $ip/$mask dev $interface
 ip route add default via $router dev $interface
 ";
 
-/// When these are there all is running that will run.
+/// When these records are there, every process that will run is running.
 const RECORDS: &str =
     "cd /run/service/fw && ls dhcp_eth0.ipconf link_eth0.ipconf zcip_eth0.ipconf health_eth0.ipconf | wc -l";
 
-/// Who brings the network up.
+/// The program that brings the network up.
 struct Subject {
     column: &'static str,
-    /// Of the shell of init.
+    /// The command in init's shell.
     command: &'static str,
-    /// Before the drivers are loaded.
+    /// Whether it starts before the drivers are loaded.
     first: bool,
     firewall: bool,
 }
@@ -56,7 +57,8 @@ impl Subject {
 const RUNSVDIR: &str = "UDHCPC=/usr/lib/netsv/udhcpc runsvdir -P /var/service";
 const RUNSVDIR_ONE: &str = "UDHCPC=/usr/lib/netsv/udhcpc runsvdir -1 -P /var/service";
 
-/// As each is meant to be started; then ours as the others, and with its firewall.
+/// Each in the way that its authors recommend; then ours in the way of the others, and ours with
+/// its firewall.
 const SUBJECTS: [Subject; 7] = [
     subject("busybox", "ip link set eth0 up; udhcpc -f -i eth0 -s /etc/handler", false),
     subject("runit", "ip link set eth0 up; /usr/bin/runsvdir -P /var/service", false),
@@ -71,14 +73,14 @@ const fn subject(column: &'static str, command: &'static str, first: bool) -> Su
     Subject { column, command, first, firewall: false }
 }
 
-/// What a boot showed; ms since the kernel's start.
+/// The moments of a boot, in ms since the kernel's start.
 struct Boot {
     card: f64,
     route: f64,
     used_kb: f64,
 }
 
-/// All rows. `quick` leaves out the second ways of ours.
+/// All rows. `quick` leaves out the other variants of ours.
 pub(crate) fn bench(lab: &Lab, netsv: &str, quick: bool) -> io::Result<Vec<Row>> {
     let kit = Kit::find().map_err(io::Error::other)?;
     let wire = Wire::build(lab);
@@ -132,13 +134,14 @@ fn image(kit: &Kit, netsv: &str, subject: &Subject) -> Image {
             match subject.firewall {
                 true => {
                     image.program(&kit.program("nft"), "/sbin/nft");
-                    // Before the card: loading them is not what is measured.
+                    // The firewall's drivers come before the card, so that loading them is not
+                    // measured.
                     drivers = [&FIREWALL[..], &CARD].concat();
-                    // Named, as on a router: the table does not wait for a default route to tell
-                    // what is outside.
+                    // The interface is named, as on a router: the table need not wait for a default
+                    // route.
                     image.file("/var/service/fw/fw.conf", "extif=\"eth0\"\n");
                 }
-                // Nothing else differs from the directory as it is copied.
+                // This is the only difference from a copy of the directory.
                 false => image.file("/var/service/fw/fw.conf", "firewall=\"no\"\n"),
             }
         }
@@ -233,8 +236,8 @@ fn time_of_day(line: &str) -> Option<f64> {
     Some(((hours * 60.0 + minutes) * 60.0 + seconds) * 1000.0)
 }
 
-/// The kernel's start in ms of the day: what /proc/timer_list says of CLOCK_REALTIME, its second
-/// clock.
+/// The kernel's start in ms of the day: the offset of CLOCK_REALTIME, the second clock in
+/// /proc/timer_list.
 fn kernel_start(offsets: &str) -> Option<f64> {
     let nanoseconds: f64 = offsets.lines().nth(1)?.split_whitespace().nth(1)?.parse().ok()?;
     Some((nanoseconds / 1e6).rem_euclid(DAY_MS))

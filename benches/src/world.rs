@@ -1,5 +1,5 @@
 //! The bench's world on the test kit's lab: `home` with two uplinks eth0 and eth1 to two providers,
-//! each with a real dnsmasq, and one target that both reach.
+//! each with a real dnsmasq, and one target that both providers reach.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,9 +13,9 @@ use testkit::{Cable, Lab, Net, Proc, wait_until};
 /// What both uplinks reach.
 pub(crate) const TARGET: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
-/// Everything that the subjects meet.
+/// The world in which the subjects run.
 pub(crate) struct World {
-    /// Where the subjects run.
+    /// The namespace in which the subjects run.
     pub(crate) home: Net,
     /// The cables of eth0 and eth1.
     pub(crate) uplinks: [Cable; 2],
@@ -24,7 +24,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Another one without a server: both uplinks end at one provider, 10.1.0.1 on `cust`.
+    /// Makes another world without a server: both uplinks end at one provider, 10.1.0.1 on `cust`.
     pub(crate) fn bare(lab: &Lab) -> World {
         let (home, isp) = (lab.net("bare_home"), lab.net("bare_isp"));
         let uplinks = [("eth0", "cust"), ("eth1", "other")].map(|(near, far)| lab.cable((&home, near), (&isp, far)));
@@ -37,7 +37,7 @@ impl World {
         &self.isp
     }
 
-    /// Builds it inside the private namespaces of the process.
+    /// Builds the world inside the private namespaces of the process.
     pub(crate) fn build(lab: &Lab) -> World {
         lab.cover("/var/lib");
         let home = lab.net("home");
@@ -78,7 +78,7 @@ impl World {
         World { home, uplinks, _servers: servers, isp: isps.swap_remove(0) }
     }
 
-    /// Runs a shell command in `home` to its end; its output, whatever its exit code.
+    /// Runs a shell command in `home` to its end. Returns its output, whatever its exit code.
     pub(crate) fn at_home(&self, command: &str) -> String {
         String::from_utf8_lossy(&self.home.try_run(&["sh", "-c", command]).stdout).into_owned()
     }
@@ -88,8 +88,7 @@ impl World {
         sh(&format!("ip netns pids {}", self.home.name())).split_whitespace().filter_map(|p| p.parse().ok()).collect()
     }
 
-    /// Ends everything that runs in `home`, takes its addresses, routes and rules away and plugs
-    /// the cables.
+    /// Ends every process in `home`, removes its addresses, routes and rules, and plugs the cables.
     pub(crate) fn clean(&self) {
         wait_until("home is empty", Duration::from_secs(10), || {
             let pids = self.pids();
@@ -109,8 +108,8 @@ impl World {
     }
 }
 
-/// A shell that lives in `home` and starts the subjects: the cost of entering the namespace is not
-/// measured.
+/// A shell that lives in `home` and starts the subjects, so that the bench does not measure the
+/// entry into the namespace.
 pub(crate) struct Starter {
     shell: Child,
     orders: ChildStdin,
@@ -118,8 +117,8 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Enters the namespace. /sys is read-only there: networkd and dhcpcd would wait for udev
-    /// otherwise.
+    /// Enters the namespace. /sys is read-only there, because otherwise networkd and dhcpcd would
+    /// wait for udev.
     pub(crate) fn enter(world: &World) -> io::Result<Starter> {
         let mut shell = world.home.command(&["sh", "-c", "mount -o remount,ro /sys; exec sh"]);
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -131,7 +130,7 @@ impl Starter {
         Ok(starter)
     }
 
-    /// The shell's own pid: not part of what is measured.
+    /// The shell's own pid, which is not part of the measurement.
     pub(crate) fn pid(&self) -> u32 {
         self.shell.id()
     }
@@ -152,11 +151,10 @@ impl Drop for Starter {
     }
 }
 
-/// systemd's.
 pub(crate) const NETWORKD: &str = "/lib/systemd/systemd-networkd";
 
-/// Shell text that makes networkd's files: DHCP on these interfaces, at these metrics. It keeps
-/// nothing from before.
+/// Shell text that makes networkd's files: DHCP on these interfaces, with these metrics. It removes
+/// the earlier files.
 pub(crate) fn networkd_files(interfaces: &[(&str, u32)]) -> String {
     let mut text =
         "rm -rf /run/systemd/netif /run/systemd/network; mkdir -p /run/systemd/network /run/systemd/netif/links \
@@ -171,7 +169,8 @@ pub(crate) fn networkd_files(interfaces: &[(&str, u32)]) -> String {
     text
 }
 
-/// Runs a shell command outside the namespaces of the lab; a failure panics with what it said.
+/// Runs a shell command outside the namespaces of the lab. A failure panics with the command's
+/// output.
 pub(crate) fn sh(command: &str) -> String {
     let out = Command::new("sh").args(["-ec", command]).stdin(Stdio::null()).output().expect("sh");
     assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
@@ -184,7 +183,7 @@ pub(crate) fn script(path: &str, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap_or_else(|e| panic!("{path}: {e}"));
 }
 
-/// Private memory in kB of the processes: all of it (USS), and the part that is dirty.
+/// The private memory of the processes in kB: all of it (USS), and its dirty part.
 pub(crate) fn private_kb(pids: &[u32]) -> (f64, f64) {
     let mut sums = (0.0, 0.0);
     for pid in pids {

@@ -1,4 +1,4 @@
-//! The client machine: bytes are a story of events, and the rules of tests/sim.rs hold at each
+//! The client machine. The bytes are a story of events, and the rules of tests/sim.rs hold at each
 //! step.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,9 +16,9 @@ use crate::MAC;
 use crate::dhcp::environment;
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
-/// As in tests/sim.rs.
+/// The same as in tests/sim.rs.
 const MAX_PER_MINUTE: usize = 40;
-/// Events of one story.
+/// The limit of events in one story.
 const MAX_EVENTS: usize = 400;
 
 fn secs(n: u64) -> Duration {
@@ -47,25 +47,26 @@ struct World<'a> {
     story: Story<'a>,
     client: Client,
     now: Duration,
-    /// Of the last message, and of the one before it that had another one.
+    /// The xid of the last message, and the different one before it.
     xid: u32,
     before: u32,
-    /// When each transaction asked a server, or all of them, for an address: its first REQUEST, or
-    /// the DISCOVER that may be answered with a lease.
+    /// When each transaction asked a server, or all servers, for an address: at its first REQUEST,
+    /// or at the DISCOVER that may be answered with a lease.
     asked: HashMap<(u32, Option<Ipv4Addr>), (MessageType, Duration)>,
-    /// Until when the address in use was granted, and the address.
+    /// The address in use, and the end of its lease.
     held: Option<(Ipv4Addr, Duration)>,
-    /// Looks for conflicts: an address must have been probed since the last one was lost.
+    /// Whether the client looks for conflicts: then it must have probed an address since the last
+    /// loss of one.
     careful: bool,
     probed: Vec<Ipv4Addr>,
     watched: Option<Ipv4Addr>,
     sent: VecDeque<Duration>,
-    /// Packets that users and links asked for beside the protocol's own, in the same minute.
+    /// Packets that users and links caused beside the protocol's own, in the same minute.
     allowed: VecDeque<Duration>,
     ended: bool,
 }
 
-/// A story.
+/// Plays one story.
 pub fn client(data: &[u8]) {
     let mut story = Story(data);
     let (flags, more) = (story.byte(), story.byte());
@@ -128,7 +129,7 @@ pub fn client(data: &[u8]) {
 impl World<'_> {
     fn next(&mut self) {
         let event = match self.story.byte() % 16 {
-            // The deadline, as a timer would.
+            // The deadline passes, as with a timer.
             0..=4 => {
                 self.now = self.client.deadline().map_or(self.now + secs(1), |at| at.max(self.now));
                 Event::Timer
@@ -151,7 +152,7 @@ impl World<'_> {
             }
             11 if self.story.byte() & 1 == 0 => self.asked(Event::ScriptEnded),
             11 => {
-                // A carrier comes back from somewhere.
+                // The carrier that comes back may be of another network.
                 self.step(Event::CarrierLost);
                 self.asked(Event::Carrier)
             }
@@ -179,13 +180,13 @@ impl World<'_> {
         self.step(event);
     }
 
-    /// What a user or a link asks for may cost two packets more.
+    /// A request of a user or a link may cost two more packets.
     fn asked(&mut self, event: Event) -> Event {
         self.allowed.extend([self.now; 2]);
         event
     }
 
-    /// A reply that is nearly right.
+    /// A reply that is nearly correct.
     fn reply(&mut self, xid: u32) -> Option<Event> {
         let what = self.story.byte();
         let kind = [2, 5, 5, 6][usize::from(what & 3)];
@@ -252,7 +253,8 @@ impl World<'_> {
             Action::Tell(Change::Bound(grant) | Change::Renew(grant)) => {
                 assert!(grant.end > self.now, "a lease that has ended");
                 if let Some(lease) = grant.reply.number(51) {
-                    // RFC 2131 section 4.4.1, however late the answer came.
+                    // RFC 2131 section 4.4.1: the lease counts from the request, however late the
+                    // answer comes.
                     let asked = |server| self.asked.get(&(grant.reply.xid, server));
                     let (_, asked) =
                         asked(Some(grant.server_id)).or(asked(None)).expect("a lease that was not asked for");

@@ -1,4 +1,4 @@
-//! DHCP messages: what of them reaches a script or a record, and whether another decoder reads the
+//! DHCP messages: what they bring into a script or a record, and whether another decoder reads the
 //! same.
 
 use netd_core::net::{IfName, Prefix};
@@ -18,8 +18,8 @@ use netd_udhcpc::routes;
 
 use crate::MAC;
 
-/// The message that an input stands for: as it is, or, when its first byte is odd, what follows as
-/// options behind a head that is right.
+/// The message for an input. When the first byte is odd, the rest is options behind a correct head;
+/// otherwise the input is the message.
 fn stands_for(data: &[u8]) -> Vec<u8> {
     match data.split_first() {
         Some((first, options)) if first & 1 != 0 => {
@@ -35,7 +35,8 @@ fn stands_for(data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A message becomes an environment and a record: nothing in them obeys a shell.
+/// A message becomes an environment and a record, and neither holds anything that a shell would
+/// execute.
 pub fn message(data: &[u8]) {
     let Ok(mut reply) = message::decode(&stands_for(data), MAC) else { return };
     environment(&reply);
@@ -61,8 +62,8 @@ pub fn message(data: &[u8]) {
     assert_eq!(text::parse(text.as_bytes()).map(|r| r.len()), Ok(1));
 }
 
-/// A reply may be refused before the machine sees it, and is named then; or an option of it is
-/// ignored.
+/// The client may refuse a reply before the machine sees it, or ignore an option of it. It gives a
+/// reason for each.
 fn refusal(mut reply: Reply, data: &[u8]) {
     let code = data.last().copied().unwrap_or(1);
     let gate = Gate { reject: Prefix::parse("10.9.0.128/26").into_iter().collect(), ignore: vec![code] };
@@ -73,7 +74,7 @@ fn refusal(mut reply: Reply, data: &[u8]) {
     }
 }
 
-/// What netd::runner demands of it, and what man/udhcpc.8 promises.
+/// Checks what netd::runner requires of the environment, and what man/udhcpc.8 promises.
 pub(crate) fn environment(reply: &Reply) {
     let env = env::full("eth0", reply);
     assert!(env.len() <= 300, "{} variables", env.len());
@@ -87,8 +88,8 @@ pub(crate) fn environment(reply: &Reply) {
     }
 }
 
-/// Codes of the options in the main area, in order; `None` when they are not well-formed, or call
-/// for the joining and overloading that dhcproto does otherwise.
+/// The codes of the options in the main area, in order. `None` when they are malformed, or need the
+/// joining or overloading that dhcproto does in another way.
 fn plain(data: &[u8]) -> Option<Vec<u8>> {
     let mut codes = Vec::new();
     let mut rest = data.get(240..)?;
@@ -108,7 +109,8 @@ fn plain(data: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// dhcproto stops at the first option that it dislikes; what it has read, we have read alike.
+/// dhcproto stops at the first option that it rejects. What it has read until then must equal what
+/// ours has read.
 pub fn oracle(data: &[u8]) {
     let data = stands_for(data);
     let (Ok(ours), Some(_)) = (message::decode(&data, MAC), plain(&data)) else { return };
@@ -130,7 +132,7 @@ pub fn oracle(data: &[u8]) {
             _ => continue,
         };
         let got = ours.option(u8::from(*code)).unwrap_or_default();
-        // It takes what it needs of an option that is too long.
+        // dhcproto takes only the bytes that it needs from an option that is too long.
         let fixed = matches!(
             code,
             OptionCode::SubnetMask

@@ -1,4 +1,4 @@
-//! Records and fw.conf: text that anybody who may write the directory can choose.
+//! Records and fw.conf: text that any user with write access to the directory can choose.
 
 use netd_core::record::{Author, Lease, LinkLocal, Network, Remembered, Status, Verdict, text};
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use fw::input::policy;
 use fw::want;
 use netd_udhcpc::record;
 
-/// What is read is written and read again unchanged, as text and as each kind of record; a lease is
-/// resumed only before its end.
+/// Whatever is read can be written and read again unchanged, as text and as each kind of record. A
+/// lease is resumed only before its end.
 pub fn record(data: &[u8]) {
     let Ok(records) = text::parse(data) else { return };
     let plain = |c: char| !c.is_control() || c == '\t';
@@ -44,7 +44,7 @@ pub fn record(data: &[u8]) {
     }
 }
 
-/// Records as a file would give them back; `None`: a value could leave its quotes.
+/// The records as a file would return them. `None`: a value could leave its quotes.
 fn again(records: &[text::Record]) -> Option<Vec<text::Record>> {
     let text = text::render(records).ok()?;
     Some(text::parse(text.as_bytes()).expect("what we write can be read"))
@@ -62,8 +62,8 @@ fn kind<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// A policy and records, divided by a NUL: the rules consist of allowed characters, names of
-/// interfaces can be names.
+/// A policy and records, divided by a NUL. The rules must consist of allowed characters, and names
+/// of interfaces must be possible names.
 pub fn fw(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == 0);
     let (policy, _) = policy::parse(parts.next().unwrap_or_default());
@@ -86,7 +86,7 @@ pub fn fw(data: &[u8]) {
         let allowed = |c: char| c.is_ascii_graphic() || " \t\n".contains(c);
         assert!(rules.chars().all(allowed), "{rules}");
         for name in &external {
-            // Two quotes around each name, and none in it.
+            // Each name has two quotes around it, and none in it.
             assert!(!name.contains(['"', '\\', ';', '{', '}']) && name.len() < 16, "{name}");
         }
         assert_eq!(rules.matches('{').count(), rules.matches('}').count());

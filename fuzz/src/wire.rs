@@ -1,4 +1,4 @@
-//! Frames, ARP and netlink messages, and what answers the pinger.
+//! Frames, ARP and netlink messages, and the answers to the pinger.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use netd_udhcpc::frame;
 
 use crate::MAC;
 
-/// The IPv4 and UDP walk: what it gives is inside what it got. The first byte says whether the
-/// checksum of UDP counts, and whether that of the header is corrected first, which no mutation
-/// would ever hit.
+/// The IPv4 and UDP parser: its result lies inside its input. The first byte says whether the UDP
+/// checksum counts, and whether the header's checksum is corrected first, because no mutation would
+/// ever hit it.
 pub fn frame(data: &[u8]) {
     let Some((first, captured)) = data.split_first() else { return };
     let mut captured = captured.to_vec();
@@ -28,7 +28,7 @@ pub fn frame(data: &[u8]) {
         assert!(datagram.payload.is_empty() || captured.as_ptr_range().contains(&datagram.payload.as_ptr()));
         assert!(datagram.payload.len() + 28 <= captured.len());
     }
-    // What we build is a client's, which is not for a client.
+    // We build a client's packet, which a client must refuse.
     let payload = captured.get(..captured.len().min(1400)).unwrap_or_default();
     assert!(frame::parse(&frame::build(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::BROADCAST, payload), true).is_err());
 }
@@ -44,8 +44,8 @@ fn correct(packet: &mut [u8]) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// ARP: what is taken is written as it was read; a detector that is fed with it keeps its deadlines
-/// ahead.
+/// ARP: a message that is accepted is written as it was read. A detector that gets it keeps its
+/// deadline in the future.
 pub fn arp(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let timing = if first & 1 == 0 { Timing::RFC5227 } else { Timing::FAST };
@@ -67,7 +67,7 @@ pub fn arp(data: &[u8]) {
     }
 }
 
-/// Datagrams of the kernel, each behind its length: the tracker's transitions alternate.
+/// The kernel's datagrams, each behind its length. The tracker's ups and downs must alternate.
 pub fn netlink(mut data: &[u8]) {
     let mut tracker = Tracker::new("lnka");
     let mut up = None;
@@ -78,8 +78,8 @@ pub fn netlink(mut data: &[u8]) {
         for (_, payload) in netlink::messages(datagram) {
             let attributes = netlink::attributes(payload).count();
             assert!(attributes * 4 <= payload.len());
-            // Addresses, routes and rules are read one attribute at a time: no more of them than
-            // there are.
+            // Addresses, routes and rules are read one attribute at a time: there cannot be more of
+            // them than fit.
             let read = |used: usize, others: usize| assert!(used + others <= payload.len() / 4);
             if let Some(address) = rtnetlink::address(payload) {
                 read(address.attributes.len(), address.others.len());
@@ -91,7 +91,7 @@ pub fn netlink(mut data: &[u8]) {
                 read(rule.attributes.len(), rule.others.len());
             }
             let _ = (fw::wire::decode_address(payload), fw::wire::decode_link(payload));
-            // What fw deletes is what it has read.
+            // fw must delete exactly what it has read.
             let body = |message: Message| message.finish(1).split_off(16);
             if let Some(route) = fw::wire::decode_route(payload).filter(|r| r.unicast && r.destination.len > 0) {
                 let again = fw::wire::decode_route(&body(fw::wire::delete_route(&route)));
@@ -113,8 +113,8 @@ pub fn netlink(mut data: &[u8]) {
     }
 }
 
-/// Answers to an echo request, or, after an odd first byte, to a DNS question: only a whole one
-/// that names our question counts.
+/// Answers to an echo request or, after an odd first byte, to a DNS question. Only a whole answer
+/// to our own question counts.
 pub fn probe(data: &[u8]) {
     let Some((first, answer)) = data.split_first() else { return };
     if first & 1 == 0 {

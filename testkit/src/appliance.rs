@@ -1,9 +1,9 @@
 //! The appliance under test: service directories copied from services/, a runsvdir over them, and
-//! what it says of itself.
+//! its status.
 //!
 //! The names of the services come from their directories, as on a real machine: services/dhcp_if
-//! becomes dhcp_eth0. All state is in the lab's private directories. Called by demo and by
-//! tests/netns/appliance.rs.
+//! becomes dhcp_eth0. All state is in the lab's private directories. demo and
+//! tests/netns/appliance.rs use it.
 
 #![expect(clippy::disallowed_methods, reason = "starts processes")]
 
@@ -66,30 +66,30 @@ impl Appliance {
         command
     }
 
-    /// Runs to the end and returns what it printed, whatever the exit status.
+    /// Runs a command to its end and returns its output, whatever the exit status.
     pub fn run(&self, argv: &[&str]) -> String {
         let output = self.command(argv).output().unwrap_or_else(|e| panic!("{argv:?}: {e}"));
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
-    /// Starts runsvdir, as init does; again, when it has been killed.
+    /// Starts runsvdir as init does. It can be called again after a kill.
     pub fn start(&mut self) {
         let dir = self.services.to_string_lossy().into_owned();
         self.init = Some(self.net.spawn_command("runsvdir", self.command(&["runsvdir", "-P", &dir])));
     }
 
-    /// runsvdir itself.
+    /// The process id of runsvdir.
     pub fn init_pid(&self) -> Option<i32> {
         self.init.as_ref().map(Proc::pid)
     }
 
-    /// What runsvdir and the services without a log of their own say.
+    /// The output of runsvdir and of the services without a log of their own.
     pub fn init_log(&self) -> Option<PathBuf> {
         self.init.as_ref().map(|init| init.log_path().to_owned())
     }
 
-    /// Process id of a service's ./run, when it is up; not that of its ./finish, which
-    /// supervise/pid shows likewise.
+    /// The process id of a service's ./run while it is up. supervise/pid also shows that of
+    /// ./finish, which does not count.
     pub fn service_pid(&self, service: &str) -> Option<i32> {
         let supervise = self.services.join(service).join("supervise");
         let pid = fs::read_to_string(supervise.join("pid")).ok()?;
@@ -97,7 +97,7 @@ impl Appliance {
         pid.trim().parse().ok().filter(|pid| is_running(*pid))
     }
 
-    /// Process id of the runsv of a service: the running process `runsv SERVICE`.
+    /// The process id of a service's runsv: the running process `runsv SERVICE`.
     pub fn runsv_pid(&self, service: &str) -> Option<i32> {
         let is_it = |argv: &[&str]| match argv {
             [.., program, name] => program.ends_with("runsv") && Path::new(name).ends_with(service),
@@ -106,7 +106,7 @@ impl Appliance {
         crate::proc::pids_where(is_it).first().copied()
     }
 
-    /// Waits until the service runs with another process than `old`.
+    /// Waits until the service runs with a process other than `old`.
     #[track_caller]
     pub fn wait_new_pid(&self, service: &str, old: i32, timeout: Duration) -> i32 {
         wait_for(&format!("a new process of {service}"), timeout, || {
@@ -114,17 +114,17 @@ impl Appliance {
         })
     }
 
-    /// As [`Appliance::wait_new_pid`], without a panic.
+    /// Like [`Appliance::wait_new_pid`], without a panic.
     pub fn poll_new_pid(&self, service: &str, old: i32, timeout: Duration) -> Option<i32> {
         poll_for(timeout, || self.service_pid(service).filter(|pid| *pid != old))
     }
 
-    /// Log directory of a service, as services/*/log/run write it.
+    /// The log of a service, as services/*/log/run writes it.
     pub fn log_file(&self, service: &str) -> PathBuf {
         Path::new("/var/log/service").join(service).join("current")
     }
 
-    /// What the services have logged, for a failed test.
+    /// The logs of the services, for a failed test.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for entry in fs::read_dir(&self.services).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! An IPv4 datagram with UDP in it, by pnet_packet: for a liar's answers.
+//! An IPv4 datagram with UDP in it, built with pnet_packet, for the answers of a rogue.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{self, MutableIpv4Packet};
 use pnet_packet::udp::{self, MutableUdpPacket};
 
-/// From an address and a port to an address and a port, with both checksums.
+/// Builds a datagram from an address and port to an address and port, with both checksums.
 pub fn udp_datagram(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
     let (ip_len, udp_len) = (MutableIpv4Packet::minimum_packet_size(), MutableUdpPacket::minimum_packet_size());
     let mut bytes = vec![0; ip_len + udp_len + payload.len()];

@@ -1,9 +1,9 @@
 //! A small DHCP server (RFC 2131) for the demo, and a scriptable hostile one for tests.
 //!
-//! It speaks through dhcproto, on purpose not through our own codec: what both get wrong alike
-//! would go unseen. It runs as a thread of the test inside the namespace it serves: only that
-//! thread's setns(2). It has no lease times of its own: a client keeps its address for ever, a
-//! declined address is not given again.
+//! It speaks through dhcproto and, on purpose, not through our own codec: a mistake that both sides
+//! share would stay hidden. It is a thread of the test that enters the served namespace with
+//! setns(2). It does not time leases: a client keeps its address for ever, and a declined address
+//! is not given again.
 
 #![expect(clippy::disallowed_methods, reason = "stamps what it saw")]
 
@@ -31,15 +31,15 @@ const CLIENT_PORT: u16 = 68;
 /// How the server behaves.
 #[derive(Debug)]
 pub enum Mode {
-    /// As a server should.
+    /// Behaves as a server should.
     Normal,
-    /// Answers the next REQUEST with a NAK, then becomes [`Mode::Normal`].
+    /// Answers the next REQUEST with a NAK, and then becomes [`Mode::Normal`].
     NakOnce,
-    /// Sees everything, says nothing.
+    /// Receives everything and sends nothing.
     Silent,
     /// Offers and never acknowledges: a rogue that is first with its offer and starves clients.
     OfferOnly,
-    /// Sends what the function returns for each message, byte for byte, by broadcast.
+    /// Broadcasts, byte for byte, what the function returns for each message.
     Custom(Custom),
 }
 
@@ -55,12 +55,12 @@ impl std::fmt::Debug for Custom {
     }
 }
 
-/// What the server gives out.
+/// What the server offers.
 #[derive(Debug)]
 pub struct Config {
-    /// Its behaviour; change it while it runs with [`Dhcpd::set_mode`].
+    /// Its behaviour. [`Dhcpd::set_mode`] changes it while the server runs.
     pub mode: Mode,
-    /// Server identifier, and the source of nothing else: datagrams leave with the interface's
+    /// The server identifier. It is not the source address: datagrams leave with the interface's
     /// address.
     pub server_id: Ipv4Addr,
     /// First address of the pool.
@@ -69,7 +69,7 @@ pub struct Config {
     pub count: u8,
     /// Prefix length of the subnet.
     pub prefix_len: u8,
-    /// Option 3; none is sent when `None`.
+    /// Option 3; `None` leaves it out.
     pub router: Option<Ipv4Addr>,
     /// Option 6.
     pub dns: Vec<Ipv4Addr>,
@@ -79,7 +79,8 @@ pub struct Config {
     pub lease_secs: u32,
     /// Options 58 and 59 (T1, T2) in seconds, sent when present.
     pub t1_t2_secs: Option<(u32, u32)>,
-    /// Further options as code and bytes; one of them replaces the server's own.
+    /// Further options as code and bytes. Such an option replaces the server's own of the same
+    /// code.
     pub options: Vec<(u8, Vec<u8>)>,
 }
 
@@ -104,10 +105,10 @@ impl Config {
     }
 }
 
-/// One message that the server saw.
+/// One message that the server received.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Since the server started.
+    /// The time since the server started.
     pub at: Duration,
     /// Its type; `None` when option 53 is missing.
     pub kind: Option<MessageType>,
@@ -132,8 +133,8 @@ pub struct Dhcpd {
 }
 
 impl Dhcpd {
-    /// Serves `interface` in `net`. When this returns, the socket is bound: nothing sent from now
-    /// on is missed.
+    /// Serves `interface` in `net`. The socket is bound when this returns, so the server misses no
+    /// later message.
     pub fn start(net: &Net, interface: &str, config: Config) -> io::Result<Dhcpd> {
         let shared = Arc::new(Shared {
             config: Mutex::new(config),
@@ -165,27 +166,27 @@ impl Dhcpd {
         lock(&self.shared.config).mode = mode;
     }
 
-    /// Changes anything else for all following messages.
+    /// Changes other settings for all following messages.
     pub fn configure(&self, change: impl FnOnce(&mut Config)) {
         change(&mut lock(&self.shared.config));
     }
 
-    /// Forgets who has which address, as a server that was replaced.
+    /// Forgets which client has which address, as if the server had been replaced.
     pub fn forget_bindings(&self) {
         lock(&self.shared.bindings).clear();
     }
 
-    /// What [`Seen::at`] counts from.
+    /// The moment from which [`Seen::at`] counts.
     pub fn started(&self) -> Instant {
         self.shared.start
     }
 
-    /// All messages so far.
+    /// All messages so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.shared.seen).clone()
     }
 
-    /// How many messages of this type came so far.
+    /// How many messages of this type have come so far.
     pub fn count(&self, kind: MessageType) -> usize {
         lock(&self.shared.seen).iter().filter(|seen| seen.kind == Some(kind)).count()
     }
@@ -211,7 +212,7 @@ fn open_socket(interface: &str) -> io::Result<UdpSocket> {
     setsockopt(&fd, sockopt::BindToDevice, &OsString::from(interface))?;
     bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT)))?;
     let socket = UdpSocket::from(fd);
-    // Also the longest time that a drop waits.
+    // This is also the longest time that a drop waits.
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     Ok(socket)
 }
@@ -228,8 +229,8 @@ impl Shared {
             let kind = message.opts().msg_type();
             lock(&self.seen).push(Seen { at: self.start.elapsed(), kind, message: message.clone() });
             for (to, bytes) in self.answer(&message, kind) {
-                // A client that is gone, or an interface without carrier: as on a real network,
-                // nobody is told.
+                // The client may be gone, or the interface may have no carrier. On a real network
+                // the server would not learn of it either.
                 let _ = socket.send_to(&bytes, SocketAddrV4::new(to, CLIENT_PORT));
             }
         }
@@ -249,9 +250,9 @@ impl Shared {
             (_, Some(kind)) => self.normal(&config, message, kind),
             (_, None) => None,
         };
-        // RFC 2131 4.1: unicast to ciaddr when there is one, a NAK is always broadcast. Without
-        // ciaddr we broadcast too: a unicast would need an ARP entry for an address that the client
-        // has not got yet.
+        // RFC 2131 4.1: an answer goes to ciaddr by unicast when there is one, and a NAK is always
+        // broadcast. Without ciaddr we broadcast, too: a unicast would need an ARP entry for an
+        // address that the client does not have yet.
         let unicast =
             |reply: &Message| !message.ciaddr().is_unspecified() && !reply.opts().has_msg_type(MessageType::Nak);
         let encode = |reply: Message| {
@@ -284,7 +285,7 @@ impl Shared {
             }
             MessageType::Inform => Some(grant(config, message, MessageType::Ack, Ipv4Addr::UNSPECIFIED)),
             MessageType::Decline => {
-                // The address stays taken, by an empty hardware address.
+                // An empty hardware address keeps the address taken.
                 for (owner, _) in lock(&self.bindings).iter_mut().filter(|(owner, _)| owner == message.chaddr()) {
                     owner.clear();
                 }
@@ -294,7 +295,7 @@ impl Shared {
         }
     }
 
-    /// The client's address: the one it has, else the first free one of the pool.
+    /// The client's address: the one that it has, else the first free one of the pool.
     fn address_for(&self, config: &Config, chaddr: &[u8]) -> Option<Ipv4Addr> {
         let mut bindings = lock(&self.bindings);
         if let Some((_, address)) = bindings.iter().find(|(owner, _)| owner == chaddr) {

@@ -2,11 +2,11 @@
 //!
 //! [`isolated`] is the body of a `#[test]`. In the test runner it starts `current_exe() --exact
 //! NAME` through setpriv(1) and unshare(1) in new user (when not root), network, mount and pid
-//! namespaces with a private /run and a /proc of its own; in that second process it makes a [`Lab`]
+//! namespaces with a private /run and a /proc of its own. In that second process it makes a [`Lab`]
 //! and calls the test. A threaded process cannot unshare a user namespace (unshare(2), EINVAL), so
-//! the tools do it before exec. Nothing survives: the runner's death kills unshare (PDEATHSIG),
-//! whose death kills pid 1 of the namespace, with which the kernel ends all others.
-//! [`isolated_main`] is the same for a program (demo, bench).
+//! the tools do it before exec. Nothing survives: the runner's death kills unshare (PDEATHSIG), the
+//! death of unshare kills pid 1 of the namespace, and the kernel then ends all others.
+//! [`isolated_main`] does the same for a program (demo, bench).
 
 #![expect(clippy::disallowed_methods, reason = "starts processes and measures the hard timeout")]
 
@@ -18,40 +18,40 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, find_program};
 
-/// A test that runs longer is killed with everything in its world.
+/// A test that runs longer is killed together with its world.
 pub const HARD_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Set in the process that is inside; its value is the test's name, so that a stray value elsewhere
-/// does no harm.
+/// Set in the process inside the world. Its value is the test's name, so that a stray value
+/// elsewhere does no harm.
 const MARK: &str = "NETSV_LAB_INSIDE";
 
-/// Set inside: the process that holds the namespaces, as the outside numbers it.
+/// Set inside: the process that holds the namespaces, by its number outside.
 pub const OUTER_PID: &str = "NETSV_LAB_OUTER_PID";
 /// Set inside when there is a user namespace, too.
 pub const USER_NAMESPACE: &str = "NETSV_LAB_USERNS";
 
-/// As everywhere in netsv: the system did not let us.
+/// The exit code for a system error, as everywhere in netsv.
 const EXIT_SYSTEM: i32 = 111;
 
-/// Programs without which no world can be made.
+/// The programs that every world needs.
 const BASE_TOOLS: [&str; 6] = ["unshare", "setpriv", "nsenter", "ip", "mount", "sh"];
 
-/// What pid 1 of the new world does: a shell, because it also reaps the orphans of a supervisor
-/// that was killed.
+/// The program of pid 1 in the new world. It is a shell, because it must also reap the orphans of a
+/// killed supervisor.
 const INIT: &str = r#"
 mount -t tmpfs -o mode=755 netsv-lab /run && mkdir /run/netns && ip link set lo up || exit 99
 "$@"
 "#;
 
-/// Runs `test` in a world of its own. `tools`: the programs it needs beside iproute2 and
-/// util-linux; one that is missing skips the test with a line on stderr, or fails it when the
-/// environment variable CI is set.
+/// Runs `test` in a world of its own. `tools` are the programs that it needs beside iproute2 and
+/// util-linux. A missing one skips the test with a line on stderr, or fails it when the environment
+/// variable CI is set.
 pub fn isolated<F: FnOnce(&Lab)>(tools: &[&str], test: F) {
     isolated_for(HARD_TIMEOUT, possible(tools), test);
 }
 
-/// As [`isolated`], for a test that may take so long, and that cannot be made where `possible` is
-/// an error.
+/// Like [`isolated`], for a test that may take as long as `limit`, and that cannot run where
+/// `possible` is an error.
 pub fn isolated_for<F: FnOnce(&Lab)>(limit: Duration, possible: Result<(), String>, test: F) {
     let name = test_name::<F>();
     if std::env::var_os(MARK).is_some_and(|inside| inside == name.as_str()) {
@@ -62,22 +62,22 @@ pub fn isolated_for<F: FnOnce(&Lab)>(limit: Duration, possible: Result<(), Strin
     }
     let exe = std::env::current_exe().expect("current_exe");
     let mut argv: Vec<OsString> = vec![exe.into()];
-    // --include-ignored: the runner has decided already that this test runs.
+    // --include-ignored: the runner has already decided that this test runs.
     argv.extend(["--exact", &name, "--nocapture", "--test-threads=1", "--include-ignored"].map(OsString::from));
     let (status, output) = run_bounded(world(&argv).env(MARK, &name), limit);
     let text = String::from_utf8_lossy(&output);
     match status {
         None => panic!("{name}: killed after {limit:?}; its output:\n{text}"),
         Some(status) if !status.success() => panic!("{name}: {status}; its output:\n{text}"),
-        // A name that matches nothing would pass without having run.
+        // Otherwise a name that matches no test would pass without a run.
         Some(_) if !text.contains("test result: ok. 1 passed") => panic!("{name}: did not run; its output:\n{text}"),
         Some(_) => println!("{text}"),
     }
 }
 
 /// For a program: returns inside the new world, with the arguments and the terminal unchanged.
-/// Outside it never returns: it waits for the run inside and exits with its code; killed, it takes
-/// all of the world along. An error says what is missing.
+/// Outside it never returns: it waits for the run inside and exits with its code. When it is
+/// killed, the whole world ends. An error says what is missing.
 pub fn isolated_main(tools: &[&str]) -> Result<(), String> {
     const NAME: &str = "main";
     if std::env::var_os(MARK).is_some_and(|inside| inside == NAME) {
@@ -90,7 +90,7 @@ pub fn isolated_main(tools: &[&str]) -> Result<(), String> {
     std::process::exit(status.code().unwrap_or(EXIT_SYSTEM))
 }
 
-/// Why a world with these tools cannot be made here, if it cannot.
+/// An error says why a world with these tools cannot be made here.
 pub fn possible(tools: &[&str]) -> Result<(), String> {
     let missing: Vec<&str> =
         BASE_TOOLS.iter().chain(tools).copied().filter(|tool| find_program(tool).is_none()).collect();
@@ -112,7 +112,8 @@ pub fn possible(tools: &[&str]) -> Result<(), String> {
 /// The command that runs `argv` in new namespaces.
 fn world(argv: &[OsString]) -> Command {
     let mut command = Command::new("sh");
-    // setpriv and unshare keep the pid of this shell: the way in for nsenter(1) from outside.
+    // setpriv and unshare keep the pid of this shell, so nsenter(1) can enter the world from
+    // outside by it.
     command.args(["-c", &format!("export {OUTER_PID}=$$; exec \"$@\""), "netsv-lab"]);
     command.args(["setpriv", "--pdeathsig", "KILL", "unshare"]);
     if !nix::unistd::geteuid().is_root() {
@@ -129,8 +130,8 @@ fn run_bounded(command: &mut Command, limit: Duration) -> (Option<ExitStatus>, V
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let stderr = writer.try_clone().expect("dup");
     let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("start a world");
-    // Our copies of the writing ends live in the command; they must go for the reader to see the
-    // end.
+    // The command holds our copies of the writing ends. They must be closed, or the reader would
+    // never see the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let output = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -152,8 +153,8 @@ fn run_bounded(command: &mut Command, limit: Duration) -> (Option<ExitStatus>, V
     (status, output.join().unwrap_or_default())
 }
 
-/// Written to the real stderr, past the test runner's capture: a skipped test is never silent.
-/// ./test counts these lines.
+/// Writes to the real stderr, past the test runner's capture, so that a skipped test is never
+/// silent. ./test counts these lines.
 fn skip(name: &str, reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{name}: must not be skipped in CI: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");

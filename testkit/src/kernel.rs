@@ -1,8 +1,8 @@
-//! Namespaces, cables and addresses, made by rtnetlink in place of `ip` processes.
+//! Namespaces, cables and addresses, made through rtnetlink instead of `ip` processes.
 //!
-//! What a test makes is asked of the kernel here; what a test checks is still asked of `ip -j`.
-//! Each call has a thread of its own, because setns(2) and unshare(2) move one thread to another
-//! network. What cannot be made panics with what it was. Called by lab.rs.
+//! The kit uses the kernel's interface to make things; tests still use `ip -j` to check them. Each
+//! call has a thread of its own, because setns(2) and unshare(2) move one thread to another
+//! network. A failure panics with the thing that could not be made. lab.rs calls it.
 
 use std::fs::File;
 use std::io;
@@ -17,17 +17,17 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-/// An end of a cable that is to be made.
+/// An end of a cable that is about to be made.
 pub(crate) struct Plug<'a> {
-    /// Name of the namespace.
+    /// The name of the namespace.
     pub(crate) net: &'a str,
-    /// Name of the interface in it.
+    /// The name of the interface in it.
     pub(crate) interface: &'a str,
     /// Its Ethernet address.
     pub(crate) mac: [u8; 6],
 }
 
-/// Where ip-netns(8) has the file of a namespace.
+/// The file that ip-netns(8) uses for a namespace.
 pub(crate) fn path(net: &str) -> PathBuf {
     Path::new("/run/netns").join(net)
 }
@@ -47,7 +47,7 @@ pub(crate) fn add_net(net: &str) {
     });
 }
 
-/// Makes a veth pair with both ends up, each in its namespace.
+/// Makes a veth pair. Each end is up in its own namespace.
 #[track_caller]
 pub(crate) fn add_cable(near: &Plug, far: &Plug) {
     let what = format!("cable {}:{} to {}:{}", near.net, near.interface, far.net, far.interface);
@@ -58,7 +58,7 @@ pub(crate) fn add_cable(near: &Plug, far: &Plug) {
     let near_up = LinkUnspec::new_with_name(near.interface).up().build();
     inside(near.net, &what, async move |kernel| {
         kernel.link().add(pair).execute().await.map_err(wrong)?;
-        // Not in the same request: one end cannot be up before it knows the other (ENOTCONN,
+        // This needs a request of its own: an end cannot be up before it knows the other (ENOTCONN,
         // drivers/net/veth.c).
         kernel.link().set(near_up).execute().await.map_err(wrong)
     });
@@ -69,7 +69,7 @@ fn end<T>(message: LinkMessageBuilder<T>, plug: &Plug) -> LinkMessageBuilder<T> 
     message.name(plug.interface).address(plug.mac.to_vec())
 }
 
-/// Makes a bridge that is up.
+/// Makes a bridge and sets it up.
 #[track_caller]
 pub(crate) fn add_bridge(net: &str, bridge: &str) {
     let link = LinkBridge::new(bridge).up().build();
@@ -96,7 +96,7 @@ pub(crate) fn set_up(net: &str, interface: &str, up: bool) {
     });
 }
 
-/// Adds an address, as ADDR/LEN, as `ip address add` does without more words: without a broadcast
+/// Adds an address, as ADDR/LEN, in the way of a plain `ip address add`: without a broadcast
 /// address.
 #[track_caller]
 pub(crate) fn add_address(net: &str, interface: &str, address: &str) {
@@ -111,7 +111,7 @@ pub(crate) fn add_address(net: &str, interface: &str, address: &str) {
     });
 }
 
-/// Asks the kernel in a namespace.
+/// Runs a request to the kernel in a namespace.
 #[track_caller]
 fn inside(net: &str, what: &str, job: impl AsyncFnOnce(Handle) -> io::Result<()> + Send) {
     let file = open(net);
@@ -126,7 +126,7 @@ fn open(net: &str) -> File {
     File::open(path(net)).unwrap_or_else(|e| panic!("{}: {e}", path(net).display()))
 }
 
-/// Asks the kernel in this thread's namespace.
+/// Runs a request to the kernel in this thread's namespace.
 fn ask(job: impl AsyncFnOnce(Handle) -> io::Result<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {

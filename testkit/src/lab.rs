@@ -1,9 +1,9 @@
 //! The world of one test: network namespaces, cables between them, processes in them.
 //!
-//! Made by [`crate::isolated`] (or by a program after [`crate::isolated_main`]); everything is
-//! inside namespaces that die with the process, so nothing here cleans up the kernel. What cannot
-//! be set up panics, with the command and what it printed: this is a test kit. Called by
-//! tests/netns, demo and bench.
+//! [`crate::isolated`] makes it (or a program after [`crate::isolated_main`]). Everything is inside
+//! namespaces that die with the process, so this code does not clean up the kernel. A set-up that
+//! fails panics with the command and its output, because this is a test kit. tests/netns, demo and
+//! bench use it.
 
 #![expect(clippy::disallowed_methods, reason = "starts processes")]
 
@@ -30,9 +30,9 @@ pub struct Lab {
 /// One end of a cable.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Name of the namespace.
+    /// The name of the namespace.
     pub net: String,
-    /// Name of the interface in it.
+    /// The name of the interface in it.
     pub interface: String,
 }
 
@@ -42,9 +42,8 @@ impl End {
     }
 }
 
-/// A veth pair. `near` is the appliance's end; to pull the cable, the `far` end is set down, so
-/// that the appliance sees what it sees on a real wire: its interface stays up and loses its
-/// carrier.
+/// A veth pair. `near` is the appliance's end. A pull sets the `far` end down, so the appliance
+/// sees the same as on a real wire: its interface stays up and loses its carrier.
 #[derive(Clone, Debug)]
 pub struct Cable {
     /// The end whose carrier [`Cable::pull`] takes away.
@@ -62,7 +61,7 @@ pub struct Net {
 }
 
 impl Lab {
-    /// Only inside a private world: it writes below /run.
+    /// Works only inside a private world, because it writes below /run.
     pub fn new() -> Lab {
         let dir = PathBuf::from("/run/lab");
         for sub in ["bin", "log"] {
@@ -83,19 +82,19 @@ impl Lab {
         path
     }
 
-    /// Covers `path` with an empty tmpfs, for a program that has its state directory compiled in
+    /// Covers `path` with an empty tmpfs, for a program with a built-in state directory
     /// (/var/lib/...).
     pub fn cover(&self, path: &str) {
         run("mount", &["-t", "tmpfs", "netsv-lab", path]);
     }
 
-    /// The same with room for one page of 4096 bytes, for a disk that is soon full.
+    /// The same with space for one page of 4096 bytes, for a disk that is soon full.
     pub fn cover_with_little(&self, path: &str) {
         run("mount", &["-t", "tmpfs", "-o", "size=4k", "netsv-lab", path]);
     }
 
-    /// Links every applet of the netsv under test into a directory that is first in the PATH of all
-    /// commands in the lab's namespaces. Without this call they find the system's own programs.
+    /// Links every applet of the netsv under test into a directory that comes first in the PATH of
+    /// all commands in the lab's namespaces. Without this call they find the system's own programs.
     pub fn use_netsv(&self, netsv: &Path) {
         let said = run(&netsv.to_string_lossy(), &["--list"]);
         for applet in said.lines() {
@@ -105,13 +104,13 @@ impl Lab {
         }
     }
 
-    /// Makes a named network namespace, loopback up.
+    /// Makes a named network namespace with loopback up.
     pub fn net(&self, name: &str) -> Net {
         kernel::add_net(name);
         Net { name: name.to_owned(), logs: self.logs.clone(), bin: self.dir.join("bin") }
     }
 
-    /// Runs many `ip` commands, one a line, in one process in the lab's outer namespace; for
+    /// Runs many `ip` commands, one per line, in one process in the lab's outer namespace. For
     /// crowds.
     pub fn ip_batch(&self, lines: &str) {
         let file = self.dir.join("batch");
@@ -119,13 +118,14 @@ impl Lab {
         run("ip", &["-batch", &file.to_string_lossy()]);
     }
 
-    /// Plugs a cable: `interface` in `near` to `far_interface` in `far`. Both ends are up;
-    /// addresses are the caller's.
+    /// Plugs a cable between an interface in `near` and one in `far`. Both ends are up; the caller
+    /// adds addresses.
     pub fn cable(&self, near: (&Net, &str), far: (&Net, &str)) -> Cable {
         self.cables.set(self.cables.get() + 1);
         let ends = [near, far].map(|(net, interface)| End { net: net.name.clone(), interface: interface.to_owned() });
         let [near, far] = ends;
-        // Locally administered, stable over runs: the same machine, the same leases.
+        // The addresses are locally administered and the same in every run: the same machine gets
+        // the same leases.
         let cable = u8::try_from(self.cables.get()).unwrap_or_else(|_| panic!("more than 255 cables"));
         let mac = |last| [2, 0, 0, 0, cable, last];
         kernel::add_cable(&near.plug(mac(1)), &far.plug(mac(2)));
@@ -158,7 +158,7 @@ impl Cable {
         kernel::set_up(&self.far.net, &self.far.interface, false);
     }
 
-    /// Gives it back.
+    /// Gives the carrier back.
     pub fn plug(&self) {
         kernel::set_up(&self.far.net, &self.far.interface, true);
     }
@@ -170,14 +170,13 @@ impl Net {
         &self.name
     }
 
-    /// File of the namespace, for setns(2).
+    /// The namespace's file, for setns(2).
     pub fn path(&self) -> PathBuf {
         kernel::path(&self.name)
     }
 
-    /// A command in this namespace, its PATH led by the applets of [`Lab::use_netsv`]. Its pid is
-    /// the program's own:
-    /// `ip netns exec` execs.
+    /// A command in this namespace. Its PATH begins with the applets of [`Lab::use_netsv`]. Its pid
+    /// is the program's own, because `ip netns exec` execs.
     pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
         let mut command = Command::new("ip");
         let path = std::env::var("PATH").unwrap_or_default();
@@ -186,28 +185,28 @@ impl Net {
         command
     }
 
-    /// Runs to the end and returns what it printed; a failure panics.
+    /// Runs a command to its end and returns its output; a failure panics.
     #[track_caller]
     pub fn run(&self, argv: &[&str]) -> String {
         let output = self.try_run(argv);
         assert_success(&argv.join(" "), &output)
     }
 
-    /// Runs to the end, whatever comes of it.
+    /// Runs a command to its end, whatever its exit status.
     #[track_caller]
     pub fn try_run(&self, argv: &[&str]) -> Output {
         self.command(argv).output().unwrap_or_else(|e| panic!("ip netns exec {} {argv:?}: {e}", self.name))
     }
 
-    /// Starts a long-running program; its output goes to a log that is printed when the test fails.
-    /// It is killed when the [`Proc`] is dropped.
+    /// Starts a long-running program. Its output goes to a log, which is printed when the test
+    /// fails. Dropping the [`Proc`] kills it.
     #[track_caller]
     pub fn spawn(&self, argv: &[&str]) -> Proc {
         self.spawn_command(argv.first().copied().unwrap_or("empty"), self.command(argv))
     }
 
-    /// As [`Net::spawn`], for a command from [`Net::command`] with an environment or directory of
-    /// its own.
+    /// Like [`Net::spawn`], for a command from [`Net::command`] with its own environment or
+    /// directory.
     #[track_caller]
     pub fn spawn_command(&self, name: &str, command: Command) -> Proc {
         Proc::spawn(&self.logs, &format!("{}.{name}", self.name), command)
@@ -219,14 +218,14 @@ impl Net {
         ip_in(&self.name, args)
     }
 
-    /// `ip -j ARGS` in this namespace, parsed. `ip -j` prints nothing at all for an empty list:
-    /// that is `[]`.
+    /// Runs `ip -j ARGS` in this namespace and parses the output. `ip -j` prints nothing for an
+    /// empty list; the result is then `[]`.
     #[track_caller]
     pub fn ip_json(&self, args: &[&str]) -> Value {
         parse_json(&ip_in(&self.name, &[&["-j"], args].concat()))
     }
 
-    /// Makes a bridge that is up.
+    /// Makes a bridge and sets it up.
     #[track_caller]
     pub fn bridge(&self, bridge: &str) {
         kernel::add_bridge(&self.name, bridge);
@@ -244,7 +243,7 @@ impl Net {
         kernel::add_address(&self.name, interface, address);
     }
 
-    /// Addresses of the interface as ADDR/LEN, IPv4 only.
+    /// The interface's IPv4 addresses as ADDR/LEN.
     #[track_caller]
     pub fn addresses(&self, interface: &str) -> Vec<String> {
         let links = self.ip_json(&["-4", "address", "show", "dev", interface]);
@@ -252,8 +251,8 @@ impl Net {
         infos.filter_map(|info| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"].as_u64()?))).collect()
     }
 
-    /// IPv4 default routes that the kernel would use, as (interface, gateway, metric), best first:
-    /// those it flags `dead` (no carrier, ignore_routes_with_linkdown) are left out.
+    /// The IPv4 default routes that the kernel would use, as (interface, gateway, metric), the best
+    /// first. Routes with the flag `dead` (no carrier, ignore_routes_with_linkdown) are left out.
     #[track_caller]
     pub fn default_routes(&self) -> Vec<(String, String, u64)> {
         let routes = self.ip_json(&["-4", "route", "show", "default"]);
@@ -266,7 +265,7 @@ impl Net {
         found
     }
 
-    /// Interface that the kernel would use for `target` now; `None` when it is unreachable.
+    /// The interface that the kernel would use for `target` now; `None` when it is unreachable.
     #[track_caller]
     pub fn route_to(&self, target: &str) -> Option<String> {
         let output =
@@ -275,13 +274,14 @@ impl Net {
         Some(routes[0]["dev"].as_str()?.to_owned())
     }
 
-    /// Writes a sysctl of this namespace, named as below /proc/sys (`net/ipv4/ip_forward`).
+    /// Writes a sysctl of this namespace. Its name is the path below /proc/sys
+    /// (`net/ipv4/ip_forward`).
     #[track_caller]
     pub fn sysctl(&self, name: &str, value: &str) {
         self.run(&["sh", "-c", &format!("echo {value} >/proc/sys/{name}")]);
     }
 
-    /// The station behind `interface` answers nothing any more, neither ARP nor IP; its carrier
+    /// Makes the station behind `interface` silent: it answers neither ARP nor IP, and its carrier
     /// stays.
     pub fn silence(&self, interface: &str) {
         self.run(&["nft", "add table netdev silence"]);
@@ -289,12 +289,12 @@ impl Net {
         self.run(&["nft", &format!("add chain netdev silence deaf {{ {hook} }}")]);
     }
 
-    /// It answers again.
+    /// Ends [`Net::silence`].
     pub fn speak(&self) {
         self.run(&["nft", "delete table netdev silence"]);
     }
 
-    /// One ping is answered within a second.
+    /// Whether one ping is answered within a second.
     pub fn pings(&self, target: &str) -> bool {
         self.try_run(&["ping", "-n", "-c1", "-W1", target]).status.success()
     }
@@ -307,15 +307,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// `ip ARGS` in the namespace `net`. Not `ip -n`: that makes a mount namespace, and each umount in
-/// it waits for the whole kernel (RCU), seconds on a machine under load.
+/// Runs `ip ARGS` in the namespace `net`. `ip -n` would make a mount namespace, and each umount in
+/// it waits for the whole kernel (RCU), which takes seconds on a machine under load.
 #[track_caller]
 fn ip_in(net: &str, args: &[&str]) -> String {
     let enter = enter_ip(net);
     run("nsenter", &[&enter.each_ref().map(String::as_str)[..], args].concat())
 }
 
-/// What nsenter(1) is given to run `ip` in the namespace `net`.
+/// The arguments of nsenter(1) that run `ip` in the namespace `net`.
 fn enter_ip(net: &str) -> [String; 2] {
     [format!("--net=/run/netns/{net}"), "ip".to_owned()]
 }

@@ -1,8 +1,8 @@
 //! Test kit of netsv: isolated worlds of network namespaces, cables, servers, pings, a timeline.
 //!
-//! For tests, demo and bench only; nothing of it is in the netsv binary. Start at [`isolated`] (a
-//! test) or [`isolated_main`] (a program), which give a [`Lab`]; tests/netns/main.rs shows one
-//! whole test.
+//! It is for tests, demo and bench only; the netsv binary does not contain it. Start at
+//! [`isolated`] (for a test) or [`isolated_main`] (for a program), which give a [`Lab`].
+//! tests/netns/main.rs shows one whole test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test kit fails loudly")]
 

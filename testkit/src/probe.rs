@@ -1,9 +1,9 @@
-//! ICMP echo at a fixed pace from inside a namespace, and how many answers are missing in a window
+//! ICMP echo at a fixed pace from inside a namespace, and the number of missing answers in a window
 //! of time.
 //!
-//! Why not ping(8): it slows down while answers are missing, so a 9 s outage shows as 40 lost
-//! pings, not as 4500. Here the n-th request leaves at start + n * interval whatever happens; a
-//! request that cannot be sent counts as lost.
+//! ping(8) is not fit for this: it slows down while answers are missing, so a 9 s outage shows as
+//! 40 lost pings instead of 4500. Here the n-th request leaves at start + n * interval whatever
+//! happens. A request that cannot be sent counts as lost.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -31,7 +31,7 @@ struct Sample {
     answered: Option<Instant>,
 }
 
-/// A running probe. Stops when dropped.
+/// A running probe; it stops when dropped.
 pub struct Probe {
     samples: Arc<Mutex<Vec<Sample>>>,
     stop: Arc<AtomicBool>,
@@ -39,14 +39,14 @@ pub struct Probe {
     interval: Duration,
 }
 
-/// What a window of time saw.
+/// The counts for a window of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
     /// Requests that were due in the window.
     pub sent: usize,
     /// Those without an answer so far.
     pub lost: usize,
-    /// Longest run of lost requests in a row, as time.
+    /// The longest run of lost requests, as time.
     pub longest_gap: Duration,
 }
 
@@ -104,8 +104,8 @@ impl Probe {
         Ok(Probe { samples, stop, threads: vec![sender, receiver], interval })
     }
 
-    /// What was lost among the requests due from `from` until `to`. Ask a little after `to`: the
-    /// last answers travel.
+    /// The losses among the requests due from `from` until `to`. Call it a little after `to`, when
+    /// the last answers have arrived.
     pub fn loss(&self, from: Instant, to: Instant) -> Loss {
         let mut loss = Loss::default();
         let mut run = 0;
@@ -118,13 +118,14 @@ impl Probe {
         loss
     }
 
-    /// When the first request that was due at or after `since` got its answer.
+    /// When the first request that was due at or after `since` was answered.
     pub fn first_answer(&self, since: Instant) -> Option<Instant> {
         lock(&self.samples).iter().filter(|s| s.due >= since).find_map(|s| s.answered)
     }
 
-    /// From `since`: when answers flow again for good, that is when the request after the last lost
-    /// one was due (`since` when none was lost). `None` while the newest ones are unanswered.
+    /// The moment after `since` from which answers flow for good: the due time of the request after
+    /// the last lost one (`since` when none was lost). `None` while the newest requests are
+    /// unanswered.
     pub fn recovered(&self, since: Instant) -> Option<Instant> {
         let samples = lock(&self.samples);
         let mut settled = samples.iter().filter(|s| s.due >= since).rev().skip(25).peekable();

@@ -1,4 +1,4 @@
-//! Long-running processes of a lab: a log file each, killed when dropped.
+//! The long-running processes of a lab. Each has a log file, and dies when dropped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::wait::{poll_for, wait_for};
 
-/// Where the logs of a lab's processes are.
+/// The directory of the logs of a lab's processes.
 #[derive(Clone, Debug)]
 pub(crate) struct LogDir {
     dir: PathBuf,
@@ -29,7 +29,7 @@ impl LogDir {
         self.dir.join(format!("{number:02}.{}.log", name.replace('/', "_")))
     }
 
-    /// For a failed test.
+    /// Prints all logs, for a failed test.
     pub(crate) fn print_all(&self) {
         let mut paths: Vec<_> = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
         paths.sort();
@@ -63,17 +63,17 @@ impl Proc {
         self.child.id() as i32
     }
 
-    /// Sends a signal; to a process that is gone it does nothing.
+    /// Sends a signal. It does nothing when the process is gone.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid()), signal);
     }
 
-    /// Where its output goes.
+    /// The file that gets its output.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// What it has written so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -91,7 +91,8 @@ impl Proc {
         poll_for(timeout, || self.child.try_wait().ok().flatten())
     }
 
-    /// TERM, then its exit status; a process that does not end within two seconds fails the test.
+    /// Sends TERM and returns the exit status. A process that does not end within two seconds fails
+    /// the test.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
@@ -109,12 +110,12 @@ impl Drop for Proc {
     }
 }
 
-/// Sends a signal to a process that is not a [`Proc`]; to one that is gone it does nothing.
+/// Sends a signal to a process that is not a [`Proc`]. It does nothing when the process is gone.
 pub fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
-/// Kills a process as nothing can be done against; `false` when it was gone already.
+/// Kills a process with SIGKILL; `false` when it was gone already.
 pub fn kill_9(pid: i32) -> bool {
     kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()
 }

@@ -1,5 +1,6 @@
-//! All frames that come in by one interface, as the kernel hands them over. Why not tcpdump: as
-//! root of a user namespace it ends, because it cannot drop privileges that it has not got.
+//! All frames that come in by one interface, as the kernel delivers them. tcpdump does not work
+//! here: as root of a user namespace it ends, because it cannot drop privileges that it does not
+//! have.
 
 #![expect(clippy::disallowed_methods, reason = "stamps what it saw")]
 
@@ -16,7 +17,7 @@ use nix::sys::socket::{LinkAddr, recvfrom};
 use crate::lab::Net;
 use crate::wire::{LOOK, OUTGOING, open};
 
-/// A frame from its Ethernet header on, and when it was seen.
+/// A frame from its Ethernet header on, and the moment of its arrival.
 pub type Frame = (Instant, Vec<u8>);
 
 /// A running sniffer; it stops when dropped.
@@ -28,7 +29,7 @@ pub struct Sniffer {
 }
 
 impl Sniffer {
-    /// Nothing that comes after the return is missed.
+    /// Starts to capture. It misses nothing that comes after it returns.
     pub fn start(net: &Net, interface: &str) -> io::Result<Sniffer> {
         let (path, interface) = (net.path(), interface.to_owned());
         let opening = std::thread::spawn(move || open(&path, &[interface]));
@@ -39,7 +40,7 @@ impl Sniffer {
         Ok(Sniffer { frames, stop, thread: Some(thread) })
     }
 
-    /// What came so far.
+    /// The frames so far.
     pub fn frames(&self) -> Vec<Frame> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,5 @@
-//! A station that answers each frame as a function says: for what no ordinary program sends.
+//! A station that answers each frame as a function says. It sends what ordinary programs do not
+//! send.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,8 +21,8 @@ pub struct Station {
 }
 
 impl Station {
-    /// For each frame that comes in by this interface, sends what `answer` makes of it; both from
-    /// the Ethernet header on.
+    /// Sends what `answer` returns for each frame that comes in by this interface. Both begin with
+    /// the Ethernet header.
     pub fn start(
         net: &Net,
         interface: &str,
@@ -42,7 +43,8 @@ impl Station {
                             continue;
                         }
                         for frame in answer(&buffer[..len]) {
-                            // An interface without carrier: as on a real wire, the frame is lost.
+                            // The interface may have no carrier: the frame is lost, as on a real
+                            // wire.
                             let _ = send(socket.as_raw_fd(), &frame, MsgFlags::empty());
                         }
                     }

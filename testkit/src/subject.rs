@@ -1,23 +1,23 @@
-//! Which program a test is about: ours, or the original that it is compared with.
+//! The program under test: ours, or the original that is compared with it.
 
 use std::path::{Path, PathBuf};
 
 use crate::lab::find_program;
 
-/// The same test is run on the original first, then on ours.
+/// The same test runs on the original first, then on ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The netsv of this build.
     Ours,
-    /// What the distribution ships under the same name: runit's supervisor, busybox's or Debian's
+    /// The program of the same name in the distribution: runit's supervisor, busybox's or Debian's
     /// daemons.
     Original,
 }
 
 impl Subject {
-    /// The program called `name`. Ours: netsv itself is found by [`netsv`] and must be called with
-    /// `name` as its first argument or through a link (see [`crate::Lab::use_netsv`]). Original:
-    /// below `$NETSV_ORIGINALS` (a tree with usr/bin, usr/sbin, sbin, bin), else in PATH.
+    /// The command for the program `name`. Ours: [`netsv`] finds netsv itself, which must be called
+    /// with `name` as its first argument or through a link (see [`crate::Lab::use_netsv`]).
+    /// Original: below `$NETSV_ORIGINALS` (a tree with usr/bin, usr/sbin, sbin, bin), else in PATH.
     pub fn argv(self, name: &str) -> Option<Vec<String>> {
         match self {
             Subject::Ours => Some(vec![netsv()?.to_string_lossy().into_owned(), name.to_owned()]),

@@ -1,8 +1,9 @@
-//! What happened when: one clock for everything that is watched, and lines printed as they come.
+//! Events and their moments: one clock for everything that is watched, and lines that are printed
+//! as they come.
 //!
 //! Sources push events from threads of their own: `ip monitor` of a namespace, a growing log file,
-//! the story itself. All are stamped on this side with one monotonic clock, as soon as the line is
-//! read.
+//! the story itself. This side stamps all of them with one monotonic clock, as soon as it has read
+//! the line.
 
 #![expect(clippy::disallowed_methods, reason = "it is the clock; the log follower pauses between two looks")]
 
@@ -18,14 +19,14 @@ use std::time::{Duration, Instant};
 use crate::lab::Net;
 use crate::wait::poll_for;
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When.
+    /// Its moment.
     pub at: Instant,
-    /// Who says so: a namespace, a service, the story.
+    /// Its source: a namespace, a service, the story.
     pub source: String,
-    /// What.
+    /// Its text.
     pub text: String,
 }
 
@@ -60,22 +61,22 @@ impl Timeline {
         Timeline { inner: Arc::new(inner), children: Mutex::default(), threads: Mutex::default() }
     }
 
-    /// Calls `print` for each event from now on, in the order in which they are stamped.
+    /// Calls `print` for each event from now on, in the order of the stamps.
     pub fn print_with(&self, print: impl Fn(Duration, &Event) + Send + 'static) {
         *self.inner.printer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(print));
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.inner.start.elapsed()
     }
 
-    /// Records an event of the story itself; returns its moment.
+    /// Records an event of the story itself and returns its moment.
     pub fn note(&self, source: &str, text: &str) -> Instant {
         self.inner.push(Instant::now(), source, text.to_owned())
     }
 
-    /// Everything so far.
+    /// All events so far.
     pub fn events(&self) -> Vec<Event> {
         self.inner.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -102,15 +103,15 @@ impl Timeline {
         }));
     }
 
-    /// Follows a log file that need not be there yet; a log that is rotated away is read on from
-    /// its new beginning.
+    /// Follows a log file that need not exist yet. After a rotation it reads the new file from its
+    /// beginning.
     pub fn watch_log(&self, source: &str, path: PathBuf, mut filter: Filter) {
         let (inner, source) = (Arc::clone(&self.inner), source.to_owned());
         self.keep(std::thread::spawn(move || {
             let (mut seen, mut partial) = (0_u64, String::new());
             while !inner.stop.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(2));
-                // Most looks find nothing new: a stat is all that they cost.
+                // Most looks find nothing new, and cost only a stat.
                 if path.metadata().map_or(0, |meta| meta.len()) == seen {
                     continue;
                 }
@@ -144,7 +145,7 @@ impl Timeline {
 impl Inner {
     fn push(&self, at: Instant, source: &str, text: String) -> Instant {
         let event = Event { at, source: source.to_owned(), text };
-        // One lock over both: what is printed is in the order of what is kept.
+        // One lock covers both, so that events are printed in the order in which they are kept.
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(print) = self.printer.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             print(at.saturating_duration_since(self.start), &event);

@@ -15,9 +15,9 @@ use std::net::Ipv4Addr;
 use crate::dhcpd::{Config, Dhcpd};
 use crate::lab::{Cable, Lab, Net};
 
-/// What both providers reach.
+/// The address that both providers reach.
 pub const TARGET: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
-/// The appliance's address on its LAN; static, so that the appliance must set it by itself.
+/// The appliance's static address on its LAN, which the appliance must set by itself.
 pub const LAN_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// One provider.
@@ -33,7 +33,7 @@ pub struct Provider {
     pub router: Ipv4Addr,
 }
 
-/// The whole.
+/// The whole world.
 #[derive(Debug)]
 pub struct TwoUplinks {
     /// The appliance: eth0, eth1, lan0.
@@ -49,7 +49,7 @@ pub struct TwoUplinks {
 }
 
 impl TwoUplinks {
-    /// Builds it; both uplink cables are still unplugged.
+    /// Builds the world. Both uplink cables are still unplugged.
     pub fn build(lab: &Lab) -> TwoUplinks {
         let [home, lan, internet] = ["home", "lan", "internet"].map(|name| lab.net(name));
         internet.address("lo", &format!("{TARGET}/32"));

@@ -1,9 +1,9 @@
 //! A machine of its own: Debian's kernel in qemu without acceleration, over a root file system made
-//! here, with a shell in it to ask and qemu's monitor to pull its cables and cards.
+//! here. It has a shell for questions, and qemu's monitor pulls its cables and cards.
 //!
-//! What it is made of is fetched by testkit/fetch-vm. The guest's second serial line is a shell
-//! ([`AGENT`]) that runs one line at a time; its first is the kernel's console, kept in a file.
-//! Called by tests/vm and by bench.
+//! testkit/fetch-vm fetches its parts. The guest's second serial line is a shell ([`AGENT`]) that
+//! runs one line at a time. The first serial line is the kernel's console, which a file keeps.
+//! tests/vm and bench use it.
 
 #![expect(clippy::disallowed_methods, reason = "starts qemu, and bounds what it waits for")]
 
@@ -22,20 +22,20 @@ use crate::lab::{Lab, Net};
 use crate::proc::Proc;
 use crate::wait::wait_for;
 
-/// What testkit/fetch-vm has unpacked.
+/// The parts that testkit/fetch-vm has unpacked.
 #[derive(Clone, Debug)]
 pub struct Kit {
     root: PathBuf,
     modules: PathBuf,
 }
 
-/// For the guest's init: a shell on the second serial line. Each line that comes is run, and its
-/// exit code is the answer's end.
+/// A command for the guest's init: a shell on the second serial line. It runs each line that
+/// arrives, and ends its answer with the exit code.
 pub const AGENT: &str = "(stty raw -echo; echo '0 =END='; while read -r line; do eval \"$line\"; echo \"$? =END=\"; done) \
                          </dev/ttyS1 >/dev/ttyS1 2>&1 &";
-/// For `device_add`: the card, whose name for `set_link` and `device_del` is `card` from the start.
+/// The card, for `device_add`. From the start its name for `set_link` and `device_del` is `card`.
 pub const CARD_DEVICE: &str = "virtio-net-pci,netdev=n0,mac=02:00:00:00:07:01,romfile=";
-/// Services of the whole suite for that card: the directory in services/, and its name.
+/// The services of the whole suite for that card: the directory in services/, and the name.
 pub const SERVICES: [(&str, &str); 5] = [
     ("fw", "fw"),
     ("dhcp_if", "dhcp_eth0"),
@@ -43,16 +43,16 @@ pub const SERVICES: [(&str, &str); 5] = [
     ("zcip_if", "zcip_eth0"),
     ("dhcp_if_pinger", "dhcp_eth0_pinger"),
 ];
-/// Modules of a virtio network card.
+/// The modules of a virtio network card.
 pub const CARD: [&str; 2] = ["virtio_pci", "virtio_net"];
-/// Modules of what fw's nft table consists of: without a modprobe the kernel cannot ask for them.
-/// The first one is asked for by another's code, which modules.dep does not know.
+/// The modules for fw's nft table, since without a modprobe the kernel cannot request them. Other
+/// code requests the first one, so modules.dep does not list it.
 pub const FIREWALL: [&str; 7] =
     ["crc32c_generic", "nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_reject_inet"];
-/// A guest that answers nothing for so long is dead, however busy the host is.
+/// A guest without an answer for so long is dead, however busy the host is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The far end of the guest's cable: a namespace with a DHCP server on the guest's tap device; or
+/// The far end of the guest's cable: a namespace with a DHCP server on the guest's tap device, or
 /// qemu's own network and server where tap devices cannot be made.
 #[derive(Debug)]
 pub struct Wire {
@@ -71,7 +71,7 @@ pub struct Machine {
 }
 
 impl Wire {
-    /// 192.0.2.1 is the server, the router, and who answers pings; leases are 192.0.2.100 to
+    /// 192.0.2.1 is the server and the router, and answers pings. Leases are 192.0.2.100 to
     /// 192.0.2.150.
     pub fn build(lab: &Lab) -> Wire {
         let mut wire = Wire::without_server(lab);
@@ -98,7 +98,7 @@ impl Wire {
         wire
     }
 
-    /// The same for a server of the caller's, on tap0 in [`Wire::net`].
+    /// The same for a server of the caller's own, on tap0 in [`Wire::net`].
     pub fn without_server(lab: &Lab) -> Wire {
         let net = lab.net("wire");
         let tap = net.try_run(&["ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]).status.success();
@@ -109,8 +109,8 @@ impl Wire {
         Wire { net, tap, server: None }
     }
 
-    /// Whether there can be a tap device (tun.c: not in a network namespace of somebody who is not
-    /// root).
+    /// Whether a tap device can be made (tun.c forbids it in a network namespace of a user other
+    /// than root).
     pub fn possible() -> Result<(), String> {
         if nix::unistd::geteuid().is_root() { Ok(()) } else { Err("a tap device needs root".to_owned()) }
     }
@@ -129,8 +129,8 @@ impl Wire {
 }
 
 impl Machine {
-    /// Boots the image over the wire; returns when the guest's shell answers. `more` are options
-    /// for qemu.
+    /// Boots the image over the wire, and returns when the guest's shell answers. `more` are
+    /// options for qemu.
     pub fn boot(
         lab: &Lab,
         kit: &Kit,
@@ -142,7 +142,7 @@ impl Machine {
         let files = ["image", "console.log", "shell", "monitor"].map(|name| lab.dir().join(name));
         let [path, console, shell, monitor] = &files;
         image.write(path);
-        // Of the machine before.
+        // The sockets of an earlier machine.
         [shell, monitor].into_iter().for_each(|socket| drop(std::fs::remove_file(socket)));
         let mut argv = argv(kit, wire, megabytes, &files);
         argv.extend_from_slice(more);
@@ -164,12 +164,12 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Runs a line in the guest's shell to its end; what it said, whatever its exit code.
+    /// Runs a line in the guest's shell to its end. Returns its output, whatever the exit code.
     pub fn run(&mut self, line: &str) -> String {
         self.try_run(line).unwrap_or_else(|e| panic!("{line}: {e}; the console:\n{}", self.console()))
     }
 
-    /// As [`Machine::run`], where the machine may be gone.
+    /// Like [`Machine::run`], when the machine may be gone.
     pub fn try_run(&mut self, line: &str) -> io::Result<String> {
         assert!(!line.contains('\n'), "one line: {line}");
         writeln!(self.shell, "{line}")?;
@@ -178,18 +178,18 @@ impl Machine {
         Ok(said[..end].to_owned())
     }
 
-    /// Tells qemu's monitor something, as `set_link card off`.
+    /// Sends a command to qemu's monitor, such as `set_link card off`.
     pub fn monitor(&mut self, command: &str) -> String {
         writeln!(self.monitor, "{command}").unwrap_or_else(|e| panic!("qemu's monitor: {e}"));
         self.read_until(Channel::Monitor, "(qemu) ").unwrap_or_else(|e| panic!("{command}: {e}"))
     }
 
-    /// What the kernel and init have said.
+    /// The output of the kernel and init.
     pub fn console(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
-    /// How qemu ended, if it does so in time: the machine is off.
+    /// Waits until qemu ends, which means that the machine is off. Returns its exit status.
     pub fn wait_off(&mut self, timeout: Duration) -> Option<ExitStatus> {
         self.qemu.wait(timeout)
     }
@@ -214,7 +214,7 @@ impl Machine {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
-            // The terminal makes a carriage return of its own.
+            // The terminal adds carriage returns.
             let text = String::from_utf8_lossy(&said).replace('\r', "");
             if text.ends_with(end) {
                 return Ok(text);
@@ -228,7 +228,7 @@ fn argv(kit: &Kit, wire: &Wire, megabytes: u32, files: &[PathBuf; 4]) -> Vec<Str
     let shown = |path: PathBuf| path.display().to_string();
     let [image, console, shell, monitor] = files.clone().map(shown);
     let mut argv = vec![shown(kit.program("qemu-system-x86_64"))];
-    // No kvm, also where it seems to be there: it may open and then crash the kernel.
+    // kvm is not used even where it seems to be there: it may open and then crash the kernel.
     let plain = "-accel tcg -smp 1 -nodefaults -no-user-config -display none -no-reboot";
     argv.extend(plain.split(' ').map(str::to_owned));
     let socket = |path: &str| format!("unix:{path},server=on,wait=off");
@@ -249,7 +249,7 @@ fn argv(kit: &Kit, wire: &Wire, megabytes: u32, files: &[PathBuf; 4]) -> Vec<Str
     argv
 }
 
-/// Which of the guest's lines.
+/// One of the guest's serial lines.
 #[derive(Clone, Copy)]
 enum Channel {
     Shell,

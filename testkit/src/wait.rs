@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest pause between two looks. The first looks come faster.
+/// The longest pause between two looks. The first pauses are shorter.
 const MAX_PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until `look` gives something, at most `timeout`; `None` when it never did.
+/// Looks until `look` gives a value, for at most `timeout`; `None` when it never does.
 pub fn poll_for<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + timeout;
     let mut pause = Duration::from_micros(500);
@@ -24,7 +24,7 @@ pub fn poll_for<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Op
     }
 }
 
-/// As [`poll_for`], but a condition that never comes true fails the test with `what`.
+/// Like [`poll_for`], but a condition that never comes true fails the test with `what`.
 #[track_caller]
 pub fn wait_for<T>(what: &str, timeout: Duration, look: impl FnMut() -> Option<T>) -> T {
     match poll_for(timeout, look) {
@@ -39,8 +39,7 @@ pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> 
     wait_for(what, timeout, || condition().then_some(()));
 }
 
-/// Holds `condition` under watch for `span`: fails as soon as it does not hold. For "nothing
-/// happens" only.
+/// Watches `condition` for `span`, and fails as soon as it is false. For "nothing happens" only.
 #[track_caller]
 pub fn holds_for(what: &str, span: Duration, mut condition: impl FnMut() -> bool) {
     if poll_for(span, || (!condition()).then_some(())).is_some() {

@@ -1,10 +1,10 @@
 //! A bad wire: a bridge in user space that loses, delays, repeats and reorders frames by a seeded
 //! plan.
 //!
-//! The kernel's netem is not everywhere (it is not in the kernels of many virtual machines). Each
-//! station's cable ends in a namespace of the wire's own, where a thread carries frames between
-//! packet sockets. It works as root and in a user namespace. The same seed and the same frames in
-//! the same order have the same fate; frames come when they come, so a test may rely on the rates,
+//! The kernel's netem is not everywhere (many kernels of virtual machines lack it). Each station's
+//! cable ends in a namespace of the wire's own, where a thread carries frames between packet
+//! sockets. It works as root and in a user namespace. The same seed and the same frames in the same
+//! order have the same fate. But the arrival of frames varies, so a test may rely on the rates, and
 //! not on the fate of one frame.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
@@ -34,29 +34,31 @@ use crate::lab::{Cable, Lab, Net};
 
 /// packet(7), PACKET_OUTGOING: the kernel's own copy of a frame that left by this port.
 pub(crate) const OUTGOING: u8 = 4;
-/// Longest time between two looks at whether to stop, in milliseconds.
+/// The longest time between two checks for the end, in milliseconds.
 pub(crate) const LOOK: u16 = 50;
-/// More frames than this in flight are lost: a storm must not fill the memory.
+/// The limit of frames in flight. Further frames are lost, so that a storm does not fill the
+/// memory.
 const MAX_IN_FLIGHT: usize = 10_000;
 
-/// What happens to frames.
+/// The plan for the frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
-    /// Where the dice start.
+    /// The seed of the dice.
     pub seed: u64,
-    /// Frames in a hundred that are lost.
+    /// How many of a hundred frames are lost.
     pub loss_percent: u8,
-    /// Frames in a hundred that come twice, the second one with a delay of its own.
+    /// How many of a hundred frames come twice, the second time with a delay of their own.
     pub repeat_percent: u8,
-    /// From a port to each other one.
+    /// The delay from a port to each other port.
     pub delay: Duration,
-    /// A delay of up to this much more, for each frame anew: frames overtake each other.
+    /// A random further delay of up to this much for each frame, so that frames overtake each
+    /// other.
     pub jitter: Duration,
-    /// What comes to the first station comes in this VLAN: with a tag of IEEE 802.1Q.
+    /// Frames to the first station carry this VLAN in a tag of IEEE 802.1Q.
     pub vlan: Option<u16>,
 }
 
-/// What happened so far.
+/// The counts so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Copies that reached a port.
@@ -85,11 +87,11 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Gives each station its interface, with a cable that ends in the wire. Frames are carried
-    /// when this returns.
+    /// Gives each station its interface, with a cable that ends in the wire. The wire carries
+    /// frames when this returns.
     pub fn between(lab: &Lab, stations: &[(&Net, &str)], plan: Plan) -> io::Result<Wire> {
         let net = lab.net("wire");
-        // Nothing of the wire's own may be on it.
+        // The wire's own namespace must not send frames.
         net.sysctl("net/ipv6/conf/all/disable_ipv6", "1");
         net.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
         let ports: Vec<String> = (0..stations.len()).map(|n| format!("port{n}")).collect();
@@ -110,12 +112,12 @@ impl Wire {
         Ok(Wire { shared, cables, thread: Some(thread) })
     }
 
-    /// Another fate for all following frames; the dice roll on.
+    /// Changes the plan for all following frames; the dice roll on.
     pub fn set_plan(&self, plan: Plan) {
         *lock(&self.shared.plan) = plan;
     }
 
-    /// What happened so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         *lock(&self.shared.counts)
     }
@@ -139,8 +141,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Packet sockets for all that comes in by these interfaces. Moves the calling thread into their
-/// namespace.
+/// Opens packet sockets for everything that comes in by these interfaces. It moves the calling
+/// thread into their namespace.
 pub(crate) fn open(namespace: &Path, interfaces: &[String]) -> io::Result<Vec<OwnedFd>> {
     setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
     interfaces.iter().map(|interface| open_one(interface)).collect()
@@ -151,13 +153,14 @@ fn open_one(interface: &str) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
     let of_link = |entry: InterfaceAddress| entry.address?.as_link_addr().copied();
     let found = getifaddrs()?.filter(|entry| entry.interface_name == interface).find_map(of_link);
-    // Its protocol is 0: the one that the socket was opened with stays (packet(7)).
+    // The protocol in the address is 0: the socket keeps the one with which it was opened
+    // (packet(7)).
     let address = found.ok_or_else(|| io::Error::other(format!("{interface}: no such interface")))?;
     bind(fd.as_raw_fd(), &address)?;
     Ok(fd)
 }
 
-/// A frame on its way: when it is due, its number, to which port, its bytes.
+/// A frame in flight: its due time, its number, its port, its bytes.
 type InFlight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
 struct Carrier<'a> {
@@ -165,7 +168,7 @@ struct Carrier<'a> {
     dice: Dice,
     in_flight: BinaryHeap<InFlight>,
     number: u64,
-    /// Number of the youngest frame that each port has had.
+    /// The highest number of a frame that each port has had.
     youngest: Vec<u64>,
 }
 
@@ -176,7 +179,8 @@ impl Shared {
         let mut buffer = vec![0; 65536];
         while !self.stop.load(Ordering::Relaxed) {
             let due = carrier.in_flight.peek().map(|Reverse((due, ..))| due.saturating_duration_since(Instant::now()));
-            // Rounded up: a wait of less than a millisecond must not become a busy loop.
+            // The wait is rounded up: a wait of less than a millisecond must not become a busy
+            // loop.
             let wait_ms =
                 due.and_then(|due| u16::try_from(due.as_micros().div_ceil(1000)).ok()).unwrap_or(LOOK).min(LOOK);
             let mut fds: Vec<PollFd> = sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
@@ -218,7 +222,7 @@ impl Carrier<'_> {
         let now = Instant::now();
         while self.in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= now) {
             let Some(Reverse((_, number, to, frame))) = self.in_flight.pop() else { return };
-            // A port without carrier: as on a real wire, no station is told.
+            // A port may have no carrier. On a real wire no station learns of it either.
             let _ = send(sockets[to].as_raw_fd(), &frame, MsgFlags::empty());
             let mut counts = lock(&self.shared.counts);
             counts.carried += 1;
@@ -228,7 +232,7 @@ impl Carrier<'_> {
     }
 }
 
-/// With a tag behind the two Ethernet addresses.
+/// The frame with a tag after the two Ethernet addresses.
 fn tagged(mut frame: Vec<u8>, vlan: Option<u16>) -> Vec<u8> {
     if let (Some(vlan), true) = (vlan, frame.len() >= 12) {
         let [high, low] = vlan.to_be_bytes();
@@ -259,7 +263,7 @@ impl Dice {
 }
 
 /// A frame as it would leave a card: between veth ends the kernel leaves the checksums of TCP and
-/// UDP to the card, and there is none.
+/// UDP to the card, and there is no card.
 fn finished(mut frame: Vec<u8>) -> Vec<u8> {
     if frame.get(12..14) != Some(&[0x08, 0x00]) || frame.len() < 34 {
         return frame;
@@ -304,7 +308,7 @@ mod tests {
             let time = said.split("time=").nth(1).and_then(|t| t.split(' ').next()).unwrap();
             assert!(time.parse::<f64>().unwrap() >= 100.0, "{said}");
 
-            // 600 frames at 25 %: fewer than 60 or more than 300 lost is no accident.
+            // Of 600 frames at 25 %, fewer than 60 or more than 300 lost frames cannot be chance.
             wire.set_plan(Plan {
                 seed: 1,
                 loss_percent: 25,

@@ -1,6 +1,6 @@
-//! DHCP when it is not easy: a server that is late, refuses or lies, an address that somebody has,
-//! a restart; and what a client costs while it only holds its lease. The servers are the test
-//! kit's: they do as told. dnsmasq serves the rest.
+//! DHCP under difficulties: a server that is late, refuses or lies, an address that is in use, a
+//! restart; and the cost of a client that only holds its lease. The difficult servers are the test
+//! kit's. dnsmasq serves the rest.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -17,13 +17,13 @@ use crate::supervise::{settle, switches};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, private_kb, sh};
 
-/// The router and its server, and the first address of its pool.
+/// The router with its server, and the first address of its pool.
 pub(super) const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub(super) const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 100);
-/// Longer is never.
+/// A longer wait counts as never.
 pub(super) const NEVER: Duration = Duration::from_secs(40);
 
-/// What all rows need.
+/// What all rows share.
 pub(super) struct Hard<'a> {
     world: &'a World,
     applets: &'a str,
@@ -31,12 +31,12 @@ pub(super) struct Hard<'a> {
     quick: bool,
 }
 
-/// Where a measurement begins, given the server and when the client was started.
+/// The begin of a measurement, from the server and the moment at which the client was started.
 type From = fn(&Dhcpd, Instant) -> Option<Instant>;
 
 pub(crate) fn bench(lab: &Lab, applets: &str, times: usize, quick: bool) -> io::Result<Vec<Row>> {
     let world = World::bare(lab);
-    // The clients' handler writes into it: with nobody at the other end it would wait.
+    // The clients' handler writes into the fifo. Without a reader it would block.
     let _reader = OpenOptions::new().read(true).write(true).open(FIFO)?;
     let hard = Hard { world: &world, applets, times: times.min(5), quick };
     let mut rows = vec![hard.checked()?, hard.refused()?, hard.restarted()?];
@@ -56,8 +56,8 @@ impl Hard<'_> {
         Dhcpd::start(self.world.isp(), "cust", Config { mode, ..Config::for_router(ROUTER) })
     }
 
-    /// The clients of the plain rows but for the one with fw, with `more` behind the command of
-    /// those that are named.
+    /// The clients of the plain rows, except the one with fw. `more` adds options to the commands
+    /// of the clients that it names.
     pub(super) fn clients(&self, more: &[(&str, &str)]) -> Vec<Client> {
         let mut found: Vec<Client> = clients(self.applets).into_iter().filter(|c| c.acts != Acts::Fw).collect();
         for client in &mut found {
@@ -71,7 +71,7 @@ impl Hard<'_> {
         found
     }
 
-    /// Starts one client in a clean world; waits for an address other than `unwanted`.
+    /// Starts one client in a clean world and waits for an address other than `unwanted`.
     pub(super) fn run(
         &self,
         client: &Client,
@@ -117,7 +117,7 @@ impl Hard<'_> {
     }
 
     fn refused(&self) -> io::Result<Row> {
-        // It is sent as soon as the first REQUEST is seen.
+        // The server sends it as soon as it sees the first REQUEST.
         let refusal: From = |server, _| {
             let first = server.seen().into_iter().find(|seen| seen.kind == Some(MessageType::Request))?;
             Some(server.started() + first.at)
@@ -125,7 +125,7 @@ impl Hard<'_> {
         self.row("DHCP: NAK once -> address, ms", || Mode::NakOnce, &self.clients(&[]), refusal)
     }
 
-    /// Killed with -9 when bound, and started again while its server is there.
+    /// The bound client gets kill -9, and starts again while its server is there.
     fn restarted(&self) -> io::Result<Row> {
         let mut values = Vec::new();
         for client in self.clients(&[(OURS, "--state /run/state")]) {
@@ -150,7 +150,7 @@ impl Hard<'_> {
         Ok(Row::new("DHCP: restart -> address, state kept, ms", values).note("udhcpc keeps none; ours: --state"))
     }
 
-    /// The provider's machine answers ARP for the first address of the pool.
+    /// The provider's machine answers ARP requests for the first address of the pool.
     fn taken(&self) -> io::Result<Option<Row>> {
         let mut clients = self.clients(&[("udhcpc", "-a"), ("dhcpcd", ""), (OURS, "--acd fast")]);
         if self.quick {
@@ -189,7 +189,7 @@ impl Hard<'_> {
         Ok(Some(Row::new("DHCP: server 10 s late -> address after, s", values).note("one run")))
     }
 
-    /// The rogue is always first with its offer, and never confirms.
+    /// The rogue is always first with its offer, and never acknowledges.
     fn rogue(&self) -> io::Result<Option<Row>> {
         if self.quick {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Hard<'_> {
         Ok(Some(Row::new("DHCP: rogue offers first, never confirms -> address, s", values).note(note)))
     }
 
-    /// What it costs to hold a lease.
+    /// The cost of holding a lease.
     fn resting(&self) -> io::Result<Vec<Row>> {
         let span = Duration::from_secs(if self.quick { 10 } else { 30 });
         let (mut memory, mut wakeups) = (Vec::new(), Vec::new());
@@ -237,7 +237,7 @@ impl Hard<'_> {
     }
 }
 
-/// An honest server that thinks for a moment.
+/// An honest server that is slow to answer.
 fn slowly(message: &Message) -> Vec<Vec<u8>> {
     std::thread::sleep(Duration::from_millis(30));
     let config = Config::for_router(ROUTER);

@@ -1,5 +1,5 @@
-//! DHCP where little comes back: a server that thinks, gear that lets one message through in five
-//! seconds, no server at all.
+//! DHCP with few answers: a slow server, gear that lets one message through in five seconds, and no
+//! server at all.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,11 +13,11 @@ use super::{Acts, clients};
 use crate::table::Row;
 use crate::world::sh;
 
-/// What the gear lets through: one message in this time (Motorola BSR, its default).
+/// The gear lets one message through in this time (Motorola BSR, its default).
 const PASSES: Duration = Duration::from_secs(5);
-/// How long the server thinks before it acknowledges.
+/// The server's delay before it acknowledges.
 const THINKS: Duration = Duration::from_millis(3500);
-/// The first minute may be eager; this much of the rest is looked at.
+/// Clients may send often in the first minute. The bench then looks at the rest.
 const EAGER: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(180);
 
@@ -52,7 +52,7 @@ impl Hard<'_> {
     }
 }
 
-/// As a usual server's, an acknowledgement after this time.
+/// Answers as a usual server does, but acknowledges only after this time.
 fn answer(message: &Message, thinks: Duration) -> Vec<Vec<u8>> {
     let kind = match message.opts().msg_type() {
         Some(MessageType::Discover) => MessageType::Offer,
@@ -65,7 +65,8 @@ fn answer(message: &Message, thinks: Duration) -> Vec<Vec<u8>> {
     grant(&Config::for_router(ROUTER), message, kind, FIRST).to_vec().into_iter().collect()
 }
 
-/// All at once, each in a network of its own, where somebody counts and says nothing.
+/// Runs all clients at once, each in a network of its own. A listener there counts their messages
+/// and never answers.
 pub(super) fn without_a_server(lab: &Lab, applets: &str) -> io::Result<Row> {
     let mut running = Vec::new();
     for client in clients(applets).into_iter().filter(|client| client.acts == Acts::Handler) {
@@ -82,7 +83,7 @@ pub(super) fn without_a_server(lab: &Lab, applets: &str) -> io::Result<Row> {
     let minutes = (QUIET - EAGER).as_secs_f64() / 60.0;
     let rate = |counter: &Dhcpd| {
         let seen = counter.seen();
-        // From a client's first message on: they do not all begin at once.
+        // Counted from a client's own first message, because clients do not begin at the same time.
         let first = seen.first()?.at;
         let later = seen.iter().filter(|message| (first + EAGER..first + QUIET).contains(&message.at));
         Some(later.count() as f64 / minutes)

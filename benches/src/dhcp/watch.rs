@@ -1,4 +1,4 @@
-//! The uplink's addresses as the kernel tells them, with their moments.
+//! The addresses of the uplink, and the moments at which the kernel reported them.
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ impl Watch {
                 let _ = tx.send((Instant::now(), line));
             }
         });
-        // An address of the loopback interface comes and goes until the monitor tells of it.
+        // An address of the loopback interface comes and goes until the monitor reports it.
         let mut watch = Watch { monitor, lines };
         for _ in 0..100 {
             world.at_home("ip addr add 127.0.0.9/32 dev lo; ip addr del 127.0.0.9/32 dev lo");

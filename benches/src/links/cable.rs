@@ -1,4 +1,5 @@
-//! The link watcher: from the kernel's word that a cable was pulled, or plugged in, to the handler.
+//! The link watcher: from the kernel's message that a cable was pulled or plugged in to the
+//! handler.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,13 +9,13 @@ use super::{FIFO, Said, ms};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, script};
 
-/// linkwatch passes what is not urgent about once a second: a pull soon after another event would
+/// linkwatch passes non-urgent events on about once a second. A pull soon after another event would
 /// measure that wait.
 const PAUSE: Duration = Duration::from_millis(1300);
-/// Longer by this from pull to pull, within a second: who looks once a second is met at all moments
-/// of it.
+/// Each pause is longer by this much, within a second. A watcher that looks once a second is so met
+/// at all moments of its second.
 const SHIFT: Duration = Duration::from_millis(370);
-/// Longer than any of them takes: the seed's delays are 8 s, its pause between two looks 3 s.
+/// Longer than any watcher takes: the seed's delays are 8 s, and it looks every 3 s.
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Watcher {
@@ -22,7 +23,7 @@ struct Watcher {
     command: String,
 }
 
-/// Those that watch the same pulls together, and how many pulls.
+/// The watchers that watch the same pulls together, and the number of pulls.
 struct Group {
     watchers: Vec<Watcher>,
     rounds: usize,
@@ -30,7 +31,7 @@ struct Group {
 
 fn groups(applets: &str, quick: bool) -> Vec<Group> {
     let rounds = if quick { 3 } else { 5 };
-    // -p -q: neither at the start nor at the end.
+    // -p -q: no call at the start or at the end.
     let watcher = |name: &'static str, program: &str, flags: &str| Watcher {
         name,
         command: format!("{program} -n -s -a -p -q -i eth0 -r /run/cable.{name} {flags}"),
@@ -38,7 +39,7 @@ fn groups(applets: &str, quick: bool) -> Vec<Group> {
     let quickest = watcher("ifplugd", "ifplugd", "-t1 -u0 -d0");
     let ours = watcher(OURS, &format!("{applets}/ifplugd"), "-u0 -d0");
     let mut groups = vec![Group { watchers: vec![quickest, ours], rounds }];
-    // One ifplugd for each interface: its pid file.
+    // ifplugd allows one instance for each interface, because of its pid file.
     if !quick {
         groups.push(Group { watchers: vec![watcher("polling", "ifplugd", "-t0 -T10000 -u0 -d0")], rounds });
         groups.push(Group { watchers: vec![watcher("seed", "ifplugd", "-t3 -u8 -d8")], rounds: 1 });
@@ -84,7 +85,7 @@ pub(super) fn bench(world: &World, applets: &str, quick: bool, said: &Said) -> i
     ])
 }
 
-/// How long each watcher of the group took.
+/// The time that each watcher of the group took.
 fn one(world: &World, group: &Group, carrier: &Carrier, said: &Said, plug: bool) -> Vec<Option<f64>> {
     carrier.drain();
     said.drain();
@@ -108,7 +109,7 @@ fn one(world: &World, group: &Group, carrier: &Carrier, said: &Said, plug: bool)
     told.into_iter().map(took).collect()
 }
 
-/// What polls may be told before the event.
+/// A program that polls may hear of the change before the event.
 fn signed_ms(from: Instant, to: Instant) -> f64 {
     ms(to.saturating_duration_since(from)) - ms(from.saturating_duration_since(to))
 }

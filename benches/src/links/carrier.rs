@@ -1,5 +1,5 @@
-//! The moment at which the kernel tells of a carrier, from a socket of our own: `ip monitor` would
-//! add its own start and wake-up.
+//! The moment at which the kernel reports a carrier, from a socket of the bench's own. `ip monitor`
+//! would add its own start and wake-up.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +21,8 @@ const IFF_RUNNING: u32 = 0x40;
 const INDEX: usize = 16 + 4;
 const FLAGS: usize = INDEX + 4;
 
-/// What a socket in the namespace of an interface heard: whether the interface runs, and when the
-/// kernel told.
+/// The messages that a socket in the namespace of an interface has received: whether the interface
+/// runs, and when the kernel said so.
 pub(crate) struct Carrier(Receiver<(Instant, bool)>);
 
 impl Carrier {
@@ -39,8 +39,8 @@ impl Carrier {
             let _ = ready.send(socket.as_ref().map(drop).map_err(|e| io::Error::other(e.to_string())));
             let Ok(socket) = socket else { return };
             let mut bytes = [0; 8192];
-            // The end of the namespace ends it; a watch of before that nobody reads any more ends
-            // with its next message.
+            // The loop ends with its namespace. An earlier watch without a reader ends at its next
+            // message.
             while let Ok(len) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
                 let now = Instant::now();
                 let message = bytes.get(..len).unwrap_or_default();
@@ -57,12 +57,12 @@ impl Carrier {
         Ok(Carrier(rx))
     }
 
-    /// Forgets what came.
+    /// Drops the messages that have arrived.
     pub(crate) fn drain(&self) {
         self.0.try_iter().for_each(drop);
     }
 
-    /// When the kernel first told that the interface runs, or does not.
+    /// The moment at which the kernel first reported that the interface is `running`.
     pub(crate) fn wait(&self, running: bool, limit: Duration) -> Option<Instant> {
         let end = Instant::now() + limit;
         loop {

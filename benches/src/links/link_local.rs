@@ -1,5 +1,5 @@
-//! Link-local addresses: from the start of the program to an address that can be used. All at once,
-//! each on a cable of its own: they sleep nearly all of the time.
+//! Link-local addresses: from the start of the program to a usable address. All programs run at the
+//! same time, each on a cable of its own, because they sleep nearly all of the time.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The kernel's linkwatch makes a new link's operstate known within a second.
 const LINKWATCH: Duration = Duration::from_millis(1500);
 
-/// The script of both: avahi-autoipd says `BIND IFACE IP`, zcip `config` with the rest in
+/// The script of both programs. avahi-autoipd calls it with `BIND IFACE IP`, zcip with `config` and
 /// variables.
 const HANDLER: &str = "#!/bin/sh
 case $1 in
@@ -29,9 +29,9 @@ ip addr replace $ip/16 dev $interface scope link
 
 struct Claimer {
     name: &'static str,
-    /// Interfaces are called so, with a number behind.
+    /// The interfaces have this name and a number.
     prefix: &'static str,
-    /// The command but for the interface and what stands behind it.
+    /// The command without the interface and without the arguments after it.
     command: Vec<String>,
     script_last: bool,
 }
@@ -78,7 +78,7 @@ pub(super) fn bench(lab: &Lab, applets: &str, quick: bool, said: &Said) -> io::R
     }
     std::thread::sleep(LINKWATCH);
     let new = claim(&near, &claimers, count, said);
-    // Quick: avahi needs as long for the second time.
+    // A quick run leaves avahi out: it needs as long for the second time.
     let [_, ours] = &claimers;
     let again = claim(&near, if quick { std::slice::from_ref(ours) } else { &claimers }, count, said);
     let note = format!("median of {count}");
@@ -88,7 +88,7 @@ pub(super) fn bench(lab: &Lab, applets: &str, quick: bool, said: &Said) -> io::R
     ])
 }
 
-/// Starts all, waits for all, ends all.
+/// Starts all programs, waits for all of them, and ends them.
 fn claim(near: &Net, claimers: &[Claimer], count: usize, said: &Said) -> Vec<(&'static str, Option<f64>)> {
     said.drain();
     let begun: Vec<Vec<_>> = claimers.iter().map(|c| (0..count).map(|n| c.start(near, n)).collect()).collect();

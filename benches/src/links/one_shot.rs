@@ -1,5 +1,5 @@
-//! One run of fw, the seed's and ours, on the same records: two uplinks and loopback, then 48
-//! interfaces more.
+//! One run of fw, the seed's and ours, on the same records: two uplinks and loopback, then with 48
+//! more interfaces.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,12 +16,12 @@ use crate::table::{OURS, Row, median};
 use crate::world::{TARGET, sh};
 
 const PACE: Duration = Duration::from_millis(1);
-/// The last answers travel.
+/// Time for the last answers to arrive.
 const TRAVEL: Duration = Duration::from_millis(100);
-/// Interfaces beside the uplinks.
+/// The number of interfaces beside the uplinks.
 const MORE: u32 = 48;
 
-/// One of the two: its service directory, and where the records of the daemons go.
+/// One of the two programs: its service directory, and the directory of the daemons' records.
 struct Subject {
     name: &'static str,
     dir: String,
@@ -29,7 +29,7 @@ struct Subject {
     environment: String,
 }
 
-/// What one of them did; a list of samples is shown by its median.
+/// The results of one program. The table shows the median of each list.
 #[derive(Default)]
 struct Seen {
     fresh_ms: Vec<f64>,
@@ -69,7 +69,7 @@ pub(super) fn bench(lab: &Lab, applets: &str, quick: bool) -> io::Result<Vec<Row
 fn few_or_many(room: &Room, subjects: &[Subject], records: u32, rounds: usize) -> io::Result<Vec<Row>> {
     let mut all = Vec::new();
     for subject in subjects {
-        // The seed needs seconds for many.
+        // The seed needs seconds for many records.
         let rounds = if records > 3 && subject.name == "seed" { rounds.div_ceil(2) } else { rounds };
         all.push((subject.name, one(room, subject, records, rounds)?));
     }
@@ -129,7 +129,7 @@ fn one(room: &Room, subject: &Subject, records: u32, rounds: usize) -> io::Resul
 }
 
 impl Subject {
-    /// The record of an interface: the first two are uplinks.
+    /// Writes the record of an interface. The first two are uplinks.
     fn record(&self, n: u32, host: u32) -> io::Result<()> {
         let uplink = if n < 2 {
             format!("gw[$cfg]='10.{n}.0.1'\nnet[$cfg]='0/0'\ndns[$cfg]='10.{n}.0.1'\n")
@@ -142,8 +142,8 @@ impl Subject {
     }
 }
 
-/// How many requests of one run more ask the kernel to change something, and how many switches are
-/// written.
+/// Counts the requests of one more run that ask the kernel to change something, and the sysctls
+/// that it writes.
 fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
     shell.run(&format!(
         "cd {}; env {} strace -f -v -e trace=sendto,sendmsg,setsockopt,openat -o /run/once/trace ./run",
@@ -157,7 +157,7 @@ fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
     Ok((asked + trace.lines().filter(switch).count()) as f64)
 }
 
-/// A machine whose uplinks lead to one router, as its other interfaces do.
+/// A machine whose uplinks and other interfaces all lead to one router.
 struct Room {
     home: Net,
     router: Net,
@@ -168,7 +168,7 @@ impl Room {
         let room = Room { home: lab.net("one_shot"), router: lab.net("router") };
         room.router.address("lo", &format!("{TARGET}/32"));
         room.cables(lab, 0..2);
-        // An echo comes back the way it went, whatever address it was sent from.
+        // The router answers an echo by the way it came, whatever its source address.
         room.router.sysctl("net/ipv4/conf/all/rp_filter", "0");
         room
     }
@@ -181,14 +181,14 @@ impl Room {
         }
     }
 
-    /// Takes all away that a run sets.
+    /// Removes everything that a run sets.
     fn empty(&self, shell: &mut Shell) -> io::Result<()> {
         let text = "nft flush ruleset; for i in /sys/class/net/*; do i=${i##*/}; ip addr flush dev $i; ip route flush dev $i; done";
         shell.run(text).map(drop)
     }
 }
 
-/// A shell that lives in the namespace: the cost of entering it is not measured.
+/// A shell that lives in the namespace, so that the bench does not measure the entry into it.
 struct Shell {
     child: Child,
     orders: ChildStdin,
@@ -206,7 +206,7 @@ impl Shell {
         Ok(shell)
     }
 
-    /// Runs a command to its end; how long it took.
+    /// Runs a command to its end and returns the time that it took.
     fn run(&mut self, command: &str) -> io::Result<Duration> {
         let start = Instant::now();
         writeln!(self.orders, "( {command} ) >/run/once.log 2>&1 </dev/null; echo $?")?;

@@ -1,5 +1,5 @@
-//! The whole suite on two uplinks, with pinger and zcip: a router that falls silent, a client that
-//! is killed, and the memory.
+//! The whole suite on two uplinks, with pinger and zcip: a router that falls silent, a killed
+//! client, and the memory.
 
 use std::fs;
 use std::io;
@@ -13,26 +13,26 @@ use crate::failover::{self, PACE, Suite};
 use crate::table::{OURS, OURS_ONE, Row, median};
 use crate::world::{TARGET, World, private_kb};
 
-/// What does not happen in this time never does.
+/// An event that does not come in this time never comes.
 const NEVER: Duration = Duration::from_secs(15);
-/// Longer than the hold-down, 10 s.
+/// Longer than the hold-down of 10 s.
 const BACK: Duration = Duration::from_secs(25);
-/// For a new lease: the seed's client waits three seconds before each try.
+/// The limit for a new lease. The seed's client waits three seconds before each try.
 const HEALED: Duration = Duration::from_secs(4);
 const HEALED_QUICKLY: Duration = Duration::from_secs(2);
-/// When both uplinks are ready, scripts of dhcpcd still run.
+/// dhcpcd's scripts still run when both uplinks are ready.
 const SCRIPTS: Duration = Duration::from_secs(1);
-/// The last answers travel.
+/// Time for the last answers to arrive.
 const TRAVEL: Duration = Duration::from_millis(200);
 
-/// What one suite did; a list of samples is shown by its median.
+/// The results of one suite. The table shows the median of each list.
 #[derive(Default)]
 struct Seen {
     away_ms: Vec<f64>,
     back_ms: Vec<f64>,
     back_lost: Vec<f64>,
     killed_lost: Vec<f64>,
-    /// USS and its dirty part, both in kB, and processes.
+    /// USS and its dirty part in kB, and the number of processes.
     memory: Option<(f64, f64, f64)>,
 }
 
@@ -61,7 +61,8 @@ pub(super) fn bench(world: &World, applets: &str, quick: bool) -> io::Result<Vec
     ])
 }
 
-/// Those of failover; ours with zcip and pinger, and under a runsvdir that hosts all services.
+/// The suites of failover.rs. Ours has zcip and pinger; it also runs under a runsvdir that hosts
+/// all services.
 fn suites(applets: &str) -> Vec<Suite> {
     let mut all = Vec::new();
     for mut suite in failover::suites(applets) {
@@ -73,7 +74,7 @@ fn suites(applets: &str) -> Vec<Suite> {
             "; for i in eth0 eth1; do cp -r services/zcip_if /run/sv/zcip_$i; \
              cp -r services/dhcp_if_pinger /run/sv/dhcp_${i}_pinger; done",
         );
-        // The second of the two remembers the addresses of the first.
+        // Otherwise the second of our suites would remember the addresses of the first.
         suite.command = suite.command.replace("env ", "env ZCIP_STATE=/run ");
         let command = suite.command.replace("runsvdir -P", "runsvdir -1 -P");
         all.extend([Suite { name: OURS_ONE, command, ..suite.clone() }, suite]);
@@ -115,8 +116,8 @@ fn one(world: &World, suite: &Suite, quick: bool) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// Both pingers have a verdict, and both link-local addresses are there: all is running that will
-/// run.
+/// Waits until every process runs: both pingers have a verdict, and both link-local addresses are
+/// there.
 fn claimed(suite: &Suite) -> io::Result<()> {
     let records = ["zcip_eth0", "zcip_eth1", "health_eth0", "health_eth1"];
     let there = || records.iter().all(|name| fs::exists(format!("/run/service/fw/{name}.ipconf")).unwrap_or(false));
@@ -124,7 +125,7 @@ fn claimed(suite: &Suite) -> io::Result<()> {
     all.ok_or_else(|| io::Error::other(format!("{}: not all of {records:?} are published", suite.name)))
 }
 
-/// The client of eth1, over which nothing goes.
+/// Kills the client of eth1, which carries no traffic.
 fn killed(suite: &Suite, probe: &Probe, healed: Duration) -> io::Result<Option<f64>> {
     let services = if suite.name == "seed" { "/run/seedsv" } else { "/run/sv" };
     let pid = || fs::read_to_string(format!("{services}/dhcp_eth1/supervise/pid")).ok()?.trim().parse::<i32>().ok();
@@ -140,7 +141,8 @@ fn killed(suite: &Suite, probe: &Probe, healed: Duration) -> io::Result<Option<f
     Ok(Some(probe.loss(start, end).lost as f64))
 }
 
-/// The first provider's router falls silent, and comes back. Whether pings flowed in between.
+/// The router of the first provider falls silent and comes back. Returns whether pings flowed in
+/// between.
 fn silent(world: &World, probe: &Probe, seen: &mut Seen) -> bool {
     let via = |interface: &str| world.home.route_to(&TARGET.to_string()).as_deref() == Some(interface);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The loggers: what 16 MiB of short lines through a pipe cost.
+//! The loggers: the cost of 16 MiB of short lines through a pipe.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,13 +12,13 @@ use testkit::wait_until;
 use super::suite::Suite;
 use crate::world::sh;
 
-/// 100 bytes with the newline.
+/// 100 bytes, the newline included.
 const LINE_BYTES: usize = 100;
 const TOTAL_BYTES: usize = 16 << 20;
-/// What the writer writes at once: the size of a pipe.
+/// The size of a pipe, which the writer writes at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What one run has cost.
+/// The cost of one run.
 pub(crate) struct Cost {
     /// User and system time of the logger.
     pub(crate) cpu_ms: f64,
@@ -40,7 +40,8 @@ pub(crate) fn run(suite: &Suite, logger: &[&str]) -> io::Result<Cost> {
         pipe.write_all(chunk)?;
     }
     drop(pipe);
-    // It has ended and is not yet waited for: the kernel still knows what it did.
+    // The logger has ended, and the bench has not waited for it yet: the kernel still has its
+    // counts.
     let stat = format!("/proc/{}/stat", child.id());
     wait_until("the logger to end", Duration::from_secs(20), || {
         fs::read_to_string(&stat)
@@ -55,7 +56,8 @@ pub(crate) fn run(suite: &Suite, logger: &[&str]) -> io::Result<Cost> {
     Ok(Cost { cpu_ms: cpu_ms()? - before, writes })
 }
 
-/// Of all children that were waited for: between two calls there is only the logger.
+/// The processor time of all children that were waited for. Between two calls there is only the
+/// logger.
 fn cpu_ms() -> io::Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1000.0)

@@ -1,5 +1,5 @@
-//! The suites that are compared: how each is started over a directory, told, and asked. Nothing
-//! else knows them apart.
+//! The suites in the comparison: how the bench starts each of them over a directory, commands it,
+//! and asks it. Only this file knows their differences.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,34 +7,34 @@ use std::process::{Command, Stdio};
 
 use crate::table::{OURS, OURS_ONE};
 
-/// A supervision suite. Commands are words; where it says so, names follow them.
+/// A supervision suite. Its commands are words; where a comment says so, names follow them.
 pub(crate) struct Suite {
-    /// The column.
+    /// The column in the table.
     pub(crate) name: &'static str,
     /// The directory of its programs.
     programs: PathBuf,
-    /// Supervises a directory, which follows.
+    /// Supervises the directory that follows.
     pub(crate) scan: &'static [&'static str],
-    /// Makes the scanner look at the directory, which follows; without it it looks by itself.
+    /// Makes the scanner look at the directory that follows. `None`: the scanner looks by itself.
     pub(crate) tell: Option<&'static [&'static str]>,
     /// Says "up" to the service that follows.
     pub(crate) up: &'static [&'static str],
-    /// Says "down" likewise, where the status that follows is runit's.
+    /// Says "down" to the service that follows, where the status has runit's format.
     pub(crate) down: Option<&'static [&'static str]>,
-    /// What the run of a one-shot service begins with.
+    /// The first lines of a one-shot service's run script.
     pub(crate) once: &'static str,
     /// Restarts the service that follows.
     pub(crate) restart: &'static [&'static str],
     /// Prints the status of the services that follow.
     pub(crate) status: &'static [&'static str],
-    /// A logger with time stamps that writes a directory, which follows; `None` when it is another
-    /// column's.
+    /// A logger with time stamps that writes into the directory that follows; `None` when another
+    /// column has the same logger.
     pub(crate) logger: Option<&'static [&'static str]>,
-    /// The scanner is the only supervisor.
+    /// Whether the scanner is the only supervisor.
     pub(crate) one_process: bool,
 }
 
-/// A suite whose commands are called as runit's are.
+/// A suite whose commands have the form of runit's.
 fn like_runit(name: &'static str, programs: PathBuf) -> Suite {
     Suite {
         name,
@@ -51,7 +51,7 @@ fn like_runit(name: &'static str, programs: PathBuf) -> Suite {
     }
 }
 
-/// All that are here; the peers must be.
+/// All suites on this machine; every peer must be there.
 pub(crate) fn suites(applets: &str) -> io::Result<Vec<Suite>> {
     let applets = Path::new(applets);
     let mut all = vec![
@@ -91,7 +91,7 @@ fn directory_of(program: &str) -> io::Result<PathBuf> {
     found.ok_or_else(|| io::Error::other(format!("{program} is not installed")))
 }
 
-/// Whether our runsvdir knows `-1`: its usage says so.
+/// Whether the usage of our runsvdir has `-1`.
 fn hosts_services(applets: &Path) -> io::Result<bool> {
     let said = Command::new(applets.join("runsvdir")).stdin(Stdio::null()).output()?.stderr;
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -99,7 +99,7 @@ fn hosts_services(applets: &Path) -> io::Result<bool> {
 }
 
 impl Suite {
-    /// A command of this suite in the services directory `dir`, silent.
+    /// A command of this suite in the services directory `dir`, without output.
     pub(crate) fn command(&self, dir: &Path, words: &[&str]) -> Command {
         let (program, args) = words.split_first().unwrap_or((&"true", &[]));
         let own = self.programs.join(program);
@@ -111,7 +111,7 @@ impl Suite {
         command
     }
 
-    /// Runs it to its end, which must be a good one.
+    /// Runs a command to its end, which must be a success.
     pub(crate) fn run(&self, dir: &Path, words: &[&str]) -> io::Result<()> {
         let status = self.command(dir, words).status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{}: {words:?}: {status}", self.name))) }

@@ -1,5 +1,5 @@
-//! A directory with services under one suite's scanner, and the fifo in which every service says
-//! that it has started.
+//! A directory with services under one suite's scanner, and the fifo in which every service reports
+//! its start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,32 +13,33 @@ use testkit::{poll_for, wait_until};
 use super::suite::Suite;
 use crate::world::{script, sh};
 
-/// Longer than any peer takes for anything.
+/// Longer than any step of any peer takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 const HOME: &str = "/run/supervise";
 /// The one-shot service.
 pub(crate) const ONE_SHOT: &str = "again";
-/// How many of them each tree has.
+/// The number of one-shot services in each tree.
 pub(crate) const ONE_SHOTS: usize = 1;
 
-/// A service has started.
+/// The start of a service.
 pub(crate) struct Start {
     /// `SUITE/SERVICE`, as [`Tree::key`] says.
     pub(crate) key: String,
-    /// Its process.
+    /// Its process id.
     pub(crate) pid: i32,
     /// When its first command ran.
     pub(crate) at: Instant,
 }
 
-/// What the services say, over one fifo.
+/// The reports of the services, over one fifo.
 pub(crate) struct Starts(Receiver<Start>);
 
 impl Starts {
     /// Makes the fifo, and a thread that reads it.
     pub(crate) fn open() -> io::Result<Starts> {
         sh(&format!("rm -rf {HOME}; mkdir {HOME}; mkfifo {HOME}/started"));
-        // For both: nobody waits in open, and there is no end of file.
+        // Opened for reading and writing: no service blocks in open, and the reader never sees an
+        // end of file.
         let fifo = OpenOptions::new().read(true).write(true).open(format!("{HOME}/started"))?;
         let (tx, rx) = channel();
         std::thread::spawn(move || {
@@ -51,12 +52,12 @@ impl Starts {
         Ok(Starts(rx))
     }
 
-    /// Forgets what came.
+    /// Drops the reports that have arrived.
     pub(crate) fn drain(&self) {
         self.0.try_iter().for_each(drop);
     }
 
-    /// The next start of the service; `None` when it did not come.
+    /// The next start of the service; `None` when it does not come.
     pub(crate) fn next(&self, key: &str) -> Option<Start> {
         let end = Instant::now() + LIMIT;
         loop {
@@ -67,7 +68,7 @@ impl Starts {
         }
     }
 
-    /// The next `count` starts, in their order.
+    /// The next `count` starts, in order.
     pub(crate) fn many(&self, count: usize) -> io::Result<Vec<Start>> {
         let end = Instant::now() + LIMIT;
         let mut all = Vec::new();
@@ -91,8 +92,8 @@ pub(crate) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// `count` idle services s0, s1 ... and the one-shot, which is down, then the scanner over
-    /// them.
+    /// Makes `count` idle services s0, s1 ... and the one-shot service, which is down, and then
+    /// starts the scanner over them.
     pub(crate) fn start(suite: &'a Suite, count: usize) -> io::Result<Tree<'a>> {
         let key = suite.name.replace(' ', "");
         let dir = PathBuf::from(format!("{HOME}/{key}"));
@@ -101,11 +102,12 @@ impl<'a> Tree<'a> {
         for n in 0..count {
             service(&dir.join(format!("s{n}")), &idle(&key, &format!("s{n}")))?;
         }
-        // It ends when it is told to, by a line.
+        // The service ends when a line tells it to.
         let once = format!("{}\n{}read line <{go}\n", suite.once, say(&key, ONE_SHOT));
         service(&dir.join(ONE_SHOT), &once)?;
         fs::write(dir.join(ONE_SHOT).join("down"), "")?;
-        // runit and daemontools wait a second when it has changed in the current one.
+        // runit and daemontools wait for a second when the directory has changed in the current
+        // one.
         File::open(&dir)?.set_modified(UNIX_EPOCH)?;
         let go = OpenOptions::new().read(true).write(true).open(go)?;
         let log = File::create(format!("{HOME}/{key}.log"))?;
@@ -117,12 +119,12 @@ impl<'a> Tree<'a> {
         Ok(Tree { suite, dir, key, go, scanner, started })
     }
 
-    /// How the service calls itself in the fifo.
+    /// The service's name in the fifo.
     pub(crate) fn key(&self, service: &str) -> String {
         format!("{}/{service}", self.key)
     }
 
-    /// Runs a command of the suite to its good end.
+    /// Runs a command of the suite, which must succeed.
     pub(crate) fn run(&self, words: &[&str]) -> io::Result<()> {
         self.suite.run(&self.dir, words)
     }
@@ -133,12 +135,12 @@ impl<'a> Tree<'a> {
         status.get(17) == Some(&b'u')
     }
 
-    /// Ends the run of the one-shot.
+    /// Ends the run of the one-shot service.
     pub(crate) fn release(&mut self) -> io::Result<()> {
         self.go.write_all(b"\n")
     }
 
-    /// Moves a new idle service into the directory, complete. When it was there.
+    /// Moves a complete new idle service into the directory, and returns the moment.
     pub(crate) fn add(&self, name: &str) -> io::Result<Instant> {
         let beside = PathBuf::from(format!("{HOME}/{}.new", self.key));
         service(&beside, &idle(&self.key, name))?;
@@ -151,7 +153,7 @@ impl<'a> Tree<'a> {
         Ok(moved)
     }
 
-    /// The scanner and its supervisors, without the services.
+    /// The scanner and its supervisors, without the services themselves.
     pub(crate) fn supervisors(&self) -> Vec<u32> {
         let scanner = self.scanner.id();
         let mut all = vec![scanner];
@@ -164,7 +166,7 @@ impl<'a> Tree<'a> {
 
 impl Drop for Tree<'_> {
     fn drop(&mut self) {
-        // The scanner first: it would start what is killed anew.
+        // The scanner dies first, because it would restart killed supervisors.
         let _ = self.scanner.kill();
         let _ = self.scanner.wait();
         wait_until("all of the tree has ended", LIMIT, || {
@@ -179,8 +181,8 @@ impl Drop for Tree<'_> {
     }
 }
 
-/// How long it takes to start `count` services without any supervisor, one after the other: no
-/// supervisor is faster.
+/// The time to start `count` services one after the other without a supervisor. It is the lower
+/// bound for every supervisor.
 pub(crate) fn bare(starts: &Starts, count: usize) -> io::Result<Duration> {
     let dir = PathBuf::from(format!("{HOME}/bare"));
     for n in 0..count {
@@ -198,7 +200,7 @@ pub(crate) fn bare(starts: &Starts, count: usize) -> io::Result<Duration> {
     Ok(last.map_or(Duration::ZERO, |last| last.at.saturating_duration_since(started)))
 }
 
-/// The first command of every service: a builtin of the shell, no fork.
+/// The first command of every service. It is a builtin of the shell, so there is no fork.
 fn say(key: &str, name: &str) -> String {
     format!("echo {key}/{name} $$ >{HOME}/started\n")
 }
@@ -218,13 +220,13 @@ fn processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// proc(5): field 4 of stat, the second behind the name in parentheses.
+/// proc(5): field 4 of stat, the second after the name in parentheses.
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// How often the processes were put on a processor.
+/// How often the processes got a processor.
 pub(crate) fn switches(pids: &[u32]) -> u64 {
     pids.iter().map(|pid| switches_of(*pid)).sum()
 }
@@ -240,8 +242,7 @@ fn switches_of(pid: u32) -> u64 {
     texts.map(|text| count(&text)).sum()
 }
 
-/// Waits until none of the processes has run for a second; peers look around when something has
-/// changed.
+/// Waits until none of the processes has run for a second. Peers look around after a change.
 pub(crate) fn settle(pids: &[u32]) {
     let mut seen = (switches(pids), Instant::now());
     let _ = poll_for(LIMIT, || {

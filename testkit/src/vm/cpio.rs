@@ -1,5 +1,5 @@
-//! An archive in the cpio format "newc", which is what the kernel unpacks as its first root (Linux
-//! Documentation/driver-api/early-userspace/buffer-format.rst). Writing only. Called by image.rs.
+//! An archive in the cpio format "newc", which the kernel unpacks as its first root (Linux
+//! Documentation/driver-api/early-userspace/buffer-format.rst). Writing only. image.rs calls it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_777;
 
-/// What was added so far.
+/// The entries so far.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     bytes: Vec<u8>,
@@ -15,12 +15,12 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Whether there is something of this name already.
+    /// Whether there is an entry of this name already.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains(name.trim_start_matches('/'))
     }
 
-    /// A directory, with those above it.
+    /// Adds a directory, with its parents.
     pub(super) fn directory(&mut self, name: &str) {
         let name = name.trim_start_matches('/');
         if name.is_empty() || self.names.contains(name) {
@@ -30,19 +30,19 @@ impl Archive {
         self.entry(name, DIRECTORY, &[]);
     }
 
-    /// A regular file with these permissions.
+    /// Adds a regular file with these permissions.
     pub(super) fn file(&mut self, name: &str, permissions: u32, content: &[u8]) {
         self.above(name);
         self.entry(name, FILE | (permissions & 0o7777), content);
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(super) fn link(&mut self, name: &str, target: &str) {
         self.above(name);
         self.entry(name, LINK, target.as_bytes());
     }
 
-    /// The whole archive.
+    /// Returns the whole archive.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes

@@ -1,5 +1,5 @@
-//! What a machine boots into: busybox, programs with their libraries, kernel modules, service
-//! directories; an init.
+//! The root file system of a machine: busybox, programs with their libraries, kernel modules,
+//! service directories, and an init.
 
 #![expect(clippy::disallowed_methods, reason = "asks ldd")]
 
@@ -13,7 +13,7 @@ use super::Kit;
 use super::cpio::Archive;
 use crate::lab::find_program;
 
-/// Where the applets of netsv are in it; not in the way of the shell's.
+/// The directory of netsv's applets, which the guest's shell does not have in its way.
 pub const APPLETS: &str = "/usr/lib/netsv";
 
 /// A root file system under construction.
@@ -24,7 +24,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// With busybox under all its names, and iproute2's ip.
+    /// Starts with busybox under all its names, and iproute2's ip.
     pub fn new(kit: &Kit) -> Image {
         let mut image = Image { kit: kit.clone(), archive: Archive::default() };
         for directory in ["dev", "proc", "sys", "run", "tmp", "root", "var/log", "var/service", "lib/modules", "etc"] {
@@ -33,7 +33,7 @@ impl Image {
         let busybox = kit.program("busybox");
         image.program(&busybox, "/bin/busybox");
         let names = Command::new(&busybox).arg("--list").output().unwrap_or_else(|e| panic!("busybox: {e}")).stdout;
-        // ip must be the other one, also for those who look into /bin first.
+        // ip must be iproute2's, also for programs that look into /bin first.
         for name in String::from_utf8_lossy(&names).lines().filter(|name| !["busybox", "ip"].contains(name)) {
             image.archive.link(&format!("/bin/{name}"), "busybox");
         }
@@ -41,7 +41,7 @@ impl Image {
         image
     }
 
-    /// A program of this machine, with the libraries that it needs.
+    /// Adds a program of this machine, with its libraries.
     pub fn program(&mut self, from: &Path, to: &str) {
         let said = Command::new("ldd").arg(from).env("LD_LIBRARY_PATH", self.kit.libraries()).output();
         let said = said.unwrap_or_else(|e| panic!("ldd: {e}")).stdout;
@@ -60,7 +60,7 @@ impl Image {
         self.copy(from, to);
     }
 
-    /// netsv, every applet as a link in [`APPLETS`].
+    /// Adds netsv, with every applet as a link in [`APPLETS`].
     pub fn netsv(&mut self, netsv: &Path) {
         self.program(netsv, "/bin/netsv");
         let said = Command::new(netsv).arg("--list").output().unwrap_or_else(|e| panic!("{}: {e}", netsv.display()));
@@ -69,31 +69,31 @@ impl Image {
         }
     }
 
-    /// services/KIND of the repository as /var/service/NAME.
+    /// Adds services/KIND of the repository as /var/service/NAME.
     pub fn service(&mut self, kind: &str, name: &str) {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services").join(kind);
         self.tree(&from, &format!("/var/service/{name}"));
     }
 
-    /// A file with this text.
+    /// Adds a file with this text.
     pub fn file(&mut self, name: &str, text: &str) {
         self.archive.file(name, 0o644, text.as_bytes());
     }
 
-    /// An executable with this text.
+    /// Adds an executable with this text.
     pub fn script(&mut self, name: &str, text: &str) {
         self.archive.file(name, 0o755, text.as_bytes());
     }
 
-    /// A file of this machine.
+    /// Adds a file of this machine.
     fn copy(&mut self, from: &Path, to: &str) {
         let content = fs::read(from).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
         let mode = fs::metadata(from).map_or(0o644, |m| m.permissions().mode());
         self.archive.file(to, mode, &content);
     }
 
-    /// Kernel modules with what they need; /lib/modules/LIST names the files in the order of
-    /// loading.
+    /// Adds kernel modules and those that they need. /lib/modules/LIST names the files in the order
+    /// in which they must be loaded.
     pub fn modules(&mut self, list: &str, names: &[&str]) {
         let mut order = String::new();
         for path in self.kit.modules(names) {
@@ -128,7 +128,7 @@ impl Image {
 }
 
 impl Kit {
-    /// What testkit/fetch-vm has fetched; an error says how to get it.
+    /// Finds the parts that testkit/fetch-vm has fetched. An error says how to get them.
     pub fn find() -> Result<Kit, String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vm");
         if !root.join("done").is_file() {
@@ -140,7 +140,7 @@ impl Kit {
         Ok(Kit { root, modules })
     }
 
-    /// A program of the kit, else of this machine.
+    /// A program of the kit, or else of this machine.
     pub fn program(&self, name: &str) -> PathBuf {
         let below = ["bin", "sbin", "usr/bin", "usr/sbin"].map(|dir| self.root.join("tree").join(dir).join(name));
         let found = below.into_iter().find(|path| path.is_file()).or_else(|| crate::original(name));
@@ -152,14 +152,14 @@ impl Kit {
         self.root.join("tree").join(name)
     }
 
-    /// For LD_LIBRARY_PATH: those of the kit's programs that this machine lacks.
+    /// A value for LD_LIBRARY_PATH: the libraries of the kit's programs that this machine lacks.
     pub(super) fn libraries(&self) -> String {
         let dirs = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|dir| self.file(dir));
         dirs.map(|dir| dir.display().to_string()).join(":")
     }
 
-    /// Files of the modules and of all that they need, in the order of loading; those in the kernel
-    /// itself have none.
+    /// The files of the modules and of all that they need, in the order in which they must be
+    /// loaded. Modules in the kernel itself have no file.
     fn modules(&self, names: &[&str]) -> Vec<PathBuf> {
         let read = |name| fs::read_to_string(self.modules.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (text, builtin) = (read("modules.dep"), read("modules.builtin"));
@@ -171,7 +171,7 @@ impl Kit {
                 continue;
             };
             let (file, needs) = line.split_once(':').unwrap_or((line, ""));
-            // modules.dep(5): what is needed first stands last.
+            // modules.dep(5) lists the module that must be loaded first at the end.
             files.extend(needs.split_whitespace().rev().chain([file]));
         }
         let mut seen = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! The acts of the demo, in their order. Each waits, bounded, for what must happen, and fails with
-//! what did not.
+//! The acts of the demo, in order. Each act waits, with a bound, for its events, and fails with the
+//! event that did not come.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use testkit::{kill_9, pids_where, poll_for};
 
 use crate::story::{Story, Told};
 
-/// A lease, a route, a switch-over.
+/// The limit for a lease, a route, or a switch-over.
 const SOON: Duration = Duration::from_secs(10);
-/// The hold-down of services/ifplugd_if is waited out in this.
+/// The limit for the hold-down of services/ifplugd_if.
 const HOLD_DOWN: Duration = Duration::from_secs(30);
 
-/// The metric of a default route is above this while its uplink is bad (fw.conf: demote_metric is
+/// A default route's metric is above this while its uplink is bad (fw.conf: demote_metric is
 /// 20000).
 const DEMOTED: u64 = 10_000;
 
-/// All acts.
+/// Plays all acts.
 pub(crate) fn tell(story: &mut Story) -> Told {
     supervisor_up(story)?;
     first_cable(story)?;
@@ -157,7 +157,7 @@ fn fw_killed(story: &mut Story) -> Told {
     let mut hit = None;
     for _ in 0..20 {
         story.appliance.run(&["sv", "up", "fw"]);
-        // When it has said `o`: from then on it reads and writes.
+        // After fw has said `o` it reads and writes.
         let caught = poll_for(Duration::from_millis(100), || {
             let stat = std::fs::read_to_string(&stat).ok().filter(|stat| stat.starts_with("run, want down"));
             stat.and_then(|_| story.appliance.service_pid("fw"))

@@ -1,8 +1,8 @@
-//! The demo: raises two providers, a LAN and the appliance in network namespaces, and tells a story
-//! of cables and kills.
+//! The demo: it sets up two providers, a LAN and the appliance in network namespaces, and tells a
+//! story of cables and kills.
 //!
-//! Started by ./demo, which builds it; `NETSV_BIN` names the netsv and `NETSV_SERVICES` the service
-//! directories (default: services/ of the current directory). Ends non-zero if any act did not
+//! ./demo builds and starts it. `NETSV_BIN` names the netsv and `NETSV_SERVICES` the service
+//! directories (default: services/ of the current directory). It ends non-zero if an act did not
 //! happen. Everything is inside namespaces that end with it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a demo fails loudly")]
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use story::Story;
 
 const USAGE: &str = "usage: demo [--keep]\n";
-/// What the story needs beside iproute2 and util-linux.
+/// The programs that the story needs beside iproute2 and util-linux.
 const TOOLS: [&str; 3] = ["nft", "cp", "ps"];
 
 fn main() -> ExitCode {
@@ -54,7 +54,8 @@ fn main() -> ExitCode {
     }
     if keep {
         story.print_how_to_look_inside();
-        // Enter, or the end of the input; Ctrl-C ends the process and the kernel removes the rest.
+        // Waits for Enter or the end of the input. Ctrl-C ends the process, and the kernel removes
+        // the rest.
         let _ = std::io::stdin().read(&mut [0]);
     }
     if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,4 +1,4 @@
-//! The stage of the demo: the world, the appliance, the pings, the timeline that prints itself.
+//! The stage of the demo: the world, the appliance, the pings, and the timeline that prints itself.
 
 #![expect(clippy::disallowed_methods, reason = "it is the clock of the acts")]
 
@@ -14,7 +14,7 @@ use testkit::{Lab, poll_for};
 
 use crate::screen::{Tone, line, paint};
 
-/// Time between two pings.
+/// The time between two pings.
 const PING_INTERVAL: Duration = Duration::from_millis(2);
 /// How long the pings must flow without a loss before an act is over.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -30,7 +30,7 @@ const SERVICES: [&str; 8] = [
     "zcip_eth1",
 ];
 
-/// An act that did not happen: what was waited for.
+/// Err names the event that an act waited for in vain.
 pub(crate) type Told = Result<(), String>;
 
 struct ActLoss {
@@ -52,7 +52,7 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// Builds everything; the cables are unplugged, the supervisor runs.
+    /// Builds everything. The cables are unplugged and the supervisor runs.
     pub(crate) fn raise(netsv: &Path, services: &Path) -> Story {
         line(&paint(Tone::Strong, "netsv demo: a router with two providers, in network namespaces of its own"));
         line("");
@@ -81,7 +81,7 @@ impl Story {
         Story { world, appliance, timeline, lan_pings, home_pings: None, losses: Vec::new(), cue, lab }
     }
 
-    /// Begins an act: what follows is stamped from now.
+    /// Begins an act, and returns its begin.
     pub(crate) fn begin(&self, title: &str) -> Instant {
         line("");
         line(&paint(Tone::Strong, title));
@@ -90,17 +90,17 @@ impl Story {
         now
     }
 
-    /// Something that the story does to the appliance.
+    /// Notes something that the story does to the appliance.
     pub(crate) fn cue(&self, text: &str) -> Instant {
         self.timeline.note("demo", text)
     }
 
-    /// A line below the timeline of an act.
+    /// Prints a line below the timeline of an act.
     pub(crate) fn result(&self, text: &str) {
         line(&format!("  => {}", paint(Tone::Good, text)));
     }
 
-    /// Waits for something seen on the timeline at or after `from`.
+    /// Waits for an event on the timeline at or after `from`.
     pub(crate) fn event(
         &self,
         what: &str,
@@ -116,8 +116,8 @@ impl Story {
         poll_for(timeout, look).ok_or_else(|| format!("{what} (waited {timeout:?})"))
     }
 
-    /// Ends an act: waits until pings flow steadily from both hosts, then says what the act has
-    /// cost.
+    /// Ends an act: waits until pings flow steadily from both hosts, then prints the losses of the
+    /// act.
     pub(crate) fn end(&mut self, title: &str, from: Instant) -> Told {
         let steady_from = Instant::now();
         self.until("pings from the LAN host flow steadily", Duration::from_secs(15), || {
@@ -125,7 +125,7 @@ impl Story {
             (since.elapsed() >= SETTLE).then_some(())
         })?;
         let to = Instant::now();
-        // The last replies still travel.
+        // Time for the last replies to arrive.
         let _ = poll_for(Duration::from_millis(50), || None::<()>);
         let act = ActLoss {
             title: title.to_owned(),
@@ -137,7 +137,7 @@ impl Story {
         Ok(())
     }
 
-    /// How long after `from` the pings of the LAN host flowed again for good.
+    /// How long after `from` the pings of the LAN host flowed for good again.
     pub(crate) fn flowing_after(&self, from: Instant) -> Option<Duration> {
         self.lan_pings.recovered(from).map(|at| at.saturating_duration_since(from))
     }
@@ -147,7 +147,7 @@ impl Story {
         self.home_pings = Some(Probe::start(Some("home"), TARGET, PING_INTERVAL).expect("start pings in home"));
     }
 
-    /// One line per act.
+    /// Prints one line per act.
     pub(crate) fn print_losses(&self) {
         line("");
         line(&paint(Tone::Strong, "Pings lost, one sent every 2 ms"));
@@ -156,7 +156,7 @@ impl Story {
         }
     }
 
-    /// What did not happen, and all logs.
+    /// Prints the event that did not come, and all logs.
     pub(crate) fn print_failure(&self, what: &str) {
         line("");
         line(&self.appliance.logs());
@@ -165,7 +165,7 @@ impl Story {
         line(&paint(Tone::Alarm, &format!("demo: DID NOT HAPPEN: {what}")));
     }
 
-    /// For --keep.
+    /// Prints the hints for --keep.
     pub(crate) fn print_how_to_look_inside(&self) {
         let outer = std::env::var(testkit::OUTER_PID).unwrap_or_default();
         let user =
@@ -207,7 +207,8 @@ fn print_event(cue: Instant, event: &Event) {
     line(&paint(tone, &format!("  {ms:>9.1} ms  {source:<13} {}", event.text)));
 }
 
-/// svlogd -tt puts a stamp before each line; ours are made when the line is seen.
+/// svlogd -tt puts a stamp before each line. The timeline has its own stamps, so this removes
+/// svlogd's.
 fn log_text(text: &str) -> Option<String> {
     let (stamp, rest) = text.split_once(' ').unwrap_or(("", text));
     let is_stamp = stamp.starts_with(|c: char| c.is_ascii_digit() || c == '@');
@@ -224,8 +225,8 @@ fn default_route(text: &str) -> String {
     format!("default route {} via {} metric {metric}{dead}", value("dev"), value("via"))
 }
 
-/// Of `ip -o monitor`: carrier of eth0 and eth1 when it changes, their IPv4 addresses, default
-/// routes of the main table (the others are for answers).
+/// Selects lines of `ip -o monitor`: changes of carrier of eth0 and eth1, their IPv4 addresses, and
+/// default routes of the main table (the other tables are for answers).
 fn kernel_filter() -> impl FnMut(&str) -> Option<String> + Send {
     let mut carrier: Vec<(String, bool)> = Vec::new();
     move |text: &str| {

@@ -1,10 +1,9 @@
-//! The state after the story, read with `ip -j` and `sv status`: nothing of ours reads our own
+//! The state after the story, read with `ip -j` and `sv status`: our own code does not read our own
 //! state here.
 
 use crate::screen::{Tone, line, paint};
 use crate::story::Story;
 
-/// Prints it.
 pub(crate) fn print(story: &Story) {
     let home = &story.world.home;
     let routes = home.default_routes();
