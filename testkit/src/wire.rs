@@ -34,7 +34,7 @@ use crate::lab::{Cable, Lab, Net};
 
 /// packet(7), PACKET_OUTGOING: the kernel's own copy of a frame that left by this port.
 pub(crate) const OUTGOING: u8 = 4;
-/// The longest time between two checks for the end, in milliseconds.
+/// The longest time between two checks whether to stop, in milliseconds.
 pub(crate) const LOOK: u16 = 50;
 /// The limit of frames in flight. Further frames are lost, so that a storm does not fill the
 /// memory.
