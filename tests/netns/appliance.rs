@@ -280,7 +280,7 @@ fn a_malformed_record_is_named_and_skipped_and_all_else_is_applied() {
         let (world, appliance) = online(lab);
         let pings = Pings::start();
         let bad = "let cfg=cfg+1\nif[$cfg]=lan0\nipmask[$cfg]=$(reboot)\n";
-        std::fs::write("/run/service/fw/vpn.ipconf", bad).unwrap();
+        appliance.write("fw/conf/vpn.ipconf", bad);
         appliance.write("fw/conf/second.ipconf", "let cfg=cfg+1\nif[$cfg]=lan0\nipmask[$cfg]=10.0.1.1/24\n");
         // services/fw/run calls fw in the same way: in the service's directory.
         let output = appliance.command(&["fw", "apply"]).current_dir(appliance.services().join("fw")).output().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use testkit::{Lab, Net, isolated, kill_9, original, pids_where, wait_for, wait_until};
+use testkit::{Lab, Net, is_running, isolated, kill_9, original, pids_where, wait_for, wait_until};
 
 use crate::ours;
 
@@ -39,11 +39,13 @@ fn daemons() -> Vec<i32> {
 fn waits_for(home: &Net, caller: &str, argv: &[&str]) -> Option<i32> {
     let mut shell = home.spawn(&[&["sh", "-c", caller, "sh"], argv].concat());
     let status = wait_for(&format!("the end of `{caller}` with {argv:?}"), PATIENCE, || shell.wait(Duration::ZERO));
-    assert!(!daemons().is_empty(), "{argv:?} lives on");
-    for pid in daemons() {
-        kill_9(pid);
+    let left = daemons();
+    assert!(!left.is_empty(), "{argv:?} lives on");
+    for pid in &left {
+        kill_9(*pid);
     }
-    wait_until("its end", PATIENCE, || daemons().is_empty());
+    // The kernel takes the command line first and the locks last.
+    wait_until("its end", PATIENCE, || !left.iter().any(|pid| is_running(*pid)));
     status.code()
 }
 
