@@ -41,7 +41,7 @@ pub struct AddressWatch(Watch);
 impl AddressWatch {
     /// From here on. To be called inside a tokio runtime.
     pub fn open() -> io::Result<AddressWatch> {
-        Watch::open(&[libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR]).map(AddressWatch)
+        Watch::open_unread(&[libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR]).map(AddressWatch)
     }
 
     /// Waits for a change; several that came together are one. Safe to drop and to call again.

@@ -49,6 +49,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 const PROT_EXEC: u32 = libc::PROT_EXEC as u32;
+/// Instructions beside two for each call: the architecture, the calls whose arguments are checked.
+const ROOM: usize = 64;
 /// The lower bits of socket(2)'s type; above them are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCK_TYPE: u32 = 0xf;
 
@@ -148,18 +150,24 @@ const BACKGROUND_OLDER: &[libc::c_long] = &[libc::SYS_fork, libc::SYS_dup2];
 const BACKGROUND_OLDER: &[libc::c_long] = &[];
 
 /// The filter of a daemon that opens these sockets and, perhaps, goes to the background.
+///
+/// It is assembled call by call: all ops at once would be the most memory that a daemon ever has,
+/// and its heap never shrinks.
 pub(super) fn filter(arch: u32, sockets: &[SocketKind], background: bool) -> Vec<Instruction> {
-    let mut program = vec![Word(ARCHITECTURE), If(Equal(arch), "ours"), Give(MISSING), Label("ours"), Word(NR)];
     let lists: &[&[libc::c_long]] =
         if background { &[ALWAYS, OLDER, BACKGROUND, BACKGROUND_OLDER] } else { &[ALWAYS, OLDER] };
-    for call in lists.iter().copied().flatten() {
-        program.extend([Unless(Equal(number(*call)), "next"), Give(ALLOW), Label("next")]);
+    let calls = lists.iter().copied().flatten();
+    let mut program = Vec::with_capacity(2 * calls.clone().count() + ROOM);
+    program.extend(assemble(&[Word(ARCHITECTURE), If(Equal(arch), "ours"), Give(MISSING), Label("ours"), Word(NR)]));
+    for call in calls {
+        program.extend(assemble(&[Unless(Equal(number(*call)), "next"), Give(ALLOW), Label("next")]));
     }
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        checked(&mut program, call, &[Word(argument(2)), If(AnyBit(PROT_EXEC), "refused"), Give(ALLOW)]);
+        program.extend(checked(call, &[Word(argument(2)), If(AnyBit(PROT_EXEC), "refused"), Give(ALLOW)]));
     }
     if background {
-        checked(&mut program, libc::SYS_clone, &[Word(argument(0)), If(AnyBit(NAMESPACES), "refused"), Give(ALLOW)]);
+        let check = [Word(argument(0)), If(AnyBit(NAMESPACES), "refused"), Give(ALLOW)];
+        program.extend(checked(libc::SYS_clone, &check));
     }
     let mut kinds = Vec::new();
     for (family, kind) in sockets {
@@ -167,17 +175,16 @@ pub(super) fn filter(arch: u32, sockets: &[SocketKind], background: bool) -> Vec
         kinds.extend([Word(argument(1)), And(SOCK_TYPE), Unless(Equal(number(i64::from(*kind))), "next kind")]);
         kinds.extend([Give(ALLOW), Label("next kind")]);
     }
-    checked(&mut program, libc::SYS_socket, &kinds);
-    program.push(Give(MISSING));
-    assemble(&program)
+    program.extend(checked(libc::SYS_socket, &kinds));
+    program.extend(assemble(&[Give(MISSING)]));
+    program
 }
 
 /// A call whose arguments `check` looks at; what falls through it is refused. The accumulator must
 /// hold the number of the call.
-fn checked(program: &mut Vec<Op>, call: libc::c_long, check: &[Op]) {
-    program.push(Unless(Equal(number(call)), "next"));
-    program.extend(check);
-    program.extend([Label("refused"), Give(REFUSED), Label("next")]);
+fn checked(call: libc::c_long, check: &[Op]) -> Vec<Instruction> {
+    let unless = [Unless(Equal(number(call)), "next")];
+    assemble(&[&unless, check, &[Label("refused"), Give(REFUSED), Label("next")]].concat())
 }
 
 fn number(n: i64) -> u32 {
