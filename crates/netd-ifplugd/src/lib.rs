@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::pin::pin;
 use std::process::{Command, Stdio};
 
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
@@ -131,8 +132,7 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
             None
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let result = runtime.and_then(|runtime| runtime.block_on(watch::run(options, runner, &log, report)));
+    let result = daemon::block_on(pin!(watch::run(options, runner, &log, report)));
     let code = result.unwrap_or_else(|e| {
         log.info(format_args!("fatal: {e}"));
         EXIT_SYSTEM

@@ -7,10 +7,11 @@ use netd_core::record::text;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::pin::pin;
 
 use applet::{EXIT_SYSTEM, EXIT_USAGE, control, say};
 use netd::clock;
-use netd::daemon::Log;
+use netd::daemon::{Log, block_on};
 
 mod cli;
 pub use cli::USAGE;
@@ -48,8 +49,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 
 fn watch(options: &Options) -> u8 {
     let log = Log::new("pinger", Some(&options.iface), options.verbosity);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    match runtime.and_then(|runtime| runtime.block_on(watch::run(options, &log))) {
+    match block_on(pin!(watch::run(options, &log))) {
         Ok(()) => 0,
         Err(e) => {
             log.info(format_args!("fatal: {}", control::error_text(&e)));

@@ -8,12 +8,13 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netd::addresses::addresses;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Complaints, Log, Pidfile, Signal, Signals, USUAL, background, close_inherited};
+use netd::daemon::{Complaints, Log, Pidfile, Signal, Signals, USUAL, background, block_on, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Hardware, Interface};
@@ -85,8 +86,7 @@ fn start(options: Options, log: &Log) -> io::Result<u8> {
             hook = forked.inspect_err(|e| log.info(format_args!("can't fork: {e}"))).ok();
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(run(options, runner, hook, log))
+    block_on(pin!(run(options, runner, hook, log)))
 }
 
 fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {

@@ -7,12 +7,13 @@ use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use netd::addresses::{AddressWatch, OwnAddresses, addresses};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
-use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background, close_inherited};
+use netd::daemon::{Complaints, Log, Signal, Signals, USUAL, background, block_on, close_inherited};
 use netd::ipconf;
 use netd::link::{LinkWatch, Transition, set_up};
 use netd::packet::{self, BROADCAST, Hardware, Interface, PacketSocket, Received};
@@ -57,8 +58,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 fn start(options: Options, log: Log) -> io::Result<u8> {
     let program = options.script.clone().map(|path| Program::script(path, &options.pass));
     let runner = program.map(|program| Runner::start("zcip", program)).transpose().map_err(context("can't fork"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(run(options, runner, log))
+    block_on(pin!(run(options, runner, log)))
 }
 
 fn context(what: &str) -> impl FnOnce(io::Error) -> io::Error {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 pub use netd_core::complaints::Complaints;
@@ -124,6 +125,12 @@ impl Drop for Pidfile {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Runs a daemon to its end, in a runtime of its own. The caller pins the future (`pin!`): as a
+/// value it would be on the stack twice, and these are pages of each daemon for good.
+pub fn block_on<T>(daemon: Pin<&mut dyn Future<Output = io::Result<T>>>) -> io::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(daemon)
 }
 
 /// Goes to the background: a new session, 0, 1 and 2 on /dev/null, the directory kept. The parent
