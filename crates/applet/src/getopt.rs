@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::name::Name;
 use crate::suggest::nearest;
 
 /// Whether an option takes an argument.
@@ -19,21 +20,27 @@ pub enum Arg {
     Optional,
 }
 
-/// One option. An option without a short form uses a key that cannot be typed (`'\u{1}'` ...); one without a long
-/// form has an empty `long`.
+/// One option, as [`opt`] makes it. An option without a short form uses a key that cannot be typed
+/// (`'\u{1}'` ...); one without a long form has an empty one.
 #[derive(Clone, Copy, Debug)]
 pub struct Opt {
     /// Short letter, and the key that [`Getopt`] returns.
     pub key: char,
-    /// Long name without dashes, or empty.
-    pub long: &'static str,
+    long: Name,
     /// Whether it takes an argument.
     pub arg: Arg,
 }
 
 /// A row of a table.
-pub const fn opt(key: char, long: &'static str, arg: Arg) -> Opt {
-    Opt { key, long, arg }
+pub const fn opt(key: char, long: &str, arg: Arg) -> Opt {
+    Opt { key, long: Name::new(long), arg }
+}
+
+impl Opt {
+    /// Long name without dashes, or empty.
+    pub fn long(&self) -> &str {
+        self.long.as_str()
+    }
 }
 
 /// A wrong use, worded as getopt(3) words it.
@@ -111,8 +118,8 @@ impl Getopt {
         let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
         let glued = parts.next().map(|v| OsStr::from_bytes(v).to_owned());
         let shown = format!("--{name}");
-        let mut found = self.table.iter().filter(|o| !o.long.is_empty() && o.long.starts_with(&name));
-        let opt = match self.table.iter().find(|o| !name.is_empty() && o.long == name) {
+        let mut found = self.table.iter().filter(|o| !o.long().is_empty() && o.long().starts_with(&name));
+        let opt = match self.table.iter().find(|o| !name.is_empty() && o.long() == name) {
             Some(exact) => exact,
             None => match (found.next(), found.next()) {
                 (Some(opt), None) => opt,
@@ -130,7 +137,7 @@ impl Getopt {
 }
 
 fn unknown(table: &[Opt], name: &str) -> OptError {
-    let names = table.iter().map(|o| o.long).filter(|long| !long.is_empty());
+    let names = table.iter().map(|o| o.long()).filter(|long| !long.is_empty());
     match nearest(name, names) {
         Some(near) => OptError::Misspelt(format!("--{name}"), format!("--{near}")),
         None => OptError::Unknown(format!("--{name}")),
@@ -169,11 +176,11 @@ mod tests {
     use super::*;
 
     const TABLE: &[Opt] = &[
-        Opt { key: 'f', long: "foreground", arg: Arg::No },
-        Opt { key: 'n', long: "now", arg: Arg::No },
-        Opt { key: 'i', long: "interface", arg: Arg::Required },
-        Opt { key: 'a', long: "arping", arg: Arg::Optional },
-        Opt { key: '\u{1}', long: "ipconf", arg: Arg::Required },
+        opt('f', "foreground", Arg::No),
+        opt('n', "now", Arg::No),
+        opt('i', "interface", Arg::Required),
+        opt('a', "arping", Arg::Optional),
+        opt('\u{1}', "ipconf", Arg::Required),
     ];
 
     #[expect(clippy::type_complexity, reason = "one place, and the tests read it")]

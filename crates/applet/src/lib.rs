@@ -9,6 +9,7 @@ pub mod control;
 pub mod getopt;
 pub mod json;
 pub mod manpage;
+pub mod name;
 pub mod say;
 pub mod suggest;
 pub mod sys;

@@ -43,7 +43,7 @@ pub fn listed(help: &str) -> Vec<String> {
 /// The options of a table, with their dashes.
 pub fn names(table: &[Opt]) -> Vec<String> {
     let short = table.iter().filter(|o| !o.key.is_control()).map(|o| format!("-{}", o.key));
-    let long = table.iter().filter(|o| !o.long.is_empty()).map(|o| format!("--{}", o.long));
+    let long = table.iter().filter(|o| !o.long().is_empty()).map(|o| format!("--{}", o.long()));
     let mut out: Vec<String> = short.chain(long).collect();
     out.sort_unstable();
     out

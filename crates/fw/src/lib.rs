@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use applet::control::{Command, ControlError, ServiceDir, error_text};
-use applet::getopt::{Arg, Getopt, Opt};
+use applet::getopt::{Arg, Getopt, Opt, opt};
 use applet::suggest::nearest;
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use netd::ipconf;
@@ -65,11 +65,11 @@ usage: fw [options] apply|plan
 const WORDS: [&str; 4] = ["apply", "plan", "publish", "withdraw"];
 
 const OPTIONS: &[Opt] = &[
-    Opt { key: '\u{1}', long: "static", arg: Arg::Required },
-    Opt { key: '\u{2}', long: "dynamic", arg: Arg::Required },
-    Opt { key: '\u{3}', long: "config", arg: Arg::Required },
-    Opt { key: '\u{4}', long: "etc", arg: Arg::Required },
-    Opt { key: '\u{5}', long: "once", arg: Arg::No },
+    opt('\u{1}', "static", Arg::Required),
+    opt('\u{2}', "dynamic", Arg::Required),
+    opt('\u{3}', "config", Arg::Required),
+    opt('\u{4}', "etc", Arg::Required),
+    opt('\u{5}', "once", Arg::No),
 ];
 
 /// Where the administrator's records and policy are by default.
@@ -219,12 +219,12 @@ mod tests {
     fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
         for opt in OPTIONS {
             let end = if opt.arg == Arg::No { ']' } else { ' ' };
-            assert!(USAGE.contains(&format!("[--{}{end}", opt.long)), "usage: {}", opt.long);
-            let item = format!(".It Fl -{}", opt.long);
-            assert!(MAN.lines().any(|line| line.split(" Ar").next() == Some(&item)), "man: {}", opt.long);
+            assert!(USAGE.contains(&format!("[--{}{end}", opt.long())), "usage: {}", opt.long());
+            let item = format!(".It Fl -{}", opt.long());
+            assert!(MAN.lines().any(|line| line.split(" Ar").next() == Some(&item)), "man: {}", opt.long());
         }
         let in_man = MAN.lines().filter_map(|l| l.strip_prefix(".It Fl -")).filter_map(|l| l.split(' ').next());
-        assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long == name)));
+        assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long() == name)));
         assert_eq!(manpage::listed(HELP), manpage::names(OPTIONS));
         for word in WORDS {
             assert!(

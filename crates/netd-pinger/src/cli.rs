@@ -293,7 +293,7 @@ mod tests {
         let described: Vec<&str> = man.lines().filter_map(|l| l.strip_prefix(".It Fl ")).collect();
         let in_man = |name: &str| described.iter().any(|l| l.split([' ', ',']).any(|w| w == name));
         for o in TABLE {
-            let long = format!("--{}", o.long);
+            let long = format!("--{}", o.long());
             if !o.key.is_control() {
                 assert!(in_man(&o.key.to_string()), "-{} in the manual page", o.key);
                 assert!(USAGE.contains(&format!("  -{}, ", o.key)), "-{} in the usage", o.key);
@@ -303,14 +303,14 @@ mod tests {
         }
         for word in described.iter().flat_map(|l| l.split(" , Fl ").filter_map(|w| w.split(' ').next())) {
             let known = match word.strip_prefix('-') {
-                Some(long) => TABLE.iter().any(|o| o.long == long),
+                Some(long) => TABLE.iter().any(|o| o.long() == long),
                 None => TABLE.iter().any(|o| o.key.to_string() == word),
             };
             assert!(known, "the manual page describes -{word}");
         }
         for line in USAGE.lines().filter(|l| l.starts_with("  ")) {
             for word in line.split([' ', ',']).filter_map(|w| w.strip_prefix("--")) {
-                assert!(TABLE.iter().any(|o| o.long == word), "the usage describes --{word}");
+                assert!(TABLE.iter().any(|o| o.long() == word), "the usage describes --{word}");
             }
         }
     }

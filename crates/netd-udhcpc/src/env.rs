@@ -47,7 +47,7 @@ pub fn full(interface: &str, reply: &Reply) -> Env {
             // A script would set it.
             Some(_) if code == MTU && small_mtu(reply).is_some() => {}
             Some(known) => {
-                add(known.name, if code == DOMAIN { domain(data) } else { format(known.shape, data) });
+                add(known.name(), if code == DOMAIN { domain(data) } else { format(known.shape, data) });
                 if code == SUBNET
                     && let Some(mask) = reply.fixed::<4>(SUBNET)
                 {

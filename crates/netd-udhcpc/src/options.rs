@@ -7,6 +7,8 @@
 
 use std::net::Ipv4Addr;
 
+use applet::name::Name;
+
 /// How the bytes of an option are read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -43,14 +45,20 @@ pub enum Shape {
 pub struct Known {
     /// Its code.
     pub code: u8,
-    /// Name of its variable.
-    pub name: &'static str,
+    name: Name,
     /// Shape of its value.
     pub shape: Shape,
 }
 
-const fn known(code: u8, name: &'static str, shape: Shape) -> Known {
-    Known { code, name, shape }
+const fn known(code: u8, name: &str, shape: Shape) -> Known {
+    Known { code, name: Name::new(name), shape }
+}
+
+impl Known {
+    /// Name of its variable.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
 }
 
 /// All of them by code.
@@ -192,7 +200,7 @@ pub fn by_code(code: u8) -> Option<&'static Known> {
 }
 
 fn by_name(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().chain(ONLY_NAMED).find(|k| k.name == name)
+    KNOWN.iter().chain(ONLY_NAMED).find(|k| k.name() == name)
 }
 
 /// The notation of a named option.
@@ -215,7 +223,7 @@ pub fn parse_code(text: &str) -> Option<u8> {
 
 /// All known names, as an error message lists them.
 pub fn names() -> String {
-    KNOWN.iter().chain(ONLY_NAMED).flat_map(|k| [k.name, " "]).collect()
+    KNOWN.iter().chain(ONLY_NAMED).flat_map(|k| [k.name(), " "]).collect()
 }
 
 /// The bytes of `-x NAME:VALUE` for a named option; `None` when the text does not fit the shape.

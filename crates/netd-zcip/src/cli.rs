@@ -266,10 +266,10 @@ mod tests {
     fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
         let man = include_str!("../../../man/zcip.8");
         for o in TABLE {
-            let (usage, item) = if o.long.is_empty() {
+            let (usage, item) = if o.long().is_empty() {
                 (format!("\n  -{} ", o.key), o.key.to_string())
             } else {
-                (format!("\n  --{} ", o.long), format!("-{}", o.long))
+                (format!("\n  --{} ", o.long()), format!("-{}", o.long()))
             };
             assert!(USAGE.contains(&usage), "{usage:?} in USAGE");
             let is_item = |l: &str| l.strip_prefix(".It Fl ").is_some_and(|l| l.split(' ').next() == Some(&item));

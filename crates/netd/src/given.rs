@@ -78,7 +78,7 @@ impl Given {
 
     /// As it is written.
     fn option(&self, key: char) -> String {
-        let long = self.table.iter().find(|option| option.key == key).map_or("", |option| option.long);
+        let long = self.table.iter().find(|option| option.key == key).map_or("", |option| option.long());
         if key.is_control() { format!("--{long}") } else { format!("-{key}") }
     }
 }
@@ -137,15 +137,12 @@ pub fn seconds(value: &OsStr) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use applet::getopt::Arg;
+    use applet::getopt::{Arg, opt};
 
     use super::*;
 
-    const TABLE: &[Opt] = &[
-        Opt { key: 'a', long: "all", arg: Arg::No },
-        Opt { key: 'd', long: "delay", arg: Arg::Required },
-        Opt { key: '\u{1}', long: "limit", arg: Arg::Required },
-    ];
+    const TABLE: &[Opt] =
+        &[opt('a', "all", Arg::No), opt('d', "delay", Arg::Required), opt('\u{1}', "limit", Arg::Required)];
 
     fn read(args: &[&str]) -> Result<Given, String> {
         Given::read(TABLE, args.iter().map(OsString::from))

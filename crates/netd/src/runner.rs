@@ -55,12 +55,11 @@ pub struct Program {
 /// are the callers' own, for the script that is theirs, too: ifupdown of Debian (its interfaces(5))
 /// and of Alpine (its default.script reads IF_METRIC), and OpenWrt's netifd (its dhcp.script sends
 /// all to the interface $INTERFACE).
-#[rustfmt::skip]
-const PASSED: &[&str] = &[
-    "PATH", "HOME", "USER", "SHELL", "TERM", "TZ", "LANG", "LC_*", "TMPDIR", "SVDIR", "FW_*",
-    "IF_*", "IFACE", "LOGICAL", "ADDRFAM", "METHOD", "CLASS", "MODE", "PHASE", "VERBOSITY", "VERBOSE", "INTERFACES_FILE",
-    "INTERFACE", "IFACE6RD", "IFACE6RD_DELEGATE", "ZONE", "ZONE6RD", "MTU6RD", "CUSTOMROUTES",
-];
+const PASSED: &str = "
+    PATH HOME USER SHELL TERM TZ LANG LC_* TMPDIR SVDIR FW_*
+    IF_* IFACE LOGICAL ADDRFAM METHOD CLASS MODE PHASE VERBOSITY VERBOSE INTERFACES_FILE
+    INTERFACE IFACE6RD IFACE6RD_DELEGATE ZONE ZONE6RD MTU6RD CUSTOMROUTES
+";
 
 impl Program {
     /// `path EVENT`, with what is passed on of our environment; `pass` names more of that. The rest
@@ -77,7 +76,7 @@ fn is_passed(name: &OsStr, pass: &[String]) -> bool {
         Some(prefix) => name.as_bytes().starts_with(prefix.as_bytes()),
         None => name.as_bytes() == pattern.as_bytes(),
     };
-    PASSED.iter().copied().any(matches) || pass.iter().any(|p| matches(p))
+    PASSED.split_ascii_whitespace().any(matches) || pass.iter().any(|p| matches(p))
 }
 
 /// How a run ended.

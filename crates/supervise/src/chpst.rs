@@ -12,7 +12,7 @@ use std::path::Path;
 
 use nix::sys::resource::Resource;
 
-use applet::getopt::{Arg, Getopt, Opt, OptError};
+use applet::getopt::{Arg, Getopt, Opt, OptError, opt};
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
 use apply::Stop;
 
@@ -31,11 +31,11 @@ const USAGE_SOFTLIMIT: &str = "usage: softlimit [-a allbytes] [-c corebytes] [-d
                                [-s stackbytes] [-t cpusecs] child\n";
 
 const fn flag(key: char) -> Opt {
-    Opt { key, long: "", arg: Arg::No }
+    opt(key, "", Arg::No)
 }
 
 const fn with_value(key: char) -> Opt {
-    Opt { key, long: "", arg: Arg::Required }
+    opt(key, "", Arg::Required)
 }
 
 pub(crate) const OPTIONS: &[Opt] = &[

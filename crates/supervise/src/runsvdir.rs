@@ -24,7 +24,7 @@ use nix::unistd::fchdir;
 use crate::scan::{Action, Entry, Event, Ident, Scan};
 use crate::sys;
 use applet::control::{RELEASE, ServiceDir, error_text};
-use applet::getopt::{Arg, Getopt, Opt};
+use applet::getopt::{Arg, Getopt, Opt, opt};
 use applet::{EXIT_SYSTEM, say};
 
 mod ending;
@@ -39,12 +39,8 @@ use watch::Watch;
 /// The usage of `runsvdir`, behind `usage: ` and the name it was called by.
 pub const USAGE: &str = " [-P] [-1w] [-W secs] dir [log]\n\n";
 
-pub(crate) const OPTIONS: &[Opt] = &[
-    Opt { key: 'P', long: "", arg: Arg::No },
-    Opt { key: '1', long: "", arg: Arg::No },
-    Opt { key: 'w', long: "", arg: Arg::No },
-    Opt { key: 'W', long: "", arg: Arg::Required },
-];
+pub(crate) const OPTIONS: &[Opt] =
+    &[opt('P', "", Arg::No), opt('1', "", Arg::No), opt('w', "", Arg::No), opt('W', "", Arg::Required)];
 /// runit's own code for wrong use of runsvdir.
 const EXIT_RUNSVDIR_USAGE: u8 = 1;
 /// runsvdir(8): startup failure.

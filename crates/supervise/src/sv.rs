@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use applet::control::{ControlError, ServiceDir, error_text, is_path, services};
-use applet::getopt::{Arg, Getopt, Opt, OptError};
+use applet::getopt::{Arg, Getopt, Opt, OptError, opt};
 use applet::{EXIT_USAGE, say};
 
 mod daemontools;
@@ -42,11 +42,11 @@ use verb::{Goal, order};
 pub const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
 
 pub(crate) const OPTIONS: &[Opt] = &[
-    Opt { key: 'v', long: "", arg: Arg::No },
-    Opt { key: 'w', long: "", arg: Arg::Required },
-    Opt { key: 'V', long: "", arg: Arg::No },
-    Opt { key: JSON, long: "json", arg: Arg::No },
-    Opt { key: LINES, long: "lines", arg: Arg::Required },
+    opt('v', "", Arg::No),
+    opt('w', "", Arg::Required),
+    opt('V', "", Arg::No),
+    opt(JSON, "json", Arg::No),
+    opt(LINES, "lines", Arg::Required),
 ];
 /// It has no letter.
 const JSON: char = '\u{1}';
@@ -343,11 +343,11 @@ mod tests {
     #[test]
     fn usage_options_and_manual_page_agree() {
         // By its letter, or the first dash of its name.
-        let key = |o: &Opt| if o.long.is_empty() { o.key } else { '-' };
+        let key = |o: &Opt| if o.long().is_empty() { o.key } else { '-' };
         let keys = |table: &[Opt]| manpage::sorted(table.iter().map(key));
         let (sv_page, svc_page) = PAGE.split_once(".Ss Options of svc").unwrap();
         assert_eq!(manpage::options(sv_page, "OPTIONS"), keys(OPTIONS));
-        for long in OPTIONS.iter().map(|o| o.long).filter(|long| !long.is_empty()) {
+        for long in OPTIONS.iter().map(|o| o.long()).filter(|long| !long.is_empty()) {
             assert!(sv_page.contains(&format!("\n.It Fl -{long}\n")), "{long}");
             assert!(sv_page.contains(&format!("\n.Op Fl -{long}\n")), "{long}");
         }

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use applet::EXIT_SYSTEM;
 use applet::control::error_text;
-use applet::getopt::{Arg, Getopt, Opt, OptError};
+use applet::getopt::{Arg, Getopt, Opt, OptError, opt};
 use collect::{Action, Collect};
 use config::count;
 use deliver::{At, Output, Side};
@@ -40,14 +40,14 @@ mod wait;
 const USAGE: &str = "usage: svlogd [-tttTvV] [-r c] [-R xyz] [-l len] [-b buflen] dir ...\n";
 
 pub(crate) const OPTIONS: &[Opt] = &[
-    Opt { key: 't', long: "", arg: Arg::No },
-    Opt { key: 'T', long: "", arg: Arg::No },
-    Opt { key: 'v', long: "", arg: Arg::No },
-    Opt { key: 'V', long: "", arg: Arg::No },
-    Opt { key: 'r', long: "", arg: Arg::Required },
-    Opt { key: 'R', long: "", arg: Arg::Required },
-    Opt { key: 'l', long: "", arg: Arg::Required },
-    Opt { key: 'b', long: "", arg: Arg::Required },
+    opt('t', "", Arg::No),
+    opt('T', "", Arg::No),
+    opt('v', "", Arg::No),
+    opt('V', "", Arg::No),
+    opt('r', "", Arg::Required),
+    opt('R', "", Arg::Required),
+    opt('l', "", Arg::Required),
+    opt('b', "", Arg::Required),
 ];
 
 /// svlogd(8): bytes of a line that patterns see, unless `-l` says otherwise.

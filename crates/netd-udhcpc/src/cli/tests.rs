@@ -335,12 +335,12 @@ fn every_option_is_in_the_usage_and_in_the_man_page_and_no_other() {
                 .any(|l| l.strip_prefix(".It Fl ").is_some_and(|l| l.split(' ').next() == Some(&o.key.to_string())));
             assert!(item, "-{} in man/udhcpc.8", o.key);
         }
-        if !o.long.is_empty() {
+        if !o.long().is_empty() {
             let glued = if o.arg == Arg::Optional { "[" } else { " " };
-            assert!(USAGE.contains(&format!("--{}{glued}", o.long)), "--{} in USAGE", o.long);
+            assert!(USAGE.contains(&format!("--{}{glued}", o.long())), "--{} in USAGE", o.long());
             let item =
-                man.lines().any(|l| l.starts_with(".It Fl ") && l.split(' ').any(|w| w == format!("-{}", o.long)));
-            assert!(item, "--{} in man/udhcpc.8", o.long);
+                man.lines().any(|l| l.starts_with(".It Fl ") && l.split(' ').any(|w| w == format!("-{}", o.long())));
+            assert!(item, "--{} in man/udhcpc.8", o.long());
         }
     }
     let items = man.lines().filter(|l| l.starts_with(".It Fl ")).count();

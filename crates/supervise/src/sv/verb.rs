@@ -1,7 +1,7 @@
 //! The words of sv: what each sends, and which state it waits for. Pure: no file, no clock.
 
 use applet::control::{Command, RunState, Status, Want};
-use applet::getopt::{Arg, Opt};
+use applet::getopt::{Arg, Opt, opt};
 
 /// What the services are to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +43,20 @@ pub(super) struct Order {
 
 /// daemontools' options, with busybox's and the rest of the letters.
 pub(crate) const SVC_OPTIONS: &[Opt] = &[
-    Opt { key: 'u', long: "", arg: Arg::No },
-    Opt { key: 'd', long: "", arg: Arg::No },
-    Opt { key: 'o', long: "", arg: Arg::No },
-    Opt { key: 'p', long: "", arg: Arg::No },
-    Opt { key: 'c', long: "", arg: Arg::No },
-    Opt { key: 'h', long: "", arg: Arg::No },
-    Opt { key: 'a', long: "", arg: Arg::No },
-    Opt { key: 'i', long: "", arg: Arg::No },
-    Opt { key: 't', long: "", arg: Arg::No },
-    Opt { key: 'k', long: "", arg: Arg::No },
-    Opt { key: 'x', long: "", arg: Arg::No },
-    Opt { key: '1', long: "", arg: Arg::No },
-    Opt { key: '2', long: "", arg: Arg::No },
-    Opt { key: 'q', long: "", arg: Arg::No },
+    opt('u', "", Arg::No),
+    opt('d', "", Arg::No),
+    opt('o', "", Arg::No),
+    opt('p', "", Arg::No),
+    opt('c', "", Arg::No),
+    opt('h', "", Arg::No),
+    opt('a', "", Arg::No),
+    opt('i', "", Arg::No),
+    opt('t', "", Arg::No),
+    opt('k', "", Arg::No),
+    opt('x', "", Arg::No),
+    opt('1', "", Arg::No),
+    opt('2', "", Arg::No),
+    opt('q', "", Arg::No),
 ];
 
 impl Order {
