@@ -31,9 +31,6 @@ const DATAGRAM: usize = 32 * 1024;
 pub const BATCH: usize = 64;
 /// How often a dump is repeated that changed while it was read, before it is believed anyway.
 const TRIES: usize = 10;
-/// Datagrams that are thrown away after an overflow, at most: more than a dump of a million routes
-/// has.
-const MAX_WASTE: usize = 10_000;
 /// `struct nlmsgerr`: the error, then the header of the request.
 const ERROR_LEN: usize = 4;
 const HEADER_LEN: usize = 16;
@@ -74,6 +71,7 @@ pub fn is_overrun(error: &io::Error) -> bool {
 
 /// An open socket.
 pub struct Netlink {
+    protocol: isize,
     socket: Socket,
     sequence: u32,
 }
@@ -81,17 +79,7 @@ pub struct Netlink {
 impl Netlink {
     /// `protocol` is [`ROUTE`] or [`NETFILTER`].
     pub fn open(protocol: isize) -> io::Result<Netlink> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        // Kernels before 4.20 know neither of the two; they then say less, and dump more than was
-        // asked for.
-        let _ = socket.set_cap_ack(true);
-        let _ = socket.set_ext_ack(true);
-        if protocol == ROUTE {
-            let _ = socket.set_netlink_get_strict_chk(true);
-        }
-        Ok(Netlink { socket, sequence: 0 })
+        Ok(Netlink { protocol, socket: connected(protocol)?, sequence: 0 })
     }
 
     /// Every object of a dump. The dump is repeated when the objects changed meanwhile
@@ -102,16 +90,7 @@ impl Netlink {
 
     /// As [`Netlink::dump`]; an answer of more than so many datagrams of up to 32 KiB is an error.
     pub fn dump_within(&mut self, datagrams: usize, request: &Message) -> io::Result<Vec<Object>> {
-        let mut last = None;
-        for _ in 0..TRIES {
-            match self.dump_once(datagrams, request) {
-                Ok((objects, false)) => return Ok(objects),
-                Ok((objects, true)) => last = Some(objects),
-                Err(e) if is_overrun(&e) || e.kind() == io::ErrorKind::Interrupted => self.empty(),
-                Err(e) => return Err(e),
-            }
-        }
-        last.ok_or_else(|| Errno::ENOBUFS.into())
+        repeated(|| self.dump_once(datagrams, request))
     }
 
     fn dump_once(&mut self, datagrams: usize, request: &Message) -> io::Result<(Vec<Object>, bool)> {
@@ -119,14 +98,24 @@ impl Netlink {
         let mut answer = Answer::to(sequence);
         let mut buffer = Vec::with_capacity(DATAGRAM);
         for _ in 0..datagrams {
-            self.receive(&mut buffer)?;
+            if let Err(e) = self.receive(&mut buffer) {
+                self.give_up()?;
+                return Err(e);
+            }
             if let Some(end) = answer.read(&buffer) {
                 end.map_err(|refusal| io::Error::from(refusal.errno))?;
                 return Ok((answer.objects, answer.interrupted));
             }
         }
-        self.empty();
+        self.give_up()?;
         Err(io::Error::other("the kernel has too many objects"))
+    }
+
+    /// A new socket in place of one whose dump has not come to its end: until then the kernel
+    /// refuses the next one (EBUSY), and a dump that found no memory for its next part has no end.
+    fn give_up(&mut self) -> io::Result<()> {
+        self.socket = connected(self.protocol)?;
+        Ok(())
     }
 
     /// One question about one object: what the kernel says to it, and the outcome.
@@ -218,18 +207,36 @@ impl Netlink {
         buffer.clear();
         self.socket.recv(buffer, libc::MSG_DONTWAIT).map(drop)
     }
+}
 
-    /// Reads and forgets what is left of a dump that overran: until its end the kernel begins no
-    /// other on this socket.
-    fn empty(&self) {
-        let mut buffer = Vec::with_capacity(DATAGRAM);
-        for _ in 0..MAX_WASTE {
-            match self.receive(&mut buffer) {
-                Err(e) if !is_overrun(&e) => return,
-                Ok(()) | Err(_) => {}
-            }
+/// A socket that speaks with the kernel alone.
+fn connected(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // Kernels before 4.20 know neither of the two; they then say less, and dump more than was
+    // asked for.
+    let _ = socket.set_cap_ack(true);
+    let _ = socket.set_ext_ack(true);
+    if protocol == ROUTE {
+        let _ = socket.set_netlink_get_strict_chk(true);
+    }
+    Ok(socket)
+}
+
+/// The first dump of [`TRIES`] that is whole: its objects did not change meanwhile (`false`).
+/// Without such a one, the last that came to its end.
+fn repeated(mut once: impl FnMut() -> io::Result<(Vec<Object>, bool)>) -> io::Result<Vec<Object>> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        match once() {
+            Ok((objects, false)) => return Ok(objects),
+            Ok((objects, true)) => last = Some(objects),
+            Err(e) if is_overrun(&e) || e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
+    last.ok_or_else(|| Errno::ENOBUFS.into())
 }
 
 /// What has come of the answer to one request.
@@ -372,6 +379,39 @@ mod tests {
         assert_eq!(answer.read(&message(NLMSG_DONE, 0, 7, &[0; 4])), Some(Ok(())));
         assert!(answer.interrupted);
         assert_eq!(answer.objects, [(NEW_LINK, b"one!".to_vec()), (NEW_LINK, b"two!".to_vec())]);
+    }
+
+    #[test]
+    fn a_dump_that_overruns_or_changes_half_way_is_read_again() {
+        let object = |n: u8| vec![(NEW_LINK, vec![n])];
+        let overrun = || io::Error::from(Errno::ENOBUFS);
+        let read = |mut tries: Vec<io::Result<(Vec<Object>, bool)>>| {
+            tries.reverse();
+            let got = repeated(|| tries.pop().unwrap_or_else(|| Err(overrun())));
+            (got.map_err(|e| e.raw_os_error()), tries.len())
+        };
+        let errno = |errno: Errno| Err(Some(errno as i32));
+        assert_eq!(read(vec![Ok((object(1), false)), Ok((object(2), false))]), (Ok(object(1)), 1));
+        assert_eq!(read(vec![Err(overrun()), Ok((object(2), false))]), (Ok(object(2)), 0));
+        let changed = vec![Ok((object(1), true)), Err(overrun()), Ok((object(3), false))];
+        assert_eq!(read(changed), (Ok(object(3)), 0));
+        // The last whole one counts when none is without a change.
+        assert_eq!(read(vec![Ok((object(1), true)), Ok((object(2), true))]), (Ok(object(2)), 0));
+        assert_eq!(read(Vec::new()), (errno(Errno::ENOBUFS), 0), "an end, although each try overran");
+        assert_eq!(read(vec![Err(Errno::EPERM.into()), Ok((object(2), false))]), (errno(Errno::EPERM), 1));
+    }
+
+    #[test]
+    fn the_rest_of_a_dump_that_overran_is_none_of_the_next_one() {
+        let part = |sequence, kind: u16, payload: &[u8]| message(kind, 0, sequence, payload);
+        let mut first = Answer::to(1);
+        assert_eq!(first.read(&part(1, NEW_LINK, b"one!")), None);
+        // ENOBUFS: the parts after this one are lost, and the dump is asked for again.
+        let mut second = Answer::to(2);
+        assert_eq!(second.read(&[part(1, NEW_LINK, b"late"), part(1, NLMSG_DONE, &[0; 4])].concat()), None);
+        assert_eq!(second.read(&part(2, NEW_LINK, b"one!")), None);
+        assert_eq!(second.read(&part(2, NLMSG_DONE, &[0; 4])), Some(Ok(())));
+        assert_eq!(second.objects, [(NEW_LINK, b"one!".to_vec())]);
     }
 
     #[test]
