@@ -179,6 +179,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_is_known_by_its_whole_kind() {
+        for (kind, want) in
+            [("ovpn-dco\0", true), ("vti", true), ("vti6\0", true), ("vt\0", false), ("tun wireguard", false)]
+        {
+            assert_eq!(tunnel(&link(3, kind.as_bytes()).1), want.then_some(3), "{kind}");
+        }
+        assert_eq!(tunnel(&link(3, b"\0").1), None);
+    }
+
+    #[test]
     fn containment() {
         let net = |len| Reached { net: [10, 1, 0, 0].into(), len, on_link: true, tunnel: false };
         for (len, other, other_len, want) in [
