@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 
+use netd::cage::Capability;
 use netd::netlink::{BATCH, Netlink, ROUTE, Refusal};
 use netd_core::wire::link;
 use netd_core::wire::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -158,11 +159,13 @@ fn claim(have: &mut Have, memory: &Memory) {
     }
 }
 
-/// Whether this process has CAP_NET_ADMIN (bit 12 of capabilities(7)). In a user namespace it may
+/// Whether this process has CAP_NET_ADMIN of capabilities(7). In a user namespace it may
 /// have it while the network namespace belongs to another user: the kernel's EPERM says so
 /// then.
 pub fn has_net_admin() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
-    effective.and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_none_or(|bits| bits & (1 << 12) != 0)
+    effective
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+        .is_none_or(|bits| bits & (1 << Capability::NetAdmin as u32) != 0)
 }

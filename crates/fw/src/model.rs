@@ -10,6 +10,11 @@ pub use netd_core::net::{Prefix, Scope, bits, decimal};
 /// Route protocol and address protocol of everything fw makes: unassigned in rtnetlink(7), in
 /// iproute2's and in FRR's tables. `share/rt_protos.d/netsv.conf` gives it its name.
 pub const PROTOCOL: u8 = 213;
+/// RTPROT_REDIRECT: routes that the kernel has made of ICMP redirects.
+pub const PROTOCOL_REDIRECT: u8 = 1;
+/// IFAPROT_KERNEL_LO, IFAPROT_KERNEL_RA and IFAPROT_KERNEL_LL of linux/if_addr.h: addresses that
+/// the kernel has made.
+pub const ADDRESS_PROTOCOLS_KERNEL: std::ops::RangeInclusive<u8> = 1..=3;
 /// RTPROT_KERNEL of linux/rtnetlink.h.
 pub const PROTOCOL_KERNEL: u8 = 2;
 /// RTPROT_RA of linux/rtnetlink.h: the kernel's own router discovery.

@@ -13,7 +13,8 @@ use crate::change::Change;
 use crate::have::{Address, Have, Link, Route};
 use crate::input::memory::{Memory, SavedMtu};
 use crate::model::{
-    FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA, Scope, Sysctl, TABLE_MAIN,
+    ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA,
+    PROTOCOL_REDIRECT, Scope, Sysctl, TABLE_MAIN,
 };
 use crate::want::{Want, WantAddress, WantLink, WantRoute};
 use crate::ways::Ways;
@@ -186,17 +187,16 @@ fn same_lifetime(a: Option<Duration>, b: Option<Duration>) -> bool {
     }
 }
 
-/// Not the kernel's own (IFAPROT_KERNEL_LO, _RA, _LL are 1, 2, 3), nor those that older kernels do
-/// not mark as theirs.
+/// Not the kernel's own, nor those that older kernels do not mark as theirs.
 fn may_reset_address(a: &Address, have: &Have) -> bool {
     let loopback = have.links.iter().any(|l| l.index == a.index && l.loopback);
     let link_local = matches!(a.address.ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    !loopback && !link_local && !matches!(a.protocol, 1..=3)
+    !loopback && !link_local && !ADDRESS_PROTOCOLS_KERNEL.contains(&a.protocol)
 }
 
-/// Not the kernel's own (RTPROT_REDIRECT is 1), and in the main table only.
+/// Not the kernel's own, and in the main table only.
 fn may_reset_route(r: &Route) -> bool {
-    r.unicast && r.table == TABLE_MAIN && !matches!(r.protocol, 1 | PROTOCOL_KERNEL | PROTOCOL_RA)
+    r.unicast && r.table == TABLE_MAIN && !matches!(r.protocol, PROTOCOL_REDIRECT | PROTOCOL_KERNEL | PROTOCOL_RA)
 }
 
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
