@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 
 use netd::cage::Capability;
-use netd::netlink::{BATCH, Netlink, ROUTE, Refusal};
+use netd::netlink::{BATCH, Netlink, Object, ROUTE, Refusal, is_overrun};
 use netd_core::wire::link;
 use netd_core::wire::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netd_core::wire::rtnetlink::AddressFamily;
@@ -46,9 +46,9 @@ impl Kernel {
         let addresses = self.route.dump(&wire::dump_addresses())?;
         let mut routes = self.route.dump(&wire::dump_routes(AddressFamily::Inet))?;
         // A kernel without IPv6 refuses the dump.
-        routes.extend(self.route.dump(&wire::dump_routes(AddressFamily::Inet6)).unwrap_or_default());
+        routes.extend(unless_refused(self.route.dump(&wire::dump_routes(AddressFamily::Inet6)))?);
         // Nor has every kernel of a small router rules.
-        let rules = self.route.dump(&wire::dump_rules()).unwrap_or_default();
+        let rules = unless_refused(self.route.dump(&wire::dump_rules()))?;
         let mut have = Have {
             links,
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
@@ -106,6 +106,15 @@ impl Kernel {
             failures.retain(|(c, _)| c.index().is_none_or(|i| i == 0 || there.iter().any(|l| l.index == i)));
         }
         Ok(failures.into_iter().map(|(c, refusal)| Failure { change: c.clone(), refusal }).collect())
+    }
+}
+
+/// Of a kernel that refuses the dump: no objects. Objects that were lost on the way (ENOBUFS) are
+/// there all the same.
+fn unless_refused(dumped: io::Result<Vec<Object>>) -> io::Result<Vec<Object>> {
+    match dumped {
+        Err(e) if is_overrun(&e) => Err(e),
+        other => Ok(other.unwrap_or_default()),
     }
 }
 
@@ -168,4 +177,18 @@ pub fn has_net_admin() -> bool {
     effective
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .is_none_or(|bits| bits & (1 << Capability::NetAdmin as u32) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_that_lost_objects_is_no_kernel_without_them() {
+        let read = |errno: Errno| unless_refused(Err(errno.into())).map_err(|e| e.raw_os_error());
+        assert_eq!(read(Errno::EOPNOTSUPP), Ok(Vec::new()));
+        assert_eq!(read(Errno::EAFNOSUPPORT), Ok(Vec::new()));
+        assert_eq!(read(Errno::ENOBUFS), Err(Some(Errno::ENOBUFS as i32)));
+        assert_eq!(unless_refused(Ok(vec![(24, vec![1])])).unwrap(), [(24, vec![1])]);
+    }
 }
