@@ -2,13 +2,14 @@
 //! replaces the file and never writes into it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
 use testkit::dhcpd::{Config, Dhcpd};
-use testkit::{isolated, wait_until};
+use testkit::{Signal, isolated, wait_until};
 
+use crate::dhcp::{ROUTER, both, exit_code, script, world};
 use crate::ours;
 
 /// Longer than any step takes, also on a busy machine. A link-local address takes up to five
@@ -61,6 +62,35 @@ fn a_link_in_the_way_of_a_file_is_replaced_and_not_followed() {
             }
             drop(daemon);
             assert_eq!(fs::read_to_string(&passwd).unwrap(), "root", "{name}");
+        }
+    });
+}
+
+/// `-p /dev/null` says that no pidfile is wanted. A daemon of root could replace the device.
+#[test]
+fn a_device_in_the_place_of_a_file_is_left_alone() {
+    isolated(&["udhcpc"], |lab| {
+        let w = world(lab);
+        let _server = Dhcpd::start(&w.isp, "lan", Config::for_router(ROUTER)).unwrap();
+        let device = lab.dir().join("null");
+        let null = device.to_str().unwrap();
+        w.home.run(&["mknod", null, "c", "1", "3"]);
+        let is_there = || device.symlink_metadata().is_ok_and(|found| found.file_type().is_char_device());
+        for (client, name) in both(lab).iter().zip(["original", "ours"]) {
+            let (script, _) = script(lab, name);
+            let argv = [client, "-i", "eth0", "-s", &script, "-f", "-q", "-n", "-p", null];
+            assert_eq!((exit_code(&w.home, &argv), is_there()), (0, true), "{name}");
+        }
+        let dir = lab.make_dir("records");
+        for command in [
+            "ifplugd -n -s -i eth0 --services --ipconf DIR --notify none --pidfile NULL",
+            "pinger -i eth0 --ipconf DIR --notify none --status NULL",
+        ] {
+            let command = command.replace("DIR", dir.to_str().unwrap()).replace("NULL", null);
+            let mut daemon = w.home.spawn(&command.split(' ').collect::<Vec<_>>());
+            daemon.wait_log("a device is left alone", PATIENCE);
+            daemon.signal(Signal::SIGTERM);
+            assert!(daemon.wait(PATIENCE).is_some() && is_there(), "{command}");
         }
     });
 }

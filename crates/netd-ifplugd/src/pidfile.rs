@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use netd::disk;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +37,7 @@ enum Owner {
 impl Pidfile {
     /// Takes the file and writes our pid; an error of kind `AlreadyExists` when a daemon runs.
     pub(crate) fn take(path: &Path) -> io::Result<Pidfile> {
+        disk::spare_device(path)?;
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false);

@@ -126,7 +126,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     }
     daemon.sink.tell(News::of_record(RecordChange::Withdraw), log);
     if !options.status.as_os_str().is_empty() {
-        let _ = std::fs::remove_file(&options.status);
+        let _ = disk::spare_device(&options.status).and_then(|()| std::fs::remove_file(&options.status));
     }
     Ok(())
 }

@@ -98,7 +98,9 @@ impl Pidfile {
 
     /// Writes the id of this process, again after [`background`].
     pub fn write(&self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        // As for the original, a device (/dev/null) means that no pidfile is wanted.
+        let path = self.path.as_deref().filter(|path| disk::spare_device(path).is_ok());
+        let Some(path) = path else { return Ok(()) };
         let text = format!("{}\n", std::process::id());
         match self.ours.get() {
             Some(mut file) => {
@@ -245,6 +247,18 @@ mod tests {
         drop(later);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_device_is_no_pidfile() {
+        let path = std::env::temp_dir().join(format!("pidfile-device-{}", std::process::id()));
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::sys::stat::mknod(&path, nix::sys::stat::SFlag::S_IFCHR, mode, 0).unwrap();
+        let file = Pidfile::new(Some(path.clone()));
+        file.write().unwrap();
+        drop(file);
+        assert!(disk::spare_device(&path).is_err(), "it is a device still");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -8,9 +8,21 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+
+/// An error where a device has this name: /dev/null, of a caller that wants no file. It is no file
+/// of ours, and not to be replaced or removed.
+pub fn spare_device(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata().map(|found| found.file_type()) {
+        Ok(kind) if kind.is_char_device() || kind.is_block_device() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "a device is left alone"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
 
 /// Writes `.NAME.tmp` beside `path` and renames it; with this `mode` whatever the umask says.
 pub fn replace(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Result<()> {
@@ -19,6 +31,7 @@ pub fn replace(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Re
 
 /// As [`replace`]; the file stays open, for a caller that writes it again without its name.
 pub fn replace_open(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::Result<File> {
+    spare_device(path)?;
     let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut tmp = OsString::from(".");
     tmp.push(name);
@@ -70,6 +83,7 @@ pub fn lasts(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::stat::{Mode, SFlag, mknod};
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -83,6 +97,19 @@ mod tests {
         replace(&file, b"new", None).unwrap();
         assert_eq!([fs::read(&file).unwrap(), fs::read(&other).unwrap()], [b"new".to_vec(), b"root".to_vec()]);
         assert!(!file.is_symlink() && fs::read_dir(&dir).unwrap().count() == 2);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_device_is_not_replaced() {
+        let dir = std::env::temp_dir().join(format!("netd-disk-device-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let null = dir.join("null");
+        // The kernel lets every user make the device 0:0, which leads nowhere.
+        mknod(&null, SFlag::S_IFCHR, Mode::S_IRWXU, 0).unwrap();
+        assert!(lasts(&replace(&null, b"new", None).unwrap_err()));
+        assert!(null.symlink_metadata().unwrap().file_type().is_char_device());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(&dir).unwrap();
     }
 
