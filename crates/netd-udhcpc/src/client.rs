@@ -241,6 +241,8 @@ impl Client {
                 self.finish(now, &mut out);
             }
         }
+        // A detector whose address is not wanted any more must not announce it.
+        self.forget(&mut out);
         // A failure found here may begin anew at once; nothing sends twice without a wait, so two
         // rounds are enough.
         for _ in 0..2 {

@@ -4,15 +4,10 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::{ACK, ADDRESS, SERVER, Wire, var};
-use netd_core::net::IfName;
+use common::{ACK, Wire, published, var};
 use netd_core::rng::Rng;
 use netd_udhcpc::bounds::{self, Route, cut};
-use netd_udhcpc::client::Grant;
 use netd_udhcpc::message::Reply;
-use netd_udhcpc::record::{Context, record};
 
 /// An ACK with an option of any length: RFC 3396.
 fn ack(options: &[(u8, Vec<u8>)]) -> Reply {
@@ -21,15 +16,7 @@ fn ack(options: &[(u8, Vec<u8>)]) -> Reply {
 }
 
 fn field(reply: &Reply, name: &str) -> String {
-    let context = Context {
-        interface: IfName::parse("eth0").unwrap(),
-        boot_id: "b".into(),
-        pid: 1,
-        wall_offset: Duration::ZERO,
-        metric: None,
-    };
-    let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: reply.clone() };
-    record(&context, &grant).get(name).unwrap_or_default().to_owned()
+    published(reply.clone()).get(name).unwrap_or_default().to_owned()
 }
 
 fn count(list: &str, of: usize) -> usize {

@@ -70,9 +70,9 @@ fn every_state_and_every_wish() {
         // end
         ("Init", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Selecting", [&["Discover"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
-        ("Requesting", [&["Request"], &["deconfig"], &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Requesting", [&["Request"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         // Two seconds later the wait is over too.
-        ("Checking", [&["bound"], &["deconfig"], &["bound"], &["stop", "exit 0"], &["stop", "exit 0"]]),
+        ("Checking", [&["bound"], &["deconfig"], &["Discover"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Rebooting", [&["Request"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Roamed", [&["Request"], RELEASE, &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
         ("Remembered", [&["Request"], &["deconfig"], &["Request"], &["stop", "exit 0"], &["stop", "exit 0"]]),
@@ -388,6 +388,24 @@ fn d31_a_server_that_offers_and_never_confirms_cannot_starve_us() {
     b.hear(offer_of(&b, SERVER, 133));
     assert_eq!((b.wait(), b.wait()), (vec!["Request".into()], vec!["Request".into()]));
     assert_eq!((b.last.as_ref().unwrap().server_id, b.wait()), (Some(OTHER), vec!["leasefail".into()]));
+}
+
+#[test]
+fn a_station_that_offers_under_ever_new_names_does_not_keep_us_from_asking_all_servers() {
+    let mut b = Bench::started(Config::default());
+    let start = b.now;
+    let offer = |b: &Bench, name: u8| {
+        let offer = Wire::new(b.xid(), Ipv4Addr::new(10, 9, 0, 66)).opt(53, &[OFFER]);
+        offer.opt(54, &[10, 9, 1, name]).opt(51, &[0, 0, 1, 0])
+    };
+    let mut name = 1;
+    b.hear(offer(&b, name));
+    while !b.wait().contains(&"Discover".to_owned()) {
+        name += 1;
+        assert!(name < 100, "no DISCOVER in {:?}", b.now - start);
+        b.hear(offer(&b, name));
+    }
+    assert!(b.now - start < secs(30), "{:?}", b.now - start);
 }
 
 #[test]

@@ -8,27 +8,17 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use common::bench::Bench;
-use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire};
+use common::{ACK, ADDRESS, MAC, OFFER, SERVER, Wire, published};
 use dhcproto::{Decodable, Decoder, v4};
-use netd_core::net::IfName;
 use netd_core::rng::Rng;
-use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event, Grant};
+use netd_udhcpc::client::{Action, Change, Client, Config, Destination, Event};
 use netd_udhcpc::message::{MessageType, Outgoing, Template};
-use netd_udhcpc::record::{Context, record};
 
 /// A key of the record, options in the ACK, and the value.
 type Row = (&'static str, &'static [(u8, &'static [u8])], Option<&'static str>);
 
 fn field(wire: Wire, name: &str) -> Option<String> {
-    let context = Context {
-        interface: IfName::parse("eth0").unwrap(),
-        boot_id: "b".into(),
-        pid: 1,
-        wall_offset: Duration::ZERO,
-        metric: None,
-    };
-    let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply: wire.reply() };
-    record(&context, &grant).get(name).map(str::to_owned)
+    published(wire.reply()).get(name).map(str::to_owned)
 }
 
 #[test]
@@ -217,6 +207,14 @@ fn an_address_of_before_is_left_where_ipv6_is_enough_but_one_in_use_is_renewed()
         let left = b.client.address().is_none();
         assert_eq!(left, want.contains(&"leasefail"), "{state}");
         assert!(!left || b.client.deadline() == Some(b.now + Duration::from_secs(1800)), "{state}");
+    }
+    // Also where the answer comes when all servers are asked again.
+    for state in ["Remembered", "Roamed"] {
+        let mut b = Bench::in_state_with(state, Config { ipv6_only: true, ..Config::default() });
+        let ack = Wire::usual(ACK, b.xid()).opt(108, &[0, 0, 7, 8]);
+        b.wait_for("Discover");
+        assert_eq!(b.hear(ack), ["leasefail"], "{state}");
+        assert_eq!(b.client.address(), None, "{state}");
     }
 }
 

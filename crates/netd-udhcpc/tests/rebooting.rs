@@ -262,3 +262,27 @@ fn a_server_that_takes_its_time_confirms_the_address_of_before_all_the_same() {
     b.wait_for("deconfig");
     assert_eq!(b.hear(Wire::usual(NAK, xid)), NONE);
 }
+
+#[test]
+fn what_was_offered_or_granted_before_the_carrier_was_lost_is_not_asked_for_when_it_is_back() {
+    // A switch that moves a port to another network once it knows the station takes the carrier
+    // away for a moment, in the middle of the search.
+    const NEXT: [u8; 4] = [10, 9, 0, 7];
+    for state in ["Selecting", "Requesting", "Checking"] {
+        let mut b = Bench::started(checked(Timing::RFC5227));
+        match state {
+            // Without the server's name it is kept for a while.
+            "Selecting" => drop(b.hear(Wire::new(b.xid(), ADDRESS).opt(53, &[OFFER]).opt(51, &[0, 0, 14, 16]))),
+            "Requesting" => assert_eq!(b.usual(OFFER), ["Request"]),
+            _ => assert_eq!((b.usual(OFFER), b.usual(ACK)), (vec!["Request".into()], vec![])),
+        }
+        b.event(Event::CarrierLost);
+        b.now += secs(20);
+        assert_eq!(b.event(Event::Carrier), ["Discover"], "{state}, and no ARP for the address of before");
+        b.hear(Wire::usual(OFFER, b.xid()).at(16, &NEXT));
+        assert_eq!(b.last.as_ref().unwrap().requested, Some(NEXT.into()), "{state}");
+        b.hear(Wire::usual(ACK, b.xid()).at(16, &NEXT));
+        b.wait_for("bound");
+        assert_eq!(b.client.address(), Some(NEXT.into()), "{state}");
+    }
+}

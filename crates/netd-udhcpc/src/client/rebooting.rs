@@ -108,16 +108,33 @@ impl Client {
                 // beginning.
                 self.search_began = now;
                 self.late = None;
-                if let State::Selecting { x, .. } = &mut self.state
-                    && !self.config.schedule.is_fixed()
-                {
-                    x.sent = 0;
-                }
+                self.search_anew(now);
                 if !self.config.exit_on_failure {
                     self.fail_at = self.fail_at.max(now + schedule::FIRST_FAILURE);
                 }
                 self.hurry(now);
             }
+        }
+    }
+
+    /// The carrier is back in the middle of a search. What was offered or granted before may be of
+    /// another network, where no server answers a REQUEST for it.
+    fn search_anew(&mut self, now: Duration) {
+        let until = self.spaced(now);
+        match &mut self.state {
+            State::Selecting { x, second_best, .. } => {
+                *second_best = None;
+                if !self.config.schedule.is_fixed() {
+                    x.sent = 0;
+                }
+            }
+            State::Requesting { .. } | State::Checking { .. } => self.state = State::Init { until },
+            State::Init { .. }
+            | State::Rebooting { .. }
+            | State::Bound { .. }
+            | State::Renewing { .. }
+            | State::Rebinding { .. }
+            | State::Released => {}
         }
     }
 

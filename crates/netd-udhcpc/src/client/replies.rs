@@ -6,7 +6,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_WORDS, MIN_RENEWAL, Offer, State, Times, secs};
+use super::{
+    Action, Change, Claim, Client, Exchange, Grant, Lease, MAX_SILENT, MAX_WORDS, MIN_RENEWAL, Offer, State, Times,
+    secs,
+};
 use crate::lease::Terms;
 use crate::message::{MessageType, Reply};
 use crate::options::{IPV6_ONLY_PREFERRED, MESSAGE, RAPID_COMMIT, SERVER_ID};
@@ -129,7 +132,9 @@ impl Client {
         let other = Terms::judge(reply).ok().map(|terms| Offer { terms, ..offer });
         let other = other.filter(|other| {
             let id = other.terms.server_id;
-            !id.is_unspecified() && id != offer.terms.server_id && !self.silent.contains(&id)
+            // A station may offer under ever new names: at last all servers are asked again.
+            let room = self.silent.len() < MAX_SILENT;
+            room && !id.is_unspecified() && id != offer.terms.server_id && !self.silent.contains(&id)
         });
         if other.is_some() && !self.config.schedule.is_fixed() {
             x.next = x.next.min(x.began + SECOND_BEST).max(now);
@@ -198,8 +203,13 @@ impl Client {
             Ok(terms) => return self.complain(format!("ignoring ack of {}: too late", terms.ip), out),
             Err(refusal) => return self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
         };
+        // As in `second_ack`: only a REQUEST for an address of before was to every server.
+        let enough = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only && late.server_id.is_none());
         match &self.state {
             State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {
+                if let Some(secs) = enough {
+                    return self.leave_to_ipv6(now, secs, out);
+                }
                 self.bind(now, late.x.began, terms, reply, mac, false, out);
             }
             State::Bound { lease, .. } | State::Renewing { lease, .. } | State::Rebinding { lease, .. }

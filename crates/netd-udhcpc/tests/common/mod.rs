@@ -4,8 +4,13 @@
 pub mod bench;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use netd_core::net::IfName;
+use netd_core::record::text::Record;
+use netd_udhcpc::client::Grant;
 use netd_udhcpc::message::{Reply, decode};
+use netd_udhcpc::record::{Context, record};
 
 pub const MAC: [u8; 6] = [0xaa, 0x8e, 0x1f, 0x3c, 0x8a, 0x99];
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -70,4 +75,17 @@ impl Wire {
 pub fn var(reply: &Reply, name: &str) -> Option<String> {
     let env = netd_udhcpc::env::full("eth0", reply);
     env.into_iter().find(|(n, _)| n == name).map(|(_, v)| String::from_utf8_lossy(&v).into_owned())
+}
+
+/// The record of a lease of [`ADDRESS`] on eth0.
+pub fn published(reply: Reply) -> Record {
+    let context = Context {
+        interface: IfName::parse("eth0").unwrap(),
+        boot_id: "b".into(),
+        pid: 1,
+        wall_offset: Duration::ZERO,
+        metric: None,
+    };
+    let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply };
+    record(&context, &grant)
 }

@@ -6,15 +6,13 @@ use netd_core::record::text;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire, var};
-use netd_core::net::IfName;
+use crate::common::{ACK, ADDRESS, MAC, NAK, OFFER, SERVER, Wire, published, var};
 use netd_core::rng::Rng;
-use netd_udhcpc::client::{Action, Client, Config, Event, Grant};
+use netd_udhcpc::client::{Action, Client, Config, Event};
 use netd_udhcpc::env;
 use netd_udhcpc::frame;
 use netd_udhcpc::lease::{Refusal, Terms, mtu_of};
 use netd_udhcpc::message::{DecodeError, MessageType, Outgoing, Template, decode};
-use netd_udhcpc::record::{Context, record};
 
 fn ack() -> Wire {
     Wire::usual(ACK, 1)
@@ -63,15 +61,7 @@ fn d03_d04_d18_control_bytes_do_not_reach_the_environment() {
 fn d04_the_bootp_fields_cannot_write_into_the_record() {
     let text = b"x\"; }\nlet cfg=cfg+1\nif[$cfg]='lo'\ngw[$cfg]='";
     let reply = ack().at(44, text).at(108, text).opt(66, text).opt(67, text).opt(17, text).reply();
-    let context = Context {
-        interface: IfName::parse("eth0").unwrap(),
-        boot_id: "b".into(),
-        pid: 1,
-        wall_offset: Duration::ZERO,
-        metric: None,
-    };
-    let grant = Grant { ip: ADDRESS, server_id: SERVER, end: Duration::from_secs(9), reply };
-    let file = text::render(&[record(&context, &grant)]).unwrap();
+    let file = text::render(&[published(reply)]).unwrap();
     assert!(!file.contains('"') && !file.contains("'lo'"), "{file}");
     assert_eq!(text::parse(file.as_bytes()).unwrap().len(), 1);
 }
