@@ -110,8 +110,8 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
     if words.is_empty() { String::new() } else { format!("not taking {}", words.join(", ")) }
 }
 
-/// Names that are none, as `corp..example`: a record has no place for them. The first ones are shown, and not
-/// more of each than a line of the log takes.
+/// Names that are none, as `corp..example`: a record has no place for them. The log shows the first
+/// ones, each up to [`MAX_SHOWN`] characters.
 fn no_names(reply: &Reply) -> Vec<String> {
     let option = |code| reply.option(code).unwrap_or_default();
     let mut names = [env::domains(option(DOMAIN)), env::names(option(SEARCH))].concat();

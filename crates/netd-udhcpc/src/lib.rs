@@ -1,7 +1,8 @@
 //! udhcpc: a DHCP client, a drop-in for busybox's, that can also publish its lease natively for fw.
 //!
-//! Bytes go up and effects come down: packet socket -> frame -> message -> client (with lease, schedule) -> notice (with env,
-//! record) -> handler. All but daemon.rs, hook.rs, show.rs and vet.rs is pure. `main` is the applet.
+//! Bytes go up and effects come down: packet socket -> frame -> message -> gate -> client (with
+//! lease, schedule) -> notice (with env, record) -> netd::sink. All but daemon.rs, hook.rs, show.rs
+//! and vet.rs is pure. `main` is the applet.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,5 @@
-//! What the machine tells -> what the sink gets: a script's event and variables, and the record's fate.
+//! What the machine tells -> what the sink gets: a script's event and variables, and the record's
+//! fate.
 //!
 //! Pure. The one place where the two ways to act on a lease meet. Called by daemon.rs.
 

@@ -1,6 +1,6 @@
 //! `--state DIR`: the address that we had, for the next boot: DIR/lease_IFACE.ipconf.
 //!
-//! It is not fw's record: it says nothing of the network, and outlives the lease. Whoever reads it
+//! It is not fw's record: it says nothing of the network, and outlives the lease. The client
 //! only asks a server whether the address may be used again (INIT-REBOOT). Written when the address
 //! or its server changes, not at every renewal: flash wears out. It is foreign input like
 //! everything from a disk. Called by daemon.rs.

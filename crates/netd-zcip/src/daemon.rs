@@ -98,14 +98,14 @@ async fn run(options: Options, runner: Option<Runner>, log: Log) -> io::Result<u
         if daemon.ending.is_some() {
             daemon.linger(&mut sources).await?;
         } else if let Err(e) = daemon.turn(&mut sources).await {
-            // Whatever it was: an address that is not defended must not be used on.
+            // Whatever the reason is: an address that zcip does not defend must not stay in use.
             daemon.log.info(e);
             daemon.stop(EXIT_FAILURE);
         }
     }
 }
 
-/// Addresses are looked for by ARP, which other links have not.
+/// zcip probes by ARP, which exists on Ethernet alone.
 fn ethernet(name: &str) -> io::Result<Option<Interface>> {
     Ok(packet::interface(name)?.filter(|found| found.hardware == Hardware::Ethernet))
 }
@@ -139,8 +139,8 @@ enum Woken {
 
 struct Daemon {
     log: Log,
-    /// Name, and whether a missing interface is waited for. It is with a record, which fw reads
-    /// when it comes.
+    /// Name, and whether a missing interface is waited for: with a record it is, because fw reads
+    /// the record whenever it comes.
     name: String,
     waits: bool,
     /// Open while the interface is there.
