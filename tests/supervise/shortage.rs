@@ -211,6 +211,28 @@ fn a_directory_that_may_not_be_entered_costs_its_service_nothing_but_time() {
 }
 
 #[test]
+fn a_copy_does_not_wait_for_the_script_of_a_directory_that_may_not_be_entered() {
+    hosted(|world| {
+        world.script("a/run", SLEEPER);
+        world.script("a/control/h", "echo hanging >>got; exec sleep 1000");
+        let start = somebody(world).into_iter().chain([world.dir.join("bin/runsvdir").display().to_string()]);
+        let all = world.start_by(&start.collect::<Vec<_>>(), &["-1", "."]);
+        world.wait_stat("a", "run");
+        let pid = world.pid("a");
+        let mut control = fs::OpenOptions::new().write(true).open(world.at("a/supervise/control")).unwrap();
+        control.write_all(b"h").unwrap();
+        world.wait_lines("a/got", 1);
+        let allow = |mode| fs::set_permissions(world.at("a"), fs::Permissions::from_mode(mode)).unwrap();
+        allow(0);
+        all.signal(Signal::SIGTERM);
+        assert_eq!(all.wait(), 0);
+        allow(0o755);
+        control.write_all(b"t").unwrap();
+        world.wait_pid("a", pid);
+    });
+}
+
+#[test]
 fn without_inotify_new_services_are_found_by_looking() {
     ours(|world| {
         world.script("a/run", SLEEPER);

@@ -4,14 +4,13 @@
 //! a reader sees all of the old or all of the new. What it is not: what is written (unit.rs, which
 //! calls this) or read (control.rs).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NONBLOCK;
 use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::mkfifo;
@@ -29,10 +28,13 @@ pub(crate) fn unable<T>(what: impl std::fmt::Display, result: io::Result<T>) -> 
 
 /// An open supervise/ directory.
 pub(crate) struct Files {
+    /// First of all, so that it is closed first: who hears that the fifo has no reader any more
+    /// finds the lock free. Closing is all that frees it. An explicit unlock would free that of a
+    /// copy of this process, too.
+    lock: File,
     path: PathBuf,
     control: File,
     _ok: File,
-    lock: Flock<File>,
     /// What supervise/pid says, if we wrote it.
     pid: Option<Option<u32>>,
     /// What supervise/instance says, if we wrote it.
@@ -40,8 +42,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes or takes over supervise/ below `dir`. With `wait` a lock that somebody holds is waited
-    /// for.
+    /// Makes or takes over supervise/ below `dir`. With `wait` a lock that is held is waited for.
     pub(crate) fn open(dir: &Path, role: Role, wait: bool) -> Result<Files, Fatal> {
         match Files::open_at(dir.join("supervise"), dir, role, wait) {
             // Without a file system to write on, and without the administrator's own link: the
@@ -66,17 +67,16 @@ impl Files {
         let mut create = OpenOptions::new();
         create.append(true).create(true).mode(0o600).custom_flags(O_NONBLOCK);
         let lock = noting(format!("open {}", shown("/lock")), create.open(path.join("lock")))?;
-        let how = if wait { FlockArg::LockExclusive } else { FlockArg::LockExclusiveNonblock };
-        let lock = Flock::lock(lock, how).map_err(|(_, e)| e.into());
-        let lock = noting(format!("lock {}", shown("/lock")), lock)?;
+        let locked = if wait { lock.lock() } else { lock.try_lock().map_err(lock_error) };
+        noting(format!("lock {}", shown("/lock")), locked)?;
         let control = open_fifo(&path.join("control"), &shown("/control"))?;
         let ok = open_fifo(&path.join("ok"), &shown("/ok"))?;
-        Ok(Files { path, control, _ok: ok, lock, pid: None, instance: None })
+        Ok(Files { lock, path, control, _ok: ok, pid: None, instance: None })
     }
 
     /// Whether this is still what is found there, and has not been removed or replaced.
     pub(crate) fn in_place(&self) -> bool {
-        let ours = fstat(&*self.lock).map(|found| (found.st_dev, found.st_ino));
+        let ours = fstat(&self.lock).map(|found| (found.st_dev, found.st_ino));
         let there = stat(&self.path.join("lock")).map(|found| (found.st_dev, found.st_ino));
         ours == there
     }
@@ -127,7 +127,7 @@ impl Files {
         self.path.join("instance")
     }
 
-    /// A child has written the record; `None`: it may have, but nobody knows.
+    /// A child has written the record; `None`: it may have, and it is not known what.
     pub(crate) fn instance_is(&mut self, text: Option<String>) {
         self.instance = text;
     }
@@ -153,6 +153,14 @@ impl Files {
 
 fn noting<T>(what: String, result: io::Result<T>) -> Result<T, (Option<Errno>, Fatal)> {
     result.map_err(|e| (e.raw_os_error().map(Errno::from_raw), Fatal(format!("unable to {what}: {}", error_text(&e)))))
+}
+
+/// With the system's number, which [`error_text`] has words for.
+fn lock_error(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::WouldBlock => Errno::EWOULDBLOCK.into(),
+        TryLockError::Error(e) => e,
+    }
 }
 
 /// supervise/ may be a symbolic link to a directory that is not there yet, on a tmpfs: runit's way

@@ -53,8 +53,9 @@ pub(crate) struct Host {
 struct Supervised {
     /// Its directory; `None`: the process is in it for good.
     dir: Option<OwnedFd>,
-    main: Unit,
+    /// Before the service, so that it is let go of first: who takes over waits for the service's.
     log: Option<Box<Unit>>,
+    main: Unit,
     /// While its directory may not be entered: what has happened meanwhile.
     barred: Option<Missed>,
     directory: Directory,
@@ -284,7 +285,7 @@ impl Supervised {
         if let Some(log) = log.as_deref_mut() {
             wire(&mut main, log)?;
         }
-        let mut service = Supervised { dir, main, log, barred: None, directory: Directory::default() };
+        let mut service = Supervised { dir, log, main, barred: None, directory: Directory::default() };
         service.units().for_each(Unit::wired);
         service.watch();
         Ok(service)
@@ -353,6 +354,11 @@ impl Supervised {
     }
 
     fn disown(&mut self, entered: bool) -> io::Result<()> {
+        if let Some(missed) = &mut self.barred {
+            // The answer of a control script is not heard any more, and counts as a no.
+            let scripts = [Some(&self.main), self.log.as_deref()].into_iter().flatten().filter_map(Unit::script);
+            missed.ends.extend(scripts.map(|pid| (pid, Exit::Unknown)));
+        }
         let ended: Vec<u32> = self.barred.iter().flat_map(|missed| &missed.ends).map(|(pid, _)| *pid).collect();
         self.units().try_for_each(|unit| unit.disown(&ended, entered))
     }
@@ -415,7 +421,7 @@ fn wire(main: &mut Unit, log: &mut Unit) -> Result<(), Fatal> {
     let strays = [service, logger].map(|left| left.is_some_and(|left| left.pipe != 0 && left.pipe != pipe));
     log.wiring.stdin = Some(read);
     main.wiring.stdout = Some(write);
-    // Who still holds another pipe would speak to nobody, or hear nobody.
+    // A process that still holds another pipe would write or read in vain.
     for (unit, stray) in [main, log].into_iter().zip(strays) {
         if stray {
             unit.warn("unable to open the log pipe of the last runsv: restarting");

@@ -133,12 +133,7 @@ struct Scanner {
 impl Scanner {
     fn open(dir: PathBuf, name: &str, options: &Options, log: Option<&OsStr>) -> io::Result<Scanner> {
         sys::close_leaked_on_exec();
-        let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
-        // The first process of a namespace gets no signal that it does not catch. Ctrl-C sends INT;
-        // LXC and Incus stop a container with PWR.
-        let more = [Signal::SIGINT, Signal::SIGPWR];
-        let signals = if options.wait { [&signals[..], &more].concat() } else { signals.to_vec() };
-        let signals = File::from(applet::sys::signal_pipe(&signals)?);
+        let signals = signals(options.wait)?;
         if options.limit.is_some() {
             // A process that a service leaves behind becomes a child of ours, and ending.rs finds
             // it.
@@ -286,11 +281,16 @@ impl Scanner {
     /// The services go on, each with its runsv. The services of `-1` are in this process, so a copy
     /// of it goes on with them. Returns the exit code, or `None` in the copy.
     fn leave(&mut self, code: u8) -> Option<u8> {
-        match self.runners.hand_over() {
-            Ok(false) => Some(code),
-            Ok(true) => {
+        let wait = self.wait;
+        match self.runners.hand_over(|| signals(wait)) {
+            Ok(None) => Some(code),
+            Ok(Some(own)) => {
+                // In the pipe of before there may be a second TERM, for the original.
+                if let Ok(own) = own {
+                    self.signals = own;
+                }
                 self.others.clear();
-                self.scan = Scan::default();
+                (self.scan, self.watch) = (Scan::default(), None);
                 if let Some(log) = &mut self.log {
                     log.reopen();
                 }
@@ -452,6 +452,16 @@ impl Scanner {
         }
         Ok(entries)
     }
+}
+
+/// Tells of these signals from now on.
+fn signals(wait: bool) -> io::Result<File> {
+    let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP];
+    // The first process of a namespace gets no signal that it does not catch. Ctrl-C sends INT; LXC
+    // and Incus stop a container with PWR.
+    let more = [Signal::SIGINT, Signal::SIGPWR];
+    let signals = if wait { [&signals[..], &more].concat() } else { signals.to_vec() };
+    applet::sys::signal_pipe(&signals).map(File::from)
 }
 
 /// What poll(2) said.

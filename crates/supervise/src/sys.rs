@@ -38,7 +38,7 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers and touches no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else owns it. It is
+    // SAFETY: the kernel has just returned this descriptor, which has no other owner. It is
     // close-on-exec by definition.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -121,7 +121,7 @@ impl Pointers<'_> {
 }
 
 unsafe extern "C" {
-    /// environ(7): our own environment, which nobody changes.
+    /// environ(7): our own environment, which does not change.
     static environ: *const *const libc::c_char;
 }
 
@@ -172,8 +172,8 @@ pub(crate) fn own_descriptors(end: RawFd) -> nix::Result<()> {
 
 /// A table of our own where it was shared, without the descriptors from `end` on.
 fn leave_table(end: RawFd) -> nix::Result<()> {
-    // SAFETY: close_range(2) takes three integers. What it leaves out of the new table nobody has
-    // owned there; called on a table that is not shared it would close: there only with an `end`
+    // SAFETY: close_range(2) takes three integers. What it leaves out of the new table had no owner
+    // there; called on a table that is not shared it would close: there only with an `end`
     // beyond all descriptors.
     let result = unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
     Errno::result(result).map(drop)
@@ -195,11 +195,16 @@ pub(crate) fn give(fd: &OwnedFd, number: i32) -> nix::Result<()> {
     Errno::result(given).map(drop)
 }
 
-/// A copy of this process that goes on from here; true in the copy.
-pub(crate) fn fork() -> io::Result<bool> {
+/// A copy of this process that goes on from here. In the copy the result is that of `begin`, which
+/// runs before the copy gets any signal; in the original it is `None`.
+pub(crate) fn fork<T>(begin: impl FnOnce() -> T) -> io::Result<Option<T>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     // SAFETY: we are the only thread, so no lock is held by another one in the copy.
-    let forked = unsafe { nix::unistd::fork() }?;
-    Ok(matches!(forked, nix::unistd::ForkResult::Child))
+    let forked = unsafe { nix::unistd::fork() };
+    let begun = matches!(forked, Ok(nix::unistd::ForkResult::Child)).then(begin);
+    before.thread_set_mask()?;
+    forked?;
+    Ok(begun)
 }
 
 /// Waits for this child.
@@ -256,17 +261,9 @@ pub(crate) fn nice(increment: i32) -> nix::Result<()> {
     if value == -1 && Errno::last_raw() != 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// Bytes that wait in a pipe: FIONREAD, pipe(7).
-pub(crate) fn queued(pipe: BorrowedFd<'_>) -> usize {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int, to `count`, which lives through the call.
-    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-    if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
-}
-
-/// Pages of a file, shared with whoever reads the file. They are never touched from here: only the
-/// kernel stores into them (see [`consume`]), so a file that somebody else made shorter is an error
-/// of that call and no SIGBUS.
+/// Pages of a file, shared with all readers of the file. They are never touched from here: only the
+/// kernel stores into them (see [`consume`]), so a file that another process made shorter is an
+/// error of that call and no SIGBUS.
 pub(crate) struct Mapping {
     start: *mut libc::c_void,
     len: usize,
@@ -283,7 +280,7 @@ impl Mapping {
         Mapping::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
     }
 
-    /// For memory of our own only: a file's may be changed by somebody else.
+    /// For memory of our own only: a file's may be changed by another process.
     fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `start` and `len` are those of this mapping, which lives as long as `self`,
         // borrowed by the result.

@@ -265,6 +265,11 @@ impl Unit {
         self.script == Some(pid) || (self.adopted.is_none() && self.service.running().1 == Some(pid))
     }
 
+    /// The control script that runs.
+    pub(crate) fn script(&self) -> Option<u32> {
+        self.script
+    }
+
     /// A child of the unit's has ended.
     pub(crate) fn reaped(&mut self, pid: u32, exit: Exit) {
         if self.script == Some(pid) {

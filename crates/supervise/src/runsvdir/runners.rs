@@ -113,21 +113,21 @@ impl Runners {
     }
 
     /// This process is about to end, and its services go on. With `-1` it makes a copy of itself
-    /// that goes on with them; true in the copy.
-    pub(super) fn hand_over(&mut self) -> io::Result<bool> {
+    /// that goes on with them. In the copy the result is that of `begin`, else `None`.
+    pub(super) fn hand_over<T>(&mut self, begin: impl FnOnce() -> T) -> io::Result<Option<T>> {
         // The end of process 1 is the end of every process of its namespace.
         let Some(host) = self.host.as_mut().filter(|host| !host.is_empty() && std::process::id() != 1) else {
-            return Ok(false);
+            return Ok(None);
         };
         // The pidfds are open before the fork, so there is no moment without a supervisor.
         host.disown()?;
-        let is_copy = sys::fork()?;
-        if is_copy && self.sessions {
+        let begun = sys::fork(begin)?;
+        if begun.is_some() && self.sessions {
             // With -P each runsv has a session of its own, so that a KILL to the process group of
             // runsvdir does not reach it.
             let _ = nix::unistd::setsid();
         }
-        Ok(is_copy)
+        Ok(begun)
     }
 
     /// A child has ended: what that is to the scanner, if it was a runsv.

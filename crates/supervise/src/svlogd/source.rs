@@ -18,7 +18,7 @@ use nix::unistd::{UnlinkatFlags, pipe2, read, unlinkat};
 
 use super::dir::warn;
 use super::record::{FileId, Origin, State, Version, checksum, decode, encode, slot_of, slot_size};
-use crate::sys::{Mapping, consume, queued};
+use crate::sys::{Mapping, consume};
 use applet::control::error_text;
 
 const RECORD: &str = "record";
@@ -83,7 +83,7 @@ impl Source {
 
     /// Bytes that wait, when it is a pipe.
     pub(super) fn queued(&self) -> Option<usize> {
-        self.is_pipe.then(|| queued(self.stdin.as_fd()))
+        self.is_pipe.then(|| applet::sys::unread(&self.stdin).unwrap_or(0))
     }
 
     /// What is there, up to the buffer's size; 0 at the end.

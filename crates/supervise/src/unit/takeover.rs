@@ -102,17 +102,19 @@ impl Unit {
         self.warn(&format!("the last runsv was killed: {what} (pid {pid})"));
     }
 
-    /// Its process is about to be a child of another process, see [`crate::host::Host::disown`];
-    /// not those that have `ended`. Without its directory entered it hears nothing now.
+    /// Its process is about to be a child of another process, see [`crate::host::Host::disown`],
+    /// unless it is one of those that have `ended`. Where its directory is not `entered` it hears
+    /// nothing now.
     pub(crate) fn disown(&mut self, ended: &[u32], entered: bool) -> io::Result<()> {
+        // The answer of a control script is not heard any more: the signal is sent. This comes
+        // first, since control/u may be followed by ./run.
+        while entered && self.script.take().is_some() {
+            self.handle(Event::Control { handled: false });
+        }
         let ours = self.service.running().1.filter(|pid| self.adopted.is_none() && !ended.contains(pid));
         if let Some(pid) = ours {
             // We have not waited for it: even if it has ended, its number is its own.
             self.adopted = Some(sys::pidfd_open(pid)?);
-        }
-        // What a control script would answer is not heard any more: the signal is sent.
-        while entered && self.script.take().is_some() {
-            self.handle(Event::Control { handled: false });
         }
         if entered {
             self.listen_to_all();
