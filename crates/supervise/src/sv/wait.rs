@@ -52,7 +52,8 @@ pub(super) struct Target {
     hold: bool,
     /// When it is too late.
     pub(super) end: Duration,
-    watches: Vec<WatchDescriptor>,
+    /// `None`: not looked for yet. There may be none to be had.
+    watches: Option<Vec<WatchDescriptor>>,
     /// To be looked at.
     due: bool,
     check: Check,
@@ -105,7 +106,7 @@ impl Target {
         let appear = if order.goal == Goal::Gone { Duration::ZERO } else { APPEAR.min(wait.time) };
         let stage = Stage::Unsent { until: now + appear, at: now, pause: APPEAR_FIRST };
         let end = now.saturating_add(wait.time.max(LEAST));
-        Target { name, dir, stage, wait, hold, end, watches: Vec::new(), due: true, check: Check::Unasked }
+        Target { name, dir, stage, wait, hold, end, watches: None, due: true, check: Check::Unasked }
     }
 
     /// Whether something of it may have changed since the last time that this was asked.
@@ -159,7 +160,11 @@ impl Target {
             return Look::Reached(facts);
         }
         // What it says itself costs no process.
-        if text::not_ready(&facts) || !self.checked() { Look::NotYet } else { Look::Reached(facts) }
+        if text::not_ready(&facts) {
+            self.end_check();
+            return Look::NotYet;
+        }
+        if self.checked() { Look::Reached(facts) } else { Look::NotYet }
     }
 
     /// Sends the command, if there is a runsv; what there is to say if there is none.
@@ -276,12 +281,31 @@ impl Target {
         false
     }
 
+    /// It is not to be asked now. A time at which it would be asked again is over, too: the wait
+    /// would find it due again and again.
     pub(super) fn end_check(&mut self) {
         if let Check::Asked(child, _, _) = &mut self.check {
             let _ = child.kill();
             let _ = child.wait();
-            self.check = Check::Unasked;
         }
+        self.check = Check::Unasked;
+    }
+
+    /// From now on the kernel tells of it, once it has been sent the command: before, its
+    /// supervise/ may not be there yet. Whether it is to be looked at once more for that.
+    fn watch(&mut self, inotify: &Inotify) -> bool {
+        if self.watches.is_some() || matches!(self.stage, Stage::Unsent { .. }) {
+            return false;
+        }
+        let supervise = self.dir.supervise();
+        // Without a watch the net does. A command that has been read is told by the fifo.
+        let places = [
+            (below(supervise, "control"), AddWatchFlags::IN_ACCESS),
+            (supervise.to_path_buf(), AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF),
+        ];
+        self.watches = Some(places.iter().filter_map(|(at, flags)| inotify.add_watch(at, *flags).ok()).collect());
+        self.due = true;
+        true
     }
 }
 
@@ -318,28 +342,18 @@ impl Watch {
         Watch { early: EARLY.iter(), inotify: None, opened: false, net: sys::now() + NET }
     }
 
-    /// From now on the kernel tells; what went before is looked at once more.
-    fn open(&mut self, targets: &mut [Target]) {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
-        for target in targets {
-            let supervise = target.dir.supervise();
-            // Without a watch the net does. A command that has been read is told by the fifo.
-            let places = [(below(supervise, "control"), AddWatchFlags::IN_ACCESS), (supervise.to_path_buf(), flags)];
-            let watched = |i: &Inotify| places.iter().filter_map(|(at, flags)| i.add_watch(at, *flags).ok()).collect();
-            target.watches = inotify.as_ref().map(watched).unwrap_or_default();
-            target.due = true;
-        }
-        self.inotify = inotify;
-    }
-
     /// Until something has changed, or the time of one is over, or the net. Notes what is to be
     /// looked at, and who has lost its runsv: another may have come since.
     pub(super) fn sleep(&mut self, targets: &mut [Target]) {
         let early = self.early.next().map(|pause| sys::now() + Duration::from_millis(*pause));
         if early.is_none() && !std::mem::replace(&mut self.opened, true) {
+            self.inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        }
+        let mut fresh =
+            |inotify: &Inotify| targets.iter_mut().map(|target| target.watch(inotify)).filter(|new| *new).count();
+        if self.inotify.as_ref().is_some_and(|inotify| fresh(inotify) > 0) {
             // What it marks is looked at before anything is waited for.
-            return self.open(targets);
+            return;
         }
         let due = targets.iter().flat_map(|target| [Some(target.end), target.next_look()]).flatten().min();
         let until = due.unwrap_or(Duration::MAX).min(self.net).min(early.unwrap_or(Duration::MAX));
@@ -388,7 +402,8 @@ impl Watch {
         }
         for event in self.inotify.iter().filter_map(|i| i.read_events().ok()).flatten() {
             let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-            for target in targets.iter_mut().filter(|target| lost || target.watches.contains(&event.wd)) {
+            let told = |target: &Target| lost || target.watches.iter().flatten().any(|wd| *wd == event.wd);
+            for target in targets.iter_mut().filter(|target| told(target)) {
                 target.due = true;
             }
         }
@@ -408,4 +423,25 @@ pub(super) fn descriptors(services: usize) -> usize {
     let wanted = (services as u64).saturating_add(OTHERS).min(hard);
     let limit = if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
     usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verb::order;
+    use super::*;
+
+    #[test]
+    fn a_check_that_is_not_to_be_asked_now_does_not_wake_the_wait() {
+        let wait = Wait { time: Duration::from_secs(7), exact: false };
+        let mut target = Target::new("/none".into(), &order("start", false).unwrap(), wait, true);
+        target.stage = Stage::Sent(Sent { before: status(), control: None, read: true, gone: false });
+        target.check = Check::Refused { at: Duration::ZERO, pause: CHECK_FIRST };
+        assert!(target.take_due(sys::now()) && target.take_due(sys::now()), "asked again");
+        target.end_check();
+        assert!(!target.take_due(sys::now()));
+    }
+
+    fn status() -> Status {
+        Status::decode(&[0; 20]).unwrap()
+    }
 }
