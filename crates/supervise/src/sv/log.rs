@@ -3,12 +3,19 @@
 //! Where svlogd writes is found in its own command line (/proc/PID/cmdline, relative to its working
 //! directory): what log/run makes of variables and conditions is known there. While no svlogd runs,
 //! the usual places are looked at. What it is not: a reader of other loggers. Called by sv.rs.
+//!
+//! A log/run seldom runs as root, and sv does. So its command line and its files are foreign: no
+//! special file is opened, no link is followed, little is read, and nothing of it commands the
+//! terminal.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::text::printable;
 use crate::svlogd;
@@ -17,6 +24,10 @@ use applet::getopt::Getopt;
 
 /// So much of the end of a file is looked at.
 const TAIL: u64 = 64 * 1024;
+/// So much of a command line.
+const WORDS: u64 = 16 * 1024;
+/// So many children of log/run.
+const CHILDREN: usize = 16;
 
 /// The last `count` lines, fit for a terminal. `logger`: the process of log/run.
 pub(super) fn last_lines(service: &Path, logger: Option<u32>, count: usize) -> Vec<String> {
@@ -29,7 +40,10 @@ pub(super) fn last_lines(service: &Path, logger: Option<u32>, count: usize) -> V
     let Some(dir) = found else { return Vec::new() };
     match tail(&dir, count) {
         Ok(lines) => lines.iter().map(|line| printable(line)).collect(),
-        Err(e) => vec![format!("unable to read {}: {}", dir.join("current").display(), error_text(&e))],
+        Err(e) => {
+            let file = printable(&dir.join("current").to_string_lossy());
+            vec![format!("unable to read {file}: {}", error_text(&e))]
+        }
     }
 }
 
@@ -40,14 +54,16 @@ fn is_absent(error: &io::Error) -> bool {
 /// The directories that the svlogd writes which is process `pid`, or a child of it.
 fn directories(pid: u32) -> Vec<PathBuf> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+    let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).take(CHILDREN);
     std::iter::once(pid).chain(children).map(directories_of).find(|dirs| !dirs.is_empty()).unwrap_or_default()
 }
 
 fn directories_of(pid: u32) -> Vec<PathBuf> {
     let Ok(cwd) = fs::read_link(format!("/proc/{pid}/cwd")) else { return Vec::new() };
-    let words = operands(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
-    words.into_iter().map(|dir| cwd.join(dir)).collect()
+    let mut cmdline = Vec::new();
+    // What has not been read has no words.
+    let _ = File::open(format!("/proc/{pid}/cmdline")).and_then(|file| file.take(WORDS).read_to_end(&mut cmdline));
+    operands(&cmdline).into_iter().map(|dir| cwd.join(dir)).collect()
 }
 
 /// The operands of svlogd in a command line whose words end in NUL; none if that is another
@@ -73,6 +89,10 @@ fn tail(dir: &Path, count: usize) -> io::Result<Vec<String>> {
         let old = fs::read_dir(dir)?.flatten().map(|entry| entry.file_name());
         let newest = old.filter(|name| name.to_string_lossy().starts_with('@')).max();
         let mut before = newest.and_then(|name| end(&dir.join(name), count - lines.len()).ok()).unwrap_or_default();
+        // A processor may have compressed it.
+        if before.iter().any(|line| line.contains('\0')) {
+            before.clear();
+        }
         before.append(&mut lines);
         lines = before;
     }
@@ -80,8 +100,12 @@ fn tail(dir: &Path, count: usize) -> io::Result<Vec<String>> {
 }
 
 fn end(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(TAIL);
+    let mut file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let from = found.len().saturating_sub(TAIL);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
@@ -118,8 +142,32 @@ mod tests {
         {
             assert_eq!(tail(&dir, count).unwrap(), lines);
         }
+        fs::write(dir.join("@402.s"), "\x1f\u{8}\0\n\0\n").unwrap();
+        assert_eq!(tail(&dir, 3).unwrap(), ["5", "6"], "compressed");
         fs::write(dir.join("current"), "x".repeat(usize::try_from(TAIL).unwrap()) + "\nlast\n").unwrap();
         assert_eq!(tail(&dir, 1).unwrap(), ["last"]);
+        fs::remove_dir_all(dir).unwrap();
+    }
+    #[test]
+    fn what_a_hostile_logger_leaves_is_named_and_not_obeyed() {
+        let dir = std::env::temp_dir().join(format!("netsv-hostile-{}\x1b[2J", std::process::id()));
+        let log = dir.join("log/main");
+        fs::create_dir_all(&log).unwrap();
+        let says = || {
+            let said = last_lines(&dir, None, 2).concat();
+            assert!(said.starts_with("unable to read /") && !said.contains('\x1b'), "{said}");
+            said.rsplit_once(": ").unwrap().1.to_owned()
+        };
+        // A fifo would wait for a writer.
+        nix::unistd::mkfifo(&log.join("current"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(says(), "not a file");
+        fs::remove_file(log.join("current")).unwrap();
+        fs::create_dir(log.join("current")).unwrap();
+        assert_eq!(says(), "not a file");
+        fs::remove_dir(log.join("current")).unwrap();
+        fs::write(dir.join("secret"), "secret\n").unwrap();
+        std::os::unix::fs::symlink(dir.join("secret"), log.join("current")).unwrap();
+        assert!(!says().contains("secret"));
         fs::remove_dir_all(dir).unwrap();
     }
 }
