@@ -58,6 +58,13 @@ fn enable_and_disable_are_links_and_leave_down_alone() {
         assert_eq!(sv(world, "enable none"), fail(missing));
         assert_eq!(sv(world, "enable .hidden"), fail("fail: .hidden: not the name of a service"));
         assert_eq!(sv(world, "enable").0, Some(100));
+        // An empty name is not that of all, and a path not that of another with the same last name.
+        for word in ["enable", "disable"] {
+            assert_eq!(sv(world, &format!("{word} ")), fail("fail: : not the name of a service"));
+        }
+        assert!(!world.at("sv").exists());
+        assert_eq!(sv(world, "disable ../sv/a"), fail("fail: ../sv/a: W/s/a is another"));
+        assert_eq!(sv(world, "disable ../sv/b/ a"), (Some(0), "ok: ../sv/b/: disabled\nok: a: disabled\n".into()));
     });
 }
 

@@ -5,6 +5,7 @@
 //! word. Called by sv.rs.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -93,7 +94,8 @@ fn state(reader: &Reader, services: &Path, name: &OsStr) -> &'static str {
 fn places(name: &OsStr) -> Result<(PathBuf, PathBuf), String> {
     let dir = if is_path(name) { PathBuf::from(name) } else { source().join(name) };
     let called = spawn::called(&dir).map_err(|e| ControlError::Missing(e).to_string())?;
-    if called.is_empty() || called.as_bytes().starts_with(b".") {
+    // An empty one would be the directory of all of them.
+    if name.is_empty() || called.is_empty() || called.as_bytes().starts_with(b".") {
         return Err("not the name of a service".to_owned());
     }
     let link = services().join(called);
@@ -103,14 +105,13 @@ fn places(name: &OsStr) -> Result<(PathBuf, PathBuf), String> {
 /// What there is to say besides.
 fn enable(name: &OsStr) -> Result<&'static str, String> {
     let (dir, link) = places(name)?;
-    let there = fs::metadata(&link);
     // One that lives in SVDIR itself is enabled, too.
     let lives_there = fs::symlink_metadata(&link).is_ok_and(|found| found.is_dir());
     if !lives_there {
         let missing = |e| ControlError::Missing(e).to_string();
         let found = fs::metadata(dir.join(".")).map_err(missing)?;
-        match there {
-            Ok(there) if (there.dev(), there.ino()) == (found.dev(), found.ino()) => {}
+        match fs::metadata(&link) {
+            Ok(there) if is_same(&there, &found) => {}
             Ok(_) => return Err(format!("{} is another", link.display())),
             // Nothing is there, or a link that leads nowhere.
             Err(_) => {
@@ -132,8 +133,19 @@ fn make(dir: &Path, link: &Path) -> io::Result<()> {
     fs::rename(&new, link).inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
 fn disable(name: &OsStr) -> Result<&'static str, String> {
-    let (_, link) = places(name)?;
+    let (dir, link) = places(name)?;
+    // A path names a directory, and not only a link. Where either is gone the name decides.
+    if is_path(name)
+        && let (Ok(there), Ok(found)) = (fs::metadata(&link), fs::metadata(&dir))
+        && !is_same(&there, &found)
+    {
+        return Err(format!("{} is another", link.display()));
+    }
     let unable = |e: io::Error| format!("unable to remove {}: {}", link.display(), error_text(&e));
     match fs::symlink_metadata(&link) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(""),
