@@ -62,8 +62,8 @@ impl Service {
     pub(super) fn down(&mut self, now: Duration, goal: Goal, out: &mut Vec<Action>) {
         let goal = if self.for_good { Goal::Exit } else { goal };
         // A level: sv writes `d` whatever the status says, and TERM was sent when this was wanted
-        // first.
-        let again = (self.goal, goal) == (Goal::Down, Goal::Down) && self.got_term;
+        // first. One that was stopped with `p` since then needs CONT to obey it.
+        let again = (self.goal, goal) == (Goal::Down, Goal::Down) && self.got_term && !self.paused;
         self.goal = goal;
         self.cancel_start();
         out.push(Action::Save);

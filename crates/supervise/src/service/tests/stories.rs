@@ -86,6 +86,11 @@ fn down_is_a_level_and_term_is_none() {
     assert_eq!(shell.tell(command('d')), "sig-t sig-c");
     assert_eq!(shell.tell(command('d')), "");
     assert_eq!(shell.tell(command('t')), "sig-t sig-c");
+    // Stopped since, it cannot obey.
+    assert_eq!(shell.tell(command('p')), "sig-p");
+    assert_eq!(shell.tell(command('d')), "sig-t sig-c");
+    shell.tell(command('c'));
+    assert_eq!(shell.tell(command('d')), "");
     // Up in between is another level.
     shell.tell(command('u'));
     assert_eq!(shell.tell(command('d')), "sig-t sig-c");
