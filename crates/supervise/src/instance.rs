@@ -1,9 +1,9 @@
 //! What runit's status does not say: the extra file `supervise/instance`. By it a runsv that
-//! follows one that was killed
-//! -9 finds the daemon it left behind, and adopts it instead of starting a second one; sv shows the rest.
+//! follows one that was killed with KILL finds the daemon that was left behind, and adopts it
+//! instead of starting a second one; sv shows the rest.
 //!
-//! It is a symbolic link that leads nowhere: to make and to read one is a single call, and nobody
-//! ever sees half of it. Its text is words `KEY=VALUE` with a space between, in any order, unknown
+//! It is a symbolic link that leads nowhere: to make and to read one is a single call, and half of
+//! it is never seen. Its text is words `KEY=VALUE` with a space between, in any order, unknown
 //! ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and `start`, field
 //! 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one
 //! boot, and one container, from another); `pipe`, the inode of the log pipe; `since`, when the
@@ -64,7 +64,7 @@ pub(crate) struct Instance {
     /// Inode of the log pipe; 0: none.
     pub(crate) pipe: u64,
     /// When the state began, CLOCK_BOOTTIME, in whole milliseconds: the stamp of the status on a
-    /// clock that nobody sets.
+    /// clock that is never set.
     pub(crate) since: Duration,
     /// What is known of the running process.
     pub(crate) ready: Ready,
@@ -188,7 +188,7 @@ fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
-/// The end of a record: what only the process itself knows, before anybody else knows of it.
+/// The end of a record: what only the process itself knows when it has just been made.
 /// Allocates nothing of its own.
 pub(crate) fn own_words(out: &mut impl Write, pid: u32, starttime: u64) -> io::Result<()> {
     if pid == 0 { Ok(()) } else { write!(out, " pid={pid} start={starttime}") }
@@ -201,7 +201,7 @@ pub(crate) fn starttime(pid: u32) -> io::Result<Option<u64>> {
 }
 
 /// What cannot be read for good is empty.
-fn read_proc(path: &str) -> io::Result<String> {
+pub(crate) fn read_proc(path: &str) -> io::Result<String> {
     // Longer than any of them; one read gives all.
     let mut bytes = [0; 1024];
     match File::open(path).and_then(|mut file| file.read(&mut bytes)) {

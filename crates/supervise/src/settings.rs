@@ -58,8 +58,8 @@ pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
 fn text_of(dir: &Path, name: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
     // A fifo would wait for a writer.
-    let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name))?;
-    file.read_to_end(&mut bytes)?;
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name))?;
+    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

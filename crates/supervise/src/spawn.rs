@@ -1,10 +1,10 @@
-//! Starting a process under supervision, so that there is never one that nobody knows of: the child
-//! writes its own record, and only then executes the program.
+//! Starting a process under supervision, so that there is never one without a record: the child
+//! writes its own, and only then executes the program.
 //!
 //! The child shares our memory and our descriptors while we stand still (vfork(2)'s way, as
 //! posix_spawn(3) goes it): nothing is copied. So it holds supervise/lock until it has written the
-//! record; whoever takes over from a supervisor that was killed right here gets the lock only when
-//! the record is there. What it is not: what is started and with what (unit/start.rs and
+//! record: where a supervisor is killed right here, the next one gets the lock only when the record
+//! is there. What it is not: what is started and with what (unit/start.rs and
 //! runsvdir/runners.rs, which call this).
 
 use std::cell::Cell;
@@ -110,8 +110,9 @@ impl<'a> Plan<'a> {
 
     /// It gets [`NAME`], for the service in the working directory that is called `dir`.
     pub(crate) fn name(&mut self, dir: &Path) -> io::Result<()> {
-        // Relative to where we were when we were called; now that is here.
-        let name = called(if dir.file_name().is_some() { dir } else { Path::new(".") })?;
+        // Relative to where we were when we were called; now that is here. A directory whose name
+        // the system cannot tell has an empty one: that must not keep it from starting.
+        let name = called(if dir.file_name().is_some() { dir } else { Path::new(".") }).unwrap_or_default();
         self.variable = Some(c_string(&[OsStr::new(NAME), OsStr::new("="), &name].into_iter().collect::<OsString>())?);
         Ok(())
     }
@@ -125,7 +126,7 @@ impl<'a> Plan<'a> {
         let mut child = || {
             let error = self.prepare(&starttime, &recorded).err();
             failed.set(error.unwrap_or_else(|| sys::execve(&self.program, &argv, envp.as_ref())));
-            // As a shell says it; nobody sees it.
+            // As a shell says it. It is not looked at.
             127
         };
         let pid = sys::vfork(&mut child)?;
@@ -185,7 +186,7 @@ impl Record {
         let (Ok(()), Ok(record)) = (written, CStr::from_bytes_until_nul(&record)) else { return false };
         let (new, path) = (self.new.as_c_str(), self.path.as_c_str());
         let link = || unistd::symlinkat(record, AT_FDCWD, new);
-        // Somebody who was killed here has left one.
+        // A child that was killed here has left one.
         let made = link().or_else(|_| unistd::unlink(new).and_then(|()| link()));
         made.and_then(|()| renameat(AT_FDCWD, new, AT_FDCWD, path)).is_ok() && start != 0
     }

@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{EXIT_DISORDER, EXIT_SYSTEM};
-use crate::instance::parse_starttime;
+use crate::instance::{parse_starttime, read_proc};
 use crate::sys;
 
 /// The time between TERM and KILL, and between KILL and the exit. The third stage of Void Linux
@@ -166,7 +166,7 @@ fn processes() -> Vec<Process> {
 }
 
 fn read(pid: u32) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(&format!("/proc/{pid}/stat")).ok()?;
     // proc(5): field 4, the second behind the name in parentheses.
     let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(4 - 3)?.parse().ok()?;
     Some(Process { pid, parent, started: parse_starttime(&stat)? })
@@ -235,7 +235,9 @@ mod tests {
         let mut found: Vec<u32> = below(5, &table).into_iter().map(|(pid, _)| pid).collect();
         found.sort_unstable();
         assert_eq!(found, [6, 7, 9]);
-        let own = read(std::process::id()).unwrap();
+        // A thread has a name, too. This one is no text.
+        nix::sys::prctl::set_name(c"\xff) Z").unwrap();
+        let own = read(nix::unistd::gettid().as_raw().try_into().unwrap()).unwrap();
         assert_eq!(own.parent, std::os::unix::process::parent_id());
     }
 }
