@@ -1,6 +1,8 @@
-//! What each applet of this crate prints for `--help`: its usage, and a line for each option and word.
+//! What each applet of this crate prints for `--help`: its usage, and a line for each option and
+//! word.
 //!
-//! The manual pages say more. Printed by `src/main.rs`; the tests hold each text against the table of options.
+//! The manual pages say more. Printed by `src/main.rs`; the tests hold each text against the table
+//! of options.
 
 /// runsvdir(8).
 pub const RUNSVDIR: &str = "\

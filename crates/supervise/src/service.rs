@@ -173,7 +173,7 @@ impl Service {
     }
 
     /// Continues what a killed runsv had counted and heard, for a process that was started with
-    /// these settings. How much of the time to end in was left nobody knows: it begins anew.
+    /// these settings. It is not known how much of the time to end in was left: it begins anew.
     pub fn with_history(mut self, now: Duration, deaths: u64, ready: bool, settings: Settings) -> Service {
         (self.deaths, self.settings) = (deaths, settings);
         self.ready = ready && matches!(self.state, State::Running { .. });

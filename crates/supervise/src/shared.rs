@@ -68,7 +68,8 @@ impl Shared {
         Ok(Shared { hosting: true, sessions, limit, ..Shared::new()? })
     }
 
-    /// Whether it is alone in its process, so that waiting for a lock keeps nobody else waiting.
+    /// Whether it is alone in its process, so that no other service waits while it waits for a
+    /// lock.
     pub(crate) fn may_wait(&self) -> bool {
         !self.hosting
     }

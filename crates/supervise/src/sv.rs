@@ -263,7 +263,7 @@ impl Run {
     fn flush(&mut self) {
         if !self.out.is_empty() {
             let mut stdout = io::stdout().lock();
-            // Nobody reads any more: there is nobody to tell.
+            // An error here has nowhere to go.
             let _ = stdout.write_all(&self.out).and_then(|()| stdout.flush());
             self.out.clear();
         }

@@ -48,7 +48,7 @@ impl Service {
         self.last_exit
     }
 
-    /// That was the one run that had been asked for, and nobody had told it to end.
+    /// That was the one run that had been asked for, and it ended by itself.
     pub fn once(&self) -> bool {
         self.once
     }

@@ -88,9 +88,8 @@ impl Exit {
 pub enum Event {
     /// A byte from supervise/control.
     Command(Command),
-    /// SIGTERM to the supervisor: `x`, and nothing that comes after it keeps the service. Services
-    /// that end tell others (fw), which would stay then, and whoever waits for the end of all with
-    /// them.
+    /// SIGTERM to the supervisor: like `x`, but final. Otherwise the `u` that a client sends to fw
+    /// when it ends would keep fw alive, and `runsvdir -w` would wait for ever.
     Terminate,
     /// The process that [`Action::Run`] or [`Action::Finish`] asked for exists.
     Started {

@@ -28,7 +28,7 @@ pub(super) struct Facts {
     pub(super) age_secs: u64,
     /// There is no file `down`.
     pub(super) normally_up: bool,
-    /// Whether it has said that it is ready; `None` when nobody listens for that.
+    /// Whether it has said that it is ready; `None` when it was not asked to.
     pub(super) ready: Option<bool>,
     /// From the record, if there is one.
     pub(super) recorded: Option<Recorded>,
@@ -45,8 +45,8 @@ pub(super) struct Recorded {
 }
 
 impl Facts {
-    /// Whether a one-shot service has done what it is for; `None` while it runs, or when somebody
-    /// has put it down.
+    /// Whether a one-shot service has done what it is for; `None` while it runs, or when it was put
+    /// down.
     pub(super) fn is_done(&self) -> Option<bool> {
         let last = self.recorded.as_ref().filter(|last| last.once)?;
         let rests = (self.status.state, self.status.want) == (RunState::Down, Want::Down);

@@ -37,8 +37,8 @@ fn object(out: &mut String, name: &OsStr, path: &Path, found: &Result<Facts, Con
         Err(ControlError::Full | ControlError::Io(..)) => None,
     };
     let exit = recorded.and_then(|r| r.exit).map(|(code, status)| {
-        // What ./finish was told: the code is -1 after a signal, and after an end that nobody saw
-        // (the signal is 0 then).
+        // The arguments of ./finish: the code is -1 after a signal, and after an end that was not
+        // seen (the signal is 0 then).
         let (code, signal) = ((code >= 0).then_some(code), (code < 0 && status != 0).then_some(status & 0x7f));
         format!("{{\"code\":{},\"signal\":{}}}", or_null(code), or_null(signal))
     });

@@ -115,7 +115,7 @@ fn end(recorded: &Recorded) -> String {
     }
 }
 
-/// Green: as it should be. Yellow: on its way, or held by somebody. Red: wanted and not there.
+/// Green: as it should be. Yellow: on its way, or held by hand. Red: wanted and not there.
 fn colour(facts: &Facts) -> &'static str {
     let status = &facts.status;
     match facts.is_done() {

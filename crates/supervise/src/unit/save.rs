@@ -75,7 +75,7 @@ impl Unit {
 
     pub(super) fn save_instance(&mut self, state: RunState, pid: u32) -> io::Result<()> {
         if pid != 0 && (self.known.0 != pid || self.known.1 == 0) {
-            // Without it nobody could tell this process from another that gets its number.
+            // Only by it this process is told from another that gets its number.
             let start = instance::starttime(pid).map_err(|e| {
                 let text = format!("unable to read /proc/{pid}/stat: {}", error_text(&e));
                 io::Error::new(e.kind(), text)
@@ -86,7 +86,7 @@ impl Unit {
         self.files.save_instance(record.render())
     }
 
-    /// Looks whether supervise/ is still there: nobody could reach this runsv without it.
+    /// Looks whether supervise/ is still there: without it this runsv cannot be reached.
     pub(crate) fn look(&mut self) {
         if !self.files.in_place() {
             self.mend();

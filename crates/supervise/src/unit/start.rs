@@ -161,7 +161,7 @@ impl Unit {
     }
 
     pub(super) fn start_finish(&mut self, code: i32, status: u8) -> Event {
-        // A fifo would wait for somebody who writes to it.
+        // A fifo would wait for a writer.
         match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(self.dir.join("finish")) {
             Err(e) if is_shortage(&e) => self.fork_failed(&e),
             Err(_) => Event::NoFinish,
