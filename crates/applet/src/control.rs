@@ -1,4 +1,4 @@
-//! The protocol that everybody speaks: letters in the fifo `supervise/control`, the liveness fifo
+//! The protocol of supervision: letters in the fifo `supervise/control`, the liveness fifo
 //! `supervise/ok`, and the 20 bytes of `supervise/status`.
 //!
 //! What it is: one table of letters, one codec for writer and readers, and finding a service by
@@ -107,8 +107,7 @@ impl Command {
 pub enum ControlError {
     /// There is no such directory.
     Missing(io::Error),
-    /// Nobody holds `supervise/ok` open for reading: runsv does not run (ENXIO), or never did
-    /// (ENOENT).
+    /// `supervise/ok` has no reader: runsv does not run (ENXIO), or never did (ENOENT).
     NotRunning(io::Error),
     /// The fifo is full: runsv has not read 64 KiB of letters.
     Full,

@@ -1,6 +1,6 @@
-//! One getopt for all applets: short options in clusters, glued and optional arguments, long options with
-//! unambiguous prefixes. Stops at the first operand, as POSIX asks. It knows syntax only: what an option means,
-//! and the exit code of a wrong one, is the applet's.
+//! One getopt for all applets: short options in clusters, glued and optional arguments, long
+//! options with unambiguous prefixes. Stops at the first operand, as POSIX asks. It knows syntax
+//! only: what an option means, and the exit code of a wrong one, is the applet's.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

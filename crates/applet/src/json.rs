@@ -1,8 +1,10 @@
-//! JSON for what programs read from us: `sv --json`, `udhcpc --show --json`. Pure; a writer and no reader.
+//! JSON for what programs read from us: `sv --json`, `udhcpc --show --json`. Pure; a writer and no
+//! reader.
 
 use std::fmt::Write;
 
-/// An object of these keys and values, in this order. Keys are ours and need no escape; values are JSON already.
+/// An object of these keys and values, in this order. Keys are ours and need no escape; values are
+/// JSON already.
 pub fn object(out: &mut String, values: &[(&str, String)]) {
     out.push('{');
     for (index, (key, value)) in values.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Layer 0: what every program of the suite uses.
 //!
-//! Messages, options, JSON, exit codes, the control protocol of services, and the start of a process. Knows no applet and
-//! decides nothing. Depends on nix alone.
+//! Messages, options, JSON, exit codes, the control protocol of services, and the start of a
+//! process. Knows no applet and decides nothing. Depends on nix alone.
 
 use std::ffi::OsString;
 
@@ -14,7 +14,8 @@ pub mod say;
 pub mod suggest;
 pub mod sys;
 
-/// An applet's entry: `argv` with the name it was called by at index 0; the result is the exit code.
+/// An applet's entry: `argv` with the name it was called by at index 0; the result is the exit
+/// code.
 pub type Applet = fn(argv: Vec<OsString>) -> u8;
 
 /// Exit code for wrong use (runit's and daemontools' convention).

@@ -1,4 +1,5 @@
-//! Tests only: which options a page and a usage text name, so that a test can hold them against each other.
+//! Tests only: which options a page and a usage text name, so that a test can hold them against
+//! each other.
 
 use crate::getopt::Opt;
 

@@ -1,11 +1,12 @@
-//! A known word that is close to a wrong one. Pure. Called where a program refuses a word that a person has typed.
+//! A known word that is close to a wrong one. Pure. Called where a program refuses a word that a
+//! person has typed.
 
 /// More edits than this make another word.
 const MAX_EDITS: usize = 2;
 
-/// The known word that needs the fewest edits to become `word`, when one edit is enough, or two in a word of
-/// five letters or more. An edit adds, removes or replaces a letter, or swaps two neighbours. Of two equally
-/// close words the first counts.
+/// The known word that needs the fewest edits to become `word`, when one edit is enough, or two in
+/// a word of five letters or more. An edit adds, removes or replaces a letter, or swaps two
+/// neighbours. Of two equally close words the first counts.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = if word.chars().count() >= 5 { MAX_EDITS } else { 1 };
     let far = |candidate: &str| candidate.chars().count().abs_diff(word.chars().count()) > allowed;
