@@ -1,4 +1,5 @@
-//! Links the release binary without unwind tables where GNU's linker does it: see src/no-unwind-tables.ld.
+//! Links the release binary without unwind tables where GNU's linker does it:
+//! see src/no-unwind-tables.ld.
 
 use std::env;
 

@@ -1,9 +1,10 @@
-//! The multi-call binary: its name, or its first argument, picks an applet. No logic of theirs is here.
+//! The multi-call binary: its name, or its first argument, picks an applet. No logic of theirs is
+//! here.
 //!
-//! With glibc it starts as a C program does, without std's own start. That start makes a second stack for
-//! the message about an overflow of the first, and reads /proc/self/maps for it by scanf(3): this costs
-//! 110 kB of a static binary, and a tenth of the time that `sv` takes to start. With another C library
-//! only std's start finds the arguments.
+//! With glibc it starts as a C program does, without std's own start. That start makes a second
+//! stack for the message about an overflow of the first, and reads /proc/self/maps for it by
+//! scanf(3): this costs 110 kB of a static binary, and a tenth of the time that `sv` takes to
+//! start. With another C library only std's start finds the arguments.
 #![cfg_attr(target_env = "gnu", no_main)]
 
 use std::ffi::{OsStr, OsString};
@@ -86,7 +87,8 @@ fn run() -> u8 {
 /// A row of [`APPLETS`].
 type Row = (&'static str, Applet, &'static str);
 
-/// Runs an applet, unless it is asked for help: by `--help` alone, or by `-h` alone. `svc -h` sends HUP.
+/// Runs an applet, unless it is asked for help: by `--help` alone, or by `-h` alone. `svc -h` sends
+/// HUP.
 fn call((name, applet, help): Row, argv: Vec<OsString>) -> u8 {
     match argv.get(1..).map(|args| args.iter().map(|a| a.to_str()).collect::<Vec<_>>()).as_deref() {
         Some([Some("--help")]) => say(help),
@@ -104,7 +106,8 @@ fn unknown(word: &OsStr) -> String {
 fn find(name: &OsStr) -> Option<Row> {
     let path = Path::new(name);
     let base = path.file_name()?;
-    // sv(8): as a link in /etc/init.d/ it is the LSB interface of the service that the link is named after.
+    // sv(8): as a link in /etc/init.d/ it is the LSB interface of the service that the link is
+    // named after.
     if path.parent().and_then(Path::file_name) == Some(OsStr::new("init.d")) {
         return Some(("sv", supervise::sv::main, help::SV));
     }
@@ -114,8 +117,9 @@ fn find(name: &OsStr) -> Option<Row> {
     named(base).or_else(without_d)
 }
 
-/// Makes one symbolic link per applet in `dir` to this executable; a link that is there already is replaced. Relative ones, which
-/// still lead there when both are in the root directory of another system, as an image is made.
+/// Makes one symbolic link per applet in `dir` to this executable, and replaces a link that is
+/// there. The links are relative: made into the root directory of an image, they lead to the
+/// image's own binary.
 fn install(dir: &Path) -> u8 {
     let made = std::env::current_exe().and_then(|exe| {
         std::fs::create_dir_all(dir)?;

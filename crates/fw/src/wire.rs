@@ -51,7 +51,8 @@ pub fn dump_rules() -> Message {
     Message::of(GET_RULE, DUMP, &RuleMessage::default())
 }
 
-/// `struct ifinfomsg`: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8, change mask u32 at 12.
+/// `struct ifinfomsg`: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8, change mask u32
+/// at 12.
 pub fn decode_link(payload: &[u8]) -> Option<Link> {
     let index = u32_at(payload, 4)?;
     let flags = u32_at(payload, 8)?;

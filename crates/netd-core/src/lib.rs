@@ -1,7 +1,8 @@
 //! Layer 1: what the daemons and fw decide and the formats that they share, without IO.
 //!
-//! No system call, file, environment, clock or socket can be named here: the crate has no dependency that could do one, and its
-//! clippy.toml refuses std's. Machines take `now: Duration` since boot.
+//! No system call, file, environment, clock or socket can be named here: the crate has no
+//! dependency that could do one, and its clippy.toml refuses std's. Machines take `now: Duration`
+//! since boot.
 #![forbid(unsafe_code)]
 #![forbid(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 

@@ -1,14 +1,15 @@
-//! How fast what strangers send is read: a flood costs a bounded share of the processor, not all of it. PURE.
+//! How fast a daemon reads packets: a flood costs a bounded share of the processor. PURE.
 //!
-//! So many at once as ever come in earnest are read as they come; what is more waits in the socket, and is dropped there
-//! by the kernel when that is full. Between the bursts its owner has time for its clock and its signals. Called by `packet`
-//! and by the pinger.
+//! A burst as large as honest traffic ever is, is read at once. The rest waits in the socket, and
+//! the kernel drops it there when the socket is full. Between two bursts the daemon has time for
+//! its clock and its signals. Called by `netd::packet` and by the pinger.
 
 use std::time::Duration;
 
-/// So many are read without a rest ...
+/// This many packets are read without a rest ...
 const BURST: u32 = 128;
-/// ... in this time: 2560 a second, some 2 % of a processor of 2020, and no later than this when it matters.
+/// ... in this time: 2560 a second, about 2 % of a processor of 2020. An honest packet waits no
+/// longer.
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// Counts what is read.

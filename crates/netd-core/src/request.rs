@@ -1,12 +1,15 @@
 //! What a daemon in the cage may ask of the process that runs its program, as bytes.
 //!
-//! Pure. The runner has all rights and the daemon may have been taken over: so the program, its directory, its other arguments
-//! and PATH and the like are not in a request at all, and what is in it is checked here. One request is one datagram:
-//! `R`, the event, then `name=value` for each variable, each ended by a NUL; or `B`. Called by runner.rs.
+//! Pure. The runner has all rights, and an attacker may have taken the daemon over. So a request
+//! names neither the program nor its directory, its other arguments or PATH, and this file checks
+//! what it does name. One request is one datagram: `R`, the event, then `name=value` for each
+//! variable, each ended by a NUL; or `B`. Called by runner.rs.
 
-/// A longer request is refused, in bytes. The variables of the largest reply that a client takes are a third of it.
+/// A longer request is refused, in bytes. The variables of the largest reply that a client takes
+/// are a third of it.
 pub const MAX: usize = 64 * 1024;
-/// More variables are refused: a DHCP reply has at most one for each of 254 options, and a few of its own.
+/// More variables are refused: a DHCP reply has at most one for each of 254 options, and a few of
+/// its own.
 const MAX_VARIABLES: usize = 300;
 /// Longer names are refused.
 const MAX_NAME: usize = 32;
@@ -63,7 +66,8 @@ fn variable(field: &[u8]) -> Option<(&str, &[u8])> {
     (!value.iter().any(u8::is_ascii_control) && !value.starts_with(b"()")).then_some((name, value))
 }
 
-/// Small letters: whatever a shell, a dynamic linker or a library obeys has a name in capitals. Those of ifplugd are known.
+/// Small letters: the variables that a shell, a dynamic linker or a library obeys have names in
+/// capitals. The two capital names of ifplugd are listed.
 fn is_name(name: &str) -> bool {
     matches!(name, "IFPLUGD_PREVIOUS" | "IFPLUGD_CURRENT")
         || ((1..=MAX_NAME).contains(&name.len())

@@ -1,8 +1,8 @@
 //! A small seeded generator for transaction ids and jitter.
 //!
-//! ChaCha with 8 rounds: a transaction id tells nothing about the next one (a client that could be guessed
-//! was taken over from outside its network: the GCP dhclient takeover of 2021). A fixed seed gives a fixed
-//! sequence, so tests replay. Owned by the machines that need it; not for keys.
+//! ChaCha with 8 rounds: a transaction id tells nothing about the next one. (In the GCP dhclient
+//! takeover of 2021 an attacker outside the network guessed the ids of a client.) A fixed seed
+//! gives a fixed sequence, so tests replay. Each machine that needs one owns it. Not for keys.
 
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ impl Rng {
         word
     }
 
-    /// A number below `limit`; 0 for a limit of 0. The bias of the modulus is below 2^-32 per value.
+    /// A number below `limit`; 0 for a limit of 0. The bias of the modulus is below 2^-32 per
+    /// value.
     pub fn below(&mut self, limit: u64) -> u64 {
         let wide = u64::from(self.next_u32()) << 32 | u64::from(self.next_u32());
         wide.checked_rem(limit).unwrap_or(0)

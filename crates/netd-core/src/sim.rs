@@ -1,4 +1,5 @@
-//! Simulated time: an event heap, and a wire that loses, repeats and reorders. For tests of the pure machines.
+//! Simulated time: an event heap, and a wire that loses, repeats and reorders. For tests of the
+//! pure machines.
 //!
 //! Pure, behind the feature `sim`. Who the stations are and what a frame is, the test decides.
 

@@ -1,9 +1,11 @@
-//! The cage: what a daemon gives up for good once its sockets are open, so that a hole in it is no way into the machine.
+//! The cage: what a daemon gives up for good once its sockets are open, so that a hole in it is no
+//! way into the machine.
 //!
-//! A shell. Each daemon says in one place what it still needs ([`Needs`]) and calls [`enter`]: capabilities(7) are cut down to
-//! those named, no_new_privs is set, Landlock leaves the files named, a seccomp filter (cage/filter.rs) leaves the system
-//! calls of a daemon. What a kernel or a container lacks is said with -v and done without: a network that works comes
-//! first. It never fails. Programs are run outside, by netd::runner, which is forked before.
+//! A shell. Each daemon says in one place what it still needs ([`Needs`]) and calls [`enter`]:
+//! capabilities(7) are cut down to those named, no_new_privs is set, Landlock leaves the files
+//! named, a seccomp filter (cage/filter.rs) leaves the system calls of a daemon. What a kernel or a
+//! container lacks is said with -v and done without: a network that works comes first. It never
+//! fails. Programs are run outside, by netd::runner, which is forked before.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -68,13 +70,15 @@ impl Socket {
 /// Files that are used inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// What is in this directory is read, written, renamed and removed. It is made when it is missing.
+    /// What is in this directory is read, written, renamed and removed. It is made when it is
+    /// missing.
     Directory(PathBuf),
     /// What is in this directory is read.
     ReadOnly(PathBuf),
     /// The service of this name is sent letters, also when it is installed later.
     Service(OsString),
-    /// The service of this name, if it is there, is sent letters and its status is read: see [`crate::peers`].
+    /// The service of this name, if it is there, is sent letters and its status is read: see
+    /// [`crate::peers`].
     Peer(OsString),
     /// This file is removed at the end. It is open already where it is written again.
     Pidfile(PathBuf),
@@ -103,7 +107,8 @@ const TRUNCATE: u64 = 1 << 14;
 /// Of these, the ones that can be said of a file.
 const OF_FILES: u64 = WRITE_FILE | READ_FILE | TRUNCATE;
 
-/// Gives up everything but `needs`, for good. To be called when the sockets are open, in a process with one thread.
+/// Gives up everything but `needs`, for good. To be called when the sockets are open, in a process
+/// with one thread.
 pub fn enter(needs: &Needs, log: &Log) {
     let without = |what: &str, e: &dyn std::fmt::Display| log.debug(format_args!("cage: {what}: {e}"));
     // Without it neither Landlock nor a filter would be allowed to an ordinary user.
@@ -182,7 +187,8 @@ fn restrict_files(rules: &[Rule]) -> Result<(), Errno> {
     for (path, access) in rules {
         let file = match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) {
             Ok(file) => file,
-            // A directory to write to that cannot be made yet may be there later, and must not be shut out then.
+            // A directory to write to that cannot be made yet may be there later, and must not be
+            // shut out then.
             Err(e) if access & MAKE_REG != 0 => return Err(Errno::from_raw(e.raw_os_error().unwrap_or_default())),
             Err(_) => continue,
         };
@@ -198,7 +204,8 @@ fn is_dir(file: &File) -> bool {
 
 fn drop_capabilities(needs: &Needs, rules: &[Rule]) -> io::Result<()> {
     let mut wanted = needs.capabilities.iter().fold(0, |all, c| all | 1 << *c as u32);
-    // Root without it is an ordinary user to the files of others: where somebody else owns what we write, it stays.
+    // Root without it is an ordinary user to the files of others: where somebody else owns what we
+    // write, it stays.
     let us = nix::unistd::geteuid().as_raw();
     let foreign = |(path, _): &Rule| path.metadata().is_ok_and(|m| m.uid() != us);
     if rules.iter().skip(1).any(foreign) {
@@ -208,7 +215,8 @@ fn drop_capabilities(needs: &Needs, rules: &[Rule]) -> io::Result<()> {
     // Only a kernel before 4.3 lacks the ambient set.
     let _ = sys::clear_ambient();
     for capability in (0..=LAST_CAPABILITY).filter(|c| keep & 1 << c == 0) {
-        // EINVAL: there are no more. EPERM: not ours to drop (CAP_SETPCAP), and nothing is executed that it could bind.
+        // EINVAL: there are no more. EPERM: not ours to drop (CAP_SETPCAP), and nothing is executed
+        // that it could bind.
         if sys::drop_bound(capability).is_err() {
             break;
         }

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use netd_core::rng::Rng;
 
-/// A sequence that nobody can guess. std keys its hash tables with getrandom(2); a keyed hash of eight different
-/// inputs gives eight words of them, without a file that a chroot may lack.
+/// A sequence that nobody can guess. std keys its hash tables with getrandom(2); a keyed hash of
+/// eight different inputs gives eight words of them, without a file that a chroot may lack.
 pub fn rng() -> Rng {
     let state = RandomState::new();
     let word = |n: u32| u32::try_from(state.hash_one(n) >> 32).unwrap_or_default();

@@ -266,8 +266,8 @@ impl Answer {
     }
 }
 
-/// `struct nlmsgerr`: error i32, the request's header, its payload unless NLM_F_CAPPED, then attributes. The end of a dump
-/// begins in the same way.
+/// `struct nlmsgerr`: error i32, the request's header, its payload unless NLM_F_CAPPED, then
+/// attributes. The end of a dump begins in the same way.
 fn outcome(header: &Header, payload: &[u8]) -> Result<(), Refusal> {
     let errno = errno(payload);
     if errno == 0 {

@@ -1,6 +1,7 @@
 //! What is out of reach in the cage: each test enters it in a process of its own and tries.
 //!
-//! The daemons have nothing that would try: this is the proof that what /proc says of them (tests/netns/cage.rs) means something.
+//! The daemons have nothing that would try: this is the proof that what /proc says of them
+//! (tests/netns/cage.rs) means something.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::disallowed_methods, reason = "starts itself again, and tries to start programs")]
 
@@ -115,7 +116,8 @@ fn files_programs_sockets_and_signals_that_are_not_needed_are_out_of_reach() {
 
 fn enter_twice(dir: &Path) {
     cage::enter(&needs(dir), &log());
-    // In the first cage the system calls of a second are missing, as on a kernel without Landlock and seccomp.
+    // In the first cage the system calls of a second are missing, as on a kernel without Landlock
+    // and seccomp.
     cage::enter(&needs(dir), &log());
     fs::write(dir.join("records/a"), "x").unwrap();
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

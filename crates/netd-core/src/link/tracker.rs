@@ -1,7 +1,8 @@
 //! One interface, followed by its name: what the kernel said -> what changed. PURE.
 //!
-//! The kernel tells of an interface for many reasons and merges quick changes; here only transitions come out, and a
-//! flap that was merged away still does: the carrier counters show it. Called by `link`.
+//! The kernel tells of an interface for many reasons and merges quick changes. Only transitions
+//! come out of here. The carrier counters show a flap that the kernel has merged away. Called by
+//! `netd::link`.
 
 use crate::wire::link::Link;
 
@@ -10,7 +11,8 @@ use crate::wire::link::Link;
 pub enum Transition {
     /// The first answer: no interface bears the name.
     Missing,
-    /// It is there: at the first look, or later. [`Transition::Up`] or [`Transition::Down`] follows.
+    /// It is there: at the first look, or later. [`Transition::Up`] or [`Transition::Down`]
+    /// follows.
     Appeared {
         /// Its index.
         ifindex: u32,
@@ -141,7 +143,8 @@ fn changed(old: &Link, new: &Link) -> Vec<Transition> {
     match (old.running, new.running) {
         (false, true) => out.push(Transition::Up),
         (true, false) => out.push(Transition::Down),
-        // Down and up again within one message: the counter knows. It counts losses only, so any other value is one.
+        // Down and up again within one message: the counter shows it. It counts losses alone, so
+        // another value means a loss.
         (true, true) if old.down_count != new.down_count => out.extend([Transition::Down, Transition::Up]),
         (true, true) | (false, false) => {}
     }

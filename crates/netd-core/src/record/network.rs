@@ -311,7 +311,8 @@ fn routers(slot: &mut Vec<IpAddr>, text: &str) -> Vec<String> {
     bad
 }
 
-/// Pairs of a network and a router: the first ones, and the default route always, wherever it stands.
+/// Pairs of a network and a router: the first ones, and the default route always, wherever it
+/// stands.
 fn routes(slot: &mut Vec<Hop>, text: &str) -> Vec<String> {
     let (mut bad, mut count) = (Vec::new(), 0);
     let mut words = text.split_ascii_whitespace();

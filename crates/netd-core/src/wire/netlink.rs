@@ -170,8 +170,8 @@ pub fn errno(payload: &[u8]) -> i32 {
     code.map_or(0, |code| code.get().checked_neg().unwrap_or(i32::MAX))
 }
 
-/// `struct ifinfomsg` of a request: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8, change mask u32 at 12.
-/// Sets these flags and touches no other.
+/// `struct ifinfomsg` of a request: family u8, pad u8, type u16, index i32 at 4, flags u32 at 8,
+/// change mask u32 at 12. Sets these flags and touches no other.
 pub fn ifinfomsg(index: u32, set: u32) -> Vec<u8> {
     [[0; 4], index.to_ne_bytes(), set.to_ne_bytes(), set.to_ne_bytes()].concat()
 }

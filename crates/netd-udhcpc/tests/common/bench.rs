@@ -26,7 +26,8 @@ pub struct Bench {
     pub last: Option<Outgoing>,
     /// A script runs: it does not end by itself.
     pub busy: bool,
-    /// The carrier was lost just now. Where it comes back without that, it was lost in the same moment.
+    /// The carrier was lost just now. Where it comes back without that, it was lost in the same
+    /// moment.
     pub lost: bool,
 }
 

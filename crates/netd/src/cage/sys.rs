@@ -1,6 +1,7 @@
 //! The system calls of the cage and of the script runner that nix and std have no safe form of.
 //!
-//! What it is not: a decision. Called by cage.rs and runner.rs. Sources: capabilities(7), landlock(7), seccomp(2), fork(2).
+//! What it is not: a decision. Called by cage.rs and runner.rs. Sources: capabilities(7),
+//! landlock(7), seccomp(2), fork(2).
 #![expect(unsafe_code, reason = "nix has no safe capset, landlock, seccomp, fork or sigaction")]
 
 use std::fs::File;
@@ -45,15 +46,16 @@ struct CapData {
 pub(super) fn permitted() -> io::Result<u64> {
     let mut header = CapHeader { version: CAPABILITY_VERSION, pid: 0 };
     let mut data = [CapData::default(); 2];
-    // SAFETY: version 3 reads the header and writes two data structures; both live through the call.
+    // SAFETY: version 3 reads the header and writes two data structures; both live through the
+    // call.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
     Errno::result(done)?;
     let [low, high] = data;
     Ok(u64::from(high.permitted) << 32 | u64::from(low.permitted))
 }
 
-/// Leaves this thread with these capabilities, permitted and effective, and with nothing that a program executed by it
-/// would inherit.
+/// Leaves this thread with these capabilities, permitted and effective, and with nothing that a
+/// program executed by it would inherit.
 pub(super) fn set_capabilities(keep: u64) -> io::Result<()> {
     let mut header = CapHeader { version: CAPABILITY_VERSION, pid: 0 };
     let word = |bits: u32| CapData { effective: bits, permitted: bits, inheritable: 0 };
@@ -65,7 +67,8 @@ pub(super) fn set_capabilities(keep: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Drops a capability from the bounding set; an error of EINVAL: the kernel has none of this number.
+/// Drops a capability from the bounding set; an error of EINVAL: the kernel has none of this
+/// number.
 pub(super) fn drop_bound(capability: u32) -> Result<(), Errno> {
     // SAFETY: prctl(2) with PR_CAPBSET_DROP takes a number.
     let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
@@ -87,7 +90,8 @@ pub(super) fn landlock_version() -> Result<u32, Errno> {
     Errno::result(version).map(|v| u32::try_from(v).unwrap_or_default())
 }
 
-/// struct landlock_ruleset_attr as of version 6; older kernels take it when what they do not know is 0.
+/// struct landlock_ruleset_attr as of version 6; older kernels take it when what they do not know
+/// is 0.
 #[repr(C)]
 struct RulesetAttr {
     handled_access_fs: u64,
@@ -113,7 +117,8 @@ impl Ruleset {
         // SAFETY: attr is a structure of the size given; the kernel copies it.
         let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size, 0) };
         let fd = Errno::result(fd).map(|fd| i32::try_from(fd).unwrap_or(-1))?;
-        // SAFETY: the kernel has just returned this descriptor, close-on-exec, and nobody else owns it.
+        // SAFETY: the kernel has just returned this descriptor, close-on-exec, and nobody else owns
+        // it.
         Ok(Ruleset(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -140,7 +145,8 @@ pub(super) fn set_filter(filter: &[Instruction]) -> Result<(), Errno> {
     let len = u16::try_from(code.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
     let set = |flags: libc::c_ulong| {
-        // SAFETY: program points to `len` instructions that live until after the call; the kernel copies them.
+        // SAFETY: program points to `len` instructions that live until after the call; the kernel
+        // copies them.
         let done = unsafe { libc::syscall(libc::SYS_seccomp, SET_FILTER, flags, &raw const program) };
         Errno::result(done).map(drop)
     };
@@ -150,13 +156,15 @@ pub(super) fn set_filter(filter: &[Instruction]) -> Result<(), Errno> {
 
 /// A second process. To be called while this one has a single thread.
 pub(crate) fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: with a single thread no lock is held by anybody else, so the child may do whatever we may.
+    // SAFETY: with a single thread no lock is held by anybody else, so the child may do whatever we
+    // may.
     unsafe { nix::unistd::fork() }
 }
 
 extern "C" fn ignore(_signal: libc::c_int) {}
 
-/// Outlives these signals. Caught, not ignored: a program that is executed then starts with their default.
+/// Outlives these signals. Caught, not ignored: a program that is executed then starts with their
+/// default.
 pub(crate) fn outlive(signals: &[Signal]) -> Result<(), Errno> {
     let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::SA_RESTART, SigSet::empty());
     for signal in signals {
@@ -179,7 +187,8 @@ mod tests {
         // Filters are a thread's own.
         let tried = std::thread::spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            // seccomp(2) with a flag is EINVAL: what such a kernel says. linux/seccomp.h: number at 0, flags at 24.
+            // seccomp(2) with a flag is EINVAL: what such a kernel says. linux/seccomp.h: number at
+            // 0, flags at 24.
             let answer = |errno| Give(libc::SECCOMP_RET_ERRNO | errno as u32);
             let call = |n| Unless(Equal(u32::try_from(n).unwrap()), "allow");
             let allow = [Label("allow"), Give(libc::SECCOMP_RET_ALLOW)];
