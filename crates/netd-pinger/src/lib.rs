@@ -50,7 +50,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
 fn watch(options: &Options) -> u8 {
     let log = Log::new("pinger", Some(&options.iface), options.verbosity);
     match block_on(pin!(watch::run(options, &log))) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(e) => {
             log.info(format_args!("fatal: {}", control::error_text(&e)));
             EXIT_SYSTEM

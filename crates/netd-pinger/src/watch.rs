@@ -80,7 +80,7 @@ enum Woken {
 }
 
 /// Watches until it is told to stop.
-pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
+pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<u8> {
     let mut signals = Signals::new(&USUAL)?;
     let name = Kind::Health.name(&options.iface);
     let found = ipconf::read(&options.dynamic, &options.dynamic.join(format!("{name}.ipconf")));
@@ -128,7 +128,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<()> {
     if !options.status.as_os_str().is_empty() {
         let _ = disk::spare_device(&options.status).and_then(|()| std::fs::remove_file(&options.status));
     }
-    Ok(())
+    Ok(0)
 }
 
 /// The services that are restarted when the router is gone; none with --no-restart.

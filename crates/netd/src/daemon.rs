@@ -129,9 +129,9 @@ impl Drop for Pidfile {
     }
 }
 
-/// Runs a daemon to its end, in a runtime of its own. The caller pins the future (`pin!`): as a
-/// value it would be on the stack twice, and these are pages of each daemon for good.
-pub fn block_on<T>(daemon: Pin<&mut dyn Future<Output = io::Result<T>>>) -> io::Result<T> {
+/// Runs a daemon to its exit code, in a runtime of its own. The caller pins the future (`pin!`):
+/// as a value it would be on the stack twice, and these are pages of each daemon for good.
+pub fn block_on(daemon: Pin<&mut dyn Future<Output = io::Result<u8>>>) -> io::Result<u8> {
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(daemon)
 }
 
