@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
-use netd_udhcpc::bounds::{self, Route};
+use netd_udhcpc::bounds;
 use netd_udhcpc::client::Grant;
 use netd_udhcpc::env;
 use netd_udhcpc::gate::Gate;
 use netd_udhcpc::message::{self, Reply, Template};
 use netd_udhcpc::record::{self, Context};
+use netd_udhcpc::route_list::Route;
 use netd_udhcpc::routes;
 
 use crate::MAC;

@@ -4,18 +4,13 @@
 //! or a variable can carry (env.rs). The first ones are kept, and the default route always,
 //! wherever it stands in its list. Called by vet.rs for each lease, by env.rs and by record.rs.
 
-use std::net::Ipv4Addr;
-
 use netd_core::net::{DomainName, is_host};
 
 use crate::env;
 use crate::lease::{MIN_MTU, small_mtu};
 use crate::message::Reply;
 use crate::options::{DNS, DOMAIN, HOST_ROUTES, HOSTNAME, MTU, NTP, SEARCH};
-use crate::routes;
-
-/// A destination, its prefix length, and the router: RFC 3442.
-pub type Route = (Ipv4Addr, u8, Ipv4Addr);
+use crate::{route_list, routes};
 
 /// Routes in a record; fw reads as many.
 pub const MAX_ROUTES: usize = 64;
@@ -27,32 +22,6 @@ pub const MAX_NAMES: usize = 64;
 /// Names that are shown when they are none, and characters of each.
 const MAX_NAMED: usize = 3;
 const MAX_SHOWN: usize = 32;
-
-/// The first routes whose costs fit into `budget`, in their order. The default route that will be
-/// used, and the route to a router outside of the own network, have their place before all others.
-pub fn routes(list: &[Route], budget: usize, cost: impl Fn(&Route) -> usize) -> Vec<Route> {
-    let usable = list.iter().position(|(_, len, gw)| *len == 0 && is_host(*gw));
-    let default = usable.or_else(|| list.iter().position(|(_, len, _)| *len == 0));
-    let router = default.and_then(|at| list.get(at)).map(|(_, _, gw)| *gw);
-    let on_link = list.iter().position(|(net, len, gw)| *len == 32 && gw.is_unspecified() && Some(*net) == router);
-    let first = [default, on_link];
-    let is_first = |at| first.contains(&Some(at));
-    let mut left =
-        first.iter().flatten().filter_map(|at| list.get(*at)).fold(budget, |left, r| left.saturating_sub(cost(r)));
-    let mut full = false;
-    let mut kept = Vec::new();
-    for (at, route) in list.iter().enumerate() {
-        if is_first(at) {
-            kept.push(*route);
-        } else if !full && cost(route) <= left {
-            left -= cost(route);
-            kept.push(*route);
-        } else {
-            full = true;
-        }
-    }
-    kept
-}
 
 /// Takes the elements that do not fit out of the reply, and an MTU that cuts us off. Returns a line
 /// for the log, empty when all is kept.
@@ -71,7 +40,7 @@ pub fn cut(reply: &mut Reply, native: bool) -> String {
         if let Some((code, list)) = routes::in_force(reply) {
             // The default route of option 3 needs a place beside those of option 33.
             let most = if code == HOST_ROUTES { MAX_ROUTES - 1 } else { MAX_ROUTES };
-            let kept = routes(&list, most, |_| 1);
+            let kept = route_list::keep(&list, most, |_| 1);
             count(&mut words, code, kept.len(), list.len());
             if kept.len() < list.len() {
                 reply.set(code, routes::encode(code, &kept));

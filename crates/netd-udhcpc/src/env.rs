@@ -7,10 +7,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::bounds;
 use crate::lease::small_mtu;
 use crate::message::Reply;
 use crate::options::{self, DOMAIN, MTU, SUBNET, Shape};
+use crate::route_list::{self, Route};
 
 /// Longest value in bytes.
 pub const MAX_VALUE: usize = 4096;
@@ -101,14 +101,14 @@ fn format(shape: Shape, data: &[u8]) -> Vec<u8> {
 }
 
 /// A route as scripts know it.
-fn words((net, len, gw): &bounds::Route) -> String {
+fn words((net, len, gw): &Route) -> String {
     format!("{net}/{len} {gw}")
 }
 
 /// The routes that fit into one variable.
-fn within(list: &[bounds::Route]) -> Vec<bounds::Route> {
+fn within(list: &[Route]) -> Vec<Route> {
     // A blank behind each but the last.
-    bounds::routes(list, MAX_VALUE + 1, |route| words(route).len() + 1)
+    route_list::keep(list, MAX_VALUE + 1, |route| words(route).len() + 1)
 }
 
 /// How many elements of a list its variable has, and how many the option has; `None`: it is no

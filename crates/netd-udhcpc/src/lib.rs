@@ -22,6 +22,7 @@ mod named;
 pub mod notice;
 pub mod options;
 pub mod record;
+pub mod route_list;
 pub mod routes;
 pub mod schedule;
 pub mod show;

@@ -11,12 +11,13 @@ use netd_core::net::{DomainName, HostName, IfName, Prefix, is_host};
 use netd_core::record::text::Record;
 use netd_core::record::{Hop, Lease, Said, Uri};
 
-use crate::bounds::{self, MAX_NAMES, MAX_ROUTES, MAX_SERVERS, Route};
+use crate::bounds::{MAX_NAMES, MAX_ROUTES, MAX_SERVERS};
 use crate::client::{Grant, Resume};
 use crate::env;
 use crate::lease::{mtu_of, prefix_len_of};
 use crate::message::Reply;
 use crate::options::{BROADCAST, CAPTIVE_PORTAL, DNS, DOMAIN, FQDN, HOST_ROUTES, HOSTNAME, NTP, ROUTER, SEARCH};
+use crate::route_list::{self, Route};
 use crate::routes;
 
 /// What the machine cannot know.
@@ -139,7 +140,7 @@ fn routing(reply: &Reply, own: Ipv4Addr) -> (Vec<IpAddr>, Vec<Hop>) {
         return (routers, Vec::new());
     }
     let hop = |(net, len, gw): &Route| Hop::new(Prefix::new((*net).into(), *len)?, (*gw).into());
-    (routers, bounds::routes(&all, MAX_ROUTES, |_| 1).iter().filter_map(hop).collect())
+    (routers, route_list::keep(&all, MAX_ROUTES, |_| 1).iter().filter_map(hop).collect())
 }
 
 /// The address to ask for again (INIT-REBOOT): from our own record of this boot that has not

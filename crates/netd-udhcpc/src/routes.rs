@@ -11,11 +11,11 @@ use std::net::Ipv4Addr;
 use netd::reach::Reached;
 use netd_core::net::is_host;
 
-use crate::bounds::Route;
 use crate::env;
 use crate::lease::class_len;
 use crate::message::Reply;
 use crate::options::{HOST_ROUTES, MS_STATIC_ROUTES, ROUTER, STATIC_ROUTES};
+use crate::route_list::Route;
 
 /// Two routes of length 1 cover the internet. No provider gives a network shorter than this.
 const MIN_PREFIX: u8 = 8;

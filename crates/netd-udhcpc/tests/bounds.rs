@@ -6,8 +6,9 @@ mod common;
 
 use common::{ACK, Wire, published, var};
 use netd_core::rng::Rng;
-use netd_udhcpc::bounds::{self, Route, cut};
+use netd_udhcpc::bounds::cut;
 use netd_udhcpc::message::Reply;
+use netd_udhcpc::route_list::{self, Route};
 
 /// An ACK with an option of any length: RFC 3396.
 fn ack(options: &[(u8, Vec<u8>)]) -> Reply {
@@ -138,7 +139,7 @@ fn the_default_route_survives_every_bound() {
             })
             .collect();
         let budget = 2 + rng.below(40) as usize;
-        let kept = bounds::routes(&list, budget, |_| 1);
+        let kept = route_list::keep(&list, budget, |_| 1);
         assert_eq!(kept.len(), list.len().min(budget));
         let mut rest = list.iter();
         assert!(kept.iter().all(|route| rest.any(|sent| sent == route)), "{list:?} {kept:?}");

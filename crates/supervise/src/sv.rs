@@ -32,11 +32,11 @@ pub use daemontools::{USAGE_SVC, USAGE_SVOK};
 use daemontools::{svc, svok};
 use enabled::Word;
 use facts::{Reader, Report};
-use obey::Wait;
 use text::put;
 #[cfg(test)]
 pub(crate) use verb::SVC_OPTIONS;
 use verb::{Goal, order};
+use wait::Wait;
 
 /// What `sv` says when it is used wrongly: runit's words.
 pub const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";

@@ -6,25 +6,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use super::Run;
 use super::text::{self, put};
 use super::verb::{Goal, Order};
-use super::wait::{self, Look, Target, Watch};
+use super::wait::{self, Look, Target, Wait, Watch};
 use crate::sys;
 use applet::control::{Command, ControlError, RunState, ServiceDir, below};
-
-/// The shortest wait: runsv has to read the command.
-pub(super) const LEAST: Duration = Duration::from_millis(100);
-
-/// How long to wait.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wait {
-    pub(super) time: Duration,
-    /// `-w`: not longer, whatever the service asks for.
-    pub(super) exact: bool,
-}
 
 impl Run {
     pub(super) fn obey(&mut self, order: &Order, wait: Wait, names: Vec<OsString>) {

@@ -17,7 +17,6 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::facts::{Facts, Reader};
-use super::obey::{LEAST, Wait};
 use super::text;
 use super::verb::{Goal, Order};
 use crate::settings::{self, is_shortage};
@@ -41,6 +40,17 @@ const APPEAR_FIRST: Duration = Duration::from_millis(2);
 const APPEAR_MOST: Duration = Duration::from_millis(50);
 /// What is left to runsv when the time of the service is over: to end it, and to say so.
 const MARGIN: Duration = Duration::from_secs(1);
+
+/// The shortest wait: runsv has to read the command.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) time: Duration,
+    /// `-w`: not longer, whatever the service asks for.
+    pub(super) exact: bool,
+}
 
 /// One service that is to obey.
 pub(super) struct Target {
