@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -235,13 +235,12 @@ fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
     loop {
         // Its length first: a buffer for the longest would be most of the memory that this process
         // has for itself.
-        let len = match recv(fd, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
-            Err(Errno::EINTR) => continue,
-            Ok(0) => return Err(Errno::EPIPE),
-            len => len?,
-        };
+        let len = read(fd, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?;
+        if len == 0 {
+            return Err(Errno::EPIPE);
+        }
         let mut buffer = vec![0; len.min(request::MAX + 1)];
-        let len = recv(fd, &mut buffer, MsgFlags::empty())?;
+        let len = read(fd, &mut buffer, MsgFlags::empty())?;
         let ended = match request::parse(buffer.get(..len).unwrap_or_default()) {
             Some(Request::Run { event, env }) => execute(program, event, &env),
             Some(Request::Background) => to_background(),
@@ -249,6 +248,17 @@ fn serve(socket: &OwnedFd, program: &Program) -> Result<Infallible, Errno> {
         };
         // A daemon that is gone may have left another request, which is read before the end.
         let _ = send(fd, &ended.encode(), MsgFlags::MSG_NOSIGNAL);
+    }
+}
+
+/// recv(2). When the daemon ends with an answer of ours unread, the kernel reports ECONNRESET once,
+/// before it hands out the last request, which is still in the queue.
+fn read(fd: RawFd, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Errno> {
+    loop {
+        match recv(fd, buffer, flags) {
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            len => return len,
+        }
     }
 }
 
