@@ -292,9 +292,11 @@ fn with_w_a_runsv_that_was_killed_and_replaced_is_no_disorder() {
         let runsv = runsv_of(world, "a");
         signal(runsv, Signal::SIGKILL);
         world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
-        world.wait("it to take over", || world.is_supervised("a"));
+        // It has read the letter: its start is over, and TERM is obeyed in order.
+        world.wait("it to take over", || world.sv("start a").0 == 0);
         runsvdir.signal(Signal::SIGTERM);
-        assert_eq!(runsvdir.wait(), 0);
+        let code = runsvdir.wait();
+        assert_eq!(code, 0, "{}", fs::read_to_string(world.dir.join("err")).unwrap_or_default());
         assert_eq!(world.count("sleep 1000"), 0);
     });
 }
