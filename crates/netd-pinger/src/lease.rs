@@ -1,8 +1,8 @@
 //! The published lease, read as data: from which address to ask, and which router. PURE.
 //!
-//! The record was written by the DHCP client, or by whoever else publishes for the interface; what
-//! a server sent is in it, so nothing is believed. Called by watch.rs; `man 5 ipconf` says what the
-//! words mean.
+//! The record was written by the DHCP client, or by another program that publishes for the
+//! interface; what a server sent is in it, so nothing is believed. Called by watch.rs; `man 5
+//! ipconf` says what the words mean.
 
 use std::net::Ipv4Addr;
 

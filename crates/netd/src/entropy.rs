@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use netd_core::rng::Rng;
 
-/// A sequence that nobody can guess. std keys its hash tables with getrandom(2); a keyed hash of
+/// A sequence that cannot be guessed. std keys its hash tables with getrandom(2); a keyed hash of
 /// eight different inputs gives eight words of them, without a file that a chroot may lack.
 pub fn rng() -> Rng {
     let state = RandomState::new();

@@ -25,7 +25,7 @@ fn record_path(dir: &Path, name: &str) -> io::Result<PathBuf> {
 pub fn publish(dir: &Path, name: &str, records: &[Record]) -> io::Result<bool> {
     let path = record_path(dir, name)?;
     let text = render(records).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    // Not fs::read: what is in our place may be a fifo, and nobody would write to it.
+    // Not fs::read: a fifo may lie in the place of the file, and a read of it would never end.
     if read_bytes(dir, &path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(false);
     }

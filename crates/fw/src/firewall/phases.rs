@@ -33,7 +33,7 @@ const BESIDE: &str = "nft: failed beside another one that makes our table";
 pub struct Known {
     /// The text that the last run has loaded, if the table is as that run has left it.
     pub loaded: Option<String>,
-    /// A table of our name is there, whoever changed it last; `None`: not to be known.
+    /// A table of our name is there, perhaps changed by another program. `None`: fw cannot tell.
     pub is_there: Option<bool>,
 }
 
@@ -291,7 +291,7 @@ mod tests {
             ("-", "-", "-", None, &[("begin", ""), ("changed", "")], false),
             // It is as it was left.
             ("one", "one", "one", Some(true), &[("begin", ""), ("changed", ""), ("ended", "")], false),
-            // The first run, a run after somebody's change, one that cannot look.
+            // The first run, a run after another program's change, a run that cannot look.
             (
                 "one",
                 "one",
