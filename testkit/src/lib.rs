@@ -18,6 +18,7 @@ mod proc;
 pub mod sniff;
 pub mod station;
 mod subject;
+pub mod talk;
 pub mod timeline;
 pub mod uplinks;
 pub mod vm;

@@ -12,6 +12,7 @@ use crate::input::Input;
 use crate::report::Report;
 use crate::want::Want;
 
+pub mod admin;
 pub mod load;
 pub mod phases;
 pub mod text;
