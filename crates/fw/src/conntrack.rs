@@ -214,6 +214,7 @@ mod tests {
     fn route(destination: &str, index: u32, metric: u32) -> Route {
         Route {
             index,
+            next_hops: Vec::new(),
             destination: Prefix::parse(destination).unwrap(),
             gateway: None,
             onlink: false,
@@ -264,6 +265,7 @@ mod tests {
             lifetime: None,
             kernel_prefix_route: false,
             protocol: 0,
+            autoconf: false,
         };
         let mut have = Have {
             addresses: vec![address(1, "10.1.0.5/16"), address(2, "10.2.0.5/16"), address(1, "fe80::1/64")],

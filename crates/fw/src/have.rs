@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use netd_core::net::Mac;
+
 use crate::model::{Prefix, Scope, Sysctl};
 
 /// Our bits of a packet's and of a connection's mark: the number of an uplink.
@@ -44,7 +46,7 @@ impl fmt::Display for Rule {
 }
 
 /// A link as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Kernel's number.
     pub index: u32,
@@ -58,6 +60,17 @@ pub struct Link {
     pub mtu: u32,
     /// The smallest that the driver takes.
     pub min_mtu: u32,
+    /// IFLA_INFO_KIND, as `bridge` or `veth`. `None`: a hardware card, or the loopback.
+    pub kind: Option<String>,
+    /// Kernel's number of the bridge, bond or VRF of which it is a part; 0: of none.
+    pub master: u32,
+    /// Kernel's number of the link that carries it (IFLA_LINK), or of the other end of a veth; 0:
+    /// none.
+    pub parent: u32,
+    /// That number is one of another network namespace.
+    pub parent_is_elsewhere: bool,
+    /// Ethernet address.
+    pub mac: Option<Mac>,
 }
 
 /// An address as it is.
@@ -77,6 +90,8 @@ pub struct Address {
     pub kernel_prefix_route: bool,
     /// IFA_PROTO; 0 when there is none.
     pub protocol: u8,
+    /// IFA_F_MANAGETEMPADDR: the kernel has made it of a router advertisement.
+    pub autoconf: bool,
 }
 
 /// A route as it is. Routes of the kernel's local table are in no snapshot.
@@ -84,6 +99,8 @@ pub struct Address {
 pub struct Route {
     /// Kernel's number of the interface; 0 when the route has several.
     pub index: u32,
+    /// The interfaces of a route that has several.
+    pub next_hops: Vec<u32>,
     /// Destination.
     pub destination: Prefix,
     /// Router.

@@ -39,9 +39,9 @@ impl Kernel {
         Netlink::open(ROUTE).map(|route| Kernel { route })
     }
 
-    /// Everything that a plan is compared with. `switches` are read from /proc/sys. On a kernel
-    /// without IFA_PROTO the memory says which addresses are ours.
-    pub fn snapshot(&mut self, switches: &[Sysctl], memory: &Memory) -> io::Result<Have> {
+    /// Everything that a plan is compared with, but the switches. On a kernel without IFA_PROTO the
+    /// memory says which addresses are ours.
+    pub fn snapshot(&mut self, memory: &Memory) -> io::Result<Have> {
         let links = self.links()?;
         let addresses = self.route.dump(&wire::dump_addresses())?;
         let mut routes = self.route.dump(&wire::dump_routes(AddressFamily::Inet))?;
@@ -54,16 +54,20 @@ impl Kernel {
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
             rules: rules.iter().filter_map(|(_, p)| wire::decode_rule(p)).collect(),
-            sysctls: switches.iter().filter_map(|s| read_switch(&s.path)).collect(),
             ..Have::default()
         };
-        if switches.iter().any(|s| s.path.ends_with("/rp_filter")) {
-            have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
-        }
         if !has_address_protocol() {
             claim(&mut have, memory);
         }
         Ok(have)
+    }
+
+    /// Reads the switches that are wanted, below /proc/sys.
+    pub fn read_switches(&self, wanted: &[Sysctl], have: &mut Have) {
+        have.sysctls = wanted.iter().filter_map(|s| read_switch(&s.path)).collect();
+        if wanted.iter().any(|s| s.path.ends_with("/rp_filter")) {
+            have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
+        }
     }
 
     fn links(&mut self) -> io::Result<Vec<Link>> {

@@ -237,22 +237,6 @@ mod tests {
     }
 
     #[test]
-    fn every_knob_is_in_the_man_page() {
-        let listed = |man: &str, key: &str| {
-            let items = man.lines().filter_map(|l| l.strip_prefix(".It Va "));
-            items.flat_map(|l| l.split(" , ")).any(|word| word == key)
-        };
-
-        let (_, errors) = input::policy::parse(include_bytes!("../../../services/fw/fw.conf"));
-        assert_eq!(errors, []);
-        for line in include_str!("../../../services/fw/fw.conf").lines().filter(|l| !l.starts_with('#')) {
-            if let Some((key, _)) = line.split_once('=') {
-                assert!(listed(MAN, key), "{key}");
-            }
-        }
-    }
-
-    #[test]
     fn the_shipped_record_is_good() {
         let records = netd_core::record::text::parse(include_bytes!("../../../services/fw/conf/lo.ipconf")).unwrap();
         assert_eq!(records.len(), 2);

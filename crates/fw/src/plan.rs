@@ -176,6 +176,7 @@ fn resolve_address(wanted: &WantAddress, link: &Link) -> Address {
         lifetime: wanted.lifetime,
         kernel_prefix_route: wanted.kernel_prefix_route,
         protocol: PROTOCOL,
+        autoconf: false,
     }
 }
 
@@ -246,6 +247,7 @@ fn resolve_routes(
         let plain = if v6 { METRIC_V6_DEFAULT } else { 0 };
         let route = Route {
             index: link.index,
+            next_hops: Vec::new(),
             destination: wanted.destination,
             gateway: wanted.gateway,
             onlink: wanted.onlink,

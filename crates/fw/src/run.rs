@@ -33,18 +33,22 @@ pub const EXIT_ERRORS: u8 = 1;
 /// `plan`: there are changes.
 pub const EXIT_CHANGES: u8 = 2;
 
-fn wishes(input: &Input, report: &mut Report) -> Want {
+/// What is wanted of the kernel as it is, and what the kernel has of it.
+fn wishes(input: &Input, kernel: &Kernel, mut have: Have, report: &mut Report) -> (Want, Have) {
     input.files.errors.iter().for_each(|e| report.error(e));
     input.notes.iter().for_each(|n| report.note(n));
-    want::want(&input.records, &input.policy, &input.memory)
+    let want = want::want(&input.records, &input.policy, &input.memory, &have);
+    kernel.read_switches(&want.sysctls, &mut have);
+    ipv6::look(&want, &mut have);
+    (want, have)
 }
 
 /// `fw plan`: prints what `apply` would do.
 pub fn plan(paths: &Paths) -> Result<u8, String> {
     let mut report = Report::default();
     let input = Input::read(paths);
-    let want = wishes(&input, &mut report);
-    let (_, have) = ask_kernel(&want, &input.memory)?;
+    let (kernel, have) = ask_kernel(&input.memory)?;
+    let (want, have) = wishes(&input, &kernel, have, &mut report);
     let plan = plan::plan(&want, &have, &input.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
     lines.extend(Firewall::open(&paths.dynamic, &want, &input).planned());
@@ -68,12 +72,11 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
         lock(&paths.dynamic).map_err(|e| format!("unable to lock {}: {}", paths.dynamic.display(), error_text(&e)))?;
     let input = Input::read(paths);
     let mut report = Report::after(&input.memory.said);
-    let want = wishes(&input, &mut report);
+    let (mut kernel, have) = ask_kernel(&input.memory)?;
+    let (want, have) = wishes(&input, &kernel, have, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic, &want, &input);
     firewall.begin(&mut report);
-    let asked = ask_kernel(&want, &input.memory);
     firewall.settle(&mut report);
-    let (mut kernel, have) = asked?;
     let mut plan = plan::plan(&want, &have, &input.memory);
     plan.notes.iter().for_each(|n| report.note(n));
     if firewall.is_missing() && plan.withhold_forwarding() {
@@ -99,11 +102,10 @@ fn lock(dynamic: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn ask_kernel(want: &Want, memory: &Memory) -> Result<(Kernel, Have), String> {
+fn ask_kernel(memory: &Memory) -> Result<(Kernel, Have), String> {
     let failed = |e: io::Error| format!("unable to read the kernel's state: {}", error_text(&e));
     let mut kernel = Kernel::open().map_err(failed)?;
-    let mut have = kernel.snapshot(&want.sysctls, memory).map_err(failed)?;
-    ipv6::look(want, &mut have);
+    let have = kernel.snapshot(memory).map_err(failed)?;
     Ok((kernel, have))
 }
 

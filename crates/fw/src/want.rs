@@ -1,8 +1,9 @@
-//! Records and fw.conf -> [`Want`]: the whole policy of what the kernel should look like.
+//! Records, fw.conf and what the kernel has -> [`Want`]: the whole policy of what the kernel should look like.
 //!
 //! Pure. It decides which uplink comes first and with which metric, which one goes behind, and
 //! which interfaces are external. plan.rs compares the result with the kernel. Called by run.rs.
 
+use crate::have::Have;
 use crate::input::lease::Current;
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
@@ -18,7 +19,7 @@ pub use objects::{Origin, Want, WantAddress, WantLink, WantRoute};
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
 /// others do not move when a lease comes and goes. They also stay external for the firewall. When
 /// all uplinks are bad, the last one in use stays.
-pub fn want(current: &[Current], policy: &Policy, memory: &Memory) -> Want {
+pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have) -> Want {
     let uplinks = uplinks::rank(current, policy, &memory.uplinks);
     let mut want = Want { reset: policy.reset, ..Want::default() };
     for (entry, lifetime) in current {

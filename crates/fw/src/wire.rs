@@ -8,12 +8,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use netd_core::net::Mac;
 use netd_core::wire::link::{
-    IFF_LOOPBACK, IFF_UP, IFINFOMSG_LEN, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MIN_MTU, IFLA_MTU, SKIP_STATS,
+    IFF_LOOPBACK, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK,
+    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MIN_MTU, IFLA_MTU, SKIP_STATS,
 };
 use netd_core::wire::netlink::{
     DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, Message, NEW_ADDRESS,
-    NEW_ROUTE, NEW_RULE, REQUEST, attributes, ifinfomsg, u32_at,
+    NEW_ROUTE, NEW_RULE, REQUEST, attribute, attributes, ifinfomsg, u32_at,
 };
 use netd_core::wire::rtnetlink::{
     self, AddressAttribute, AddressFamily, AddressFlags, AddressMessage, CacheInfo, RouteAttribute, RouteFlags,
@@ -56,23 +58,26 @@ pub fn dump_rules() -> Message {
 pub fn decode_link(payload: &[u8]) -> Option<Link> {
     let index = u32_at(payload, 4)?;
     let flags = u32_at(payload, 8)?;
-    let mut link = Link {
-        index,
-        name: String::new(),
-        up: flags & IFF_UP != 0,
-        loopback: flags & IFF_LOOPBACK != 0,
-        mtu: 0,
-        min_mtu: 0,
-    };
+    let mut link = Link { index, up: flags & IFF_UP != 0, loopback: flags & IFF_LOOPBACK != 0, ..Link::default() };
     for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
-            IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            IFLA_IFNAME => link.name = text(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_MIN_MTU => link.min_mtu = u32_at(value, 0)?,
+            IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            IFLA_LINK => link.parent = u32_at(value, 0)?,
+            IFLA_LINK_NETNSID => link.parent_is_elsewhere = true,
+            IFLA_MASTER => link.master = u32_at(value, 0)?,
+            IFLA_LINKINFO => link.kind = attribute(value, IFLA_INFO_KIND).map(text),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+/// A string attribute, without the zero at its end.
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
 }
 
 /// The address in a message. `None` for one that is malformed.
@@ -103,6 +108,7 @@ pub fn decode_address(payload: &[u8]) -> Option<Address> {
         lifetime: lifetime.map(|secs| Duration::from_secs(secs.into())),
         kernel_prefix_route: !flags.contains(AddressFlags::Noprefixroute),
         protocol,
+        autoconf: flags.contains(AddressFlags::Managetempaddr),
     })
 }
 
@@ -155,6 +161,7 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
     let len = header.destination_prefix_length;
     let mut route = Route {
         index: 0,
+        next_hops: rtnetlink::next_hops(payload),
         destination: Prefix::new(default, len)?,
         gateway: None,
         onlink: header.flags.contains(RouteFlags::Onlink),

@@ -121,7 +121,7 @@ impl Phases {
     /// For these wishes, beside what is remembered of the last run.
     pub fn new(want: &Want, policy: &Policy, memory: &Memory, known: Known) -> Phases {
         let mut external = want.external.clone();
-        external.extend(memory.uplinks.iter().filter(|_| policy.external.is_empty()).cloned());
+        external.extend(memory.uplinks.iter().filter(|_| policy.zones.outside.is_empty()).cloned());
         external.sort();
         external.dedup();
         let mut numbers = memory.numbers.clone();
@@ -230,6 +230,7 @@ fn replacement(table: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::policy::zones::Zones;
 
     /// Tables of the tests: a name for each, and one that marks connections.
     const TABLE: &str = "table inet netsv { one }\n";
@@ -443,7 +444,8 @@ mod tests {
         assert_eq!(machine.before, text::render(&[old, new.clone()], &both, &policy));
         assert_eq!(machine.after, text::render(std::slice::from_ref(&new), &both[1..], &policy));
         // fw.conf has the last word.
-        let policy = Policy { external: vec![new.clone()], ..policy };
+        let zones = Zones { outside: vec![new.clone()] };
+        let policy = Policy { zones, ..policy };
         assert_eq!(phases(&policy).before, text::render(&[new], &both, &policy));
     }
 

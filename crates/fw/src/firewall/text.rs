@@ -10,7 +10,8 @@
 //! each 2 ms, and an empty set of interfaces would let a packet in.
 
 use crate::have::MARKS;
-use crate::input::policy::{Masquerade, Policy};
+use crate::input::policy::Policy;
+use crate::input::policy::doors::Masquerade;
 use crate::model::Prefix;
 use crate::ways;
 
@@ -50,7 +51,7 @@ pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy) ->
     let mut out = format!("table inet {TABLE} {{\n");
     input(&mut out, external, policy);
     forward(&mut out, external, policy);
-    masquerade(&mut out, external, &policy.masquerade);
+    masquerade(&mut out, external, &policy.doors.masquerade);
     if policy.forward && numbers.len() > 1 {
         marks(&mut out, numbers);
     }
@@ -97,7 +98,7 @@ fn input(out: &mut String, external: &[String], policy: &Policy) {
     rules.extend(ICMPV6.iter().map(|kind| format!("icmpv6 type {kind} accept")));
     rules.push("meta nfproto ipv4 udp sport 67 udp dport 68 accept".to_owned());
     rules.push("ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept".to_owned());
-    for (protocol, ranges) in [("tcp", &policy.open_tcp), ("udp", &policy.open_udp)] {
+    for (protocol, ranges) in [("tcp", &policy.doors.open_tcp), ("udp", &policy.doors.open_udp)] {
         rules.extend(ranges.iter().map(|(low, high)| match low == high {
             true => format!("{protocol} dport {low} accept"),
             false => format!("{protocol} dport {low}-{high} accept"),
@@ -172,6 +173,7 @@ fn family(network: &Prefix) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::policy::doors::Doors;
 
     #[test]
     fn no_interface_outside_means_no_table() {
@@ -181,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        let policy = Policy { open_tcp: vec![(22, 22), (8000, 9000)], ..Policy::default() };
+        let doors = Doors { open_tcp: vec![(22, 22), (8000, 9000)], ..Doors::default() };
+        let policy = Policy { doors, ..Policy::default() };
         let numbers = [("eth0".into(), 2), ("wlan0".into(), 1)];
         let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy).unwrap();
         assert_eq!(transaction(&text, true), include_str!("../../tests/golden/two_uplinks.nft"));
@@ -199,12 +202,12 @@ mod tests {
     #[test]
     fn forwarding_refused_and_networks_by_name() {
         let networks = ["192.168.1.0/24", "fd00::/8"].map(|n| Prefix::parse(n).unwrap());
-        let policy = Policy {
-            forward: false,
+        let doors = Doors {
             open_udp: vec![(51820, 51820)],
             masquerade: Masquerade::Only(networks.to_vec()),
-            ..Policy::default()
+            ..Doors::default()
         };
+        let policy = Policy { forward: false, doors, ..Policy::default() };
         let text = render(&["eth0.5".into()], &[], &policy).unwrap();
         assert_eq!(transaction(&text, false), include_str!("../../tests/golden/closed.nft"));
     }

@@ -1,64 +1,111 @@
 //! fw.conf: the administrator's policy, KEY="VALUE" lines as at the head of the seed's script.
 //!
 //! Pure. The file is data: nothing is expanded or run. A wrong line is reported with its number,
-//! and the others still count here; the caller, files.rs, prefers the last good content. want.rs
-//! and firewall/text.rs act on the knobs, and `man 8 fw` lists them.
+//! and the others still count here; the caller, files.rs, prefers the last good content. This file
+//! has the grammar and the general words; the files beside it have the others, one family each.
+//!
+//! HOW TO ADD A WORD: give the struct of its family a field, and the family's `WORDS` a row, and
+//! name it in `man/fw.conf.5` (a test holds the page against the table) and in
+//! `services/fw/fw.conf`.
 
+use applet::suggest::nearest;
 use netd_core::net::IfName;
 use netd_core::record::text::MAX_FILE;
 
-use crate::model::{self, Prefix};
+pub mod doors;
+pub mod uplinks;
+pub mod zones;
 
-/// The addition to the metric of an uplink's default routes while its link record says that it is
-/// down. NetworkManager uses the same distance for a connection without connectivity.
-pub const DEMOTE_METRIC: u32 = 20_000;
+use doors::Doors;
+use uplinks::Uplinks;
+use zones::Zones;
 
-/// Which forwarded networks leave an external interface with its address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Masquerade {
-    /// Every IPv4 network behind the other interfaces, and IPv6 unique local ones.
-    Auto,
-    /// None.
-    No,
-    /// These.
-    Only(Vec<Prefix>),
-}
-
-/// The knobs.
+/// What fw.conf says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Interface whose default route comes first.
-    pub preferred: Option<String>,
-    /// External interfaces; empty: the uplinks.
-    pub external: Vec<String>,
-    /// TCP port ranges that are open on external interfaces.
-    pub open_tcp: Vec<(u16, u16)>,
-    /// UDP port ranges that are open on external interfaces.
-    pub open_udp: Vec<(u16, u16)>,
-    /// Remove foreign addresses and routes.
-    pub reset: bool,
-    /// Who is masqueraded.
-    pub masquerade: Masquerade,
     /// Whether this machine routes between its interfaces.
     pub forward: bool,
-    /// Added to the metric of a bad uplink.
-    pub demote_metric: u32,
     /// Whether there is an nft table at all.
     pub firewall: bool,
+    /// Remove foreign addresses and routes.
+    pub reset: bool,
+    /// What is inside and what is outside.
+    pub zones: Zones,
+    /// What is open to the outside, and who leaves by which address.
+    pub doors: Doors,
+    /// Which uplink comes first.
+    pub uplinks: Uplinks,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
-            preferred: None,
-            external: Vec::new(),
-            open_tcp: Vec::new(),
-            open_udp: Vec::new(),
-            reset: false,
-            masquerade: Masquerade::Auto,
             forward: true,
-            demote_metric: DEMOTE_METRIC,
             firewall: true,
+            reset: false,
+            zones: Zones::default(),
+            doors: Doors::default(),
+            uplinks: Uplinks::default(),
+        }
+    }
+}
+
+/// What a line gives to the reader of its word.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Between the quotes.
+    pub value: &'a str,
+    /// What stands in the key where the word has `NAME`; empty where it has none.
+    pub name: &'a str,
+    /// From 1.
+    pub line: usize,
+}
+
+/// One word of fw.conf.
+pub struct Word {
+    /// The key. `NAME` in it stands for a name of the administrator's.
+    pub name: &'static str,
+    /// In one line.
+    pub means: &'static str,
+    /// Sets the field; the error says what is wrong with the value.
+    pub read: fn(&mut Policy, Given) -> Result<(), String>,
+}
+
+/// The words that are in no family.
+const GENERAL: &[Word] = &[
+    Word {
+        name: "forward",
+        means: "whether this machine routes between its interfaces",
+        read: |p, given| yes_or_no(given.value).map(|yes| p.forward = yes),
+    },
+    Word {
+        name: "firewall",
+        means: "whether there is an nft table",
+        read: |p, given| yes_or_no(given.value).map(|yes| p.firewall = yes),
+    },
+    Word {
+        name: "reset_all_netdevs",
+        means: "whether addresses and routes of other programs are removed",
+        read: |p, given| yes_or_no(given.value).map(|yes| p.reset = yes),
+    },
+    // The seed's helpers ran as this user. fw has no such helpers, so any value is right.
+    Word { name: "user", means: "accepted and without effect", read: |_, _| Ok(()) },
+];
+
+/// The place of a name in a word's key.
+const NAME: &str = "NAME";
+
+/// Every word of fw.conf.
+pub fn words() -> impl Iterator<Item = &'static Word> {
+    [GENERAL, zones::WORDS, doors::WORDS, uplinks::WORDS].into_iter().flatten()
+}
+
+impl Word {
+    /// The name that the key has in the place of `NAME`, when the key is this word.
+    fn matches<'a>(&self, key: &'a str) -> Option<&'a str> {
+        match self.name.split_once(NAME) {
+            Some((before, after)) => key.strip_prefix(before)?.strip_suffix(after).filter(|name| !name.is_empty()),
+            None => (key == self.name).then_some(""),
         }
     }
 }
@@ -80,21 +127,24 @@ pub fn parse(text: &[u8]) -> (Policy, Vec<PolicyError>) {
         errors.push(PolicyError { line: 0, what: "larger than 64 KiB".to_owned() });
     }
     for (index, line) in text.split(|b| *b == b'\n').enumerate() {
-        if let Err(what) = parse_line(line, &mut policy) {
+        if let Err(what) = parse_line(line, index + 1, &mut policy) {
             errors.push(PolicyError { line: index + 1, what });
         }
     }
     (policy, errors)
 }
 
-fn parse_line(line: &[u8], policy: &mut Policy) -> Result<(), String> {
-    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?.trim();
-    if line.is_empty() || line.starts_with('#') {
+fn parse_line(text: &[u8], line: usize, policy: &mut Policy) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?.trim();
+    if text.is_empty() || text.starts_with('#') {
         return Ok(());
     }
-    let (key, rest) = line.split_once('=').ok_or("not a KEY=\"VALUE\" line")?;
+    let (key, rest) = text.split_once('=').ok_or("not a KEY=\"VALUE\" line")?;
     let value = value(rest)?;
-    set(policy, key, value)
+    match words().find_map(|word| Some((word, word.matches(key)?))) {
+        Some((word, name)) => (word.read)(policy, Given { value, name, line }),
+        None => Err(unknown(key)),
+    }
 }
 
 /// A bare, `'..'` or `".."` word, and nothing but a comment after it.
@@ -116,33 +166,20 @@ fn value(text: &str) -> Result<&str, String> {
     }
 }
 
-fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
-    match key {
-        "preferred_default_route_iface" => policy.preferred = interfaces(value)?.into_iter().next(),
-        "extif" => policy.external = interfaces(value)?,
-        "ext_open_tcp" => policy.open_tcp = ports(value)?,
-        "ext_open_udp" => policy.open_udp = ports(value)?,
-        "reset_all_netdevs" => policy.reset = yes_or_no(value)?,
-        "masquerade" => policy.masquerade = masquerade(value)?,
-        "forward" => policy.forward = yes_or_no(value)?,
-        "firewall" => policy.firewall = yes_or_no(value)?,
-        "demote_metric" => {
-            policy.demote_metric =
-                model::decimal(value).filter(|n| (1..=1_000_000_000).contains(n)).ok_or_else(|| bad(value))?;
-        }
-        // The seed's helpers ran as this user. fw has no such helpers, so any value is right.
-        "user" => {}
-        unknown => return Err(format!("unknown key: {}", unknown.escape_debug())),
-    }
-    Ok(())
+/// The message for a key that is no word.
+fn unknown(key: &str) -> String {
+    let near = nearest(key, words().map(|word| word.name));
+    let near = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+    format!("unknown key: {}{near}", key.escape_debug())
 }
 
-fn bad(value: &str) -> String {
+/// The message for a value that no reader takes.
+pub(crate) fn bad(value: &str) -> String {
     format!("bad value: {}", value.escape_debug())
 }
 
 /// An empty value is "no", as an unset variable is in the seed's `test`.
-fn yes_or_no(value: &str) -> Result<bool, String> {
+pub(crate) fn yes_or_no(value: &str) -> Result<bool, String> {
     match value {
         "yes" | "y" | "1" | "true" => Ok(true),
         "" | "no" | "n" | "0" | "false" => Ok(false),
@@ -150,61 +187,23 @@ fn yes_or_no(value: &str) -> Result<bool, String> {
     }
 }
 
-fn words(value: &str) -> impl Iterator<Item = &str> {
+/// The words of a list.
+pub(crate) fn split(value: &str) -> impl Iterator<Item = &str> {
     value.split([' ', '\t', ',']).filter(|w| !w.is_empty())
 }
 
-fn interfaces(value: &str) -> Result<Vec<String>, String> {
-    words(value).map(|w| if IfName::parse(w).is_some() { Ok(w.to_owned()) } else { Err(bad(w)) }).collect()
-}
-
-fn ports(value: &str) -> Result<Vec<(u16, u16)>, String> {
-    let mut ports: Vec<(u16, u16)> =
-        words(value).map(|w| port_range(w).ok_or_else(|| bad(w))).collect::<Result<_, _>>()?;
-    ports.sort_unstable();
-    Ok(join_ranges(ports))
-}
-
-fn port_range(word: &str) -> Option<(u16, u16)> {
-    let (low, high) = word.split_once(['-', ':']).unwrap_or((word, word));
-    let (low, high) = (model::decimal::<u16>(low)?, model::decimal::<u16>(high)?);
-    (low > 0 && low <= high).then_some((low, high))
-}
-
-/// nft refuses a set whose ranges overlap: sorted ranges that touch or overlap become one.
-fn join_ranges(sorted: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
-    let mut out: Vec<(u16, u16)> = Vec::new();
-    for (low, high) in sorted {
-        match out.last_mut() {
-            Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
-            Some(_) | None => out.push((low, high)),
-        }
-    }
-    out
-}
-
-fn masquerade(value: &str) -> Result<Masquerade, String> {
-    match value {
-        "" | "auto" | "yes" => Ok(Masquerade::Auto),
-        "no" => Ok(Masquerade::No),
-        list => {
-            let networks = words(list).map(|w| Prefix::parse(w).map(Prefix::network).ok_or_else(|| bad(w)));
-            let mut networks = networks.collect::<Result<Vec<_>, _>>()?;
-            networks.sort_unstable();
-            networks.dedup();
-            // nft refuses a set with a network inside another one.
-            let all = networks.clone();
-            networks.retain(|n| !all.iter().any(|o| o.len < n.len && o.contains(n.ip)));
-            Ok(Masquerade::Only(networks))
-        }
-    }
+/// A list of interfaces.
+pub(crate) fn interfaces(value: &str) -> Result<Vec<String>, String> {
+    split(value).map(|w| if IfName::parse(w).is_some() { Ok(w.to_owned()) } else { Err(bad(w)) }).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn clean(text: &str) -> Policy {
+    /// The policy of a text without a wrong line.
+    #[track_caller]
+    pub(crate) fn clean(text: &str) -> Policy {
         let (policy, errors) = parse(text.as_bytes());
         assert_eq!(errors, [], "{text}");
         policy
@@ -216,21 +215,11 @@ mod tests {
             "# policy\nuser=\"root\"\nreset_all_netdevs=\"yes\"\npreferred_default_route_iface=\"eth0\" # cable\n\
              extif='eth0 wlan0'\next_open_tcp=\"22 80,443\"\n",
         );
-        assert_eq!(policy.preferred.as_deref(), Some("eth0"));
-        assert_eq!(policy.external, ["eth0", "wlan0"]);
-        assert_eq!(policy.open_tcp, [(22, 22), (80, 80), (443, 443)]);
+        assert_eq!(policy.uplinks.preferred.as_deref(), Some("eth0"));
+        assert_eq!(policy.zones.outside, ["eth0", "wlan0"]);
+        assert_eq!(policy.doors.open_tcp, [(22, 22), (80, 80), (443, 443)]);
         assert!(policy.reset);
-        assert_eq!(clean("").masquerade, Masquerade::Auto);
-        assert_eq!(clean("preferred_default_route_iface=\"\"\nextif=\n").preferred, None);
-    }
-
-    #[test]
-    fn ranges_that_touch_become_one_because_nft_refuses_overlaps() {
-        assert_eq!(clean("ext_open_tcp='80 20-25 22:30 31 8000-9000'").open_tcp, [(20, 31), (80, 80), (8000, 9000)]);
-        assert_eq!(
-            clean("masquerade='10.1.0.0/16 10/8 192.168.1.7/24 10/8'").masquerade,
-            Masquerade::Only(vec![Prefix::parse("10/8").unwrap(), Prefix::parse("192.168.1.0/24").unwrap()])
-        );
+        assert_eq!(clean("preferred_default_route_iface=\"\"\nextif=\n").uplinks.preferred, None);
     }
 
     #[test]
@@ -241,6 +230,31 @@ mod tests {
         assert!(!policy.forward);
         assert_eq!(policy, Policy { forward: false, ..Policy::default() });
         assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-        assert_eq!(errors[1].what, "unknown key: exitf");
+        assert_eq!(errors[1].what, "unknown key: exitf: did you mean extif?");
+    }
+
+    #[test]
+    fn every_word_is_in_the_manual_page_and_in_the_shipped_file_and_no_other() {
+        const MAN: &str = include_str!("../../../../man/fw.conf.5");
+        const SHIPPED: &str = include_str!("../../../../services/fw/fw.conf");
+        let items = MAN.lines().filter_map(|l| l.strip_prefix(".It Va ")).flat_map(|l| l.split(" , "));
+        let mut listed: Vec<&str> = items.collect();
+        let mut known: Vec<&str> = words().map(|word| word.name).collect();
+        listed.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(listed, known);
+        for word in words() {
+            let (before, after) = word.name.split_once(NAME).unwrap_or((word.name, ""));
+            let shows = |line: &str| {
+                let key = line.trim_start_matches('#').split('=').next().unwrap_or_default();
+                key.starts_with(before) && key.ends_with(after)
+            };
+            assert!(word.name == "user" || SHIPPED.lines().any(shows), "services/fw/fw.conf: {}", word.name);
+            assert!(!word.means.is_empty() && !word.means.ends_with('.'), "{}", word.name);
+        }
+        assert_eq!(parse(SHIPPED.as_bytes()), (Policy::default(), Vec::new()));
+        for line in SHIPPED.lines().filter_map(|l| l.strip_prefix('#')).filter(|l| !l.starts_with(' ')) {
+            assert_eq!(parse(line.as_bytes()).1, [], "{line}");
+        }
     }
 }

@@ -91,7 +91,7 @@ mod tests {
                 (record::read(record, is_static, place.into()).unwrap().0, None)
             })
             .collect();
-        crate::want::want(&current, &Policy::default(), &Memory::default())
+        crate::want::want(&current, &Policy::default(), &Memory::default(), &Have::default())
     }
 
     /// The line about the change with this text, among those that the wishes lead to.
@@ -100,10 +100,9 @@ mod tests {
         let link = |name: &str, index| crate::have::Link {
             index,
             name: name.into(),
-            up: false,
-            loopback: false,
             mtu: 1500,
             min_mtu: 68,
+            ..crate::have::Link::default()
         };
         let have = Have { links: vec![link("eth0", 1), link("eth1", 2)], ..Have::default() };
         let plan = crate::plan::plan(&want, &have, &Memory::default());

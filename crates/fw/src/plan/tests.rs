@@ -33,7 +33,7 @@ fn want_with(text: &str, policy: &str, remembered: &[&str]) -> Want {
     let now = lease::Now { boottime: Duration::from_secs(1000), ..lease::Now::default() };
     let (current, _) = lease::current(entries(text), &now);
     let uplinks = remembered.iter().map(ToString::to_string).collect();
-    want::want(&current, &policy, &Memory { uplinks, ..Memory::default() })
+    want::want(&current, &policy, &Memory { uplinks, ..Memory::default() }, &Have::default())
 }
 
 fn want(text: &str) -> Want {
@@ -41,7 +41,7 @@ fn want(text: &str) -> Want {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), up: true, loopback: name == "lo", mtu: 1500, min_mtu: 68 }
+    Link { index, name: name.into(), up: true, loopback: name == "lo", mtu: 1500, min_mtu: 68, ..Link::default() }
 }
 
 fn machine() -> Have {
@@ -52,6 +52,7 @@ fn machine() -> Have {
 fn foreign_route(destination: &str, index: u32, metric: u32) -> Route {
     Route {
         index,
+        next_hops: Vec::new(),
         destination: Prefix::parse(destination).unwrap(),
         gateway: None,
         onlink: false,
@@ -75,6 +76,7 @@ fn foreign_address(address: &str, index: u32) -> Address {
         lifetime: None,
         kernel_prefix_route: true,
         protocol: 0,
+        autoconf: false,
     }
 }
 

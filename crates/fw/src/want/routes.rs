@@ -74,7 +74,7 @@ pub(super) fn demote(routes: &mut [WantRoute], bad: &[&str], policy: &Policy) {
         let elsewhere =
             served.iter().any(|(i, d, t)| *i != route.interface && *d == route.destination && *t == route.table);
         if elsewhere || route.destination.is_default() {
-            route.metric = route.metric.saturating_add(policy.demote_metric);
+            route.metric = route.metric.saturating_add(policy.uplinks.demote_metric);
         }
     }
 }

@@ -24,7 +24,7 @@ fn make(text: &str, policy: &str, remembered: &[&str]) -> Want {
     let (current, messages) = current(entries(text), &Now::default());
     assert_eq!(messages, [] as [&str; 0]);
     let uplinks = remembered.iter().map(ToString::to_string).collect();
-    want(&current, &policy::parse(policy.as_bytes()).0, &Memory { uplinks, ..Memory::default() })
+    want(&current, &policy::parse(policy.as_bytes()).0, &Memory { uplinks, ..Memory::default() }, &Have::default())
 }
 
 fn metrics(want: &Want) -> Vec<String> {
@@ -140,7 +140,7 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
         let letters = row.chars().filter(|c| *c != ' ');
         let text = names.into_iter().zip(letters).map(|(n, l)| verdict(n, l)).collect::<String>();
         let current: Vec<_> = entries(&format!("{A}{B}{text}")).into_iter().map(|e| (e, None)).collect();
-        let want = want(&current, &Policy::default(), &memory);
+        let want = want(&current, &Policy::default(), &memory, &Have::default());
         let metric = |name: &str| want.routes.iter().find(|r| r.interface == name && r.destination.is_default());
         assert_eq!(["eth0", "wlan0"].map(|n| metric(n).unwrap().metric), want_metrics, "{row}");
         let best = want.routes.iter().filter(|r| r.destination.is_default()).min_by_key(|r| r.metric);
@@ -151,7 +151,7 @@ fn both_verdicts_count_and_when_all_uplinks_are_bad_the_last_best_stays() {
         let memory = Memory { best: Some(best.into()), ..Memory::default() };
         let text = format!("{A}{B}if=eth0 health=down\nif=wlan0 health=down");
         let current: Vec<_> = entries(&text).into_iter().map(|e| (e, None)).collect();
-        let want = want(&current, &Policy::default(), &memory);
+        let want = want(&current, &Policy::default(), &memory, &Have::default());
         want.routes.iter().map(|r| r.metric).collect::<Vec<_>>()
     };
     assert_eq!(alone("ppp0"), [100, 200, 100, 20_200]);
@@ -164,7 +164,7 @@ fn uplinks_keep_their_numbers_and_what_may_become_one_has_its_own_from_the_start
         let current: Vec<_> = entries(text).into_iter().map(|e| (e, None)).collect();
         let numbers = remembered.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
         let memory = Memory { numbers, ..Memory::default() };
-        let out = want(&current, &policy::parse(policy.as_bytes()).0, &memory).numbers;
+        let out = want(&current, &policy::parse(policy.as_bytes()).0, &memory, &Have::default()).numbers;
         out.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>()
     };
     let two = format!("{A}{B}");

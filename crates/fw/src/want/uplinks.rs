@@ -18,9 +18,9 @@ pub(super) struct Uplink {
 }
 
 pub(super) fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
-    let mut out = policy.external.clone();
+    let mut out = policy.zones.outside.clone();
     if out.is_empty() {
-        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.preferred.clone()));
+        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.uplinks.preferred.clone()));
     }
     out.sort();
     out.dedup();
@@ -48,7 +48,7 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
     dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
     dynamic.sort_unstable();
     dynamic.into_iter().for_each(add);
-    let preferred = policy.preferred.as_deref();
+    let preferred = policy.uplinks.preferred.as_deref();
     names.sort_by_key(|n| Some(*n) != preferred);
     // The first place stays free for a preferred one that has no lease yet.
     let first = if preferred.is_some_and(|p| !names.contains(&p)) { 2 } else { 1 };

@@ -25,6 +25,11 @@ const VIA_SIX: &str = "02100000fc0300010000000008000f00e8030000080001000a4e00001
 const LOCAL: &str = "02080000ff02fe020000000008000f00ff000000080001007f000000080007007f0000010800040001000000";
 const LINK: &str = "0000010002000000431001000000000009000300657468300000000008000d00e8030000050010000600000008000400\
     dc0500000800320044000000";
+/// A bridge br0, and the port of it that is one end of a veth.
+const BRIDGE: &str = "00000100020000004310010000000000080003006272300008000400dc0500000800320044000000100012000b000100\
+    6272696467650000";
+const PORT: &str = "00000100040000004310010000000000070003007030000008000400dc050000080032004400000008000a0002000000\
+    1c0012000900010076657468000000000b00040062726964676500000800050003000000";
 
 const RULE_FROM: &str =
     "02002000fc0000010000000008000f000940030008000e000000000005001500d500000008000600fb7f0000080002000a010005";
@@ -71,6 +76,7 @@ fn addresses_of_a_real_kernel() {
         lifetime: Some(Duration::from_secs(3599)),
         kernel_prefix_route: false,
         protocol: PROTOCOL,
+        autoconf: false,
     };
     assert_eq!(leased, want);
     let loopback = decode_address(&bytes(LOOPBACK)).unwrap();
@@ -88,6 +94,7 @@ fn routes_of_a_real_kernel() {
     assert_eq!(route.source, "10.1.0.5".parse().ok());
     let multipath = decode_route(&bytes(MULTIPATH)).unwrap();
     assert_eq!((multipath.destination, multipath.index, multipath.gateway), (prefix("10.77.0.0/16"), 0, None));
+    assert_eq!((multipath.next_hops, &route.next_hops), (vec![2, 3], &Vec::new()));
     let via = decode_route(&bytes(VIA_SIX)).unwrap();
     assert_eq!((via.table, via.gateway), (1000, "fe80::1".parse().ok()));
     assert_eq!(decode_route(&bytes(LOCAL)), None, "the kernel's own table");
@@ -98,6 +105,12 @@ fn links_of_a_real_kernel() {
     let link = decode_link(&bytes(LINK)).unwrap();
     assert_eq!((link.name.as_str(), link.index, link.mtu, link.min_mtu), ("eth0", 2, 1500, 68));
     assert!(link.up && !link.loopback);
+    assert_eq!((link.kind, link.parent, link.master), (None, 0, 0));
+    let bridge = decode_link(&bytes(BRIDGE)).unwrap();
+    assert_eq!((bridge.kind.as_deref(), bridge.index, bridge.master), (Some("bridge"), 2, 0));
+    let port = decode_link(&bytes(PORT)).unwrap();
+    assert_eq!((port.kind.as_deref(), port.parent, port.master), (Some("veth"), 3, 2));
+    assert!(!port.parent_is_elsewhere);
 }
 
 #[test]

@@ -11,11 +11,18 @@ use crate::wire::netlink::{
 };
 
 // linux/if_link.h: attributes.
-const IFLA_ADDRESS: u16 = 1;
+/// The Ethernet address.
+pub const IFLA_ADDRESS: u16 = 1;
 /// The name, with a NUL at its end.
 pub const IFLA_IFNAME: u16 = 3;
 /// The longest packet, u32.
 pub const IFLA_MTU: u16 = 4;
+/// The index of the interface that carries this one, u32.
+pub const IFLA_LINK: u16 = 5;
+/// The index of the bridge, bond or VRF of which this is a part, u32.
+pub const IFLA_MASTER: u16 = 10;
+/// There when [`IFLA_LINK`] is a number of another network namespace, i32.
+pub const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKMODE: u16 = 17;
 /// About interfaces of a kind: attributes of its own, IFLA_INFO_KIND among them.

@@ -17,6 +17,8 @@ pub use netlink_packet_route::route::{
 };
 pub use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
 
+use super::netlink;
+
 // linux/if_addr.h. The crate has its own names for these numbers, but only for itself.
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -34,7 +36,7 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
-/// Several ways at once. What is in it is not read.
+/// Several ways at once: [`next_hops`].
 pub const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
@@ -77,6 +79,23 @@ pub fn route(payload: &[u8]) -> Option<Object<RouteHeader, RouteAttribute>> {
     let header = RouteHeader::parse(payload).ok()?;
     let shape = (header.address_family, header.kind, RouteLwEnCapType::None);
     read(header, payload.get(RTMSG_LEN..)?, &ROUTE, |attribute| RouteAttribute::parse_with_param(attribute, shape))
+}
+
+/// `struct rtnexthop` of linux/rtnetlink.h: length u16, flags u8, hops u8, ifindex i32; attributes
+/// follow.
+const RTNEXTHOP_LEN: usize = 8;
+
+/// The interfaces of a route that has several ways at once. What else its next hops say is not
+/// read.
+pub fn next_hops(payload: &[u8]) -> Vec<u32> {
+    let mut rest = payload.get(RTMSG_LEN..).and_then(|bytes| netlink::attribute(bytes, RTA_MULTIPATH)).unwrap_or(&[]);
+    let mut interfaces = Vec::new();
+    while let (Some(index), Some(len)) = (netlink::u32_at(rest, 4), rest.first_chunk::<2>()) {
+        interfaces.push(index);
+        let len = usize::from(u16::from_ne_bytes(*len)).max(RTNEXTHOP_LEN).next_multiple_of(4);
+        rest = rest.get(len..).unwrap_or(&[]);
+    }
+    interfaces
 }
 
 /// Reads a rule. `None`: as for [`address`].
