@@ -62,14 +62,17 @@ fn kind<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// A policy and records, divided by a NUL. The rules must consist of allowed characters, and names
+/// A policy, the daemons' records and the administrator's, divided by NULs. The rules must consist of allowed characters, and names
 /// of interfaces must be possible names.
 pub fn fw(data: &[u8]) {
-    let mut parts = data.splitn(2, |b| *b == 0);
+    let mut parts = data.splitn(3, |b| *b == 0);
     let (policy, _) = policy::parse(parts.next().unwrap_or_default());
-    let Ok(records) = text::parse(parts.next().unwrap_or_default()) else { return };
-    let read = records.iter().filter_map(|r| fw::record::read(r, false, "fuzz".into()).ok());
-    let entries: Vec<_> = read.map(|(entry, _)| entry).collect();
+    let mut entries = Vec::new();
+    for is_static in [false, true] {
+        let Ok(records) = text::parse(parts.next().unwrap_or_default()) else { return };
+        let read = records.iter().filter_map(|r| fw::record::read(r, is_static, "fuzz".into()).ok());
+        entries.extend(read.map(|(entry, _)| entry));
+    }
     let external: BTreeSet<String> = entries.iter().map(|e| e.interface().to_owned()).collect();
     let external: Vec<String> = external.into_iter().collect();
     let now = Now {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use netd_core::net::Mac;
+use netd_core::net::{AddrGen, Mac};
 
 use crate::model::{Prefix, Scope, Sysctl};
 
@@ -56,10 +56,14 @@ pub struct Link {
     pub up: bool,
     /// IFF_LOOPBACK.
     pub loopback: bool,
+    /// IFF_LOWER_UP.
+    pub carrier: bool,
     /// Bytes.
     pub mtu: u32,
     /// The smallest that the driver takes.
     pub min_mtu: u32,
+    /// The largest that it takes; 0: it does not say.
+    pub max_mtu: u32,
     /// IFLA_INFO_KIND, as `bridge` or `veth`. `None`: a hardware card, or the loopback.
     pub kind: Option<String>,
     /// Kernel's number of the bridge, bond or VRF of which it is a part; 0: of none.
@@ -69,8 +73,14 @@ pub struct Link {
     pub parent: u32,
     /// That number is one of another network namespace.
     pub parent_is_elsewhere: bool,
+    /// The number of a VLAN.
+    pub vlan: Option<u16>,
+    /// The group of ip-link(8); 0: none.
+    pub group: u32,
     /// Ethernet address.
     pub mac: Option<Mac>,
+    /// How the kernel makes IPv6 addresses for it. `None`: it has no IPv6.
+    pub addr_gen: Option<AddrGen>,
 }
 
 /// An address as it is.

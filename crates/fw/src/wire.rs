@@ -8,13 +8,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use netd_core::net::Mac;
+use netd_core::net::{AddrGen, Mac};
 use netd_core::wire::link::{
-    IFF_LOOPBACK, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MIN_MTU, IFLA_MTU, SKIP_STATS,
+    IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP,
+    IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
+    IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU, IFLA_VLAN_ID, SKIP_STATS, VLAN,
 };
 use netd_core::wire::netlink::{
-    DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, Message, NEW_ADDRESS,
+    AF_INET6, DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, Message, NEW_ADDRESS,
     NEW_ROUTE, NEW_RULE, REQUEST, attribute, attributes, ifinfomsg, u32_at,
 };
 use netd_core::wire::rtnetlink::{
@@ -58,26 +59,50 @@ pub fn dump_rules() -> Message {
 pub fn decode_link(payload: &[u8]) -> Option<Link> {
     let index = u32_at(payload, 4)?;
     let flags = u32_at(payload, 8)?;
-    let mut link = Link { index, up: flags & IFF_UP != 0, loopback: flags & IFF_LOOPBACK != 0, ..Link::default() };
+    let mut link = Link {
+        index,
+        up: flags & IFF_UP != 0,
+        loopback: flags & IFF_LOOPBACK != 0,
+        carrier: flags & IFF_LOWER_UP != 0,
+        ..Link::default()
+    };
     for (kind, value) in attributes(payload.get(IFINFOMSG_LEN..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_MIN_MTU => link.min_mtu = u32_at(value, 0)?,
+            IFLA_MAX_MTU => link.max_mtu = u32_at(value, 0)?,
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_LINK => link.parent = u32_at(value, 0)?,
             IFLA_LINK_NETNSID => link.parent_is_elsewhere = true,
             IFLA_MASTER => link.master = u32_at(value, 0)?,
-            IFLA_LINKINFO => link.kind = attribute(value, IFLA_INFO_KIND).map(text),
+            IFLA_GROUP => link.group = u32_at(value, 0)?,
+            IFLA_LINKINFO => {
+                link.kind = attribute(value, IFLA_INFO_KIND).map(text);
+                link.vlan =
+                    attribute(value, IFLA_INFO_DATA).filter(|_| link.kind.as_deref() == Some(VLAN)).and_then(vlan);
+            }
+            IFLA_AF_SPEC => link.addr_gen = addr_gen(value),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
 }
 
-/// A string attribute, without the zero at its end.
+/// A string, with or without a NUL at its end.
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+}
+
+/// The number in the data of a VLAN.
+fn vlan(data: &[u8]) -> Option<u16> {
+    attribute(data, IFLA_VLAN_ID)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+/// The mode in the attributes of IPv6.
+fn addr_gen(families: &[u8]) -> Option<AddrGen> {
+    let six = attribute(families, AF_INET6.into())?;
+    attribute(six, IFLA_INET6_ADDR_GEN_MODE)?.first().and_then(|number| AddrGen::from_number(*number))
 }
 
 /// The address in a message. `None` for one that is malformed.

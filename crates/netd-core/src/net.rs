@@ -1,22 +1,28 @@
-//! The words of a network: an interface's name, a MAC address, a prefix, a host's name, a domain's
-//! name.
+//! The words of a network: the names of interfaces, zones, hosts and domains, a MAC address, a
+//! prefix, the number of a VLAN.
 //!
 //! Each has one type and one validator, so that all programs agree about a word: a name that one of
 //! them takes stands in the records, the file names and the rules of all others.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+mod addr_gen;
 mod ifname;
 mod mac;
 mod name;
 mod prefix;
 mod scope;
+mod vlan;
+mod zone;
 
+pub use addr_gen::AddrGen;
 pub use ifname::IfName;
 pub use mac::Mac;
 pub use name::{DomainName, HostName};
 pub use prefix::Prefix;
 pub use scope::Scope;
+pub use vlan::VlanId;
+pub use zone::ZoneName;
 
 /// Bits of an address of this family.
 pub fn bits(ip: IpAddr) -> u8 {

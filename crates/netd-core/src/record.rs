@@ -31,7 +31,7 @@ mod value;
 mod verdict;
 
 pub use lease::{Lease, LinkLocal};
-pub use network::{Network, Said};
+pub use network::{Device, Network, Said};
 pub use remembered::Remembered;
 pub use status::{Cause, Status, TargetStatus, UplinkState};
 pub use term::{Now, Term, Validity};

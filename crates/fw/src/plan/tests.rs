@@ -41,7 +41,16 @@ fn want(text: &str) -> Want {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), up: true, loopback: name == "lo", mtu: 1500, min_mtu: 68, ..Link::default() }
+    Link {
+        index,
+        name: name.into(),
+        up: true,
+        loopback: name == "lo",
+        carrier: true,
+        mtu: 1500,
+        min_mtu: 68,
+        ..Link::default()
+    }
 }
 
 fn machine() -> Have {

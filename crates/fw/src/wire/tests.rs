@@ -31,6 +31,13 @@ const BRIDGE: &str = "00000100020000004310010000000000080003006272300008000400dc
 const PORT: &str = "00000100040000004310010000000000070003007030000008000400dc050000080032004400000008000a0002000000\
     1c0012000900010076657468000000000b00040062726964676500000800050003000000";
 
+/// The same of a bridge that fw has made, with a port.
+const OUR_BRIDGE: &str = "00000100084003000210000000000000080003006272300008000400dc050000080032004400000008003300ffff000008001b00d5\
+    0000000a00010002000000000700001c0012000b00010062726964676500000c0002000c0010000000000018001a0014000a000800010000\
+    0000000500080000000000";
+const OUR_PORT: &str = "00000100030000000310000000000000090003006c616e300000000008000400dc050000080032004400000008003300ffff0000\
+    08001b00d500000008000a00084003000a000100020000000008000010001200090001007665746800000000080005000200000018001a001400\
+    0a0008000100000000000500080001000000";
 const RULE_FROM: &str =
     "02002000fc0000010000000008000f000940030008000e000000000005001500d500000008000600fb7f0000080002000a010005";
 const RULE_MARK: &str = "02000000fc0000010000000008000f000a40030008000e00ffffffff05001500d500000008000600fd7f000008000a0000000002\
@@ -105,12 +112,40 @@ fn links_of_a_real_kernel() {
     let link = decode_link(&bytes(LINK)).unwrap();
     assert_eq!((link.name.as_str(), link.index, link.mtu, link.min_mtu), ("eth0", 2, 1500, 68));
     assert!(link.up && !link.loopback);
-    assert_eq!((link.kind, link.parent, link.master), (None, 0, 0));
+    assert_eq!((link.kind, link.parent, link.master, link.group, link.vlan), (None, 0, 0, 0, None));
     let bridge = decode_link(&bytes(BRIDGE)).unwrap();
     assert_eq!((bridge.kind.as_deref(), bridge.index, bridge.master), (Some("bridge"), 2, 0));
     let port = decode_link(&bytes(PORT)).unwrap();
     assert_eq!((port.kind.as_deref(), port.parent, port.master), (Some("veth"), 3, 2));
     assert!(!port.parent_is_elsewhere);
+}
+
+#[test]
+fn a_bridge_and_its_port_as_the_kernel_shows_them() {
+    let bridge = decode_link(&bytes(OUR_BRIDGE)).unwrap();
+    assert_eq!((bridge.name.as_str(), bridge.index, bridge.group), ("br0", 213_000, 213));
+    assert_eq!((bridge.kind.as_deref(), bridge.mac), (Some("bridge"), Mac::parse("02:00:00:00:00:07")));
+    assert_eq!((bridge.mtu, bridge.max_mtu, bridge.addr_gen), (1500, 65_535, Some(AddrGen::Eui64)));
+    let port = decode_link(&bytes(OUR_PORT)).unwrap();
+    assert_eq!((port.kind.as_deref(), port.master, port.group, port.parent), (Some("veth"), 213_000, 213, 2));
+    assert_eq!((port.addr_gen, port.up, port.carrier), (Some(AddrGen::None), true, false));
+}
+
+#[test]
+fn links_that_are_made_decode_to_the_same() {
+    use netd_core::net::VlanId;
+    use netd_core::wire::link::{self, NewKind, NewLink};
+    let id = VlanId::new(7).unwrap();
+    let new =
+        NewLink { ifindex: 213_001, name: "wan0.7", group: 213, mac: None, kind: NewKind::Vlan { parent: 2, id } };
+    let sent = link::make(&new).finish(1);
+    let made = decode_link(messages(&sent).next().unwrap().1).unwrap();
+    assert_eq!((made.name.as_str(), made.index, made.group, made.parent), ("wan0.7", 213_001, 213, 2));
+    assert_eq!((made.kind.as_deref(), made.vlan, made.mac), (Some("vlan"), Some(7), None));
+    let mac = Mac::parse("02:00:00:00:00:07");
+    let sent = link::make(&NewLink { mac, kind: NewKind::Bridge, ..new }).finish(1);
+    let made = decode_link(messages(&sent).next().unwrap().1).unwrap();
+    assert_eq!((made.kind.as_deref(), made.vlan, made.mac), (Some("bridge"), None, mac));
 }
 
 #[test]
@@ -162,7 +197,12 @@ fn rules_of_a_real_kernel() {
 /// Every prefix of a payload and every single-byte change of it: no panic, no endless walk.
 #[test]
 fn foreign_bytes_do_no_harm() {
-    for good in [LEASED, LOOPBACK, LINK_LOCAL, DEFAULT, MULTIPATH, VIA_SIX, LOCAL, LINK, RULE_ODD].map(bytes) {
+    for good in [
+        LEASED, LOOPBACK, LINK_LOCAL, DEFAULT, MULTIPATH, VIA_SIX, LOCAL, LINK, BRIDGE, PORT, OUR_BRIDGE, OUR_PORT,
+        RULE_ODD,
+    ]
+    .map(bytes)
+    {
         for cut in 0..=good.len() {
             let mut bytes = good[..cut].to_vec();
             let _ = (decode_address(&bytes), decode_route(&bytes), decode_link(&bytes), decode_rule(&bytes));

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The bit of the first byte that a group's address has (IEEE 802).
+const GROUP: u8 = 1;
+
 /// Six bytes, written `02:00:00:00:00:01`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -16,6 +19,13 @@ impl Mac {
             *byte = u8::from_str_radix(pair, 16).ok()?;
         }
         pairs.next().is_none().then_some(Mac(out))
+    }
+
+    /// Whether one station can have it: no group's address, and not all zeros
+    /// (is_valid_ether_addr of linux/etherdevice.h).
+    pub fn is_station(self) -> bool {
+        let [first, ..] = self.0;
+        first & GROUP == 0 && self.0 != [0; 6]
     }
 }
 
@@ -45,6 +55,19 @@ mod tests {
             ["", "02:00:ab:00:00", "02:00:ab:00:00:0f:00", "2:0:ab:0:0:f", "02-00-ab-00-00-0f", "02:00:ab:00:00:+f"]
         {
             assert_eq!(Mac::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_group_and_zeros_are_no_station() {
+        for (text, is_station) in [
+            ("02:00:00:00:00:01", true),
+            ("00:00:00:00:00:01", true),
+            ("00:00:00:00:00:00", false),
+            ("01:80:c2:00:00:00", false),
+            ("ff:ff:ff:ff:ff:ff", false),
+        ] {
+            assert_eq!(Mac::parse(text).unwrap().is_station(), is_station, "{text}");
         }
     }
 }

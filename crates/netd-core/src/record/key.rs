@@ -22,6 +22,9 @@ pub(super) enum Wrong {
     Said,
     /// The word alone, which is left out.
     Word,
+    /// The record of an administrator. In the record of a program any value is left out: only an
+    /// administrator says so.
+    Static,
     /// Nothing: fw does not use the key. The value is kept as that of an unknown key is.
     Unread,
 }
@@ -57,15 +60,19 @@ pub(super) fn read<R>(
             continue;
         };
         let value = field.value.trim();
-        let bad = if value.is_empty() { Vec::new() } else { (key.read)(into, value) };
+        let bad = match (value, key.wrong, author) {
+            ("", _, _) => Vec::new(),
+            (_, Wrong::Static, Author::Program) => vec![format!("{value} (only a static record says so)")],
+            _ => (key.read)(into, value),
+        };
         let mut faults = bad.into_iter().map(|value| Fault { line: field.line, key: key.name, value });
         match (key.wrong, author) {
-            (Wrong::Record, _) | (Wrong::Said, Author::Administrator) => {
+            (Wrong::Record, _) | (Wrong::Said | Wrong::Static, Author::Administrator) => {
                 if let Some(fault) = faults.next() {
                     return Err(fault);
                 }
             }
-            (Wrong::Said, Author::Program) | (Wrong::Word, _) => left_out.extend(faults),
+            (Wrong::Said | Wrong::Static, Author::Program) | (Wrong::Word, _) => left_out.extend(faults),
             (Wrong::Unread, _) if faults.next().is_some() => other.push((field.name.clone(), value.to_owned())),
             (Wrong::Unread, _) => {}
         }

@@ -14,7 +14,7 @@ use super::term::Term;
 use super::text;
 use super::value::{self, Health, Hop, Uri};
 use super::{Author, Fault, IF};
-use crate::net::{DomainName, HostName, IfName, Prefix, Scope, decimal};
+use crate::net::{AddrGen, DomainName, HostName, IfName, Mac, Prefix, Scope, VlanId, ZoneName, decimal};
 
 /// One record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,12 +47,31 @@ pub struct Network {
     pub source: Option<IpAddr>,
     /// What the link watcher or the pinger thinks of this uplink.
     pub health: Option<Health>,
+    /// The zone of its network.
+    pub zone: Option<ZoneName>,
+    /// What the interface itself is.
+    pub device: Device,
     /// How long the record counts.
     pub term: Term,
     /// Process id of the writer.
     pub owner: Option<u32>,
     /// Keys that are not known here, and their values.
     pub other: Vec<(String, String)>,
+}
+
+/// What an interface is, by the word of an administrator alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// A bridge with these ports.
+    pub ports: Vec<IfName>,
+    /// A VLAN of `parent`.
+    pub vlan: Option<VlanId>,
+    /// The interface that carries the VLAN (the key `link`).
+    pub parent: Option<IfName>,
+    /// Its Ethernet address.
+    pub mac: Option<Mac>,
+    /// How the kernel makes IPv6 addresses for it.
+    pub addr_gen: Option<AddrGen>,
 }
 
 /// What a DHCP server can say about a network, or an administrator in its place.
@@ -218,6 +237,42 @@ const KEYS: &[Key<Network>] = &[
         write: |r| show(&r.health),
     },
     Key {
+        name: "zone",
+        wrong: Wrong::Static,
+        read: |r, v| one(&mut r.zone, v, ZoneName::parse),
+        write: |r| show(&r.zone),
+    },
+    Key {
+        name: "bridge",
+        wrong: Wrong::Static,
+        read: |r, v| ports(&mut r.device.ports, v),
+        write: |r| join(&r.device.ports),
+    },
+    Key {
+        name: "vlan",
+        wrong: Wrong::Static,
+        read: |r, v| one(&mut r.device.vlan, v, VlanId::parse),
+        write: |r| show(&r.device.vlan),
+    },
+    Key {
+        name: "link",
+        wrong: Wrong::Static,
+        read: |r, v| one(&mut r.device.parent, v, IfName::parse),
+        write: |r| show(&r.device.parent),
+    },
+    Key {
+        name: "mac",
+        wrong: Wrong::Static,
+        read: |r, v| one(&mut r.device.mac, v, |w| Mac::parse(w).filter(|m| m.is_station())),
+        write: |r| show(&r.device.mac),
+    },
+    Key {
+        name: "addr_gen",
+        wrong: Wrong::Static,
+        read: |r, v| one(&mut r.device.addr_gen, v, AddrGen::parse),
+        write: |r| show(&r.device.addr_gen),
+    },
+    Key {
         name: "lease_end",
         wrong: Wrong::Record,
         read: |r, v| one(&mut r.term.end, v, value::seconds),
@@ -259,6 +314,9 @@ impl Network {
         if network.net.is_some() && !network.said.routers.is_empty() && network.router().is_none() {
             return Err(Fault::of(record, "gw"));
         }
+        if let Some(key) = network.device.contradiction(&network.interface) {
+            return Err(Fault::of(record, key));
+        }
         Ok((network, left_out))
     }
 
@@ -298,6 +356,32 @@ impl Network {
         let goes = gateway.is_some() || !destination.is_default() || self.scope == Some(Scope::Link);
         goes.then_some(Hop { destination, gateway })
     }
+}
+
+impl Device {
+    /// The key that cannot be true of this interface beside the others: a VLAN has a number and a
+    /// link, and is no bridge; no interface is a part of itself.
+    fn contradiction(&self, interface: &IfName) -> Option<&'static str> {
+        match (&self.vlan, &self.parent) {
+            (Some(_), None) => Some("vlan"),
+            (None, Some(_)) => Some("link"),
+            (Some(_), Some(parent)) if parent == interface => Some("link"),
+            (Some(_), Some(_)) if !self.ports.is_empty() => Some("bridge"),
+            _ => self.ports.contains(interface).then_some("bridge"),
+        }
+    }
+}
+
+/// The ports of a bridge, each once.
+fn ports(slot: &mut Vec<IfName>, text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let bad = whole_list(&mut names, text, IfName::parse);
+    for name in names {
+        if !slot.contains(&name) {
+            slot.push(name);
+        }
+    }
+    bad
 }
 
 /// Routers; an address of zeros is none.

@@ -6,18 +6,8 @@ use crate::rng::Rng;
 
 /// Keys of all kinds, and some of none.
 fn keys() -> Vec<&'static str> {
-    let more = [
-        "mac",
-        "state",
-        "cause",
-        "since_boottime",
-        "written_boottime",
-        "router",
-        "restarts",
-        "target",
-        "asked",
-        "lost",
-    ];
+    let more =
+        ["state", "cause", "since_boottime", "written_boottime", "router", "restarts", "target", "asked", "lost"];
     Network::keys().chain(more).chain(["last_us", "mean_us", "worst_us", "x_new", "x_9"]).collect()
 }
 
@@ -76,6 +66,14 @@ const VALUES: &[&str] = &[
     "link",
     "200",
     "02:00:00:00:00:ab",
+    "03:00:00:00:00:ab",
+    "lan0 lan1",
+    "lan0 lan0",
+    "guest_2",
+    "7",
+    "4095",
+    "eui64",
+    "stable-privacy",
     "02:00",
     "good",
     "bad",

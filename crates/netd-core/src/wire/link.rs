@@ -1,13 +1,15 @@
-//! Interfaces: what the kernel says about one, and what we ask it.
+//! Interfaces: what the kernel says about one, what we ask it, and what we make of it.
 //!
-//! Reads only the handful of attributes that a watcher needs and skips every other one, so that a
+//! [`link`] reads only the handful of attributes that a watcher needs and skips every other one, so that a
 //! newer kernel cannot make a message unreadable. netlink-packet-route's LinkMessage would read all
 //! of them, for 286 kB more. Headers and attributes are netlink.rs's. Called by netd's link.rs; the
 //! names are used by fw's wire.rs, too. Layouts: rtnetlink(7), linux/if_link.h; all integers are in
 //! host byte order.
 
+use crate::net::{AddrGen, Mac, VlanId};
 use crate::wire::netlink::{
-    self, DEL_LINK, GET_LINK, NEW_LINK, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno, ifinfomsg, u32_at,
+    self, DEL_LINK, GET_LINK, NEW_LINK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno,
+    ifinfomsg, u32_at,
 };
 
 // linux/if_link.h: attributes.
@@ -29,10 +31,35 @@ const IFLA_LINKMODE: u16 = 17;
 pub const IFLA_LINKINFO: u16 = 18;
 /// The kind, in [`IFLA_LINKINFO`].
 pub const IFLA_INFO_KIND: u16 = 1;
+/// Attributes of the kind, in [`IFLA_LINKINFO`].
+pub const IFLA_INFO_DATA: u16 = 2;
+/// The kind of interfaces that a bridge joins.
+pub const BRIDGE: &str = "bridge";
+/// The kind of a VLAN (IEEE 802.1Q).
+pub const VLAN: &str = "vlan";
+/// The number of a VLAN, u16, in the data of [`VLAN`].
+pub const IFLA_VLAN_ID: u16 = 1;
+/// What becomes the priority in a frame's tag, a list of [`IFLA_VLAN_QOS_MAPPING`].
+const IFLA_VLAN_EGRESS_QOS: u16 = 3;
+const IFLA_VLAN_QOS_MAPPING: u16 = 1;
+/// IEEE 802.1Q 9.6: the priority has three bits.
+const VLAN_PRIORITY_MAX: u32 = 7;
+/// How long a port listens and learns, u32 in clock_t, in the data of [`BRIDGE`].
+const IFLA_BR_FORWARD_DELAY: u16 = 1;
+/// Whether the spanning tree protocol runs, u32, in the data of [`BRIDGE`].
+const IFLA_BR_STP_STATE: u16 = 5;
+/// Attributes of each family, each in an attribute with the family's number.
+pub const IFLA_AF_SPEC: u16 = 26;
+/// How IPv6 addresses are made (IN6_ADDR_GEN_MODE_*), u8, in the attributes of AF_INET6.
+pub const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+/// The group of ip-link(8), a number without a meaning to the kernel, u32.
+pub const IFLA_GROUP: u16 = 27;
 /// What an answer may leave out, u32: [`SKIP_STATS`].
 pub const IFLA_EXT_MASK: u16 = 29;
 /// The smallest MTU that the driver takes, u32.
 pub const IFLA_MIN_MTU: u16 = 50;
+/// The largest, u32; 0: it does not say.
+pub const IFLA_MAX_MTU: u16 = 51;
 const IFLA_CARRIER_UP_COUNT: u16 = 47;
 const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
 
@@ -47,7 +74,8 @@ pub const IFF_UP: u32 = 0x1;
 /// It is a loopback interface.
 pub const IFF_LOOPBACK: u32 = 0x8;
 const IFF_NOARP: u32 = 0x80;
-const IFF_LOWER_UP: u32 = 0x1_0000;
+/// It has carrier.
+pub const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFF_DORMANT: u32 = 0x2_0000;
 /// In the other mode, IF_LINK_MODE_DORMANT, a supplicant says when the link is up.
 const LINK_MODE_DEFAULT: u8 = 0;
@@ -188,6 +216,100 @@ pub fn get_by_name(name: &str) -> netlink::Message {
 /// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.
 pub fn set_up(ifindex: u32) -> netlink::Message {
     netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, IFF_UP))
+}
+
+/// RTM_SETLINK that takes IFF_UP away and touches no other flag.
+pub fn set_down(ifindex: u32) -> netlink::Message {
+    let fixed = [[0; 4], ifindex.to_ne_bytes(), [0; 4], IFF_UP.to_ne_bytes()].concat();
+    netlink::Message::new(SET_LINK, REQUEST, &fixed)
+}
+
+/// A link that the kernel makes at once and whole: with its index, name, group and address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewLink<'a> {
+    /// The index, which no link has.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// Its group.
+    pub group: u32,
+    /// Its Ethernet address, which does not change by itself. `None`: the kernel's choice.
+    pub mac: Option<Mac>,
+    /// What it is.
+    pub kind: NewKind,
+}
+
+/// The kinds that are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewKind {
+    /// A bridge without the spanning tree protocol: a port forwards at once.
+    Bridge,
+    /// A VLAN. The priority of a packet (SO_PRIORITY) becomes the priority in its tag: 0 to 7.
+    Vlan {
+        /// Index of the interface that carries it.
+        parent: u32,
+        /// Its number.
+        id: VlanId,
+    },
+}
+
+/// RTM_NEWLINK that makes a link: answered by an outcome.
+pub fn make(new: &NewLink) -> netlink::Message {
+    let name = [new.name.as_bytes(), &[0]].concat();
+    let flags = REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+    let mut message = netlink::Message::new(NEW_LINK, flags, &ifinfomsg(new.ifindex, 0))
+        .with(IFLA_IFNAME, &name)
+        .with(IFLA_GROUP, &new.group.to_ne_bytes());
+    if let Some(Mac(mac)) = new.mac {
+        message = message.with(IFLA_ADDRESS, &mac);
+    }
+    let list = || netlink::Message::new(0, 0, &[]);
+    let (kind, data) = match new.kind {
+        NewKind::Bridge => {
+            let none = 0_u32.to_ne_bytes();
+            (BRIDGE, list().with(IFLA_BR_STP_STATE, &none).with(IFLA_BR_FORWARD_DELAY, &none))
+        }
+        NewKind::Vlan { parent, id } => {
+            message = message.with(IFLA_LINK, &parent.to_ne_bytes());
+            // struct ifla_vlan_qos_mapping: from u32, to u32.
+            let map = |list: netlink::Message, priority: u32| {
+                list.with(IFLA_VLAN_QOS_MAPPING, &[priority.to_ne_bytes(), priority.to_ne_bytes()].concat())
+            };
+            let egress = (0..=VLAN_PRIORITY_MAX).fold(list(), map);
+            (VLAN, list().with(IFLA_VLAN_ID, &id.number().to_ne_bytes()).with_nested(IFLA_VLAN_EGRESS_QOS, egress))
+        }
+    };
+    message.with_nested(IFLA_LINKINFO, list().with(IFLA_INFO_KIND, kind.as_bytes()).with_nested(IFLA_INFO_DATA, data))
+}
+
+/// RTM_DELLINK: answered by an outcome.
+pub fn delete(ifindex: u32) -> netlink::Message {
+    netlink::Message::new(DEL_LINK, REQUEST, &ifinfomsg(ifindex, 0))
+}
+
+/// RTM_SETLINK that makes the link a part of `master`, 0: of none, and sets its group, if any.
+pub fn set_master(ifindex: u32, master: u32, group: Option<u32>) -> netlink::Message {
+    let message = netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, 0));
+    let message = message.with(IFLA_MASTER, &master.to_ne_bytes());
+    match group {
+        Some(group) => message.with(IFLA_GROUP, &group.to_ne_bytes()),
+        None => message,
+    }
+}
+
+/// RTM_SETLINK that sets the Ethernet address: answered by an outcome. Many drivers refuse it while
+/// the link is up (EBUSY).
+pub fn set_mac(ifindex: u32, Mac(mac): Mac) -> netlink::Message {
+    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, 0)).with(IFLA_ADDRESS, &mac)
+}
+
+/// RTM_SETLINK that sets how IPv6 addresses are made: answered by an outcome. The kernel makes them
+/// when the link is set up.
+pub fn set_addr_gen(ifindex: u32, mode: AddrGen) -> netlink::Message {
+    let list = || netlink::Message::new(0, 0, &[]);
+    let six = list().with(IFLA_INET6_ADDR_GEN_MODE, &[mode.number()]);
+    netlink::Message::new(SET_LINK, REQUEST, &ifinfomsg(ifindex, 0))
+        .with_nested(IFLA_AF_SPEC, list().with_nested(netlink::AF_INET6.into(), six))
 }
 
 /// RTM_SETLINK that sets the MTU: answered by an outcome.

@@ -87,6 +87,13 @@ impl Message {
         self.followed_by(&DefaultNla::new(kind, value.to_vec()))
     }
 
+    /// Appends an attribute that holds the attributes of `inside`, which is a message without a
+    /// fixed part. Its own type and flags do not count.
+    #[must_use]
+    pub fn with_nested(self, kind: u16, inside: Message) -> Message {
+        self.with(NLA_F_NESTED | kind, &inside.body)
+    }
+
     fn followed_by(mut self, part: &impl Emitable) -> Message {
         let at = self.body.len();
         self.body.resize(at + part.buffer_len(), 0);

@@ -104,6 +104,51 @@ fn a_wrong_word_of_a_servers_extras_costs_that_word_alone() {
     }
 }
 
+/// Good values of the keys that only an administrator says.
+const STATIC: Fields =
+    &[("zone", "guest"), ("bridge", "lan0 lan1"), ("mac", "02:00:00:00:00:07"), ("addr_gen", "none")];
+
+#[test]
+fn what_an_interface_is_says_an_administrator_alone() {
+    let (network, left_out) = parse(STATIC, Author::Administrator).unwrap();
+    assert_eq!(left_out, []);
+    assert_eq!((network.zone.as_deref(), join(&network.device.ports)), (Some("guest"), "lan0 lan1".into()));
+    assert_eq!((network.device.mac, network.device.addr_gen), (Mac::parse("02:00:00:00:00:07"), Some(AddrGen::None)));
+    assert_eq!(network.render(), record(STATIC));
+    let (network, left_out) = parse(STATIC, Author::Program).unwrap();
+    assert_eq!(network, Network::new(network.interface.clone()));
+    let said: Vec<String> = left_out.iter().map(Fault::to_string).collect();
+    assert_eq!((said.len(), said[0].as_str()), (4, "bad zone: guest (only a static record says so)"));
+
+    let (network, _) = parse(&[("vlan", "7"), ("link", "wan0")], Author::Administrator).unwrap();
+    assert_eq!((network.device.vlan.map(VlanId::number), network.device.parent.as_deref()), (Some(7), Some("wan0")));
+    let (network, _) = parse(&[("bridge", "lan0 lan1 lan0")], Author::Administrator).unwrap();
+    assert_eq!(join(&network.device.ports), "lan0 lan1", "a port that is named twice is one");
+}
+
+#[test]
+fn a_device_that_cannot_be_costs_an_administrators_record_and_nothing_of_a_programs() {
+    let table: [(Fields, &str, &str); 12] = [
+        (&[("zone", "My LAN")], "zone", "My LAN"),
+        (&[("bridge", "lan0 lan/1")], "bridge", "lan/1"),
+        (&[("bridge", "lan0 eth0")], "bridge", "lan0 eth0"),
+        (&[("vlan", "4095"), ("link", "wan0")], "vlan", "4095"),
+        (&[("vlan", "7")], "vlan", "7"),
+        (&[("link", "wan0")], "link", "wan0"),
+        (&[("vlan", "7"), ("link", "eth0")], "link", "eth0"),
+        (&[("vlan", "7"), ("link", "wan0"), ("bridge", "lan0")], "bridge", "lan0"),
+        (&[("mac", "01:00:5e:00:00:01")], "mac", "01:00:5e:00:00:01"),
+        (&[("mac", "00:00:00:00:00:00")], "mac", "00:00:00:00:00:00"),
+        (&[("mac", "02-00-00-00-00-01")], "mac", "02-00-00-00-00-01"),
+        (&[("addr_gen", "stable_secret")], "addr_gen", "stable_secret"),
+    ];
+    for (fields, key, value) in table {
+        let fault = parse(fields, Author::Administrator).unwrap_err();
+        assert_eq!((fault.key, fault.value.as_str()), (key, value), "{fields:?}");
+        assert!(parse(fields, Author::Program).is_ok(), "{fields:?}");
+    }
+}
+
 #[test]
 fn what_fw_does_not_use_is_kept_and_never_wrong() {
     let fields = [
@@ -158,5 +203,6 @@ fn the_manual_page_lists_the_keys_and_what_a_wrong_value_costs() {
         sorted(of(Wrong::Record))
     );
     assert_eq!(sorted(after("In a static record so does a wrong\n")), sorted(of(Wrong::Said)));
+    assert_eq!(sorted(after("Only a static record says\n")), sorted(of(Wrong::Static)));
     assert_eq!(sorted(after("and a wrong word of\n")), sorted(of(Wrong::Word)));
 }
