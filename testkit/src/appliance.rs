@@ -41,7 +41,10 @@ impl Appliance {
         let services = lab.make_dir("service");
         for name in names {
             let (kind, end) = name.strip_suffix("_pinger").map_or((*name, ""), |rest| (rest, "_pinger"));
-            let model = kind.rsplit_once('_').map_or(kind.to_owned(), |(kind, _)| format!("{kind}_if{end}"));
+            let model = match sources.join(name).is_dir() {
+                true => (*name).to_owned(),
+                false => kind.rsplit_once('_').map_or(kind.to_owned(), |(kind, _)| format!("{kind}_if{end}")),
+            };
             copy(&sources.join(model), &services.join(name));
         }
         Appliance { net: net.clone(), services, init: None }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use netd_core::left::Seen;
 use netd_core::net::{AddrGen, Mac};
 
 use crate::model::{Prefix, Scope, Sysctl};
@@ -166,6 +167,8 @@ pub struct Have {
     pub without_v6: bool,
     /// Interfaces on which an administrator has switched IPv6 off (disable_ipv6).
     pub v6_off: Vec<String>,
+    /// The same as a watcher sees it: for left.rs.
+    pub seen: Seen,
 }
 
 impl Have {

@@ -8,6 +8,7 @@ use std::io;
 
 use netd::cage::Capability;
 use netd::netlink::{BATCH, Netlink, Object, ROUTE, Refusal, is_overrun};
+use netd_core::left::Seen;
 use netd_core::wire::link;
 use netd_core::wire::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netd_core::wire::rtnetlink::AddressFamily;
@@ -49,7 +50,13 @@ impl Kernel {
         routes.extend(unless_refused(self.route.dump(&wire::dump_routes(AddressFamily::Inet6)))?);
         // Nor has every kernel of a small router rules.
         let rules = unless_refused(self.route.dump(&wire::dump_rules()))?;
+        let mut seen = Seen::default();
+        links.iter().for_each(|l| seen.link(&l.name, l.index, l.up));
+        addresses.iter().for_each(|(_, payload)| seen.address(payload));
+        routes.iter().for_each(|(_, payload)| seen.route(payload));
+        rules.iter().for_each(|(_, payload)| seen.rule(payload));
         let mut have = Have {
+            seen,
             links,
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),

@@ -25,6 +25,7 @@ pub mod have;
 pub mod input;
 pub mod ipv6;
 pub mod kernel;
+pub mod left;
 pub mod model;
 pub mod plan;
 pub mod record;

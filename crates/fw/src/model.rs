@@ -5,11 +5,9 @@
 use std::net::IpAddr;
 
 // The names by which the other files of fw know them.
+pub use netd_core::left::PROTOCOL;
 pub use netd_core::net::{Prefix, Scope, bits, decimal};
 
-/// Route protocol and address protocol of everything fw makes: unassigned in rtnetlink(7), in
-/// iproute2's and in FRR's tables. `share/rt_protos.d/netsv.conf` gives it its name.
-pub const PROTOCOL: u8 = 213;
 /// RTPROT_REDIRECT: routes that the kernel has made of ICMP redirects.
 pub const PROTOCOL_REDIRECT: u8 = 1;
 /// IFAPROT_KERNEL_LO, IFAPROT_KERNEL_RA and IFAPROT_KERNEL_LL of linux/if_addr.h: addresses that

@@ -20,6 +20,7 @@ use crate::input::memory::Memory;
 use crate::input::{self, Input, Paths};
 use crate::ipv6;
 use crate::kernel::{self, Failure, Kernel};
+use crate::left::Done;
 use crate::plan::refused::{Verdict, is_echo, judge};
 use crate::plan::{self, Plan};
 use crate::record::Entry;
@@ -84,11 +85,14 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     }
     let meanwhile = plan.memory.beside(&input.memory);
     report.check(&paths.memory(), input::keep(paths, &input.memory, &meanwhile));
-    change(&mut kernel, &want, &have, &plan, &mut report);
+    let refused = change(&mut kernel, &want, &have, &plan, &mut report);
     firewall.end(&mut report);
     etc::write(&paths.etc, &entries(&input), &mut report);
     report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
+    let without_firewall = firewall.is_missing();
     firewall.reap(&mut report);
+    let done = Done { want: &want, have, plan: &plan, refused, without_firewall };
+    report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
     plan.memory.said = report.said();
     report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));
     Ok(if report.has_failed() { EXIT_ERRORS } else { EXIT_OK })
@@ -109,10 +113,11 @@ fn ask_kernel(memory: &Memory) -> Result<(Kernel, Have), String> {
     Ok((kernel, have))
 }
 
-/// Applies the plan, and moves the flows of an uplink that loses the default route.
-fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &mut Report) {
+/// Applies the plan, and moves the flows of an uplink that loses the default route. Returns what
+/// the kernel has refused, or nothing when it could not be asked.
+fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &mut Report) -> Option<Vec<Failure>> {
     if plan.changes.is_empty() {
-        return;
+        return Some(Vec::new());
     }
     let after = routes_after(&have.routes, &plan.changes);
     let losers = conntrack::losers(have, &after);
@@ -129,8 +134,14 @@ fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &m
         report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
     }
     match applied {
-        Ok(failures) => say_refused(&failures, want, report),
-        Err(e) => report.error(&format!("netlink: {}", error_text(&e))),
+        Ok(failures) => {
+            say_refused(&failures, want, report);
+            Some(failures)
+        }
+        Err(e) => {
+            report.error(&format!("netlink: {}", error_text(&e)));
+            None
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod acd;
 pub mod complaints;
+pub mod left;
 pub mod link;
 pub mod net;
 pub mod pace;

@@ -16,12 +16,13 @@ use crate::debounce::Config;
 
 /// Printed for wrong use and by -h.
 pub const USAGE: &str = "\
-usage: ifplugd [-i IFACE] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t SEC] [-T USEC] [-m MODE]
+usage: ifplugd [-i IFACE | --all] [-r PROG | --services] [-x ARG] [-u SEC] [-d SEC] [-t SEC] [-T USEC] [-m MODE]
        [-aAMfFlpqIns] [-bUD] [-kWcwSRzvh] [--damp SEC] [--ipconf DIR] [--notify SERVICE] [--pidfile FILE] [--no-cage]
        [--verbose]
 
   -i, --iface IFACE           interface (eth0)
   -r, --run PROG              run PROG IFACE up|down [ARG] (/etc/ifplugd/ifplugd.action)
+      --all                   watch what fw has set up, on all interfaces: tell fw when it is gone
       --services              down and up the services dhcp_IFACE and zcip_IFACE, keep link_IFACE.ipconf
   -x, --extra-arg ARG         third argument for PROG
   -u, --delay-up SEC          delay from link to action (0)
@@ -66,10 +67,12 @@ const PIDFILE: char = '\u{4}';
 const DAMP: char = '\u{5}';
 const VERBOSE: char = '\u{6}';
 const NO_CAGE: char = '\u{7}';
+const ALL: char = '\u{8}';
 
 const TABLE: &[Opt] = &[
     opt('i', "iface", Arg::Required),
     opt('r', "run", Arg::Required),
+    opt(ALL, "all", Arg::No),
     opt(SERVICES, "services", Arg::No),
     opt('x', "extra-arg", Arg::Required),
     opt('u', "delay-up", Arg::Required),
@@ -108,6 +111,10 @@ const TABLE: &[Opt] = &[
     opt('h', "help", Arg::No),
 ];
 
+/// In place of an interface's name, which it cannot be: the kernel has a directory `all` beside
+/// those of the interfaces.
+const ALL_NAME: &str = "all";
+
 /// What to do at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -141,6 +148,8 @@ pub(crate) enum Absent {
 pub(crate) struct Options {
     pub(crate) mode: Mode,
     pub(crate) iface: IfName,
+    /// --all: no interface, but what fw has left.
+    pub(crate) all: bool,
     pub(crate) program: OsString,
     pub(crate) extra: Option<OsString>,
     pub(crate) config: Config,
@@ -162,6 +171,13 @@ pub(crate) struct Options {
     pub(crate) cage: bool,
 }
 
+impl Options {
+    /// What is watched, for messages.
+    pub(crate) fn name(&self) -> &str {
+        if self.all { ALL_NAME } else { &self.iface }
+    }
+}
+
 /// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
 pub(crate) fn parse(args: Vec<OsString>, dynamic: Option<OsString>) -> Result<Options, String> {
     let given = Given::read(TABLE, args)?;
@@ -170,6 +186,11 @@ pub(crate) fn parse(args: Vec<OsString>, dynamic: Option<OsString>) -> Result<Op
 
 fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
     let iface = iface(given.value('i'))?;
+    let all = given.has(ALL);
+    if all && let Some(other) = ['i', 'r'].into_iter().find(|key| given.has(*key)) {
+        let name = TABLE.iter().find(|o| o.key == other).map_or("", Opt::long);
+        return Err(format!("--all and --{name} exclude each other"));
+    }
     if let Some(mode) = given.value('m').filter(|m| !is_api_mode(m)) {
         return Err(invalid("mode", mode));
     }
@@ -177,7 +198,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     let pidfile = match given.value(PIDFILE) {
         Some(path) if path.is_empty() => None,
         Some(path) => Some(PathBuf::from(path)),
-        None => Some(PathBuf::from(format!("/var/run/ifplugd.{iface}.pid"))),
+        None => Some(PathBuf::from(format!("/var/run/ifplugd.{}.pid", if all { ALL_NAME } else { iface.as_str() }))),
     };
     let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));
     Ok(Options {
@@ -198,6 +219,7 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         pidfile,
         cage: !given.has(NO_CAGE),
         iface,
+        all,
     })
 }
 
@@ -312,6 +334,13 @@ mod tests {
     }
 
     #[test]
+    fn all_takes_the_place_of_an_interface() {
+        let o = read(&["--all", "--services", "-n", "-s"]).unwrap();
+        assert_eq!((o.all, o.name(), o.pidfile.clone()), (true, "all", Some("/var/run/ifplugd.all.pid".into())));
+        assert_eq!(read(&["-i", "eth1"]).unwrap().name(), "eth1");
+    }
+
+    #[test]
     fn wrong_use_is_refused() {
         for args in [
             &["-i", ""][..],
@@ -325,6 +354,8 @@ mod tests {
             &["-m", "zzz"],
             &["-V"],
             &["--damp", "-1"],
+            &["--all", "-i", "eth0"],
+            &["--all", "-r", "x"],
             &["eth0"],
         ] {
             assert!(read(args).is_err(), "{args:?}");

@@ -1,7 +1,8 @@
 //! ifplugd: watches one link and tells a program, or the services that live on it.
 //!
 //! Here: what happens before and around the watch (pidfile, background, -k, -c, -S, -R, -z, -w).
-//! The loop is `watch`, the decisions are `debounce`. Called by the multi-call binary.
+//! The loop is `watch`, the decisions are `debounce`; of --all they are `all` and `follow`. Called
+//! by the multi-call binary.
 #![expect(clippy::disallowed_methods, reason = "-w starts this program again")]
 
 use std::cell::Cell;
@@ -19,10 +20,12 @@ use netd::daemon::{self, Log};
 use netd::runner::{Program, Runner};
 use nix::unistd::Pid;
 
+mod all;
 mod cli;
 pub use cli::USAGE;
 mod damping;
 mod debounce;
+mod follow;
 mod pidfile;
 mod services;
 mod watch;
@@ -61,7 +64,7 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         Mode::Help => say(cli::USAGE),
         Mode::Version => say(concat!("ifplugd of netsv ", env!("CARGO_PKG_VERSION"), "\n")),
         Mode::Kill { wait } => done(pidfile.map_or(Ok(()), |path| pidfile::stop(path, wait)).map(|()| 0)),
-        Mode::Check => done(holder(&options).and_then(|holder| check(&options.iface, holder))),
+        Mode::Check => done(holder(&options).and_then(|holder| check(options.name(), holder))),
         Mode::Tell(signal) => match pidfile.map_or(Ok(false), |path| pidfile::tell(path, signal)) {
             Ok(true) => 0,
             Ok(false) => fail(NOBODY_TO_TELL, "ifplugd not running.\n"),
@@ -69,10 +72,10 @@ pub fn main(mut argv: Vec<OsString>) -> u8 {
         },
         Mode::Watch if std::env::var_os(REPORT).is_some() => reporting(&options),
         Mode::Watch if options.foreground => watch(&options, None),
-        Mode::Watch if options.wait_on_fork => done(wait_on_fork(argv, &args)),
+        Mode::Watch if options.wait_on_fork && !options.all => done(wait_on_fork(argv, &args)),
         // The caller has to hear of it: the background has no output.
         Mode::Watch if matches!(holder(&options), Ok(Some(_))) => {
-            Log::new("ifplugd", Some(&options.iface), 0).info(ALREADY_RUNNING);
+            Log::new("ifplugd", Some(options.name()), 0).info(ALREADY_RUNNING);
             1
         }
         Mode::Watch => match background(&options) {
@@ -104,7 +107,7 @@ fn background(options: &Options) -> io::Result<()> {
 
 /// Runs the daemon in this process.
 fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
-    let mut log = Log::new("ifplugd", Some(&options.iface), options.verbosity);
+    let mut log = Log::new("ifplugd", Some(options.name()), options.verbosity);
     // Where no syslogd reads, no log is left that could say so.
     if options.syslog
         && !options.foreground
@@ -113,7 +116,8 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
         log = both;
     }
     // Before the lock, which it is not to hold when we are killed.
-    let runner = match options.config.script.then(|| Runner::start("ifplugd", program(options))).transpose() {
+    let has_script = options.config.script && !options.all;
+    let runner = match has_script.then(|| Runner::start("ifplugd", program(options))).transpose() {
         Ok(runner) => runner,
         Err(e) => {
             log.info(format_args!("fatal: can't fork: {e}"));
@@ -132,7 +136,10 @@ fn watch(options: &Options, report: Option<&dyn Fn(Verdict)>) -> u8 {
             None
         }
     };
-    let result = daemon::block_on(pin!(watch::run(options, runner, &log, report)));
+    let result = match options.all {
+        true => daemon::block_on(pin!(all::run(options, &log))),
+        false => daemon::block_on(pin!(watch::run(options, runner, &log, report))),
+    };
     let code = result.unwrap_or_else(|e| {
         log.info(format_args!("fatal: {e}"));
         EXIT_SYSTEM

@@ -19,3 +19,4 @@ pub mod reach;
 mod ready;
 pub mod runner;
 pub mod sink;
+pub mod table;

@@ -291,7 +291,7 @@ pub enum Heard {
     Overrun,
 }
 
-/// A socket of [`ROUTE`] that hears what the kernel says to multicast groups.
+/// A socket that hears what the kernel says to multicast groups.
 pub struct Watch {
     socket: TokioSocket,
     buffer: Vec<u8>,
@@ -301,16 +301,21 @@ pub struct Watch {
 impl Watch {
     /// From here on. `groups` are RTNLGRP_* of rtnetlink(7). To be called inside a tokio runtime.
     pub fn open(groups: &[u32]) -> io::Result<Watch> {
-        Watch::with_room(groups, DATAGRAM)
+        Watch::with_room(ROUTE, groups, DATAGRAM)
+    }
+
+    /// As [`Watch::open`], of netfilter's groups: NFNLGRP_*.
+    pub fn open_netfilter(groups: &[u32]) -> io::Result<Watch> {
+        Watch::with_room(NETFILTER, groups, DATAGRAM)
     }
 
     /// As [`Watch::open`], for a caller that reads no datagram: a page less of memory.
     pub fn open_unread(groups: &[u32]) -> io::Result<Watch> {
-        Watch::with_room(groups, HEADER_LEN)
+        Watch::with_room(ROUTE, groups, HEADER_LEN)
     }
 
-    fn with_room(groups: &[u32], room: usize) -> io::Result<Watch> {
-        let mut socket = TokioSocket::new(ROUTE)?;
+    fn with_room(protocol: isize, groups: &[u32], room: usize) -> io::Result<Watch> {
+        let mut socket = TokioSocket::new(protocol)?;
         socket.socket_mut().bind_auto()?;
         for group in groups {
             socket.socket_ref().add_membership(*group)?;

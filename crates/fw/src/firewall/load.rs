@@ -16,38 +16,17 @@ use std::time::Duration;
 use netd::clock;
 use netd::disk;
 use netd::netlink::{NETFILTER, Netlink};
-use netd_core::wire::netlink::{self, Message};
+use netd::table::{self, GROUP, NEWGEN, TABLE_EVENTS, fingerprint};
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::phases::{Failure, Known};
-use super::text;
 use crate::report::NO_CAPABILITY;
 
-const FAMILY: u8 = libc::NFPROTO_INET as u8;
-const GETS: [u16; 4] = [
-    nftables(libc::NFT_MSG_GETTABLE),
-    nftables(libc::NFT_MSG_GETCHAIN),
-    nftables(libc::NFT_MSG_GETRULE),
-    nftables(libc::NFT_MSG_GETSET),
-];
-/// The table's name is attribute 1 of all four kinds (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE,
-/// NFTA_RULE_TABLE, NFTA_SET_TABLE).
-const TABLE_NAME: u16 = 1;
-const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
-const TABLE_EVENTS: [u16; 2] = [nftables(libc::NFT_MSG_NEWTABLE), nftables(libc::NFT_MSG_DELTABLE)];
-/// The last event of every transaction.
-const NEWGEN: u16 = nftables(libc::NFT_MSG_NEWGEN);
 /// fw kills an nft that says nothing for so long: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said then.
 const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
-
-/// A message's type: the subsystem is its upper byte.
-const fn nftables(message: libc::c_int) -> u16 {
-    (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
-}
 
 /// Where the kernel's table and the memory of it are.
 pub struct Loader {
@@ -65,7 +44,7 @@ pub struct Running {
 impl Loader {
     /// Reads what the last run has left, and what there is.
     pub fn open(dynamic: &Path) -> (Loader, Known) {
-        let cache = dynamic.join(".nft");
+        let cache = dynamic.join(table::FILE);
         let mut netlink = Netlink::open(NETFILTER).ok();
         let now = netlink.as_mut().map(fingerprint);
         let loaded = fs::read_to_string(&cache).ok().and_then(|content| {
@@ -78,7 +57,7 @@ impl Loader {
             };
             same.then(|| text.to_owned())
         });
-        let is_there = now.and_then(Result::ok).map(|mark| mark != Fnv::new().0);
+        let is_there = now.and_then(Result::ok).map(|mark| mark != table::none());
         (Loader { cache, netlink }, Known { loaded, is_there })
     }
 
@@ -200,7 +179,7 @@ fn first_sign(events: &Netlink, child: &Child) -> Sign {
         let committed = events.pending().iter().any(|(kind, payload)| match *kind {
             NEWGEN => std::mem::take(&mut ours),
             kind => {
-                ours |= TABLE_EVENTS.contains(&kind) && is_of_our_table(payload);
+                ours |= TABLE_EVENTS.contains(&kind) && table::is_ours(payload);
                 false
             }
         });
@@ -210,45 +189,4 @@ fn first_sign(events: &Netlink, child: &Child) -> Sign {
             (false, Some(true) | None) => return Sign::LastWord,
         }
     }
-}
-
-/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-/// Whether the object is our table, or a chain, rule or set in it.
-fn is_of_our_table(payload: &[u8]) -> bool {
-    let name = payload.get(4..).and_then(|attributes| netlink::attribute(attributes, TABLE_NAME));
-    payload.first() == Some(&FAMILY) && name.and_then(|n| n.strip_suffix(b"\0")) == Some(text::TABLE.as_bytes())
-}
-
-/// A number that changes when our table changes. Attributes only: the header carries the ruleset's
-/// generation.
-fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
-    let mut name = text::TABLE.as_bytes().to_vec();
-    name.push(0);
-    let mut hash = Fnv::new();
-    for kind in GETS {
-        let request = Message::new(kind, netlink::DUMP, &[FAMILY, 0, 0, 0]).with(TABLE_NAME, &name);
-        let objects = match netlink.dump(&request) {
-            Ok(objects) => objects,
-            Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        objects.iter().filter(|(_, payload)| is_of_our_table(payload)).for_each(|(_, payload)| {
-            hash.add(payload.get(4..).unwrap_or_default());
-        });
-    }
-    Ok(hash.0)
 }

@@ -9,14 +9,13 @@
 //! already. With `ct state vmap` one in forty replacements lost a forwarded packet under a ping
 //! each 2 ms, and an empty set of interfaces would let a packet in.
 
+pub use netd_core::left::TABLE;
+
 use crate::have::MARKS;
 use crate::input::policy::Policy;
 use crate::input::policy::doors::Masquerade;
 use crate::model::Prefix;
 use crate::ways;
-
-/// The name of our table, of family inet.
-pub const TABLE: &str = "netsv";
 
 /// Removes our table, whether it is there or not.
 pub fn removal() -> String {

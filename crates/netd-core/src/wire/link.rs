@@ -8,7 +8,7 @@
 
 use crate::net::{AddrGen, Mac, VlanId};
 use crate::wire::netlink::{
-    self, DEL_LINK, GET_LINK, NEW_LINK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno,
+    self, DEL_LINK, DUMP, GET_LINK, NEW_LINK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno,
     ifinfomsg, u32_at,
 };
 
@@ -151,7 +151,7 @@ pub fn decode(datagram: &[u8]) -> Vec<Message> {
 /// Index and flags of the fixed part (index at 4, flags at 8), of messages about the interface
 /// itself: a bridge tells about its ports in the same messages under AF_BRIDGE, and a port that
 /// leaves the bridge is "deleted" there while the interface lives on.
-fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
+pub fn fixed(payload: &[u8]) -> Option<(u32, u32)> {
     let body = payload.get(..IFINFOMSG_LEN)?;
     (*body.first()? == AF_UNSPEC).then_some((u32_at(body, 4)?, u32_at(body, 8)?))
 }
@@ -211,6 +211,11 @@ pub fn get_by_name(name: &str) -> netlink::Message {
     netlink::Message::new(GET_LINK, REQUEST, &ifinfomsg(0, 0))
         .with(IFLA_IFNAME, &name)
         .with(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
+}
+
+/// RTM_GETLINK for every interface.
+pub fn dump() -> netlink::Message {
+    netlink::Message::new(GET_LINK, DUMP, &ifinfomsg(0, 0)).with(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
 }
 
 /// RTM_SETLINK that sets IFF_UP and touches no other flag: answered by an outcome.

@@ -25,8 +25,10 @@ const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
+/// The metric of the address's prefix route (Linux 4.18).
+const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
-const ADDRESS: [u16; 6] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO];
+const ADDRESS: [u16; 7] = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO];
 /// Length of `struct ifaddrmsg`.
 const IFADDRMSG_LEN: usize = 8;
 
@@ -96,6 +98,16 @@ pub fn next_hops(payload: &[u8]) -> Vec<u32> {
         rest = rest.get(len..).unwrap_or(&[]);
     }
     interfaces
+}
+
+/// The fixed part of a route alone: a machine may have many thousand routes of other programs.
+pub fn route_header(payload: &[u8]) -> Option<RouteHeader> {
+    RouteHeader::parse(payload).ok()
+}
+
+/// The number of an address's interface.
+pub fn address_index(payload: &[u8]) -> Option<u32> {
+    AddressHeader::parse(payload).ok().map(|header| header.index)
 }
 
 /// Reads a rule. `None`: as for [`address`].

@@ -98,6 +98,7 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_getdents64,
     libc::SYS_lseek,
     libc::SYS_ftruncate,
+    libc::SYS_flock,
     libc::SYS_fsync,
     libc::SYS_mkdirat,
     libc::SYS_renameat,
