@@ -35,6 +35,7 @@ mod dhcp_options;
 mod examples;
 mod files;
 mod floods;
+mod follow;
 mod fw;
 mod fw_faults;
 mod fw_left_out;
