@@ -8,8 +8,8 @@
 
 use crate::net::{AddrGen, Mac, VlanId};
 use crate::wire::netlink::{
-    self, DEL_LINK, DUMP, GET_LINK, NEW_LINK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, REQUEST, SET_LINK, attributes, errno,
-    ifinfomsg, u32_at,
+    self, DEL_LINK, DUMP, GET_LINK, NEW_LINK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, REQUEST, SET_LINK, attributes,
+    errno, ifinfomsg, u32_at,
 };
 
 // linux/if_link.h: attributes.
