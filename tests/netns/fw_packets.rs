@@ -225,7 +225,7 @@ fn a_table_that_somebody_deleted_or_edited_is_restored() {
 fn the_golden_tables_are_accepted_by_the_kernel_and_have_no_sets() {
     isolated(&["nft"], |lab| {
         let home = lab.net("home");
-        for name in ["two_uplinks", "closed"] {
+        for name in ["two_uplinks", "closed", "doors"] {
             let path = format!("{}/crates/fw/tests/golden/{name}.nft", env!("CARGO_MANIFEST_DIR"));
             home.run(&["nft", "-c", "-f", &path]);
             assert_eq!(home.run(&["nft", "list", "ruleset"]), "", "a dry run");

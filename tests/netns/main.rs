@@ -37,6 +37,7 @@ mod files;
 mod floods;
 mod follow;
 mod fw;
+mod fw_doors;
 mod fw_faults;
 mod fw_left_out;
 mod fw_packets;

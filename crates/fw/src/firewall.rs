@@ -13,6 +13,7 @@ use crate::report::Report;
 use crate::want::Want;
 
 pub mod admin;
+mod forwards;
 pub mod load;
 pub mod phases;
 pub mod text;

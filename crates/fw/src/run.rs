@@ -39,6 +39,7 @@ fn wishes(input: &Input, kernel: &Kernel, mut have: Have, report: &mut Report) -
     input.files.errors.iter().for_each(|e| report.error(e));
     input.notes.iter().for_each(|n| report.note(n));
     let want = want::want(&input.records, &input.policy, &input.memory, &have);
+    want.notes.iter().for_each(|n| report.note(n));
     kernel.read_switches(&want.sysctls, &mut have);
     ipv6::look(&want, &mut have);
     (want, have)

@@ -8,12 +8,16 @@ use crate::input::lease::Current;
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 
+mod forwards;
 mod links;
 mod objects;
 mod routes;
 mod switches;
 mod uplinks;
 
+use forwards::Side;
+
+pub use forwards::Openings;
 pub use objects::{Origin, Want, WantAddress, WantLink, WantRoute};
 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
@@ -44,6 +48,15 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     want.sysctls = switches::needed(current, policy, &routes, &want.addresses);
     want.routes = routes;
     want.uplinks = uplinks.into_iter().map(|u| u.name).collect();
+    let is_inside = |name: &&str| *name != "lo" && !want.external.iter().any(|e| e == name);
+    let declared = current.iter().filter(|(e, _)| e.is_static && e.network.address.is_some());
+    let mut inside: Vec<&str> = declared.map(|(e, _)| e.interface()).filter(is_inside).collect();
+    inside.sort_unstable();
+    inside.dedup();
+    let inside: Vec<Side> =
+        inside.into_iter().map(|name| Side { interface: name.to_owned(), goes_outside: true }).collect();
+    let (openings, notes) = forwards::openings(policy, &inside, &want);
+    (want.openings, want.notes) = (openings, notes);
     want
 }
 

@@ -128,8 +128,8 @@ impl Phases {
         let is_new = |name: &str| !memory.numbers.iter().any(|(n, _)| n == name);
         numbers.extend(want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
         Phases::between(
-            text::render(&external, &numbers, policy),
-            text::render(&want.external, &want.numbers, policy),
+            text::render(&external, &numbers, policy, &want.openings),
+            text::render(&want.external, &want.numbers, policy, &want.openings),
             known,
         )
     }
@@ -441,12 +441,12 @@ mod tests {
         let policy = Policy::default();
         let both = [(old.clone(), 1), (new.clone(), 2)];
         let machine = phases(&policy);
-        assert_eq!(machine.before, text::render(&[old, new.clone()], &both, &policy));
-        assert_eq!(machine.after, text::render(std::slice::from_ref(&new), &both[1..], &policy));
+        assert_eq!(machine.before, text::render(&[old, new.clone()], &both, &policy, &want.openings));
+        assert_eq!(machine.after, text::render(std::slice::from_ref(&new), &both[1..], &policy, &want.openings));
         // fw.conf has the last word.
         let zones = Zones { outside: vec![new.clone()] };
         let policy = Policy { zones, ..policy };
-        assert_eq!(phases(&policy).before, text::render(&[new], &both, &policy));
+        assert_eq!(phases(&policy).before, text::render(&[new], &both, &policy, &want.openings));
     }
 
     #[test]

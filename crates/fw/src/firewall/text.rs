@@ -15,7 +15,10 @@ use crate::have::MARKS;
 use crate::input::policy::Policy;
 use crate::input::policy::doors::Masquerade;
 use crate::model::Prefix;
+use crate::want::Openings;
 use crate::ways;
+
+use super::forwards;
 
 /// Removes our table, whether it is there or not.
 pub fn removal() -> String {
@@ -43,14 +46,15 @@ pub fn without_marks(table: &str) -> Option<String> {
 
 /// The table, or `None` when no interface is outside (or fw.conf wants no firewall). `numbers` are
 /// those of the uplinks.
-pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy) -> Option<String> {
+pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy, openings: &Openings) -> Option<String> {
     if external.is_empty() || !policy.firewall {
         return None;
     }
     let mut out = format!("table inet {TABLE} {{\n");
     input(&mut out, external, policy);
-    forward(&mut out, external, policy);
-    masquerade(&mut out, external, &policy.doors.masquerade);
+    forward(&mut out, external, policy, openings);
+    prerouting(&mut out, external, openings);
+    postrouting(&mut out, external, &policy.doors.masquerade, openings);
     if policy.forward && numbers.len() > 1 {
         marks(&mut out, numbers);
     }
@@ -111,14 +115,23 @@ fn input(out: &mut String, external: &[String], policy: &Policy) {
     chain(out, "input", &hook);
 }
 
-fn forward(out: &mut String, external: &[String], policy: &Policy) {
+fn forward(out: &mut String, external: &[String], policy: &Policy, openings: &Openings) {
     let mut hook = vec!["type filter hook forward priority filter; policy accept;".to_owned()];
     // RFC 3927 7: no router forwards these addresses, whatever its routes say. The kernel itself
     // keeps IPv6's on their link.
     hook.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     if policy.forward {
-        let rules: Vec<String> = ANSWERS.iter().chain(&["drop"]).map(ToString::to_string).collect();
+        let mut rules = ANSWERS.map(str::to_owned).to_vec();
+        if let Some(hosts) = forwards::open6(openings) {
+            chain(out, forwards::OPEN6, &hosts);
+            rules.push(format!("jump {}", forwards::OPEN6));
+        }
+        rules.push("drop".to_owned());
         chain(out, "external_forward", &rules);
+        if let Some(networks) = forwards::lost(openings) {
+            chain(out, forwards::LOST, &networks);
+            hook.extend(forwards::to_lost(openings, external));
+        }
         // RFC 4459 3.2: path MTU discovery fails behind tunnels and broken firewalls; the uplinks'
         // MTUs may differ.
         let clamp = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu";
@@ -131,19 +144,34 @@ fn forward(out: &mut String, external: &[String], policy: &Policy) {
     chain(out, "forward", &hook);
 }
 
-fn masquerade(out: &mut String, external: &[String], who: &Masquerade) {
-    let sources: Vec<String> = match who {
-        Masquerade::No => return,
+fn prerouting(out: &mut String, external: &[String], openings: &Openings) {
+    let Some(rules) = forwards::port_forward(openings) else { return };
+    chain(out, forwards::PORT_FORWARD, &rules);
+    let mut hook = vec!["type nat hook prerouting priority dstnat; policy accept;".to_owned()];
+    hook.extend(forwards::to_port_forward(openings, external));
+    chain(out, "prerouting", &hook);
+}
+
+fn postrouting(out: &mut String, external: &[String], who: &Masquerade, openings: &Openings) {
+    let mut rules = forwards::hairpin(openings);
+    rules.extend(masquerade(who).iter().flat_map(|source| each("oifname", external, source)));
+    if !rules.is_empty() {
+        rules.insert(0, "type nat hook postrouting priority srcnat; policy accept;".to_owned());
+        chain(out, "postrouting", &rules);
+    }
+}
+
+/// Which packets get the address of the uplink by which they leave.
+fn masquerade(who: &Masquerade) -> Vec<String> {
+    match who {
+        Masquerade::No => Vec::new(),
         // This host's own packets have the right source already. IPv6 networks with global
         // addresses are routed; RFC 4193 addresses would get no answer.
         Masquerade::Auto => ["meta nfproto ipv4", "ip6 saddr fc00::/7"]
             .map(|source| format!("{source} fib saddr type != local masquerade"))
             .to_vec(),
         Masquerade::Only(networks) => networks.iter().map(|n| format!("{} saddr {n} masquerade", family(n))).collect(),
-    };
-    let mut rules = vec!["type nat hook postrouting priority srcnat; policy accept;".to_owned()];
-    rules.extend(sources.iter().flat_map(|source| each("oifname", external, source)));
-    chain(out, "postrouting", &rules);
+    }
 }
 
 /// Connections from outside to hosts behind this machine remember their uplink. Their answers carry
@@ -176,8 +204,11 @@ mod tests {
 
     #[test]
     fn no_interface_outside_means_no_table() {
-        assert_eq!(render(&[], &[], &Policy::default()), None);
-        assert_eq!(render(&["eth0".into()], &[], &Policy { firewall: false, ..Policy::default() }), None);
+        assert_eq!(render(&[], &[], &Policy::default(), &Openings::default()), None);
+        assert_eq!(
+            render(&["eth0".into()], &[], &Policy { firewall: false, ..Policy::default() }, &Openings::default()),
+            None
+        );
     }
 
     #[test]
@@ -185,7 +216,7 @@ mod tests {
         let doors = Doors { open_tcp: vec![(22, 22), (8000, 9000)], ..Doors::default() };
         let policy = Policy { doors, ..Policy::default() };
         let numbers = [("eth0".into(), 2), ("wlan0".into(), 1)];
-        let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy).unwrap();
+        let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy, &Openings::default()).unwrap();
         assert_eq!(transaction(&text, true), include_str!("../../tests/golden/two_uplinks.nft"));
     }
 
@@ -193,7 +224,7 @@ mod tests {
     fn a_table_without_marks_is_that_of_a_single_uplink() {
         let external = ["eth0".to_owned(), "wlan0".to_owned()];
         let numbers = [("eth0".to_owned(), 1), ("wlan0".to_owned(), 2)];
-        let render = |numbers| render(&external, numbers, &Policy::default()).unwrap();
+        let render = |numbers| render(&external, numbers, &Policy::default(), &Openings::default()).unwrap();
         assert_eq!(without_marks(&render(&numbers)).unwrap(), render(&numbers[..1]));
         assert_eq!(without_marks(&render(&[])), None);
     }
@@ -207,7 +238,7 @@ mod tests {
             ..Doors::default()
         };
         let policy = Policy { forward: false, doors, ..Policy::default() };
-        let text = render(&["eth0.5".into()], &[], &policy).unwrap();
+        let text = render(&["eth0.5".into()], &[], &policy, &Openings::default()).unwrap();
         assert_eq!(transaction(&text, false), include_str!("../../tests/golden/closed.nft"));
     }
 }

@@ -13,10 +13,12 @@ use netd_core::net::IfName;
 use netd_core::record::text::MAX_FILE;
 
 pub mod doors;
+pub mod forwards;
 pub mod uplinks;
 pub mod zones;
 
 use doors::Doors;
+use forwards::Forwards;
 use uplinks::Uplinks;
 use zones::Zones;
 
@@ -33,6 +35,8 @@ pub struct Policy {
     pub zones: Zones,
     /// What is open to the outside, and who leaves by which address.
     pub doors: Doors,
+    /// Which hosts behind this machine the outside may reach.
+    pub forwards: Forwards,
     /// Which uplink comes first.
     pub uplinks: Uplinks,
 }
@@ -45,6 +49,7 @@ impl Default for Policy {
             reset: false,
             zones: Zones::default(),
             doors: Doors::default(),
+            forwards: Forwards::default(),
             uplinks: Uplinks::default(),
         }
     }
@@ -97,7 +102,7 @@ const NAME: &str = "NAME";
 
 /// Every word of fw.conf.
 pub fn words() -> impl Iterator<Item = &'static Word> {
-    [GENERAL, zones::WORDS, doors::WORDS, uplinks::WORDS].into_iter().flatten()
+    [GENERAL, zones::WORDS, doors::WORDS, forwards::WORDS, uplinks::WORDS].into_iter().flatten()
 }
 
 impl Word {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::model::{Prefix, Scope, Sysctl};
 use crate::record::Entry;
 
+use super::forwards::Openings;
+
 /// Which record asks for an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -105,6 +107,10 @@ pub struct Want {
     pub marks: bool,
     /// Interfaces that the input and forward policy treats as outside.
     pub external: Vec<String>,
+    /// What is open of hosts behind this machine.
+    pub openings: Openings,
+    /// What the administrator should know.
+    pub notes: Vec<String>,
     /// Foreign addresses and routes are to be removed (`reset_all_netdevs`).
     pub reset: bool,
 }
