@@ -40,6 +40,7 @@ mod fw;
 mod fw_doors;
 mod fw_faults;
 mod fw_left_out;
+mod fw_names;
 mod fw_packets;
 mod fw_ways;
 mod hostile;

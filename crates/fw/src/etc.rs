@@ -1,7 +1,8 @@
 //! resolv.conf, hosts and dnsmasq_servers.conf: fw renders them from the records, and writes them
 //! atomically and only when they change.
 //!
-//! Shell: text.rs renders them. Called by run.rs.
+//! Shell: servers.rs puts the name servers in order, resolv.rs and text.rs render the files. Called
+//! by run.rs.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -14,10 +15,14 @@ use netd::disk;
 use netd_core::net::HostName;
 use nix::errno::Errno;
 
-use crate::record::Entry;
+use crate::input::Paths;
 use crate::report::Report;
 
+pub mod resolv;
+pub mod servers;
 pub mod text;
+
+use servers::Facts;
 
 /// Name service is for every user.
 const READABLE: u32 = 0o644;
@@ -35,9 +40,19 @@ fn hostname() -> String {
 /// lead to a file in /run or /tmp, and these are empty at boot.
 fn behind(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| {
-        let target = fs::read_link(path).ok().and_then(|link| Some(path.parent()?.join(link)));
-        let found = target.and_then(|t| Some(t.parent()?.canonicalize().ok()?.join(t.file_name()?)));
+        let target = target(path);
+        let found = target.parent().and_then(|dir| Some(dir.canonicalize().ok()?.join(target.file_name()?)));
         found.unwrap_or_else(|| path.to_path_buf())
+    })
+}
+
+/// The same for a link whose directory need not exist either.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let target = fs::read_link(path).ok().and_then(|link| Some(path.parent()?.join(link)));
+        let target = target.unwrap_or_else(|| path.to_path_buf());
+        let found = target.parent().and_then(|dir| Some(dir.canonicalize().ok()?.join(target.file_name()?)));
+        found.unwrap_or(target)
     })
 }
 
@@ -73,7 +88,8 @@ fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
 pub struct File {
     path: PathBuf,
     content: Vec<u8>,
-    service: Option<&'static str>,
+    /// dnsmasq reads it, and reads it again on HUP.
+    is_dnsmasqs: bool,
 }
 
 impl fmt::Display for File {
@@ -84,52 +100,106 @@ impl fmt::Display for File {
 }
 
 /// The files that have to change.
-pub fn changed(etc: &Path, records: &[&Entry], report: &mut Report) -> Vec<File> {
-    let mut out = Vec::new();
-    let mut file = |name: &str, service, render: &dyn Fn(&[u8]) -> Option<Vec<u8>>| {
-        let path = etc.join(name);
-        let old = match read(&path) {
-            Ok(Some(old)) => old,
-            Ok(None) => return,
-            // An unreadable file may hold lines of the administrator.
-            Err(e) => return report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
-        };
-        out.extend(render(&old).filter(|new| *new != old).map(|content| File { path, content, service }));
-    };
+pub fn changed(etc: &Path, facts: &Facts, report: &mut Report) -> Vec<File> {
     let hostname = hostname();
-    file("resolv.conf", None, &|old| text::resolv_conf(records, old).map(String::into_bytes));
-    file("hosts", None, &|old| Some(text::hosts(records, &hostname, old)));
-    file("dnsmasq_servers.conf", Some("dnsmasq"), &|old| text::dnsmasq_servers(records, old).map(String::into_bytes));
+    let files: [(&str, bool, Render); 3] = [
+        ("resolv.conf", false, &|old| resolv::text(facts, old)),
+        ("hosts", true, &|old| Some(text::hosts(facts, &hostname, old))),
+        ("dnsmasq_servers.conf", true, &|old| text::dnsmasq_servers(facts, old).map(String::into_bytes)),
+    ];
+    let mut out = Vec::new();
+    for (name, is_dnsmasqs, render) in files {
+        let path = etc.join(name);
+        match read(&path) {
+            Ok(Some(old)) => {
+                let new = render(&old).filter(|new| *new != old);
+                let content = new.filter(|_| name != "resolv.conf" || is_left_to_us(etc, &path, &old, report));
+                out.extend(content.map(|content| File { path, content, is_dnsmasqs }));
+            }
+            Ok(None) => {}
+            // An unreadable file may hold lines of the administrator.
+            Err(e) => report.error(&format!("unable to read {}: {}", path.display(), error_text(&e))),
+        }
+    }
     out
 }
 
+/// The new content of a file. `None`: it stays as it is.
+type Render<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Whether fw writes resolv.conf. It says once why it does not.
+fn is_left_to_us(etc: &Path, path: &Path, old: &[u8], report: &mut Report) -> bool {
+    let target = path.is_symlink().then(|| target(path));
+    let found = resolv::Found {
+        etc,
+        has_directory: target.as_deref().and_then(Path::parent).is_none_or(Path::is_dir),
+        target: target.as_deref(),
+        content: old,
+        has_resolvconf: has_program("resolvconf"),
+    };
+    let another = found.of_another();
+    if let Some(why) = &another {
+        report.note(&format!("{} is left alone: {why}: see FILES of fw(8)", path.display()));
+    }
+    another.is_none()
+}
+
+/// Whether a program of this name is where programs of the administrator are.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let admin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(admin).any(|dir| dir.join(name).is_file())
+}
+
 /// Writes them.
-pub fn write(etc: &Path, records: &[&Entry], report: &mut Report) {
+pub fn write(paths: &Paths, facts: &Facts, report: &mut Report) {
     // FW_ETC may be in /run, which is empty at boot. A failure shows when the first file is
     // written.
-    let _ = fs::create_dir_all(etc);
-    for file in changed(etc, records, report) {
-        let written = write_through(&file.path, &file.content);
-        if written.is_ok()
-            && let Some(service) = file.service
-        {
-            // dnsmasq reads its servers-file again on HUP. Most machines have no such service.
-            let _ = ServiceDir::resolve(service.as_ref()).send(&[Command::Hangup]);
-        }
-        match written {
+    let _ = fs::create_dir_all(&paths.etc);
+    let files = changed(&paths.etc, facts, report);
+    // A run that is killed after it has written a file and before it has told dnsmasq leaves this
+    // mark, so that the next run tells it.
+    let mark = paths.dynamic.join(".untold");
+    if files.iter().any(|file| file.is_dnsmasqs) {
+        let _ = fs::write(&mark, "");
+    }
+    for File { path, content, .. } in files {
+        match write_through(&path, &content) {
             Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => report.error(&format!(
                 "unable to write {}: {}: make it a link to a file in /run, or name another directory in FW_ETC",
-                file.path.display(),
+                path.display(),
                 error_text(&e)
             )),
-            other => report.check(&file.path, other),
+            other => report.check(&path, other),
         }
+    }
+    if mark.exists() {
+        // Most machines have no such service.
+        let _ = ServiceDir::resolve("dnsmasq".as_ref()).send(&[Command::Hangup]);
+        let _ = fs::remove_file(&mark);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use netd_core::record::text::Record;
+
     use super::*;
+    use crate::record::{self, Entry};
+
+    /// An administrator's record.
+    pub(super) fn entry(fields: &[(&str, &str)]) -> Entry {
+        let record = fields.iter().fold(Record::new(), |r, (k, v)| r.with(k, *v));
+        record::read(&record, true, "f:1".into()).unwrap().0
+    }
+
+    /// These records, on a machine with a loopback interface.
+    pub(super) fn facts<'a>(records: &[&'a Entry]) -> Facts<'a> {
+        let own: Vec<IpAddr> = ["127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
+        Facts { records: records.to_vec(), own, metrics: Vec::new(), outside: Vec::new(), asks_itself: false }
+    }
 
     #[test]
     fn everybody_may_read_what_is_new_and_whoever_might_read_what_is_old() {

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::change::{Change, routes_after};
 use crate::conntrack::{self, Mover};
-use crate::etc;
+use crate::etc::{self, servers::Facts};
 use crate::firewall::Firewall;
 use crate::have::Have;
 use crate::input::memory::Memory;
@@ -23,7 +23,6 @@ use crate::kernel::{self, Failure, Kernel};
 use crate::left::Done;
 use crate::plan::refused::{Verdict, is_echo, judge};
 use crate::plan::{self, Plan};
-use crate::record::Entry;
 use crate::report::{NO_CAPABILITY, Report};
 use crate::want::{self, Want};
 
@@ -54,7 +53,7 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     let plan = plan::plan(&want, &have, &input.memory);
     let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
     lines.extend(Firewall::open(&paths.dynamic, &want, &input).planned());
-    let files = etc::changed(&paths.etc, &entries(&input), &mut report);
+    let files = etc::changed(&paths.etc, &Facts::new(&input, &want, &have), &mut report);
     lines.extend(files.iter().map(ToString::to_string));
     applet::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     plan.notes.iter().for_each(|n| report.note(n));
@@ -88,7 +87,8 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     report.check(&paths.memory(), input::keep(paths, &input.memory, &meanwhile));
     let refused = change(&mut kernel, &want, &have, &plan, &mut report);
     firewall.end(&mut report);
-    etc::write(&paths.etc, &entries(&input), &mut report);
+    let facts = Facts::new(&input, &want, &have);
+    etc::write(paths, &facts, &mut report);
     report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
     let without_firewall = firewall.is_missing();
     firewall.reap(&mut report);
@@ -159,8 +159,4 @@ fn say_refused(failures: &[Failure], want: &Want, report: &mut Report) {
             Verdict::LeftOut(text) => report.note(&text),
         }
     }
-}
-
-fn entries(input: &Input) -> Vec<&Entry> {
-    input.records.iter().map(|(entry, _)| entry).collect()
 }

@@ -14,11 +14,13 @@ use netd_core::record::text::MAX_FILE;
 
 pub mod doors;
 pub mod forwards;
+pub mod names;
 pub mod uplinks;
 pub mod zones;
 
 use doors::Doors;
 use forwards::Forwards;
+use names::Names;
 use uplinks::Uplinks;
 use zones::Zones;
 
@@ -39,6 +41,8 @@ pub struct Policy {
     pub forwards: Forwards,
     /// Which uplink comes first.
     pub uplinks: Uplinks,
+    /// Whom this machine asks for names.
+    pub names: Names,
 }
 
 impl Default for Policy {
@@ -51,6 +55,7 @@ impl Default for Policy {
             doors: Doors::default(),
             forwards: Forwards::default(),
             uplinks: Uplinks::default(),
+            names: Names::default(),
         }
     }
 }
@@ -102,7 +107,7 @@ const NAME: &str = "NAME";
 
 /// Every word of fw.conf.
 pub fn words() -> impl Iterator<Item = &'static Word> {
-    [GENERAL, zones::WORDS, doors::WORDS, forwards::WORDS, uplinks::WORDS].into_iter().flatten()
+    [GENERAL, zones::WORDS, doors::WORDS, forwards::WORDS, uplinks::WORDS, names::WORDS].into_iter().flatten()
 }
 
 impl Word {
