@@ -39,6 +39,7 @@ mod follow;
 mod fw;
 mod fw_doors;
 mod fw_faults;
+mod fw_hooks;
 mod fw_left_out;
 mod fw_names;
 mod fw_packets;

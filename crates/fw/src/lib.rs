@@ -22,6 +22,7 @@ pub mod conntrack;
 pub mod etc;
 pub mod firewall;
 pub mod have;
+pub mod hooks;
 pub mod input;
 pub mod ipv6;
 pub mod kernel;
@@ -42,6 +43,7 @@ pub const USAGE: &str = "\
 usage: fw [--once] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply|plan
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
+       fw [--dynamic DIR] [--config FILE] hooks
 ";
 
 /// What `fw --help` prints.
@@ -49,11 +51,13 @@ pub const HELP: &str = "\
 usage: fw [options] apply|plan
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
+       fw [--dynamic DIR] [--config FILE] hooks
 
   apply          make addresses, routes, firewall and files as the records ask
   plan           print what apply would do; exit 2 when there is something
   publish        write the record DIR/NAME.ipconf and tell fw; ipconf(5) has the keys
   withdraw       remove it and tell fw
+  hooks          run the hooks that have not heard of the last change yet
 
   --static DIR   the administrator's records (default $FW_STATIC, or ./conf)
   --dynamic DIR  the daemons' records (default $FW_DYNAMIC, or /run/service/fw)
@@ -63,7 +67,7 @@ usage: fw [options] apply|plan
 ";
 
 /// The words of the command line.
-const WORDS: [&str; 4] = ["apply", "plan", "publish", "withdraw"];
+const WORDS: [&str; 5] = ["apply", "plan", "publish", "withdraw", "hooks"];
 
 const OPTIONS: &[Opt] = &[
     opt('\u{1}', "static", Arg::Required),
@@ -95,12 +99,13 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             if once && let Err(e) = ServiceDir::at(".").send(&[Command::Once]) {
                 applet::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
             }
-            Some(at_home(&paths).and_then(|()| run::apply(&paths)))
+            Some(at_home(&paths).and_then(|()| run::apply(&paths, once)))
         }
         _ if once => None,
         ["plan"] => Some(at_home(&paths).and_then(|()| run::plan(&paths))),
         ["publish", name, fields @ ..] if !fields.is_empty() => Some(publish(&paths, name, fields)),
         ["withdraw", name] => Some(withdraw(&paths, name)),
+        ["hooks"] => Some(hooks::run(&paths)),
         _ => None,
     };
     match done {

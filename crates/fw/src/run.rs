@@ -16,6 +16,7 @@ use crate::conntrack::{self, Mover};
 use crate::etc::{self, servers::Facts};
 use crate::firewall::Firewall;
 use crate::have::Have;
+use crate::hooks::{self, news::State};
 use crate::input::memory::Memory;
 use crate::input::{self, Input, Paths};
 use crate::ipv6;
@@ -64,8 +65,8 @@ pub fn plan(paths: &Paths) -> Result<u8, String> {
     })
 }
 
-/// `fw apply`.
-pub fn apply(paths: &Paths) -> Result<u8, String> {
+/// `fw apply`. `is_service`: runsv has started it, as the ./run of its directory.
+pub fn apply(paths: &Paths, is_service: bool) -> Result<u8, String> {
     if !kernel::has_net_admin() {
         return Err(NO_CAPABILITY.to_owned());
     }
@@ -92,10 +93,14 @@ pub fn apply(paths: &Paths) -> Result<u8, String> {
     report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
     let without_firewall = firewall.is_missing();
     firewall.reap(&mut report);
+    let are_hooks_due = hooks::note(paths, || State::new(&want, &have, &facts), &mut report);
     let done = Done { want: &want, have, plan: &plan, refused, without_firewall };
     report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
     plan.memory.said = report.said();
     report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));
+    if are_hooks_due {
+        hooks::start(paths, is_service, &mut report);
+    }
     Ok(if report.has_failed() { EXIT_ERRORS } else { EXIT_OK })
 }
 
