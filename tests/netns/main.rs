@@ -50,6 +50,7 @@ mod names;
 mod pinger;
 mod records;
 mod roaming;
+mod router;
 mod servers;
 mod services;
 mod wire;
