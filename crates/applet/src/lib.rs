@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 
 pub mod control;
+pub mod date;
 pub mod getopt;
 pub mod json;
 pub mod manpage;

@@ -162,7 +162,7 @@ pub(super) fn stamp(kind: StampKind, time: SystemTime, east: i64) -> String {
     };
     let since = Duration::new(since.as_secs().saturating_add_signed(east), since.subsec_nanos());
     let (days, second_of_day) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = applet::date::civil(days);
     format!(
         "{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}.{:05}{zone} ",
         second_of_day / 3600,
@@ -170,21 +170,6 @@ pub(super) fn stamp(kind: StampKind, time: SystemTime, east: i64) -> String {
         second_of_day % 60,
         since.subsec_micros() / 10
     )
-}
-
-/// Year, month, day of a number of days since 1970-01-01, Gregorian.
-fn civil(days: u64) -> (u64, u64, u64) {
-    // Counted in years that begin on 1 March, so that the leap day is the last day of its year;
-    // 719_468 is the number of days from 0000-03-01 to 1970-01-01, 146_097 the days in 400 years.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // 153 days in five months from March on.
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
