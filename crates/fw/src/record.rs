@@ -14,6 +14,8 @@ pub struct Entry {
     pub is_static: bool,
     /// File and line, for messages.
     pub origin: String,
+    /// The lines of its keys.
+    pub lines: Vec<(&'static str, usize)>,
     /// What it says.
     pub network: Network,
     /// Its routes.
@@ -26,7 +28,9 @@ pub fn read(record: &text::Record, is_static: bool, origin: String) -> Result<(E
     let author = if is_static { Author::Administrator } else { Author::Program };
     let (network, left_out) = Network::parse(record, author)?;
     let hops = network.hops();
-    Ok((Entry { is_static, origin, network, hops }, left_out))
+    let line = |key| record.lines().iter().find(|field| field.name == key).map(|field| (key, field.line));
+    let lines = Network::keys().filter_map(line).collect();
+    Ok((Entry { is_static, origin, lines, network, hops }, left_out))
 }
 
 impl Entry {

@@ -15,7 +15,7 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
             link.up |= entry.network.address.is_some();
             let mtu = entry.network.said.mtu;
             if mtu.is_some_and(|mtu| link.mtu.is_none_or(|least| mtu < least)) {
-                (link.mtu, link.mtu_origin) = (mtu, Some(Origin::of(entry)));
+                (link.mtu, link.mtu_origin) = (mtu, Some(Origin::by(entry, "mtu")));
             }
             link.leased |= is_lease(entry);
         }
@@ -25,7 +25,7 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
             mtu: entry.network.said.mtu,
             leased: is_lease(entry),
             origin: Origin::of(entry),
-            mtu_origin: entry.network.said.mtu.map(|_| Origin::of(entry)),
+            mtu_origin: entry.network.said.mtu.map(|_| Origin::by(entry, "mtu")),
         }),
     }
 }
@@ -59,6 +59,6 @@ pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Durat
         scope: entry.network.scope.unwrap_or(natural),
         lifetime,
         kernel_prefix_route: loopback || is_v6_link_local(address.ip),
-        origin: Origin::of(entry),
+        origin: Origin::by(entry, "ipmask"),
     });
 }

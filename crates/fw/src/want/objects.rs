@@ -3,6 +3,7 @@
 //!
 //! Pure data. The files beside this one fill it, ways.rs and plan.rs read it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -11,19 +12,44 @@ use crate::record::Entry;
 
 use super::forwards::Openings;
 
-/// Which record asks for an object.
+/// Which record asks for an object, and by which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// An administrator's, not a daemon's.
     pub is_static: bool,
-    /// File and line.
+    /// File and line of the record.
     pub place: String,
+    /// The key.
+    pub key: &'static str,
+    /// The line of the key; 0: the record was not read from a file.
+    pub line: usize,
 }
 
 impl Origin {
     /// This record.
     pub fn of(entry: &Entry) -> Origin {
-        Origin { is_static: entry.is_static, place: entry.origin.clone() }
+        Origin::by(entry, "if")
+    }
+
+    /// This key of this record.
+    pub fn by(entry: &Entry, key: &'static str) -> Origin {
+        let line = entry.lines.iter().find(|(name, _)| *name == key).map_or(0, |(_, line)| *line);
+        Origin { is_static: entry.is_static, place: entry.origin.clone(), key, line }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &str {
+        self.place.rsplit_once(':').map_or(&self.place, |(file, _)| file)
+    }
+}
+
+impl fmt::Display for Origin {
+    /// File and line of the key, and the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{} {}", self.place, self.key),
+            line => write!(f, "{}:{line} {}", self.file(), self.key),
+        }
     }
 }
 

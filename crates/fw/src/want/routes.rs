@@ -37,7 +37,7 @@ pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_
         scope: Scope::Link,
         source: Some(address.ip).filter(IpAddr::is_ipv4),
         is_prefix_route: true,
-        origin: Origin::of(entry),
+        origin: Origin::by(entry, "ipmask"),
     });
 }
 
@@ -48,6 +48,11 @@ pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Optio
     let inside = |g: IpAddr| is_v6_link_local(g) || own_networks().any(|n| !n.is_host() && n.contains(g));
     let v4 = hop.destination.ip.is_ipv4();
     let plain = if v4 { 0 } else { METRIC_V6_DEFAULT };
+    let key = match (entry.network.said.routes.is_empty(), hop.gateway) {
+        (false, _) => "routes",
+        (true, Some(_)) => "gw",
+        (true, None) => "net",
+    };
     WantRoute {
         interface: entry.interface().to_owned(),
         destination: hop.destination,
@@ -61,7 +66,7 @@ pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Optio
         // 4862 5.4).
         source: entry.network.source.or_else(|| entry.network.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
-        origin: Origin::of(entry),
+        origin: Origin::by(entry, key),
     }
 }
 
