@@ -121,6 +121,11 @@ fn inside(net: &str, what: &str, job: impl AsyncFnOnce(Handle) -> io::Result<()>
     });
 }
 
+/// Moves the calling thread into a namespace.
+pub(crate) fn enter(net: &str) {
+    setns(open(net), CloneFlags::CLONE_NEWNET).unwrap_or_else(|e| panic!("{net}: {e}"));
+}
+
 #[track_caller]
 fn open(net: &str) -> File {
     File::open(path(net)).unwrap_or_else(|e| panic!("{}: {e}", path(net).display()))

@@ -175,6 +175,17 @@ impl Net {
         kernel::path(&self.name)
     }
 
+    /// Runs `work` on a thread in this namespace: a socket that it opens belongs to the namespace
+    /// wherever it is used.
+    #[track_caller]
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let work = || {
+            kernel::enter(&self.name);
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| panic!("a thread in {}", self.name))
+    }
+
     /// A command in this namespace. Its PATH begins with the applets of [`Lab::use_netsv`]. Its pid
     /// is the program's own, because `ip netns exec` execs.
     pub fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {

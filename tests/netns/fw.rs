@@ -530,7 +530,7 @@ fn many_runs_at_once_end_in_the_same_state() {
 }
 
 /// services/fw as it is shipped, under Debian's runsv. In its PATH only fw is ours.
-fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output) {
+pub(crate) fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output) {
     let bin = lab.make_dir("only");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_netsv"), bin.join("fw")).unwrap();
     for name in ["runsv", "sv", "svlogd", "chpst"] {

@@ -106,7 +106,8 @@ fn show_address(name: &str, a: &Address) -> String {
     format!("{} dev {name} valid_lft {lifetime}", a.address)
 }
 
-fn show_route(name: &str, r: &Route) -> String {
+/// A route as ip(8) writes it.
+pub fn show_route(name: &str, r: &Route) -> String {
     let mut out = if r.destination.is_default() && r.destination.ip.is_ipv4() {
         "default".to_owned()
     } else {

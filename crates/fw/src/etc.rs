@@ -92,6 +92,13 @@ pub struct File {
     is_dnsmasqs: bool,
 }
 
+impl File {
+    /// Without its directory.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
 impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.path.exists() { '~' } else { '+' };

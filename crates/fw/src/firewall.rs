@@ -19,7 +19,7 @@ pub mod phases;
 pub mod text;
 
 use load::{Ending, Loader, Running};
-use phases::{Action, Event, Phases};
+use phases::{Action, Event, Failure, Phases};
 
 /// The firewall of one run.
 pub struct Firewall {
@@ -37,9 +37,20 @@ impl Firewall {
         Firewall { loader, phases, running: None, endings: Vec::new() }
     }
 
-    /// What `fw plan` prints of it.
-    pub fn planned(&self) -> Option<String> {
-        self.phases.planned()
+    /// What `fw plan` prints of it, and why.
+    pub fn planned(&self) -> Option<(String, String)> {
+        self.phases.planned().map(|line| (line, self.phases.why()))
+    }
+
+    /// The table that is wanted.
+    pub fn table(&self) -> Option<&str> {
+        self.phases.table()
+    }
+
+    /// Whether nft and the kernel would take this table: an error in nft's words, or the reason why
+    /// fw cannot tell.
+    pub fn check(table: &str) -> Result<(), Failure> {
+        load::check(&text::transaction(table, true))
     }
 
     /// It is wanted and could not be loaded.

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod memory;
 pub mod policy;
 
+use crate::record::Entry;
 use files::Files;
 use lease::{Current, Now};
 use memory::Memory;
@@ -36,6 +37,11 @@ impl Paths {
     pub fn memory(&self) -> PathBuf {
         self.dynamic.join(".memory")
     }
+
+    /// While it is there, only `fw apply` by hand makes anything.
+    pub fn down(&self) -> PathBuf {
+        self.dynamic.join(".down")
+    }
 }
 
 /// All that is known before the kernel is asked.
@@ -57,10 +63,29 @@ impl Input {
     pub fn read(paths: &Paths) -> Input {
         let mut files = files::read(&paths.static_dir, &paths.dynamic);
         let policy = files.policy(&paths.config, &paths.dynamic);
+        let entries = std::mem::take(&mut files.entries);
+        let notes = std::mem::take(&mut files.notes);
+        let mut input = Input::of(paths, entries, policy);
+        input.notes.splice(..0, notes);
+        Input { files, ..input }
+    }
+
+    /// Of these records and this policy, beside what fw remembers.
+    pub fn of(paths: &Paths, entries: Vec<Entry>, policy: Policy) -> Input {
         let memory = Memory::parse(&fs::read_to_string(paths.memory()).unwrap_or_default());
-        let (records, ignored) = lease::current(std::mem::take(&mut files.entries), &now());
-        let notes = [std::mem::take(&mut files.notes), ignored].concat();
-        Input { records, policy, memory, notes, files }
+        let (records, notes) = lease::current(entries, &now());
+        Input { records, policy, memory, notes, files: Files::default() }
+    }
+
+    /// Of no record and of a policy that wants nothing, so that all of ours goes. An MTU is given
+    /// back, whoever asked for it.
+    pub fn nothing(paths: &Paths) -> Input {
+        let policy = Policy { forward: false, firewall: false, ..Policy::default() };
+        let mut input = Input::of(paths, Vec::new(), policy);
+        let memory = &mut input.memory;
+        memory.mtus.iter_mut().for_each(|mtu| mtu.leased = false);
+        (memory.uplinks, memory.numbers, memory.best) = (Vec::new(), Vec::new(), None);
+        input
     }
 }
 

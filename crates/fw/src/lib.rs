@@ -9,15 +9,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use applet::control::{Command, ControlError, ServiceDir, error_text};
 use applet::getopt::{Arg, Getopt, Opt, opt};
 use applet::suggest::nearest;
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
-use netd::ipconf;
-use netd_core::record::text::Record;
-use netd_core::record::{Author, Network};
 
 pub mod change;
+pub mod commands;
+pub mod confirm;
 pub mod conntrack;
 pub mod etc;
 pub mod firewall;
@@ -29,9 +27,12 @@ pub mod kernel;
 pub mod left;
 pub mod model;
 pub mod plan;
+pub mod reasons;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod session;
+pub mod show;
 pub mod want;
 pub mod ways;
 pub mod wire;
@@ -40,7 +41,8 @@ use input::Paths;
 
 /// The whole use.
 pub const USAGE: &str = "\
-usage: fw [--once] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply|plan
+usage: fw [--once] [--confirm SECS] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] apply
+       fw [--json] [--yes] [--static DIR] ... plan|check|show|confirm|down
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
        fw [--dynamic DIR] [--config FILE] hooks
@@ -48,13 +50,17 @@ usage: fw [--once] [--static DIR] [--dynamic DIR] [--config FILE] [--etc DIR] ap
 
 /// What `fw --help` prints.
 pub const HELP: &str = "\
-usage: fw [options] apply|plan
+usage: fw [options] apply|plan|check|show|confirm|down
        fw [--dynamic DIR] publish NAME KEY=VALUE...
        fw [--dynamic DIR] withdraw NAME
        fw [--dynamic DIR] [--config FILE] hooks
 
   apply          make addresses, routes, firewall and files as the records ask
-  plan           print what apply would do; exit 2 when there is something
+  plan           print what apply would do, and why; exit 2 when there is something
+  check          name every fault in the files, and change nothing
+  show           print what is applied, from where and since when
+  confirm        keep the edit that `apply --confirm' has applied
+  down           take everything away that fw has made
   publish        write the record DIR/NAME.ipconf and tell fw; ipconf(5) has the keys
   withdraw       remove it and tell fw
   hooks          run the hooks that have not heard of the last change yet
@@ -64,69 +70,117 @@ usage: fw [options] apply|plan
   --config FILE  the policy (default $FW_CONFIG, or ./fw.conf)
   --etc DIR      where resolv.conf and hosts are (default $FW_ETC, or /etc)
   --once         with apply, in a service directory: begin with `sv o .'
+  --confirm SECS with apply: roll the edit back unless `fw confirm' follows
+  --json         with plan and show: for programs
+  --yes          with down: do not ask
 ";
 
-/// The words of the command line.
-const WORDS: [&str; 5] = ["apply", "plan", "publish", "withdraw", "hooks"];
+/// The words of the command line, and the options that each of them takes beside those that say
+/// where things are.
+const WORDS: [(&str, &[char]); 9] = [
+    ("apply", &[ONCE, CONFIRM]),
+    ("plan", &[JSON]),
+    ("check", &[]),
+    ("show", &[JSON]),
+    ("confirm", &[]),
+    ("down", &[YES]),
+    ("publish", &[]),
+    ("withdraw", &[]),
+    ("hooks", &[]),
+];
+
+const STATIC_DIR: char = '\u{1}';
+const DYNAMIC: char = '\u{2}';
+const CONFIG_FILE: char = '\u{3}';
+const ETC: char = '\u{4}';
+const ONCE: char = '\u{5}';
+const CONFIRM: char = '\u{6}';
+const JSON: char = '\u{7}';
+const YES: char = '\u{8}';
 
 const OPTIONS: &[Opt] = &[
-    opt('\u{1}', "static", Arg::Required),
-    opt('\u{2}', "dynamic", Arg::Required),
-    opt('\u{3}', "config", Arg::Required),
-    opt('\u{4}', "etc", Arg::Required),
-    opt('\u{5}', "once", Arg::No),
+    opt(STATIC_DIR, "static", Arg::Required),
+    opt(DYNAMIC, "dynamic", Arg::Required),
+    opt(CONFIG_FILE, "config", Arg::Required),
+    opt(ETC, "etc", Arg::Required),
+    opt(ONCE, "once", Arg::No),
+    opt(CONFIRM, "confirm", Arg::Required),
+    opt(JSON, "json", Arg::No),
+    opt(YES, "yes", Arg::No),
 ];
 
 /// Where the administrator's records and policy are by default.
 const STATIC: &str = "./conf";
 const CONFIG: &str = "./fw.conf";
 
+/// A command line that was understood.
+struct Call {
+    paths: Paths,
+    /// The options beside those of `paths`.
+    given: Vec<char>,
+    /// Of `--confirm`.
+    secs: Option<u64>,
+    operands: Vec<OsString>,
+}
+
 /// The applet.
 pub fn main(argv: Vec<OsString>) -> u8 {
-    let (paths, once, operands) = match parse(argv.into_iter().skip(1)) {
-        Ok(parsed) => parsed,
+    let call = match parse(argv.into_iter().skip(1)) {
+        Ok(call) => call,
         Err(error) => {
             applet::say::error(format_args!("fw: {error}\n{USAGE}"));
             return EXIT_USAGE;
         }
     };
-    let words: Vec<&str> = operands.iter().filter_map(|o| o.to_str()).collect();
-    let done = match words.as_slice() {
-        _ if words.len() != operands.len() => None,
-        ["apply"] => {
-            // Before fw reads anything: a `u` that arrives from now on means one more run, which
-            // reads what the sender published before it.
-            if once && let Err(e) = ServiceDir::at(".").send(&[Command::Once]) {
-                applet::say::error(format_args!("fw: warning: .: {e}: not made one-shot\n"));
-            }
-            Some(at_home(&paths).and_then(|()| run::apply(&paths, once)))
-        }
-        _ if once => None,
-        ["plan"] => Some(at_home(&paths).and_then(|()| run::plan(&paths))),
-        ["publish", name, fields @ ..] if !fields.is_empty() => Some(publish(&paths, name, fields)),
-        ["withdraw", name] => Some(withdraw(&paths, name)),
-        ["hooks"] => Some(hooks::run(&paths)),
-        _ => None,
-    };
-    match done {
+    match run_command(&call) {
         Some(Ok(code)) => code,
         Some(Err(error)) => {
             applet::say::error(format_args!("fw: fatal: {error}\n"));
             EXIT_SYSTEM
         }
         None => {
-            applet::say::error(format_args!("{}{USAGE}", complaint(&operands)));
+            applet::say::error(format_args!("{}{USAGE}", complaint(&call.operands)));
             EXIT_USAGE
         }
     }
 }
 
+/// `None`: wrong use.
+fn run_command(call: &Call) -> Option<Result<u8, String>> {
+    let words: Vec<&str> = call.operands.iter().filter_map(|o| o.to_str()).collect();
+    let (_, takes) = WORDS.iter().find(|(word, _)| Some(word) == words.first())?;
+    if words.len() != call.operands.len() || call.given.iter().any(|option| !takes.contains(option)) {
+        return None;
+    }
+    let paths = &call.paths;
+    let has = |option| call.given.contains(&option);
+    let at_home = |run: &dyn Fn() -> Result<u8, String>| Some(at_home(paths).and_then(|()| run()));
+    match words.as_slice() {
+        // Nothing but a confirmed edit is applied in one shot.
+        ["apply"] if has(ONCE) && has(CONFIRM) => None,
+        ["apply"] => at_home(&|| commands::apply(paths, has(ONCE), call.secs)),
+        ["plan"] => at_home(&|| commands::plan::plan(paths, has(JSON))),
+        ["check"] => at_home(&|| commands::check::check(paths)),
+        ["show"] => at_home(&|| commands::show::show(paths, has(JSON))),
+        ["confirm"] => at_home(&|| commands::confirm::confirm(paths)),
+        ["down"] => at_home(&|| commands::down::down(paths, has(YES))),
+        ["publish", name, fields @ ..] if !fields.is_empty() => Some(commands::publish(paths, name, fields)),
+        ["withdraw", name] => Some(commands::withdraw(paths, name)),
+        ["hooks"] => Some(hooks::run(paths)),
+        _ => None,
+    }
+}
+
 /// A line about the first word, when it is none of fw's.
 fn complaint(operands: &[OsString]) -> String {
-    let word = operands.first().map(|w| w.to_string_lossy()).filter(|w| !WORDS.contains(&w.as_ref()));
+    let word = operands.first().map(|w| w.to_string_lossy()).filter(|w| !words().any(|known| known == w));
     let Some(word) = word else { return String::new() };
-    let near = nearest(&word, WORDS).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+    let near = nearest(&word, words()).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
     format!("fw: no command '{}'{near}\n", word.escape_debug())
+}
+
+fn words() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().map(|(word, _)| *word)
 }
 
 /// Refuses the default paths where neither ./conf nor ./fw.conf exists. fw would find no records
@@ -142,7 +196,7 @@ fn at_home(paths: &Paths) -> Result<(), String> {
 }
 
 /// Options may stand before and after the subcommand.
-fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, bool, Vec<OsString>), String> {
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Call, String> {
     let from = |variable: &str, default: &str| {
         std::env::var_os(variable).filter(|v| !v.is_empty()).map_or_else(|| PathBuf::from(default), PathBuf::from)
     };
@@ -152,65 +206,33 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Paths, bool, Vec<OsStr
         config: from("FW_CONFIG", CONFIG),
         etc: from("FW_ETC", "/etc"),
     };
-    let mut once = false;
+    let (mut given, mut secs) = (Vec::new(), None);
     let mut operands = Vec::new();
     let mut rest: Vec<OsString> = args.collect();
     while !rest.is_empty() {
         let mut getopt = Getopt::new(OPTIONS, rest);
-        for given in getopt.by_ref() {
-            let (key, value) = given.map_err(|e| e.to_string())?;
-            let value = PathBuf::from(value.unwrap_or_default());
+        for option in getopt.by_ref() {
+            let (key, value) = option.map_err(|e| e.to_string())?;
+            let value = value.unwrap_or_default();
             match key {
-                '\u{1}' => paths.static_dir = value,
-                '\u{2}' => paths.dynamic = value,
-                '\u{3}' => paths.config = value,
-                '\u{5}' => once = true,
-                _ => paths.etc = value,
+                STATIC_DIR => paths.static_dir = value.into(),
+                DYNAMIC => paths.dynamic = value.into(),
+                CONFIG_FILE => paths.config = value.into(),
+                ETC => paths.etc = value.into(),
+                CONFIRM => {
+                    let number = value.to_str().and_then(netd_core::net::decimal::<u64>);
+                    let known = number.filter(|n| (1..=confirm::MAX_SECS).contains(n));
+                    secs = Some(known.ok_or_else(|| format!("not a number of seconds: {}", value.display()))?);
+                    given.push(key);
+                }
+                other => given.push(other),
             }
         }
         let mut left = getopt.operands().into_iter();
         operands.extend(left.next());
         rest = left.collect();
     }
-    Ok((paths, once, operands))
-}
-
-fn publish(paths: &Paths, name: &str, fields: &[&str]) -> Result<u8, String> {
-    let mut record = Record::new();
-    for field in fields {
-        let (key, value) = field.split_once('=').ok_or_else(|| format!("not KEY=VALUE: {}", field.escape_debug()))?;
-        if !Network::keys().any(|known| known == key) {
-            return Err(format!("unknown key: {}", key.escape_debug()));
-        }
-        record.set(key, value);
-    }
-    // The caller has typed these words himself, so each wrong one is refused.
-    let (_, left_out) = Network::parse(&record, Author::Administrator).map_err(|fault| fault.to_string())?;
-    if let Some(fault) = left_out.first() {
-        return Err(fault.to_string());
-    }
-    let changed = ipconf::publish(&paths.dynamic, name, &[record])
-        .map_err(|e| format!("unable to publish {}: {}", name.escape_debug(), error_text(&e)))?;
-    Ok(tell_fw(changed))
-}
-
-fn withdraw(paths: &Paths, name: &str) -> Result<u8, String> {
-    let changed = ipconf::withdraw(&paths.dynamic, name)
-        .map_err(|e| format!("unable to withdraw {}: {}", name.escape_debug(), error_text(&e)))?;
-    Ok(tell_fw(changed))
-}
-
-/// Sends one `u` to the service, after the file is in its place. A service that does not run is no
-/// failure: the next run reads the file.
-fn tell_fw(changed: bool) -> u8 {
-    if changed && let Err(e) = netd::sink::notify("fw".as_ref()) {
-        let hint = match e {
-            ControlError::Missing(_) | ControlError::NotRunning(_) => "run `fw apply`",
-            ControlError::Full | ControlError::Io(..) => "the record counts at the next run",
-        };
-        applet::say::error(format_args!("fw: warning: fw: {e}: {hint}\n"));
-    }
-    run::EXIT_OK
+    Ok(Call { paths, given, secs, operands })
 }
 
 #[cfg(test)]
@@ -232,7 +254,7 @@ mod tests {
         let in_man = MAN.lines().filter_map(|l| l.strip_prefix(".It Fl -")).filter_map(|l| l.split(' ').next());
         assert!(in_man.into_iter().all(|name| OPTIONS.iter().any(|o| o.long() == name)));
         assert_eq!(manpage::listed(HELP), manpage::names(OPTIONS));
-        for word in WORDS {
+        for word in words() {
             assert!(
                 HELP.contains(&format!("\n  {word} "))
                     && USAGE.contains(word)
@@ -252,15 +274,38 @@ mod tests {
     #[test]
     fn options_stand_before_and_after_the_subcommand() {
         let parse = |args: &[&str]| super::parse(args.iter().map(OsString::from));
-        let (paths, once, operands) = parse(&["--dynamic", "/d", "apply", "--etc=/e", "--static", "/s"]).unwrap();
+        let Call { paths, given, operands, .. } =
+            parse(&["--dynamic", "/d", "apply", "--etc=/e", "--static", "/s"]).unwrap();
         assert_eq!((paths.dynamic, paths.etc, paths.static_dir), ("/d".into(), "/e".into(), "/s".into()));
-        assert_eq!((once, operands), (false, vec!["apply".into()]));
-        assert!(parse(&["apply", "--once"]).unwrap().1);
-        let (paths, _, operands) = parse(&["publish", "x", "if=eth0", "--dynamic", "/d", "ip=1"]).unwrap();
+        assert_eq!((given, operands), (vec![], vec!["apply".into()]));
+        assert_eq!(parse(&["apply", "--once"]).unwrap().given, [ONCE]);
+        assert_eq!(parse(&["apply", "--confirm", "60"]).unwrap().secs, Some(60));
+        for wrong in ["0", "86401", "-1", "soon", ""] {
+            assert!(parse(&["apply", &format!("--confirm={wrong}")]).is_err(), "{wrong}");
+        }
+        let Call { paths, operands, .. } = parse(&["publish", "x", "if=eth0", "--dynamic", "/d", "ip=1"]).unwrap();
         assert_eq!(
             (paths.dynamic, operands),
             ("/d".into(), ["publish", "x", "if=eth0", "ip=1"].map(OsString::from).into())
         );
         assert!(parse(&["--bogus"]).is_err());
+    }
+
+    #[test]
+    fn an_option_of_another_command_is_wrong_use() {
+        for line in [
+            "--once plan",
+            "--confirm 5 plan",
+            "--json apply",
+            "--json check",
+            "--yes apply",
+            "--yes confirm",
+            "--once --confirm 5 apply",
+            "down now",
+            "",
+        ] {
+            let call = parse(line.split_ascii_whitespace().map(OsString::from)).unwrap();
+            assert!(run_command(&call).is_none(), "{line}");
+        }
     }
 }

@@ -12,6 +12,7 @@ pub const NO_CAPABILITY: &str = "no permission to change the network: capability
 #[derive(Default)]
 pub struct Report {
     failed: bool,
+    is_silent: bool,
     before: Vec<String>,
     said: Vec<String>,
 }
@@ -22,6 +23,17 @@ impl Report {
         Report { before: said.to_vec(), ..Report::default() }
     }
 
+    /// Prints nothing: for a look that another one follows.
+    pub fn silent() -> Report {
+        Report { is_silent: true, ..Report::default() }
+    }
+
+    fn print(&self, text: &str) {
+        if !self.is_silent {
+            applet::say::error(format_args!("fw: {text}\n"));
+        }
+    }
+
     /// Reports a state, once. It is reported again when it was over in between.
     pub fn note(&mut self, text: &str) {
         let text = text.replace(char::is_control, "?");
@@ -29,7 +41,7 @@ impl Report {
             return;
         }
         if !self.before.contains(&text) {
-            applet::say::error(format_args!("fw: {text}\n"));
+            self.print(&text);
         }
         self.said.push(text);
     }
@@ -37,7 +49,7 @@ impl Report {
     /// Reports an error: the run fails in the end.
     pub fn error(&mut self, text: &str) {
         self.failed = true;
-        applet::say::error(format_args!("fw: error: {text}\n"));
+        self.print(&format!("error: {text}"));
     }
 
     /// Reports a file that could not be written.

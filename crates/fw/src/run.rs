@@ -1,12 +1,11 @@
-//! One run of fw: `apply` and `plan`, from the files to the kernel.
+//! One run of fw, from the files to the kernel.
 //!
 //! Shell: the order of the steps and nothing else. The firewall that admits old and new, switches,
 //! addresses, routes, deletions, the final firewall, files. After an error in one step the others
-//! still happen. Called by lib.rs.
+//! still happen. Called by the files of commands/.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
 use applet::control::error_text;
 use nix::errno::Errno;
@@ -34,6 +33,9 @@ pub const EXIT_ERRORS: u8 = 1;
 /// `plan`: there are changes.
 pub const EXIT_CHANGES: u8 = 2;
 
+/// What is said while nothing is made.
+const DOWN: &str = "down: `fw apply` by hand brings it up";
+
 /// What is wanted of the kernel as it is, and what the kernel has of it.
 fn wishes(input: &Input, kernel: &Kernel, mut have: Have, report: &mut Report) -> (Want, Have) {
     input.files.errors.iter().for_each(|e| report.error(e));
@@ -45,34 +47,60 @@ fn wishes(input: &Input, kernel: &Kernel, mut have: Have, report: &mut Report) -
     (want, have)
 }
 
-/// `fw plan`: prints what `apply` would do.
-pub fn plan(paths: &Paths) -> Result<u8, String> {
-    let mut report = Report::default();
-    let input = Input::read(paths);
-    let (kernel, have) = ask_kernel(&input.memory)?;
-    let (want, have) = wishes(&input, &kernel, have, &mut report);
-    let plan = plan::plan(&want, &have, &input.memory);
-    let mut lines: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-    lines.extend(Firewall::open(&paths.dynamic, &want, &input).planned());
-    let files = etc::changed(&paths.etc, &Facts::new(&input, &want, &have), &mut report);
-    lines.extend(files.iter().map(ToString::to_string));
-    applet::say::out(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
-    plan.notes.iter().for_each(|n| report.note(n));
-    Ok(match (report.has_failed(), lines.is_empty()) {
-        (true, _) => EXIT_ERRORS,
-        (false, true) => EXIT_OK,
-        (false, false) => EXIT_CHANGES,
-    })
+/// What a run knows before it changes anything.
+pub struct Look {
+    /// What was read.
+    pub input: Input,
+    /// What is wanted.
+    pub want: Want,
+    /// What the kernel has.
+    pub have: Have,
+    /// What would be changed.
+    pub plan: Plan,
+    /// What would become of the nft table, and why.
+    pub firewall: Option<(String, String)>,
+    /// The nft table that is wanted.
+    pub table: Option<String>,
+    /// The files that would be written.
+    pub files: Vec<etc::File>,
 }
 
-/// `fw apply`. `is_service`: runsv has started it, as the ./run of its directory.
-pub fn apply(paths: &Paths, is_service: bool) -> Result<u8, String> {
-    if !kernel::has_net_admin() {
-        return Err(NO_CAPABILITY.to_owned());
-    }
-    let _lock =
-        lock(&paths.dynamic).map_err(|e| format!("unable to lock {}: {}", paths.dynamic.display(), error_text(&e)))?;
-    let input = Input::read(paths);
+/// Looks, and changes nothing.
+pub fn look(paths: &Paths, input: Input, report: &mut Report) -> Result<Look, String> {
+    let (kernel, have) = ask_kernel(&input.memory)?;
+    let (want, have) = wishes(&input, &kernel, have, report);
+    let plan = plan::plan(&want, &have, &input.memory);
+    let firewall = Firewall::open(&paths.dynamic, &want, &input);
+    let (planned, table) = (firewall.planned(), firewall.table().map(str::to_owned));
+    let files = etc::changed(&paths.etc, &Facts::new(&input, &want, &have), report);
+    Ok(Look { input, want, have, plan, firewall: planned, table, files })
+}
+
+/// What a run would still do, one line each.
+pub fn differences(paths: &Paths) -> Result<Vec<String>, String> {
+    let look = look(paths, Input::read(paths), &mut Report::silent())?;
+    let changes = look.plan.changes.iter().map(ToString::to_string);
+    let rest = look.firewall.into_iter().map(|(line, _)| line);
+    Ok(changes.chain(rest).chain(look.files.iter().map(ToString::to_string)).collect())
+}
+
+/// An error for a process that the kernel lets change nothing.
+pub fn may_change() -> Result<(), String> {
+    if kernel::has_net_admin() { Ok(()) } else { Err(NO_CAPABILITY.to_owned()) }
+}
+
+/// Makes the kernel match the files. The caller holds the lock.
+/// `is_service`: runsv has started it, as the ./run of its directory.
+pub fn make(paths: &Paths, is_service: bool) -> Result<u8, String> {
+    perform(paths, Input::read(paths), is_service, false)
+}
+
+/// Takes away all that fw has made, and forgets it. The caller holds the lock.
+pub fn unmake(paths: &Paths, is_service: bool) -> Result<u8, String> {
+    perform(paths, Input::nothing(paths), is_service, true)
+}
+
+fn perform(paths: &Paths, input: Input, is_service: bool, for_good: bool) -> Result<u8, String> {
     let mut report = Report::after(&input.memory.said);
     let (mut kernel, have) = ask_kernel(&input.memory)?;
     let (want, have) = wishes(&input, &kernel, have, &mut report);
@@ -90,12 +118,20 @@ pub fn apply(paths: &Paths, is_service: bool) -> Result<u8, String> {
     firewall.end(&mut report);
     let facts = Facts::new(&input, &want, &have);
     etc::write(paths, &facts, &mut report);
-    report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
+    if !for_good {
+        report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
+    }
     let without_firewall = firewall.is_missing();
     firewall.reap(&mut report);
     let are_hooks_due = hooks::note(paths, || State::new(&want, &have, &facts), &mut report);
     let done = Done { want: &want, have, plan: &plan, refused, without_firewall };
     report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
+    if for_good {
+        report.note(DOWN);
+    }
+    if for_good && !report.has_failed() {
+        plan.memory = Memory::default();
+    }
     plan.memory.said = report.said();
     report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));
     if are_hooks_due {
@@ -105,11 +141,14 @@ pub fn apply(paths: &Paths, is_service: bool) -> Result<u8, String> {
 }
 
 /// One run at a time; the lock is gone with the process, however that ends.
-fn lock(dynamic: &Path) -> io::Result<File> {
-    fs::create_dir_all(dynamic)?;
-    let file = File::options().create(true).append(true).open(dynamic.join(".lock"))?;
-    file.lock()?;
-    Ok(file)
+pub fn lock(paths: &Paths) -> Result<File, String> {
+    let dynamic = &paths.dynamic;
+    let locked = fs::create_dir_all(dynamic).and_then(|()| {
+        let file = File::options().create(true).append(true).open(dynamic.join(".lock"))?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked.map_err(|e| format!("unable to lock {}: {}", dynamic.display(), error_text(&e)))
 }
 
 fn ask_kernel(memory: &Memory) -> Result<(Kernel, Have), String> {

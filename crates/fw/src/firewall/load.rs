@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -75,12 +76,25 @@ impl Loader {
 /// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's
 /// state.
 pub fn start(text: &str) -> Running {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
+    Running { child: nft(&["-f", "-"], text), events }
+}
+
+/// Asks nft and the kernel whether they would take the text, and changes nothing.
+pub fn check(text: &str) -> Result<(), Failure> {
+    let (ending, result) = Running { child: nft(&["-c", "-f", "-"], text), events: None }.committed();
+    ending.reap();
+    result
+}
+
+fn nft(arguments: &[&str], text: &str) -> io::Result<Child> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let mut command = Command::new("nft");
-    command.args(["-f", "-"]).env_clear().env("PATH", path);
+    command.args(arguments).env_clear().env("PATH", path);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().and_then(|mut child| {
+    // A terminal that is lost sends HUP to the group of fw; nft ends what it has begun.
+    command.process_group(0);
+    command.spawn().and_then(|mut child| {
         // A few kB fit into the pipe. A write error means that nft has died; its exit code gives
         // the reason.
         let written = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
@@ -88,8 +102,7 @@ pub fn start(text: &str) -> Running {
             Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
             Some(_) | None => Ok(child),
         }
-    });
-    Running { child, events }
+    })
 }
 
 /// The rest of a [`Running`] whose table is committed: nft may not have ended yet.

@@ -153,6 +153,22 @@ impl Phases {
         self.known.difference(self.after.as_deref()).map(|_| format!("{sign} nft table inet {}", text::TABLE))
     }
 
+    /// Why that is planned.
+    pub fn why(&self) -> String {
+        let Some(after) = &self.after else { return "no table is wanted".to_owned() };
+        let Some(loaded) = &self.known.loaded else {
+            let there = self.known.is_there == Some(true);
+            return if there { "it is not as fw has left it" } else { "it is not there" }.to_owned();
+        };
+        let fresh = |a: &str, b: &str| a.lines().filter(|line| !b.lines().any(|other| other == *line)).count();
+        format!("{} lines are new and {} go", fresh(after, loaded), fresh(loaded, after))
+    }
+
+    /// The table that is wanted.
+    pub fn table(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
     /// One step. An event that cannot happen in a state does nothing.
     pub fn step(&mut self, event: Event) -> Vec<Action> {
         match (std::mem::replace(&mut self.state, State::Idle), event) {

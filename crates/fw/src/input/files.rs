@@ -6,6 +6,7 @@
 
 use netd_core::record::text;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -172,6 +173,73 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// A fault, for `fw check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// File, line and what is wrong.
+    pub text: String,
+    /// Not only a warning.
+    pub is_error: bool,
+}
+
+impl Fault {
+    /// A run would fail.
+    pub fn error(text: &str) -> Fault {
+        Fault { text: text.to_owned(), is_error: true }
+    }
+
+    /// A run would do all but this.
+    pub fn warning(text: &str) -> Fault {
+        Fault { text: text.to_owned(), is_error: false }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", if self.is_error { "error" } else { "warning" }, self.text)
+    }
+}
+
+/// Reads all files as they are: what is good in them, and every fault. No last good content takes
+/// the place of anything.
+pub fn inspect(static_dir: &Path, dynamic: &Path, config: &Path) -> (Vec<Entry>, Policy, Vec<Fault>) {
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    for (dir, is_static) in [(static_dir, true), (dynamic, false)] {
+        let paths = ipconf::list(dir).unwrap_or_else(|e| {
+            faults.push(Fault::error(&format!("unable to read {}: {}", dir.display(), text(&e))));
+            Vec::new()
+        });
+        for path in paths {
+            // A fault of a daemon never fails a run; a file that cannot be read always does.
+            let of = |text: &str, is_error| Fault { text: text.to_owned(), is_error };
+            match ipconf::read_bytes(dir, &path) {
+                Err(e) => faults.push(of(&format!("{}: {}", path.display(), text(&e)), true)),
+                Ok(bytes) => match understand(&path, &bytes, is_static) {
+                    Ok(all) => {
+                        faults.extend(all.complaints.iter().map(|text| of(text, is_static)));
+                        entries.extend(all.entries);
+                    }
+                    Err(text) => faults.push(of(&text, is_static)),
+                },
+            }
+        }
+    }
+    let policy = match read_config(config) {
+        Ok(bytes) => {
+            let (policy, errors) = policy::parse(&bytes);
+            let place = config.display();
+            faults.extend(errors.iter().map(|e| Fault::error(&format!("{place}:{}: {}", e.line, e.what))));
+            policy
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && config.symlink_metadata().is_err() => Policy::default(),
+        Err(e) => {
+            faults.push(Fault::error(&format!("unable to read {}: {}", config.display(), text(&e))));
+            Policy::default()
+        }
+    };
+    (entries, policy, faults)
 }
 
 /// A file that was understood.

@@ -50,7 +50,7 @@ pub fn is_echo<'a>(change: &Change, mut refused: impl Iterator<Item = &'a Change
 }
 
 /// The record that asks for it.
-fn asked_by<'a>(change: &Change, want: &'a Want) -> Option<&'a Origin> {
+pub fn asked_by<'a>(change: &Change, want: &'a Want) -> Option<&'a Origin> {
     let link = |name: &str| want.links.iter().find(|l| l.interface == name);
     match change {
         Change::LinkUp { name, .. } => link(name).map(|l| &l.origin),
