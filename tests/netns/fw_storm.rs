@@ -90,7 +90,7 @@ fn count(w: &World) {
             .collect();
         let hook = "type filter hook input priority 100; policy accept;";
         let file = format!("/run/lab/count-{}", net.name());
-        fs::write(&file, format!("table inet count {{\nchain all {{\n{hook}\n{rules}}}\n}}\n")).unwrap();
+        fs::write(&file, format!("table inet count {{\nchain watch {{\n{hook}\n{rules}}}\n}}\n")).unwrap();
         net.run(&["nft", "-f", &file]);
     };
     counter(&w.home, "iifname \"eth*\"");
