@@ -136,7 +136,7 @@ fn random(state: &mut u64) -> u64 {
 fn turn(w: &World, round: u32) {
     let there = |name: &str| w.dir.join(name).exists();
     match round % 5 {
-        0 => w.health(0, if round % 2 == 0 { "down" } else { "up" }),
+        0 => w.health(0, if round.is_multiple_of(2) { "down" } else { "up" }),
         1 if there("dyn/dhcp_eth1.ipconf") => w.remove("dyn/dhcp_eth1.ipconf"),
         2 => w.write("fw.conf", &format!("ext_open_udp=\"{OPEN}\"\next_open_tcp=\"{}\"\n", 1000 + round)),
         3 if there("dyn/dhcp_eth0.ipconf") => w.remove("dyn/dhcp_eth0.ipconf"),

@@ -177,6 +177,9 @@ fn attempt(secs: u64, now: &Moment) -> Vec<Action> {
 /// One file of the administrator, by its name below the directory of the service.
 pub type Content = (String, Vec<u8>);
 
+/// The same of a file as it is now. Without content: it cannot be read.
+pub type Found = (String, Option<Vec<u8>>);
+
 /// What a rollback does to the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
@@ -188,9 +191,8 @@ pub enum Move {
     Remove(String),
 }
 
-/// What brings `now` back to `kept`. A file without content is one that cannot be read. All copies
-/// are made before the first file changes.
-pub fn moves(kept: &[Content], now: &[(String, Option<Vec<u8>>)]) -> Vec<Move> {
+/// What brings `now` back to `kept`. All copies are made before the first file changes.
+pub fn moves(kept: &[Content], now: &[Found]) -> Vec<Move> {
     let old = |name: &str| kept.iter().find(|(n, _)| n == name).map(|(_, bytes)| bytes);
     let mut rejects = Vec::new();
     let mut changes = Vec::new();

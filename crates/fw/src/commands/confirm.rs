@@ -16,7 +16,7 @@ use netd::{clock, disk, ipconf};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
-use crate::confirm::{self, Action, Content, Event, Mark, Moment, Move, Standing, Why};
+use crate::confirm::{self, Action, Content, Event, Found, Mark, Moment, Move, Standing, Why};
 use crate::input::Paths;
 use crate::run::{self, EXIT_ERRORS, EXIT_OK};
 use crate::show;
@@ -220,7 +220,7 @@ impl<'a> Place<'a> {
     }
 
     /// The administrator's files as they are.
-    fn now(&self) -> Result<Vec<(String, Option<Vec<u8>>)>, String> {
+    fn now(&self) -> Result<Vec<Found>, String> {
         let dir = &self.paths.static_dir;
         let records = ipconf::list(dir).map_err(|e| format!("unable to read {}: {}", dir.display(), error_text(&e)))?;
         let mut out = Vec::new();
