@@ -1,6 +1,6 @@
 //! DHCP: from the start of a client to its handler and to the address on the interface.
 
-pub(crate) mod hard;
+mod hard;
 mod patient;
 mod watch;
 
@@ -9,10 +9,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use testkit::wait_until;
+use testkit::{Lab, wait_until};
 
 use crate::table::{OURS, Row, median};
 use crate::world::{NETWORKD, Starter, World, networkd_files, script, sh};
+use hard::Hard;
 use watch::Watch;
 
 const FIFO: &str = "/run/bench.fifo";
@@ -111,6 +112,21 @@ pub(crate) fn bench(world: &World, applets: &str, times: usize) -> io::Result<Ve
         Row::new("DHCP: start -> handler, ms", handler).note(medians.clone()),
         Row::new("DHCP: start -> address, ms", address).note(medians),
     ])
+}
+
+/// The hard cases. The quick ones leave out what takes minutes.
+pub(crate) fn hard_cases(lab: &Lab, applets: &str, times: usize, quick: bool) -> io::Result<Vec<Row>> {
+    let world = World::bare(lab);
+    // The clients' handler writes into the fifo. Without a reader it would block.
+    let _reader = OpenOptions::new().read(true).write(true).open(FIFO)?;
+    let hard = Hard::new(&world, applets, times, quick);
+    let mut rows = hard.servers()?;
+    if !quick {
+        rows.extend([hard.thoughtful()?, hard.throttled()?, patient::without_a_server(lab, applets)?]);
+    }
+    rows.extend(hard.resting()?);
+    world.clean();
+    Ok(rows)
 }
 
 /// Starts a runsvdir over fw alone, so that a published lease reaches the kernel as in a real

@@ -143,7 +143,7 @@ fn network(lab: &testkit::Lab, applets: &str, options: &Options) -> io::Result<V
         eprintln!("bench: DHCP, {} runs a client", options.times);
         rows = dhcp::bench(&world, applets, options.times)?;
         eprintln!("bench: DHCP, the hard cases");
-        rows.extend(dhcp::hard::bench(lab, applets, options.times, options.quick)?);
+        rows.extend(dhcp::hard_cases(lab, applets, options.times, options.quick)?);
     }
     if options.wants(Part::Failover) {
         eprintln!("bench: failover");

@@ -2,17 +2,14 @@
 //! restart; and the cost of a client that only holds its lease. The difficult servers are the test
 //! kit's. dnsmasq serves the rest.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use testkit::Lab;
 use testkit::dhcpd::{Config, Custom, DhcpOption, Dhcpd, Encodable, Message, MessageType, Mode, OptionCode, grant};
 
-use super::patient::without_a_server;
 use super::watch::Watch;
-use super::{Acts, Client, FIFO, clients};
+use super::{Acts, Client, clients};
 use crate::supervise::{settle, switches};
 use crate::table::{OURS, Row, median};
 use crate::world::{Starter, World, private_kb, sh};
@@ -34,24 +31,20 @@ pub(super) struct Hard<'a> {
 /// The begin of a measurement, from the server and the moment at which the client was started.
 type From = fn(&Dhcpd, Instant) -> Option<Instant>;
 
-pub(crate) fn bench(lab: &Lab, applets: &str, times: usize, quick: bool) -> io::Result<Vec<Row>> {
-    let world = World::bare(lab);
-    // The clients' handler writes into the fifo. Without a reader it would block.
-    let _reader = OpenOptions::new().read(true).write(true).open(FIFO)?;
-    let hard = Hard { world: &world, applets, times: times.min(5), quick };
-    let mut rows = vec![hard.checked()?, hard.refused()?, hard.restarted()?];
-    rows.extend(hard.taken()?);
-    rows.extend(hard.late()?);
-    rows.extend(hard.rogue()?);
-    if !quick {
-        rows.extend([hard.thoughtful()?, hard.throttled()?, without_a_server(lab, applets)?]);
+impl<'a> Hard<'a> {
+    pub(super) fn new(world: &'a World, applets: &'a str, times: usize, quick: bool) -> Hard<'a> {
+        Hard { world, applets, times: times.min(5), quick }
     }
-    rows.extend(hard.resting()?);
-    world.clean();
-    Ok(rows)
-}
 
-impl Hard<'_> {
+    /// The rows about servers that are late, refuse or lie.
+    pub(super) fn servers(&self) -> io::Result<Vec<Row>> {
+        let mut rows = vec![self.checked()?, self.refused()?, self.restarted()?];
+        rows.extend(self.taken()?);
+        rows.extend(self.late()?);
+        rows.extend(self.rogue()?);
+        Ok(rows)
+    }
+
     pub(super) fn server(&self, mode: Mode) -> io::Result<Dhcpd> {
         Dhcpd::start(self.world.isp(), "cust", Config { mode, ..Config::for_router(ROUTER) })
     }
@@ -208,7 +201,7 @@ impl Hard<'_> {
     }
 
     /// The cost of holding a lease.
-    fn resting(&self) -> io::Result<Vec<Row>> {
+    pub(super) fn resting(&self) -> io::Result<Vec<Row>> {
         let span = Duration::from_secs(if self.quick { 10 } else { 30 });
         let (mut memory, mut wakeups) = (Vec::new(), Vec::new());
         let _server = self.server(Mode::Normal)?;
