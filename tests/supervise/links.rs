@@ -123,6 +123,7 @@ fn the_last_lines_of_a_log_are_shown() {
         let _runsvs = [world.runsv("a"), world.runsv("b")];
         let current = || fs::read_to_string(logs.join("current")).unwrap_or_default();
         world.wait("the lines", || current().ends_with("[31m\n"));
+        ["a", "a/log", "b"].iter().for_each(|service| world.wait_stat(service, "run"));
         let status = "run: a: (pid P) Ts; run: log: (pid P) Ts\n";
         let lines = |from: u32| (from..=11).map(|n| format!("  line {n}\n")).collect::<String>() + "  red\\u{1b}[31m\n";
         assert_eq!(sv(world, "-v status a b"), (Some(0), format!("{status}{}run: b: (pid P) Ts\n", lines(3))));

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
 
-use crate::subject::{World, both, each_way, ours, signal, with_each_others_runsv};
+use crate::subject::{World, both, each_way, ours, signal, with_each_others_runsv, with_runsv};
 
 const SLEEPER: &str = "echo start >>starts; exec sleep 1000";
 
@@ -138,7 +138,7 @@ fn a_runsv_that_ends_is_started_again() {
         // Without sv: runit's sv may miss the end of this runsv, because runsvdir has already
         // started another.
         world.control("a", "x");
-        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
+        world.wait("another runsv", || ![0, runsv].contains(&runsv_of(world, "a")));
         world.wait("another start", || world.lines("a/starts").len() == 2);
     });
 }
@@ -155,7 +155,7 @@ fn shutdown_is_ok_although_runsvdir_starts_another() {
         // runsvdir replaces a killed runsv at once.
         let runsv = runsv_of(world, "a");
         crate::subject::signal(runsv, Signal::SIGKILL);
-        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
+        world.wait("another runsv", || ![0, runsv].contains(&runsv_of(world, "a")));
         world.wait("it to listen", || world.is_supervised("a"));
         assert_eq!(world.lines("a/starts").len(), 2);
     });
@@ -283,22 +283,56 @@ fn a_switched_link_to_the_directory_and_a_target_that_comes_later_are_seen() {
     });
 }
 
+/// So often TERM comes while a killed runsv is replaced, to so many at a time.
+const TERMS: usize = 40;
+const AT_A_TIME: usize = 8;
+
 #[test]
 fn with_w_a_runsv_that_was_killed_and_replaced_is_no_disorder() {
-    ours(|world| {
-        world.script("a/run", SLEEPER);
-        let runsvdir = world.start("runsvdir", &["-w", "."]);
-        world.wait_stat("a", "run");
-        let runsv = runsv_of(world, "a");
-        signal(runsv, Signal::SIGKILL);
-        world.wait("another runsv", || !matches!(runsv_of(world, "a"), 0) && runsv_of(world, "a") != runsv);
-        // It has read the letter: its start is over, and TERM is obeyed in order.
-        world.wait("it to take over", || world.sv("start a").0 == 0);
-        runsvdir.signal(Signal::SIGTERM);
-        let code = runsvdir.wait();
-        assert_eq!(code, 0, "{}", fs::read_to_string(world.dir.join("err")).unwrap_or_default());
+    // As soon as the second runsv is there, at any point of its start.
+    while_a_killed_runsv_is_replaced(|runsv, now| ![0, runsv].contains(&now));
+}
+
+#[test]
+fn with_w_the_service_of_a_runsv_that_was_killed_and_not_replaced_yet_ends_too() {
+    while_a_killed_runsv_is_replaced(|_, now| now == 0);
+}
+
+/// TERM comes when `it_is_time`, by the process ids of the killed runsv and of the one that is
+/// there now (0: none).
+fn while_a_killed_runsv_is_replaced(it_is_time: impl Fn(i32, i32) -> bool + Sync) {
+    with_runsv(|world| {
+        let (dirs, it_is_time) = ((0..AT_A_TIME).map(|n| format!("d{n}")).collect::<Vec<_>>(), &it_is_time);
+        dirs.iter().for_each(|dir| world.script(&format!("{dir}/a{dir}/run"), SLEEPER));
+        std::thread::scope(|scope| {
+            for dir in &dirs {
+                scope.spawn(move || (1..=TERMS / AT_A_TIME).for_each(|n| kill_and_end(world, dir, n, it_is_time)));
+            }
+        });
         assert_eq!(world.count("sleep 1000"), 0);
+        for dir in dirs {
+            assert_eq!(
+                world.lines(&format!("{dir}/a{dir}/starts")).len(),
+                TERMS / AT_A_TIME,
+                "none was started to end"
+            );
+        }
     });
+}
+
+/// For the time number `n`.
+fn kill_and_end(world: &World, dir: &str, n: usize, it_is_time: impl Fn(i32, i32) -> bool) {
+    let name = format!("a{dir}");
+    let service = format!("{dir}/{name}");
+    let runsvdir = world.start("runsvdir", &["-w", dir]);
+    world.wait_stat(&service, "run");
+    world.wait_lines(&format!("{service}/starts"), n);
+    let runsv = runsv_of(world, &name);
+    signal(runsv, Signal::SIGKILL);
+    world.wait("the time", || it_is_time(runsv, runsv_of(world, &name)));
+    runsvdir.signal(Signal::SIGTERM);
+    assert_eq!(runsvdir.wait(), 0, "{}", world.errors());
+    assert_eq!(world.pid(&service), 0);
 }
 
 #[test]

@@ -88,13 +88,16 @@ impl Host {
     }
 
     /// Takes the service in `dir`, or in the working directory, into the set, and starts it if it
-    /// is wanted up.
-    pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &OsStr) -> Result<Slot, Fatal> {
+    /// is wanted up. With `end` it is not started: what is left of it is ended.
+    pub(crate) fn add(&mut self, dir: Option<OwnedFd>, name: &OsStr, end: bool) -> Result<Slot, Fatal> {
         let slot = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
         if let Some(dir) = &dir {
             unable("change to directory", fchdir(dir).map_err(io::Error::from))?;
         }
         let mut service = Supervised::open(&self.shared, slot, dir, name)?;
+        if end {
+            service.main.handle(Event::Terminate);
+        }
         service.units().for_each(|unit| unit.handle(Event::Tick));
         match self.services.get_mut(slot) {
             Some(place) => *place = Some(Box::new(service)),

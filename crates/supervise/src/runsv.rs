@@ -48,7 +48,9 @@ fn supervise(dir: &OsStr) -> Result<(), Fatal> {
     let mut signals = File::from(unable("create selfpipe", signals)?);
     unable("change to directory", env::set_current_dir(dir))?;
     let mut host = Host::new(unable("start", Shared::new())?);
-    host.add(None, dir)?;
+    // A TERM that has come already: ./run is not started first.
+    let end = came(&mut signals).contains(&Signal::SIGTERM);
+    host.add(None, dir, end)?;
     loop {
         host.settle();
         if host.is_empty() {
@@ -74,17 +76,22 @@ fn wait(host: &Host, signals: &File) -> bool {
     set.first().and_then(PollFd::any).unwrap_or(false)
 }
 
-fn obey(host: &mut Host, signals: &mut File) {
+/// The signals that have come since the last call.
+fn came(signals: &mut File) -> Vec<Signal> {
     let mut buffer = [0; 64];
     let n = signals.read(&mut buffer).unwrap_or(0);
+    buffer.iter().take(n).filter_map(|byte| Signal::try_from(i32::from(*byte)).ok()).collect()
+}
+
+fn obey(host: &mut Host, signals: &mut File) {
+    let came = came(signals);
     // As with commands, before the ends: a TERM to the whole process group ends the service too,
     // and it shall not be started once more.
-    let came = |signal: Signal| buffer.iter().take(n).any(|byte| i32::from(*byte) == signal as i32);
-    if came(Signal::SIGTERM) {
+    if came.contains(&Signal::SIGTERM) {
         host.terminate_all();
     }
     // The service directory, see Shared::watch_directory.
-    if came(Signal::SIGIO) {
+    if came.contains(&Signal::SIGIO) {
         host.changed(|_| true);
     }
     while let Some((pid, exit)) = sys::reap() {

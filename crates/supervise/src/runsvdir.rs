@@ -190,7 +190,7 @@ impl Scanner {
                 && self.runners.is_empty()
                 && self.others.is_empty()
             {
-                let disorder = ending.code == 0 && self.runners.disorder();
+                let disorder = ending.code == 0 && ending.disorder;
                 return if disorder { EXIT_DISORDER } else { ending.code };
             }
             let ready = self.wait();
@@ -308,12 +308,31 @@ impl Scanner {
         if self.ending.as_ref().is_some_and(Ending::is_kept) {
             return self.runners.stop_all();
         }
+        // A runsv that was killed has left its service. Another one ends it in order.
+        for (ident, name) in self.scan.left() {
+            let event = self.start(ident, &name, true);
+            self.scan.step(sys::now(), event);
+        }
         let mut ending = Ending::begin(sys::now(), code, self.limit);
         ending.left = self.scan.running().map(|(id, name)| (id, name.to_owned())).collect();
+        ending.disorder = !self.scan.left().is_empty();
         self.ending = Some(ending);
-        self.runners.end_begins(self.scan.failing());
         for action in self.scan.stop_all() {
             self.perform(action);
+        }
+    }
+
+    /// The runsv of this service was killed while all end. Another one ends what it has left.
+    fn end_another(&mut self, name: OsString) {
+        let started = self.runners.start(&self.dir, &name, true);
+        if let Ok(id) = started {
+            self.runners.stop(id);
+        }
+        if let Some(ending) = &mut self.ending {
+            match started {
+                Ok(id) => drop(ending.left.insert(id, name)),
+                Err(_) => ending.disorder = true,
+            }
         }
     }
 
@@ -328,8 +347,10 @@ impl Scanner {
     }
 
     fn handle(&mut self, event: Event) {
-        if let (Some(ending), Event::Ended { pid, .. }) = (&mut self.ending, &event) {
-            ending.left.remove(pid);
+        if let (Some(ending), Event::Ended { pid, told }) = (&mut self.ending, &event)
+            && let Some(name) = ending.ended(*pid, *told)
+        {
+            self.end_another(name);
         }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -341,7 +362,7 @@ impl Scanner {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Start(ident, name) => Some(self.start(ident, &name)),
+            Action::Start(ident, name) => Some(self.start(ident, &name, false)),
             Action::Stop(id) => {
                 self.runners.stop(id);
                 None
@@ -357,7 +378,8 @@ impl Scanner {
         }
     }
 
-    fn start(&mut self, ident: Ident, name: &OsStr) -> Event {
+    /// See [`Runners::start`].
+    fn start(&mut self, ident: Ident, name: &OsStr, end: bool) -> Event {
         self.go_home();
         // The runsv of a runsvdir that was killed lives on and holds the lock. A second runsv would
         // only complain, again and again. We hold its control fifo open instead: poll(2) tells at
@@ -371,7 +393,7 @@ impl Scanner {
             self.others.insert(ident, control);
             return Event::Occupied(ident);
         }
-        match self.runners.start(&self.dir, name) {
+        match self.runners.start(&self.dir, name, end) {
             Ok(id) => {
                 self.refused.remove(&ident);
                 Event::Started(ident, id)

@@ -83,8 +83,8 @@ enum State {
     Starting { pause: Duration },
     /// Our child; `pause` is what went before it.
     Running { pid: u32, since: Duration, pause: Duration },
-    /// To be started at `until`.
-    Waiting { until: Duration, pause: Duration },
+    /// To be started at `until`. `told`: the runsv before was told to exit, and has left nothing.
+    Waiting { until: Duration, pause: Duration, told: bool },
     /// Another's child.
     Other,
 }
@@ -119,7 +119,9 @@ impl Scan {
             }
             Event::StartFailed(ident) => self.set(ident, |state| later(now, pause_of(state))),
             Event::Occupied(ident) => self.set(ident, |_| State::Other),
-            Event::Freed(ident) => self.set(ident, |_| State::Waiting { until: now, pause: Duration::ZERO }),
+            Event::Freed(ident) => {
+                self.set(ident, |_| State::Waiting { until: now, pause: Duration::ZERO, told: false });
+            }
             Event::Ended { pid, told } => self.ended(now, pid, told),
             Event::Tick => {}
         }
@@ -131,7 +133,7 @@ impl Scan {
             }
             let pause = match child.state {
                 State::Fresh { until } if now >= until => Duration::ZERO,
-                State::Waiting { until, pause } if now >= until => pause,
+                State::Waiting { until, pause, .. } if now >= until => pause,
                 State::Fresh { .. }
                 | State::Starting { .. }
                 | State::Running { .. }
@@ -169,9 +171,11 @@ impl Scan {
         })
     }
 
-    /// Whether one that has failed waits for its next try.
-    pub(crate) fn failing(&self) -> bool {
-        self.children.iter().any(|c| matches!(c.state, State::Waiting { pause, .. } if !pause.is_zero()))
+    /// The services that may run without a runsv: theirs was not told to exit, and the next one
+    /// waits for its start.
+    pub(crate) fn left(&self) -> Vec<(Ident, OsString)> {
+        let left = |c: &&Child| matches!(c.state, State::Waiting { told: false, .. });
+        self.children.iter().filter(left).map(|c| (c.ident, c.name.clone())).collect()
     }
 
     /// Directories that wait for their ./run: the shell watches them.
@@ -191,9 +195,9 @@ impl Scan {
             match child.state {
                 State::Running { pid, since, pause } if pid == ended => {
                     child.state = match (told, now.saturating_sub(since) < TOO_SOON) {
-                        (true, _) => State::Waiting { until: now + FIRST_PAUSE, pause: Duration::ZERO },
+                        (true, _) => State::Waiting { until: now + FIRST_PAUSE, pause: Duration::ZERO, told },
                         (false, true) => later(now, pause),
-                        (false, false) => State::Waiting { until: now, pause: Duration::ZERO },
+                        (false, false) => State::Waiting { until: now, pause: Duration::ZERO, told },
                     };
                 }
                 State::Fresh { .. }
@@ -273,7 +277,7 @@ fn pause_of(state: State) -> Duration {
 
 fn later(now: Duration, pause: Duration) -> State {
     let pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-    State::Waiting { until: now + pause, pause }
+    State::Waiting { until: now + pause, pause, told: false }
 }
 
 #[cfg(test)]
@@ -382,7 +386,7 @@ mod tests {
         assert_eq!(ended(&mut scan, secs(110), 10, false), [Action::Start(id(1), "a".into())]);
         let mut scan = running();
         assert_eq!(scan.step(secs(110), Event::Ended { pid: 10, told: true }), []);
-        assert!(!scan.failing());
+        assert_eq!(scan.left(), []);
         assert_eq!(scan.deadline(), Some(secs(111)));
         assert_eq!(scan.step(secs(111), Event::Tick), [Action::Start(id(1), "a".into())]);
     }
@@ -411,10 +415,10 @@ mod tests {
             let due = scan.deadline().unwrap();
             pauses.push((due - now).as_secs());
             assert_eq!(scan.step(due - Duration::from_millis(1), Event::Tick), []);
-            assert!(scan.failing());
+            assert_eq!(scan.left(), [(id(1), "a".into())]);
             assert_eq!(scan.step(due, Event::Tick), [Action::Start(id(1), "a".into())]);
             assert_eq!(scan.step(due, Event::Started(id(1), pid + 1)), []);
-            assert!(!scan.failing());
+            assert_eq!(scan.left(), []);
             now = due;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);

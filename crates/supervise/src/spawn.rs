@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, renameat};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd;
 
@@ -37,6 +38,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) cgroup: Option<OwnedFd>,
     /// It starts a session of its own.
     pub(crate) session: bool,
+    /// A signal that waits until the program is ready for it, and unblocks it.
+    pub(crate) held: Option<Signal>,
     /// Its limit of open descriptors: soft, hard.
     pub(crate) limit: Option<(u64, u64)>,
     /// `NAME=VALUE`, in place of any other value of that name in our environment.
@@ -94,6 +97,7 @@ impl<'a> Plan<'a> {
             pass: None,
             cgroup: None,
             session: false,
+            held: None,
             limit: None,
             variable: None,
             record: None,
@@ -163,7 +167,7 @@ impl<'a> Plan<'a> {
         if let Some((soft, hard)) = self.limit {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         }
-        sys::clean_signals()
+        sys::clean_signals(self.held)
     }
 
     /// The last descriptor that the child needs.

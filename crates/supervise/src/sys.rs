@@ -179,10 +179,11 @@ fn leave_table(end: RawFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// For a child before it executes: no signal blocked, and SIGPIPE, which std ignores, as it was.
-pub(crate) fn clean_signals() -> nix::Result<()> {
+/// For a child before it executes: no signal is blocked but `held`, and SIGPIPE, which std ignores,
+/// is as it was.
+pub(crate) fn clean_signals(held: Option<Signal>) -> nix::Result<()> {
     applet::sys::restore_sigpipe();
-    SigSet::empty().thread_set_mask()
+    held.into_iter().collect::<SigSet>().thread_set_mask()
 }
 
 /// For a child before it executes: `fd` becomes descriptor `number` of the program.

@@ -11,7 +11,7 @@
 //!   kept      EndAll              EndAll             EndAll
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
@@ -71,6 +71,10 @@ pub(super) struct Ending {
     kept: bool,
     /// The services that have not ended: the number of the runsv, and the name of the service.
     pub(super) left: HashMap<u32, OsString>,
+    /// A service may be left: its runsv has not ended in order, and has no successor that has.
+    pub(super) disorder: bool,
+    /// The services whose runsv was replaced since then.
+    replaced: HashSet<OsString>,
     limit: Duration,
     next: Option<(Duration, Step)>,
 }
@@ -79,7 +83,8 @@ impl Ending {
     /// All are told to end. `limit` is the argument of `-W`.
     pub(super) fn begin(now: Duration, code: u8, limit: Option<Duration>) -> Ending {
         let next = limit.map(|limit| (now.saturating_add(limit), Step::Term));
-        Ending { code, kept: false, left: HashMap::new(), limit: limit.unwrap_or_default(), next }
+        let (left, replaced) = (HashMap::new(), HashSet::new());
+        Ending { code, kept: false, left, disorder: false, replaced, limit: limit.unwrap_or_default(), next }
     }
 
     /// None is told to end.
@@ -89,6 +94,16 @@ impl Ending {
 
     pub(super) fn is_kept(&self) -> bool {
         self.kept
+    }
+
+    /// A runsv has ended; `told`: in order. The service of one that was killed gets another runsv,
+    /// which ends it, but only one, and none after the time of `-W`.
+    pub(super) fn ended(&mut self, id: u32, told: bool) -> Option<OsString> {
+        let name = self.left.remove(&id).filter(|_| !told)?;
+        let forced = matches!(self.next, Some((_, Step::Kill | Step::GiveUp)));
+        let again = !forced && self.replaced.insert(name.clone());
+        self.disorder |= !again;
+        again.then_some(name)
     }
 
     /// When [`Ending::step`] is due, CLOCK_BOOTTIME.

@@ -8,9 +8,10 @@
 use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,22 +29,25 @@ use applet::control::error_text;
 
 /// execvp(3): where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Our own executable.
+const OWN: &str = "/proc/self/exe";
 
 pub(super) struct Runners {
     /// `-P`, where it is done here.
     sessions: bool,
+    /// The device and inode of our own executable.
+    own: Option<(u64, u64)>,
     /// Our runsvs that live.
     children: HashSet<u32>,
     /// The services in this process.
     host: Option<Host>,
-    /// One of them has not ended in order since all were told to.
-    disorder: bool,
 }
 
 impl Runners {
     pub(super) fn new(one_process: bool, sessions: bool) -> io::Result<Runners> {
         let host = if one_process { Some(Host::new(Shared::hosting(sessions)?)) } else { None };
-        Ok(Runners { sessions, children: HashSet::new(), host, disorder: false })
+        let own = fs::metadata(OWN).ok().map(|found| (found.dev(), found.ino()));
+        Ok(Runners { sessions, own, children: HashSet::new(), host })
     }
 
     /// Whether services live in this process.
@@ -56,19 +60,9 @@ impl Runners {
         self.children.is_empty() && self.host.as_ref().is_none_or(Host::is_empty)
     }
 
-    /// All services are about to be told to end. A runsv that was killed before has been replaced,
-    /// unless `failing` says that it waits for its next start.
-    pub(super) fn end_begins(&mut self, failing: bool) {
-        self.disorder = failing;
-    }
-
-    /// Whether a runsv was killed, or failed, after which services may be left.
-    pub(super) fn disorder(&self) -> bool {
-        self.disorder
-    }
-
-    /// Starts the service `name` in `dir`; its number, or what to say.
-    pub(super) fn start(&mut self, dir: &Path, name: &OsStr) -> Result<u32, String> {
+    /// Starts the service `name` in `dir`, or with `end` only a supervisor that ends what is left of
+    /// it; its number, or what to say.
+    pub(super) fn start(&mut self, dir: &Path, name: &OsStr, end: bool) -> Result<u32, String> {
         let Some(host) = &mut self.host else {
             let started = self.spawn(dir, name);
             let pid = started.map_err(|e| format!("unable to start runsv {}: {}", name.display(), error_text(&e)))?;
@@ -78,7 +72,7 @@ impl Runners {
         let shown = name.to_string_lossy();
         let opened = File::open(dir.join(name)).map(OwnedFd::from);
         let opened = opened.map_err(|e| format!("{shown}: unable to open directory: {}", error_text(&e)))?;
-        let slot = host.add(Some(opened), name).map_err(|Fatal(text)| format!("{shown}: {text}"))?;
+        let slot = host.add(Some(opened), name, end).map_err(|Fatal(text)| format!("{shown}: {text}"))?;
         Ok(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 
@@ -86,11 +80,14 @@ impl Runners {
     /// executable.
     fn spawn(&self, dir: &Path, name: &OsStr) -> io::Result<u32> {
         let path = env::var_os("PATH").unwrap_or(DEFAULT_PATH.into());
-        let mut found = env::split_paths(&path).map(|at| at.join("runsv"));
-        let found = found.find(|file| is_program(&dir.join(file)));
-        let program = found.unwrap_or("/proc/self/exe".into());
+        let found = env::split_paths(&path).map(|at| at.join("runsv"));
+        let mut found = found.filter_map(|file| Some((program(&dir.join(&file))?, file)));
+        let (which, program) = found.next().map_or((self.own, OWN.into()), |(which, file)| (Some(which), file));
         let mut plan = Plan::new(&program, [OsStr::new("runsv"), name], dir)?;
         plan.session = self.sessions;
+        // A TERM of ours would kill a runsv that has no handler yet, and its service would live on.
+        // Our runsv unblocks the signal when it has one. Another's might never do that.
+        plan.held = Some(Signal::SIGTERM).filter(|_| which == self.own);
         plan.spawn().map(|started| started.pid)
     }
 
@@ -138,7 +135,6 @@ impl Runners {
         }
         // Another child is an orphan that the kernel has given to the first process.
         let ours = self.children.remove(&pid);
-        self.disorder |= ours && exit != Exit::Code(0);
         ours.then_some(Event::Ended { pid, told: exit == Exit::Code(0) })
     }
 
@@ -170,6 +166,9 @@ impl Runners {
     }
 }
 
-fn is_program(file: &Path) -> bool {
-    file.is_file() && access(file, AccessFlags::X_OK).is_ok()
+/// The device and inode of a file that we may execute.
+fn program(file: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
+    access(file, AccessFlags::X_OK).ok()?;
+    Some((found.dev(), found.ino()))
 }
