@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "tests start processes and poll")]
 
+mod again;
 mod copy;
 mod later;
 mod links;

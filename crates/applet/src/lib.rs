@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+pub mod again;
 pub mod control;
 pub mod date;
 pub mod getopt;

@@ -10,7 +10,8 @@
 //! state began, and `ready`, when the service said that it is ready (`no`: it was asked to, and has
 //! not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the
 //! arguments that ./finish had last; `once`, 1 when that run was the only one that was wanted and
-//! ended by itself. What is 0 or unknown is left out. runit neither writes nor reads it. Called by
+//! ended by itself; `again`, when it is to be started by its file `again`, as `since`; `put-off`,
+//! which file `again` does not count since `d`. What is 0 or unknown is left out. runit neither writes nor reads it. Called by
 //! unit.rs, runsv.rs and sv.rs.
 
 use std::fs::{self, File};
@@ -74,6 +75,10 @@ pub(crate) struct Instance {
     pub(crate) exit: Option<(i32, u8)>,
     /// That run was the only one that was wanted, and ended by itself.
     pub(crate) once: bool,
+    /// When the file `again` starts it, CLOCK_BOOTTIME; 0: it does not.
+    pub(crate) again: Duration,
+    /// The file `again` that does not count since `d`; 0: none.
+    pub(crate) put_off: u64,
 }
 
 impl Instance {
@@ -101,8 +106,14 @@ impl Instance {
             Ready::Awaited => text.push_str(" ready=no"),
             Ready::Since(at) => text.push_str(&format!(" ready={}", millis(at))),
         }
-        let numbers =
-            [("pipe", self.pipe), ("since", millis(self.since)), ("deaths", self.deaths), ("once", self.once.into())];
+        let numbers = [
+            ("pipe", self.pipe),
+            ("since", millis(self.since)),
+            ("deaths", self.deaths),
+            ("once", self.once.into()),
+            ("again", millis(self.again)),
+            ("put-off", self.put_off),
+        ];
         for (key, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
             text.push_str(&format!(" {key}={number}"));
         }
@@ -126,6 +137,8 @@ impl Instance {
             deaths: 0,
             exit: None,
             once: false,
+            again: Duration::ZERO,
+            put_off: 0,
         };
         for word in text.split(|byte| *byte == b' ') {
             let equals = word.iter().position(|byte| *byte == b'=')?;
@@ -152,6 +165,8 @@ impl Instance {
                 b"start" => record.starttime = number(value)?,
                 b"pipe" => record.pipe = number(value)?,
                 b"since" => record.since = Duration::from_millis(number(value)?),
+                b"again" => record.again = Duration::from_millis(number(value)?),
+                b"put-off" => record.put_off = number(value)?,
                 b"once" => record.once = value == b"1",
                 b"deaths" => record.deaths = number(value)?,
                 b"exit" => {
@@ -257,6 +272,8 @@ mod tests {
             deaths: 3,
             exit: Some((-1, 9)),
             once: true,
+            again: Duration::from_millis(9000),
+            put_off: 4,
         }
     }
 
@@ -265,7 +282,7 @@ mod tests {
         let one = record();
         assert_eq!(
             one.render(),
-            "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 once=1 exit=-1,9 pid=7 start=99"
+            "state=finish want=u boot=b/1 pipe=5 since=1234 deaths=3 once=1 again=9000 put-off=4 exit=-1,9 pid=7 start=99"
         );
         assert_eq!(Instance::parse(one.render().as_bytes()), Some(one.clone()));
         for ready in [Ready::Awaited, Ready::Since(Duration::from_millis(1300))] {
@@ -284,6 +301,8 @@ mod tests {
             deaths: 0,
             exit: None,
             once: false,
+            again: Duration::ZERO,
+            put_off: 0,
             ..record()
         };
         assert_eq!(Instance::parse(b"new=1 state=down want=u boot=b/1 since=1234"), Some(down));

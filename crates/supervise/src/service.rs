@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use applet::control::{Command, Want};
 
+mod again;
 mod backoff;
 mod commands;
 mod input;
@@ -116,6 +117,10 @@ pub struct Service {
     /// Log: when to look again whether a process has kept the pipe open, and how often that was
     /// found.
     held: Option<(Duration, u32)>,
+    /// The moment that the file `again` named when it was read last, and before which it does not
+    /// count.
+    again: Option<Duration>,
+    rest_until: Duration,
     settings: Settings,
     backoff: Backoff,
     ready: bool,
@@ -144,6 +149,8 @@ impl Service {
             queue,
             for_good: false,
             held: None,
+            again: None,
+            rest_until: Duration::ZERO,
             settings: Settings::default(),
             backoff: Backoff::default(),
             ready: false,
@@ -208,6 +215,7 @@ impl Service {
             Event::Ended(exit) => self.ended(now, exit, &mut out),
             Event::Control { handled } => self.control_done(now, handled, &mut out),
             Event::Settings(settings) => self.settings = settings,
+            Event::Again(at) => self.read_again(now, at, &mut out),
             Event::Ready => self.is_ready(&mut out),
             Event::InputEnded { held } => self.end_input(now, held, &mut out),
             Event::Tick => {}
@@ -223,7 +231,7 @@ impl Service {
         match self.state {
             State::Running { kill_at, .. } => kill_at.into_iter().chain(self.held.map(|(at, _)| at)).min(),
             State::Finish { kill_at, .. } => kill_at,
-            State::Down { start_at } => start_at.filter(|_| self.script.is_none()),
+            State::Down { start_at } => start_at.filter(|_| self.script.is_none()).or(self.again()),
             State::Ended { retry_at, .. } => retry_at.filter(|_| self.script.is_none()),
             State::Preparing | State::Starting | State::Finishing { .. } | State::Done => None,
         }
@@ -305,7 +313,7 @@ impl Service {
             State::Finish { life, .. } => {
                 if self.settings.permanent_failure && exit == Exit::Code(PERMANENT_FAILURE) && self.goal == Goal::Up {
                     self.goal = Goal::Down;
-                    out.push(Action::GaveUp);
+                    out.extend([Action::GaveUp, Action::PutOff]);
                 }
                 self.go_down(now, life, out);
             }
@@ -344,6 +352,7 @@ impl Service {
             Goal::Up => self.backoff.pause(&self.settings, life.end(now)).map(|pause| now + pause),
             Goal::Down | Goal::Exit => None,
         };
+        self.rest(now, life);
         self.state = State::Down { start_at };
         out.extend([Action::Stamp, Action::Save]);
     }

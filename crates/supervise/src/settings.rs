@@ -2,10 +2,22 @@
 //! small file each, and one that is absent means exactly runit's behaviour. Read anew before each
 //! start, so that a change needs no restart of runsv.
 //!
-//! PURE but for [`read`]. What the times do is decided in service.rs; the rest is done in unit.rs,
+//! One more file, `again`, is written by the service itself: it asks for one more run at a later
+//! moment, and the service removes it when it has done what that is for. `applet::again` has its
+//! text, unit/again.rs reads it. It is for a one-shot (a file `down`, and `sv o .` in ./run):
+//!
+//! ```text
+//! echo "SECS BOOT" >.again.new; mv .again.new again    within a second runsv knows: sv says
+//!                                                      "again in Ns"
+//! ./run at its moment: does what is due, then          killed before the rm: runs once more
+//!   rm again
+//! rm again                                             nothing follows
+//! ```
+//!
+//! PURE but for [`read`] and what opens a file. What the times do is decided in service.rs; the rest is done in unit.rs,
 //! which calls this. The names are s6's where s6 has the thing. runsv(8) describes them.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -16,6 +28,7 @@ use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 
 use crate::service::Settings;
+use applet::again;
 use applet::control::error_text;
 
 /// A file longer than this is none of these.
@@ -56,9 +69,16 @@ pub(crate) fn read(dir: &Path) -> io::Result<Extras> {
 }
 
 fn text_of(dir: &Path, name: &str) -> io::Result<String> {
-    let mut bytes = Vec::new();
+    text(open(dir, name)?)
+}
+
+pub(crate) fn open(dir: &Path, name: &str) -> io::Result<File> {
     // A fifo would wait for a writer.
-    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name))?;
+    OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(dir.join(name))
+}
+
+pub(crate) fn text(file: File) -> io::Result<String> {
+    let mut bytes = Vec::new();
     file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -98,8 +118,7 @@ impl Extras {
             if let Some(text) = text
                 && !extras.take(name, text.trim())
             {
-                let shown: String = text.trim().escape_debug().take(LONGEST).collect();
-                complaints.push(format!("./{name}: {} expected, not \"{shown}\"", expected(name)));
+                complaints.push(unexpected(name, &text));
             }
         }
         extras.complaints = complaints;
@@ -129,8 +148,15 @@ fn put<T>(to: &mut Option<T>, value: Option<Option<T>>) -> bool {
     good
 }
 
+/// The complaint about a file that holds something else than it is for.
+pub(crate) fn unexpected(name: &str, text: &str) -> String {
+    let shown: String = text.trim().escape_debug().take(LONGEST).collect();
+    format!("./{name}: {} expected, not \"{shown}\"", expected(name))
+}
+
 fn expected(name: &str) -> &'static str {
     match name {
+        again::FILE => "seconds, or a second since boot and the id of that boot",
         "notification-fd" => "a descriptor from 3 to 1023",
         "down-signal" => "the name or number of a signal",
         _ => "a number of milliseconds",

@@ -28,10 +28,12 @@ pub(crate) enum Source {
     Adopted,
     /// Something has come into a service directory, or gone; see [`Shared::changed`].
     Directory,
+    /// The moment that a file `again` names has come.
+    Alarm,
 }
 
 /// The lowest bits of a token say which source.
-const SOURCE_BITS: u32 = 2;
+const SOURCE_BITS: u32 = 3;
 
 /// The common things.
 pub(crate) struct Shared {
@@ -164,7 +166,8 @@ fn split(data: u64) -> (u64, Source) {
         0 => Source::Control,
         1 => Source::Notification,
         2 => Source::Adopted,
-        _ => Source::Directory,
+        3 => Source::Directory,
+        _ => Source::Alarm,
     };
     (data >> SOURCE_BITS, source)
 }

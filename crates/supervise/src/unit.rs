@@ -1,8 +1,8 @@
 //! One supervised process on the disk and in the process table: its machine ([`Service`]), its
 //! supervise/ directory ([`Files`]), and the doing of its actions.
 //!
-//! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left. What
-//! it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which
+//! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left,
+//! unit/save.rs writes supervise/, unit/again.rs reads the file `again`. What it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which
 //! calls this, for the service and for its log, with the service directory as the working
 //! directory).
 #![expect(clippy::disallowed_methods, reason = "stamps the status with the wall clock")]
@@ -30,9 +30,11 @@ use crate::sys;
 use applet::control::{Command, RELEASE, RunState, Tai64n, Want, error_text};
 use applet::say;
 
+mod again;
 mod save;
 mod start;
 mod takeover;
+use again::Later;
 
 /// Where a child's 0 and 1 come from, besides runsv's own.
 #[derive(Default)]
@@ -90,6 +92,8 @@ pub(crate) struct Unit {
     known: (u32, u64),
     /// The inode of the log pipe that it was started with; 0: none.
     pipe: u64,
+    /// Its file `again`.
+    later: Later,
     pub(crate) wiring: Wiring,
 }
 
@@ -142,6 +146,7 @@ impl Unit {
             cgroup: None,
             known: (0, 0),
             pipe: 0,
+            later: Later::default(),
             wiring: Wiring::default(),
         };
         if let Some(service) = unit.inherit(role)? {
@@ -173,6 +178,15 @@ impl Unit {
 
     /// Takes an event, and does what follows from it until nothing follows.
     pub(crate) fn handle(&mut self, event: Event) {
+        self.step(event);
+        self.look_at_again();
+        if self.listening != (self.service.queued() == 0) {
+            self.listen();
+        }
+        self.end_group();
+    }
+
+    fn step(&mut self, event: Event) {
         let mut next = Some(event);
         let mut events = VecDeque::new();
         while let Some(event) = next {
@@ -181,10 +195,6 @@ impl Unit {
             }
             next = events.pop_front();
         }
-        if self.listening != (self.service.queued() == 0) {
-            self.listen();
-        }
-        self.end_group();
     }
 
     /// Down for now: nothing of it is to be left.
@@ -213,6 +223,7 @@ impl Unit {
             Action::GaveUp => {
                 self.warn(&format!("./finish exited {PERMANENT_FAILURE}: not starting ./run again"));
             }
+            Action::PutOff => self.put_off(),
             Action::Stamp => {
                 self.stamp = Tai64n::from_system_time(SystemTime::now());
                 // What has just been started has written down when.
@@ -301,6 +312,7 @@ impl Unit {
                 }
             }
             Source::Notification => self.read_notification(),
+            Source::Alarm => self.alarm(),
             // That is for the service and its log together, see host.rs.
             Source::Directory => {}
         }
@@ -321,11 +333,13 @@ impl Unit {
         self.shared.forget(&self.files.control());
         self.adopted.iter().for_each(|pidfd| self.shared.forget(pidfd));
         self.notification.iter().for_each(|pipe| self.shared.forget(pipe));
+        self.forget_alarm();
     }
 
     pub(crate) fn listen_to_all(&mut self) {
         self.listen();
         self.watch_notification();
+        self.watch_alarm();
         self.adopted.iter().for_each(|pidfd| self.shared.watch(pidfd, self.token, Source::Adopted));
     }
 

@@ -67,6 +67,9 @@ impl Service {
         self.goal = goal;
         self.cancel_start();
         out.push(Action::Save);
+        if (self.role, goal) == (Role::Main, Goal::Down) {
+            out.push(Action::PutOff);
+        }
         if !again && self.touch_running() {
             self.control(now, Command::Term.letter(), Then::Stop, out);
         }

@@ -112,6 +112,9 @@ pub enum Event {
     },
     /// What the files of the service directory ask for; before the start that it is for.
     Settings(Settings),
+    /// The moment that the file `again` names, CLOCK_BOOTTIME; read anew after each event in a
+    /// service that [`super::Service::rests`].
+    Again(Option<Duration>),
     /// The running process says that it is ready.
     Ready,
     /// Log only: the service has exited for good and its end of the pipe is closed.
@@ -148,6 +151,8 @@ pub enum Action {
     InputHeld,
     /// ./finish has said that ./run shall not be started again.
     GaveUp,
+    /// `d` has come: what the file `again` asks for now does not count any more.
+    PutOff,
     /// Take the wall clock for the status.
     Stamp,
     /// Write supervise/pid, stat, status.

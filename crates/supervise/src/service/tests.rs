@@ -29,6 +29,7 @@ fn words(actions: &[Action]) -> String {
         Action::Save => "save".to_owned(),
         Action::TimedOut => "timed-out".to_owned(),
         Action::GaveUp => "gave-up".to_owned(),
+        Action::PutOff => "put-off".to_owned(),
         Action::AskInput => "ask-input".to_owned(),
         Action::InputHeld => "input-held".to_owned(),
         Action::Done => "done".to_owned(),

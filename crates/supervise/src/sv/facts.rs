@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) normally_up: bool,
     /// Whether it has said that it is ready; `None` when it was not asked to.
     pub(super) ready: Option<bool>,
+    /// In how many seconds its file `again` starts it, rounded up.
+    pub(super) again_secs: Option<u64>,
     /// From the record, if there is one.
     pub(super) recorded: Option<Recorded>,
 }
@@ -100,8 +102,12 @@ impl Reader {
             Some(Instance { ready: Ready::Awaited, .. }) => Some(false),
             Some(Instance { ready: Ready::Unasked, .. }) | None => None,
         };
+        let again = fitting.map(|record| record.again).filter(|at| !at.is_zero());
+        let again_secs =
+            again.map(|at| at.saturating_sub(sys::now()).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
         let recorded = record.map(|record| Recorded { deaths: record.deaths, exit: record.exit, once: record.once });
-        Ok(Facts { status, age_secs, normally_up: !is_there(&below(dir.path(), "down")), ready, recorded })
+        let normally_up = !is_there(&below(dir.path(), "down"));
+        Ok(Facts { status, age_secs, normally_up, ready, again_secs, recorded })
     }
 
     /// The record of this boot.

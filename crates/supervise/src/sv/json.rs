@@ -57,6 +57,7 @@ fn object(out: &mut String, name: &OsStr, path: &Path, found: &Result<Facts, Con
         ("deaths", or_null(recorded.map(|r| r.deaths))),
         ("exit", or_null(exit)),
         ("result", or_null(facts.and_then(Facts::is_done).map(|done| if done { "\"done\"" } else { "\"failed\"" }))),
+        ("again", or_null(facts.and_then(|f| f.again_secs))),
         ("error", or_null(found.as_ref().err().map(|e| string(&e.to_string())))),
         ("log", or_null(log)),
     ];
@@ -84,13 +85,13 @@ mod tests {
             "[\n",
             r#"{"name":"a","path":"/s/a","supervised":true,"state":"run","pid":7,"wanted":"up","normally":"up","#,
             r#""paused":false,"got_term":false,"seconds":61,"ready":true,"deaths":2,"exit":{"code":null,"signal":9},"#,
-            r#""result":null,"error":null,"log":{"name":"log","path":"/s/a/log","supervised":true,"state":"run","pid":7,"wanted":"up","#,
+            r#""result":null,"again":null,"error":null,"log":{"name":"log","path":"/s/a/log","supervised":true,"state":"run","pid":7,"wanted":"up","#,
             r#""normally":"up","paused":false,"got_term":false,"seconds":61,"ready":null,"deaths":null,"exit":null,"#,
-            r#""result":null,"error":null,"log":null}},"#,
+            r#""result":null,"again":null,"error":null,"log":null}},"#,
             "\n",
             r#"{"name":"b","path":"/s/b","supervised":false,"state":null,"pid":null,"wanted":null,"normally":null,"#,
             r#""paused":null,"got_term":null,"seconds":null,"ready":null,"deaths":null,"exit":null,"#,
-            r#""result":null,"error":"runsv not running","log":null}"#,
+            r#""result":null,"again":null,"error":"runsv not running","log":null}"#,
             "\n]\n"
         );
         assert_eq!(array(&reports, Path::new("/s")), expected);

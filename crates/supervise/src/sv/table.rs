@@ -94,6 +94,8 @@ fn row(report: &Report) -> Row {
         Some(false) => ("failed", facts.recorded.as_ref().map(end).unwrap_or_default()),
         None => (text::word(facts.status.state), notes.join(", ")),
     };
+    let notes = [Some(notes).filter(|notes| !notes.is_empty()), text::again(facts)];
+    let notes = notes.into_iter().flatten().collect::<Vec<_>>().join(", ");
     [
         name,
         Cell { text: state.into(), colour: Some(colour(facts)) },

@@ -20,6 +20,9 @@ pub(super) fn state(out: &mut Vec<u8>, name: &[u8], facts: &Facts) {
     }
     let _ = write!(out, "{}s", facts.age_secs);
     notes(facts).for_each(|note| put(out, &[b", ", note.as_bytes()]));
+    if let Some(note) = again(facts) {
+        put(out, &[b", ", note.as_bytes()]);
+    }
 }
 
 /// What is to be said besides the state.
@@ -38,6 +41,11 @@ pub(super) fn notes(facts: &Facts) -> impl Iterator<Item = &'static str> {
         (not_ready(facts), "not ready"),
     ];
     notes.into_iter().filter_map(|(holds, note)| holds.then_some(note))
+}
+
+/// When its file `again` starts it. Ours, too.
+pub(super) fn again(facts: &Facts) -> Option<String> {
+    facts.again_secs.map(|secs| format!("again in {secs}s"))
 }
 
 /// It runs and has not said that it is ready, though it is to say so.
@@ -113,7 +121,7 @@ pub(super) mod tests {
         let since = Tai64n { secs: 0, nanos: 0 };
         let (pid, state) = (Some(7), RunState::Run);
         let status = Status { since, pid, paused: false, want: Want::Up, got_term: false, state };
-        Facts { status, age_secs: 61, normally_up: true, ready: None, recorded: None }
+        Facts { status, age_secs: 61, normally_up: true, ready: None, again_secs: None, recorded: None }
     }
 
     fn line(facts: &Facts) -> String {
@@ -146,6 +154,8 @@ pub(super) mod tests {
         assert_eq!(line(&a), "run: a: (pid 7) 61s, not ready");
         (a.status.state, a.status.pid) = (RunState::Down, None);
         assert_eq!(line(&a), "down: a: 61s, normally up, want up");
+        (a.status.want, a.normally_up, a.again_secs) = (Want::Down, false, Some(57));
+        assert_eq!(line(&a), "down: a: 61s, again in 57s");
     }
 
     #[test]

@@ -91,6 +91,8 @@ impl Unit {
         if !self.files.in_place() {
             self.mend();
         }
+        // A file `again` may have come, or gone.
+        self.handle(Event::Tick);
     }
 
     /// supervise/ is gone. If the service directory is, too, the service has been removed; else it
@@ -142,6 +144,8 @@ impl Unit {
             deaths: self.service.deaths(),
             exit: self.service.last_exit().map(Exit::finish_args),
             once: self.service.once(),
+            again: self.service.again().unwrap_or_default(),
+            put_off: self.later.put_off,
         }
     }
 }

@@ -43,6 +43,7 @@ impl Unit {
     }
 
     fn run(&mut self) -> Event {
+        self.later.put_off = 0;
         self.notification = None;
         let pass = self.extras.notification_fd.and_then(|number| Some((self.notifying(number)?, number)));
         self.ready = if pass.is_some() { Ready::Awaited } else { Ready::Unasked };

@@ -60,6 +60,7 @@ impl Unit {
             Found::Run { .. } | Found::Finish { .. } | Found::RunEnded => service,
         };
         self.ready = left.ready;
+        self.later.put_off = left.put_off;
         self.left = Some(left).filter(|_| self.adopted.is_some());
         Ok(Some(service))
     }

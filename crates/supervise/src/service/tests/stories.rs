@@ -28,7 +28,7 @@ impl Shell {
         while let Some(event) = events.pop_front() {
             for action in self.service.step(self.now, event) {
                 events.extend(self.answer(action));
-                if !matches!(action, Action::Save | Action::Stamp | Action::Control(_)) {
+                if !matches!(action, Action::Save | Action::Stamp | Action::PutOff | Action::Control(_)) {
                     self.said.push(action);
                 }
             }
@@ -49,6 +49,7 @@ impl Shell {
             | Action::AskInput
             | Action::InputHeld
             | Action::GaveUp
+            | Action::PutOff
             | Action::Stamp
             | Action::Save
             | Action::Done => None,
@@ -202,7 +203,7 @@ fn commands_wait_for_a_control_script_in_their_order() {
     assert_eq!(service.queued(), 2);
     // control/t did the work: no TERM.
     assert_eq!(words(&service.step(LATER, Event::Control { handled: true })), "control/h");
-    assert_eq!(words(&service.step(LATER, Event::Control { handled: false })), "sig-h save control/t");
+    assert_eq!(words(&service.step(LATER, Event::Control { handled: false })), "sig-h save put-off control/t");
     assert_eq!(words(&service.step(LATER, Event::Control { handled: false })), "sig-t save sig-c control/d");
     assert_eq!(words(&service.step(LATER, Event::Control { handled: false })), "");
     assert_eq!(service.stat(), "run, got TERM, want down\n");
@@ -394,4 +395,38 @@ fn an_adopted_process_is_steered_as_if_it_were_a_child() {
     assert_eq!(words(&gone.step(LATER, Event::NoFinish)), "stamp save control/u");
     let mut down = Service::adopt(Role::Main, Want::Down, false, false, Found::Nothing);
     assert_eq!(words(&down.step(LATER, Event::Tick)), "");
+}
+
+#[test]
+fn a_service_at_rest_runs_at_the_moment_that_its_file_names_and_a_file_that_stays_counts_again() {
+    let mut shell = Shell::new(Want::Down);
+    let at = |shell: &Shell, after| Event::Again(Some(shell.now + after));
+    let event = at(&shell, ms(60_000));
+    assert_eq!((shell.tell(event), shell.service.deadline()), (String::new(), Some(LATER + ms(60_000))));
+    // The moment has come, and the file is read before the start: it may have gone.
+    let mut gone = Shell { service: shell.service.clone(), said: vec![], ..shell };
+    assert_eq!(gone.after(ms(60_000)).tell(Event::Tick), "");
+    assert_eq!((gone.tell(Event::Again(None)), gone.service.deadline()), (String::new(), None));
+    assert_eq!(shell.after(ms(60_000)).tell(Event::Tick), "");
+    let event = at(&shell, ms(0));
+    assert_eq!(shell.tell(event), "run");
+    assert_eq!((shell.service.want(), shell.service.deadline()), (Want::Down, None));
+    // The run left the file as it was: once more, after runit's second if it ended so soon.
+    assert_eq!(shell.after(ms(200)).tell(ENDED), "finish(0,0)");
+    let event = at(&shell, ms(0));
+    assert_eq!((shell.tell(event), shell.service.deadline()), (String::new(), Some(shell.now + THROTTLE)));
+    let event = at(shell.after(THROTTLE), ms(0));
+    assert_eq!(shell.tell(event), "run");
+}
+
+#[test]
+fn the_file_counts_for_nothing_while_the_service_is_wanted_up_and_its_supervisor_told_to_exit() {
+    let mut shell = Shell::new(Want::Up);
+    assert_eq!(shell.tell(ENDED), "finish(0,0)");
+    assert_eq!(shell.tell(Event::Again(Some(shell.now))), "");
+    assert_eq!(shell.service.deadline(), Some(shell.now + THROTTLE));
+    shell.after(THROTTLE).tell(Event::Tick);
+    shell.tell(Event::Terminate);
+    assert_eq!(shell.tell(ENDED), "finish(0,0) done");
+    assert_eq!(shell.tell(Event::Again(Some(shell.now))), "");
 }

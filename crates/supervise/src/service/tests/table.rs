@@ -44,7 +44,8 @@ pub(super) fn service_in(state: &str) -> Service {
 const TABLE: &[(&str, &str, &str, &str)] = &[
     ("down", "u", "preparing", "save control/u"),
     ("down", "o", "preparing", "save control/u"),
-    ("down", "d", "down", "save"),
+    ("down", "d", "down", "save put-off"),
+    ("down", "again", "preparing", "control/u"),
     ("down", "x", "done", "save done"),
     ("down", "p c", "down", "save"),
     (
@@ -55,26 +56,26 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     // The second of a service that ended by itself: obeyed at once, and never deaf.
     ("waiting", "u o", "preparing", "save control/u"),
-    ("waiting", "d", "down", "save"),
+    ("waiting", "d", "down", "save put-off"),
     ("waiting", "x", "done", "save done"),
     ("waiting", "p c", "waiting", "save"),
     (
         "waiting",
-        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
+        "t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings again ready input-ended tick",
         "waiting",
         "",
     ),
     // control/u runs: what comes is queued.
     (
         "preparing",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings again ready input-ended tick",
         "preparing",
         "",
     ),
     ("preparing", "handled refused", "starting", "run"),
     (
         "starting",
-        "u o d x p c t k h a i q 1 2 no-finish ended handled refused settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 no-finish ended handled refused settings again ready input-ended tick",
         "starting",
         "",
     ),
@@ -82,7 +83,8 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("starting", "exec-failed", "finishing", "stamp finish(111,0)"),
     ("starting", "fork-failed", "waiting", ""),
     ("running", "u o", "running", "save"),
-    ("running", "d x", "running", "save control/t"),
+    ("running", "d", "running", "save put-off control/t"),
+    ("running", "x", "running", "save control/t"),
     ("running", "t", "running", "control/t"),
     ("running", "k", "running", "control/k"),
     ("running", "p", "running", "control/p"),
@@ -93,33 +95,44 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("running", "q", "running", "control/q"),
     ("running", "1", "running", "control/1"),
     ("running", "2", "running", "control/2"),
-    ("running", "started exec-failed fork-failed no-finish handled refused settings input-ended tick", "running", ""),
+    (
+        "running",
+        "started exec-failed fork-failed no-finish handled refused settings again input-ended tick",
+        "running",
+        "",
+    ),
     ("running", "ready", "running", "save"),
     ("running", "ended", "finishing", "finish(3,0)"),
     // ./run has ended while control/h runs: ./finish waits for that.
     (
         "ended",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended settings again ready input-ended tick",
         "ended",
         "",
     ),
     ("ended", "handled refused", "finishing", "finish(3,0)"),
-    ("finishing", "u o d x p c t k h a i q 1 2 ended handled refused settings ready input-ended tick", "finishing", ""),
+    (
+        "finishing",
+        "u o d x p c t k h a i q 1 2 ended handled refused settings again ready input-ended tick",
+        "finishing",
+        "",
+    ),
     ("finishing", "started", "finish", "save"),
     ("finishing", "exec-failed no-finish", "waiting", "stamp save"),
     ("finishing", "fork-failed", "ended", ""),
     // ./finish gets no signal.
-    ("finish", "u o d x p c", "finish", "save"),
+    ("finish", "u o x p c", "finish", "save"),
+    ("finish", "d", "finish", "save put-off"),
     (
         "finish",
-        "t k h a i q 1 2 started exec-failed fork-failed no-finish handled refused settings ready input-ended tick",
+        "t k h a i q 1 2 started exec-failed fork-failed no-finish handled refused settings again ready input-ended tick",
         "finish",
         "",
     ),
     ("finish", "ended", "waiting", "stamp save"),
     (
         "done",
-        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings ready input-ended tick",
+        "u o d x p c t k h a i q 1 2 started exec-failed fork-failed no-finish ended handled refused settings again ready input-ended tick",
         "done",
         "",
     ),
@@ -135,6 +148,7 @@ fn event_named(name: &str) -> Event {
         "handled" => Event::Control { handled: true },
         "refused" => Event::Control { handled: false },
         "settings" => Event::Settings(Settings::default()),
+        "again" => Event::Again(Some(LATER)),
         "ready" => Event::Ready,
         "input-ended" => Event::InputEnded { held: false },
         "tick" => Event::Tick,
@@ -142,7 +156,7 @@ fn event_named(name: &str) -> Event {
     }
 }
 
-const EVENTS: [&str; 25] = [
+const EVENTS: [&str; 26] = [
     "u",
     "o",
     "d",
@@ -165,6 +179,7 @@ const EVENTS: [&str; 25] = [
     "handled",
     "refused",
     "settings",
+    "again",
     "ready",
     "input-ended",
     "tick",

@@ -26,10 +26,19 @@ struct World {
     given: Vec<u8>,
     asked: Vec<u8>,
     runs: u32,
+    /// What the file `again` says.
+    again: Option<Duration>,
 }
 
 impl World {
     fn tell(&mut self, event: Event) {
+        self.step(event);
+        if self.service.rests() {
+            self.step(Event::Again(self.again));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.service.step(self.now, event) {
@@ -48,6 +57,8 @@ impl World {
                     _ => {}
                 }
                 (self.run, self.runs) = (true, self.runs + 1);
+                // What is left in place starts it once more.
+                self.again.take_if(|_| self.walk.below(2) == 0);
                 Some(Event::Started { pid: 100 + self.runs })
             }
             Action::Finish { .. } => {
@@ -83,6 +94,10 @@ impl World {
                 assert!(!self.run && !self.finish && self.script.is_none(), "done while something runs");
                 None
             }
+            Action::PutOff => {
+                self.again = None;
+                None
+            }
             Action::Stamp | Action::Save | Action::GaveUp | Action::AskInput | Action::InputHeld => None,
         }
     }
@@ -104,6 +119,10 @@ impl World {
                 self.tell(ENDED);
             }
             5 if self.script.is_some() => self.script_ends(),
+            6 if self.walk.below(4) == 0 => {
+                self.again = Some(self.now + ms(self.walk.below(3000)));
+                self.tell(Event::Tick);
+            }
             6 => {
                 self.now += ms(self.walk.below(1500));
                 self.tell(Event::Tick);
@@ -161,6 +180,7 @@ fn whatever_happens_there_is_at_most_one_and_what_is_wanted_comes_about() {
             given: vec![],
             asked: vec![],
             runs: 0,
+            again: None,
         };
         for _ in 0..200 {
             world.something_happens();
