@@ -136,10 +136,13 @@ fn down_leaves_nothing_of_ours_and_all_of_the_others_and_a_trigger_brings_nothin
         w.home.address("eth0", "203.0.113.9/28");
         w.home.ip(&["route", "add", "172.16.0.0/12", "via", "203.0.113.1", "metric", "7"]);
         w.home.run(&["nft", "add table inet mine; add chain inet mine c; add rule inet mine c tcp dport 1 drop"]);
+        w.write("etc/hosts", "192.0.2.7 printer\n");
+        w.write("etc/resolv.conf", "nameserver 192.0.2.99\n");
         let state = || {
+            let files = ["hosts", "resolv.conf", "dnsmasq_servers.conf"].map(|name| w.etc(name));
             let objects = [&["-4", "address", "show"][..], &["route", "show", "table", "all"], &["rule", "show"]];
             let objects = objects.map(|what| w.home.ip(&[&["-N"], what].concat()));
-            (objects, w.nft())
+            (objects, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
         };
         let before = state();
         w.lease(0, 3600);

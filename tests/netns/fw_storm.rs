@@ -106,14 +106,24 @@ fn counted(net: &Net) -> (u64, u64) {
 }
 
 /// The world before the first run of fw, with a stranger at each provider who knows the way to the
-/// host behind.
+/// host behind. Nothing waits for ARP: a packet counts from the first moment on.
 fn watched(w: &World) -> [Stranger; 2] {
     w.write("fw.conf", &format!("ext_open_udp=\"{OPEN}\"\n"));
     count(w);
     for (isp, n) in w.isp.iter().zip(0..) {
-        isp.ip(&["route", "add", "192.168.5.0/24", "via", &format!("10.{n}.0.5")]);
+        let router = format!("10.{n}.0.5");
+        known(isp, "cust", &router, (&w.home, &format!("eth{n}")));
+        isp.ip(&["route", "add", "192.168.5.0/24", "via", &router]);
     }
+    known(&w.home, "lan0", "192.168.5.2", (&w.lan, "port"));
     [0, 1].map(|n| Stranger::at(&w.isp[n], &format!("10.{n}.0.5")))
+}
+
+/// Tells `net` the Ethernet address of a station.
+fn known(net: &Net, interface: &str, ip: &str, (station, port): (&Net, &str)) {
+    let links = station.ip_json(&["link", "show", "dev", port]);
+    let mac = links[0]["address"].as_str().unwrap().to_owned();
+    net.ip(&["neigh", "replace", ip, "lladdr", &mac, "dev", interface, "nud", "permanent"]);
 }
 
 #[track_caller]

@@ -87,7 +87,8 @@ fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
 /// A file whose content has to change.
 pub struct File {
     path: PathBuf,
-    content: Vec<u8>,
+    /// `None`: the file goes.
+    content: Option<Vec<u8>>,
     /// dnsmasq reads it, and reads it again on HUP.
     is_dnsmasqs: bool,
 }
@@ -101,7 +102,11 @@ impl File {
 
 impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.path.exists() { '~' } else { '+' };
+        let sign = match (&self.content, self.path.exists()) {
+            (None, _) => '-',
+            (Some(_), true) => '~',
+            (Some(_), false) => '+',
+        };
         write!(f, "{sign} file {}", self.path.display())
     }
 }
@@ -119,8 +124,12 @@ pub fn changed(etc: &Path, facts: &Facts, report: &mut Report) -> Vec<File> {
         let path = etc.join(name);
         match read(&path) {
             Ok(Some(old)) => {
-                let new = render(&old).filter(|new| *new != old);
+                let is_left = |new: &[u8]| facts.goes && !old.is_empty() && text::is_empty(new);
+                let new = render(&old).filter(|new| *new != old || is_left(new));
                 let content = new.filter(|_| name != "resolv.conf" || is_left_to_us(etc, &path, &old, report));
+                // A file that fw has made goes with fw. A link is the administrator's.
+                let stays = |content: &Vec<u8>| !(facts.goes && text::is_empty(content) && !path.is_symlink());
+                let content = content.map(|content| Some(content).filter(stays));
                 out.extend(content.map(|content| File { path, content, is_dnsmasqs }));
             }
             Ok(None) => {}
@@ -171,7 +180,11 @@ pub fn write(paths: &Paths, facts: &Facts, report: &mut Report) {
         let _ = fs::write(&mark, "");
     }
     for File { path, content, .. } in files {
-        match write_through(&path, &content) {
+        let done = match content {
+            Some(content) => write_through(&path, &content),
+            None => fs::remove_file(&path),
+        };
+        match done {
             Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => report.error(&format!(
                 "unable to write {}: {}: make it a link to a file in /run, or name another directory in FW_ETC",
                 path.display(),
@@ -205,7 +218,14 @@ mod tests {
     /// These records, on a machine with a loopback interface.
     pub(super) fn facts<'a>(records: &[&'a Entry]) -> Facts<'a> {
         let own: Vec<IpAddr> = ["127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
-        Facts { records: records.to_vec(), own, metrics: Vec::new(), outside: Vec::new(), asks_itself: false }
+        Facts {
+            records: records.to_vec(),
+            own,
+            metrics: Vec::new(),
+            outside: Vec::new(),
+            asks_itself: false,
+            goes: false,
+        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Input {
     pub notes: Vec<String>,
     /// The files, and what was wrong with them.
     pub files: Files,
+    /// All that is ours goes (`fw down`).
+    pub goes: bool,
 }
 
 impl Input {
@@ -74,7 +76,7 @@ impl Input {
     pub fn of(paths: &Paths, entries: Vec<Entry>, policy: Policy) -> Input {
         let memory = Memory::parse(&fs::read_to_string(paths.memory()).unwrap_or_default());
         let (records, notes) = lease::current(entries, &now());
-        Input { records, policy, memory, notes, files: Files::default() }
+        Input { records, policy, memory, notes, files: Files::default(), goes: false }
     }
 
     /// Of no record and of a policy that wants nothing, so that all of ours goes. An MTU is given
@@ -85,7 +87,7 @@ impl Input {
         let memory = &mut input.memory;
         memory.mtus.iter_mut().for_each(|mtu| mtu.leased = false);
         (memory.uplinks, memory.numbers, memory.best) = (Vec::new(), Vec::new(), None);
-        input
+        Input { goes: true, ..input }
     }
 }
 

@@ -92,15 +92,15 @@ pub fn may_change() -> Result<(), String> {
 /// Makes the kernel match the files. The caller holds the lock.
 /// `is_service`: runsv has started it, as the ./run of its directory.
 pub fn make(paths: &Paths, is_service: bool) -> Result<u8, String> {
-    perform(paths, Input::read(paths), is_service, false)
+    perform(paths, Input::read(paths), is_service)
 }
 
 /// Takes away all that fw has made, and forgets it. The caller holds the lock.
 pub fn unmake(paths: &Paths, is_service: bool) -> Result<u8, String> {
-    perform(paths, Input::nothing(paths), is_service, true)
+    perform(paths, Input::nothing(paths), is_service)
 }
 
-fn perform(paths: &Paths, input: Input, is_service: bool, for_good: bool) -> Result<u8, String> {
+fn perform(paths: &Paths, input: Input, is_service: bool) -> Result<u8, String> {
     let mut report = Report::after(&input.memory.said);
     let (mut kernel, have) = ask_kernel(&input.memory)?;
     let (want, have) = wishes(&input, &kernel, have, &mut report);
@@ -118,7 +118,7 @@ fn perform(paths: &Paths, input: Input, is_service: bool, for_good: bool) -> Res
     firewall.end(&mut report);
     let facts = Facts::new(&input, &want, &have);
     etc::write(paths, &facts, &mut report);
-    if !for_good {
+    if !input.goes {
         report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
     }
     let without_firewall = firewall.is_missing();
@@ -126,10 +126,10 @@ fn perform(paths: &Paths, input: Input, is_service: bool, for_good: bool) -> Res
     let are_hooks_due = hooks::note(paths, || State::new(&want, &have, &facts), &mut report);
     let done = Done { want: &want, have, plan: &plan, refused, without_firewall };
     report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
-    if for_good {
+    if input.goes {
         report.note(DOWN);
     }
-    if for_good && !report.has_failed() {
+    if input.goes && !report.has_failed() {
         plan.memory = Memory::default();
     }
     plan.memory.said = report.said();

@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub outside: Vec<&'a str>,
     /// `dns="self"` of fw.conf: the programs of this machine ask its own dnsmasq.
     pub asks_itself: bool,
+    /// All that is ours goes (`fw down`).
+    pub goes: bool,
 }
 
 /// Who reads the servers.
@@ -65,6 +67,7 @@ impl<'a> Facts<'a> {
             metrics,
             outside: want.external.iter().map(String::as_str).collect(),
             asks_itself: input.policy.names.asks_itself,
+            goes: input.goes,
         }
     }
 

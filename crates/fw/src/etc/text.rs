@@ -62,6 +62,11 @@ fn own_lines(facts: &Facts, hostname: &str) -> Vec<String> {
     lines
 }
 
+/// Whether this is a file of ours in which nothing is left.
+pub fn is_empty(content: &[u8]) -> bool {
+    content.is_empty() || content == HEADER.as_bytes()
+}
+
 /// hosts: the lines between our two marks; all other lines are the administrator's and stay, byte
 /// by byte.
 pub fn hosts(facts: &Facts, hostname: &str, old: &[u8]) -> Vec<u8> {
@@ -85,7 +90,10 @@ pub fn hosts(facts: &Facts, hostname: &str, old: &[u8]) -> Vec<u8> {
             }
         }
     }
-    let ours = format!("{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n", block.join("\n"));
+    let ours = match facts.goes {
+        true => String::new(),
+        false => format!("{HOSTS_BEGIN}\n{}\n{HOSTS_END}\n", block.join("\n")),
+    };
     [before, ours.into_bytes(), after].concat()
 }
 
