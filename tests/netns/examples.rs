@@ -124,7 +124,7 @@ fn begins_again(house: &House, name: &str, terminal: &Terminal, text: &str) {
 
 /// The service has said `text` once, and says no more.
 #[track_caller]
-fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
+pub(crate) fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
     wait_until(&format!("{name} says {text:?}"), SOON, || said().contains(text));
     // Its message may arrive before the supervisor has written that it runs. Until then the status
     // is "down, want up".
@@ -578,6 +578,7 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
         let _terminal = Terminal::new("ttyT1");
         fs::write("/dev/mouse", "").unwrap();
         hide(&["busybox", "agetty", "gpm", "vmstat", "inetd", "vsftpd", "dnsmasq", "chronyd", "wpa_supplicant"]);
+        hide(&["pppd", "wg", "tc"]);
         let expected = [
             ("getty_ttyT1", "getty: no busybox here"),
             ("gpm", "gpm: no gpm here"),
@@ -589,6 +590,9 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
             ("ntpd", "ntpd: neither busybox's ntpd nor chronyd here"),
             ("dnsmasq", "dnsmasq: no dnsmasq here"),
             ("supplicant_eth0", "supplicant: eth0: no wpa_supplicant here"),
+            ("ppp_dsl0", "ppp: dsl0: no pppd here"),
+            ("wg_wg0", "wg: wg0: no wg here"),
+            ("sqm_eth0", "sqm: eth0: no tc of iproute2 here"),
             ("httpd-empty", "httpd: no directory /nonexistent"),
             ("ftpd-empty", "ftpd: no directory /nonexistent"),
             ("ftpd-nobody", "ftpd: no user nobody-at-all"),
@@ -600,6 +604,9 @@ fn without_its_program_or_its_files_a_service_says_so_once_and_stays_down() {
                 let template = match template.split('_').next() {
                     Some("getty") => "getty_tty",
                     Some("supplicant") => "supplicant_if",
+                    Some("ppp") => "ppp_if",
+                    Some("wg") => "wg_if",
+                    Some("sqm") => "sqm_if",
                     _ => template,
                 };
                 house.copy(template, name);

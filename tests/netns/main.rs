@@ -49,6 +49,7 @@ mod fw_storm;
 mod fw_ways;
 mod hostile;
 mod ifplugd;
+mod lines;
 mod names;
 mod pinger;
 mod records;

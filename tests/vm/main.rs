@@ -13,6 +13,7 @@ mod guest;
 mod power;
 mod roaming;
 mod suspend;
+mod tunnels;
 mod wifi;
 mod wired;
 mod without_ipv6;

@@ -148,7 +148,7 @@ impl Kit {
     }
 
     /// A file below target/vm/tree.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.root.join("tree").join(name)
     }
 
