@@ -18,8 +18,8 @@ use crate::watchdog::Config;
 /// Printed for wrong use and by -h.
 pub const USAGE: &str = "\
 usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--timeout SEC] [--bad K/N]
-       [--hold-down SEC] [--restart SEC] [--no-restart] [--record NAME] [--ipconf DIR] [--notify SERVICE]
-       [--status FILE] [--status-every SEC] [--no-cage]
+       [--hold-down SEC] [--restart SEC] [--no-restart] [--record NAME] [--ipconf DIR] [--static DIR]
+       [--notify SERVICE] [--status FILE] [--status-every SEC] [--no-cage]
        pinger --show IFACE [--json] [--ipconf DIR] [--status FILE]
 
   -i, --iface IFACE       interface
@@ -29,11 +29,12 @@ usage: pinger -i IFACE [-mv] [-t TARGET]... [--interval SEC] [--retry SEC] [--ti
       --timeout SEC       how long a round waits for answers (0.5)
       --bad K/N           so many failed rounds of so many make the uplink bad (3/5)
       --hold-down SEC     how long a bad uplink must be good to be called so (10)
-  -m, --metered           few packets: --interval 30 --retry 2 --timeout 1
+  -m, --metered           few packets: --interval 30 --retry 2 --timeout 1 (as when fw.conf calls it metered)
       --restart SEC       restart dhcp_IFACE, supplicant_IFACE when the router is gone so long (30)
       --no-restart        never restart them
-      --record NAME       record with the lease (dhcp_IFACE)
+      --record NAME       record to judge, and no other (dhcp_IFACE, else any of IFACE with a router)
       --ipconf DIR        directory of the records (FW_DYNAMIC, /run/service/fw)
+      --static DIR        directory of the administrator's records (FW_STATIC; none)
       --notify SERVICE    service told when the verdict changed (fw)
       --status FILE       what is known (DIR/.pinger_IFACE); empty: none
       --status-every SEC  least time between two writes of it without a change (10)
@@ -61,6 +62,7 @@ const STATUS_EVERY: char = '\u{11}';
 const SHOW: char = '\u{12}';
 const JSON: char = '\u{13}';
 const NO_CAGE: char = '\u{14}';
+const STATIC: char = '\u{15}';
 
 const TABLE: &[Opt] = &[
     opt('i', "iface", Arg::Required),
@@ -75,6 +77,7 @@ const TABLE: &[Opt] = &[
     opt(NO_RESTART, "no-restart", Arg::No),
     opt(RECORD, "record", Arg::Required),
     opt(IPCONF, "ipconf", Arg::Required),
+    opt(STATIC, "static", Arg::Required),
     opt(NOTIFY, "notify", Arg::Required),
     opt(STATUS, "status", Arg::Required),
     opt(STATUS_EVERY, "status-every", Arg::Required),
@@ -107,8 +110,15 @@ pub(crate) struct Options {
     pub(crate) iface: IfName,
     pub(crate) targets: Vec<Target>,
     pub(crate) config: Config,
+    /// In the place of `config` while fw.conf calls the uplink metered.
+    pub(crate) metered: Config,
+    /// The record that is judged before all others.
     pub(crate) record: String,
+    /// It is judged alone (--record).
+    pub(crate) alone: bool,
     pub(crate) dynamic: PathBuf,
+    /// The administrator's records.
+    pub(crate) fixed: Option<PathBuf>,
     pub(crate) notify: OsString,
     /// Empty: none is written.
     pub(crate) status: PathBuf,
@@ -117,13 +127,22 @@ pub(crate) struct Options {
     pub(crate) cage: bool,
 }
 
-/// Reads the command line; `dynamic` is FW_DYNAMIC. The error is a line for stderr.
-pub(crate) fn parse(args: impl Iterator<Item = OsString>, dynamic: Option<OsString>) -> Result<Options, String> {
-    let given = Given::read(TABLE, args)?;
-    assemble(&given, dynamic)
+/// Where the environment says that the records are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// FW_DYNAMIC.
+    pub(crate) dynamic: Option<OsString>,
+    /// FW_STATIC.
+    pub(crate) fixed: Option<OsString>,
 }
 
-fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String> {
+/// Reads the command line. The error is a line for stderr.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>, places: Places) -> Result<Options, String> {
+    let given = Given::read(TABLE, args)?;
+    assemble(&given, places)
+}
+
+fn assemble(given: &Given, places: Places) -> Result<Options, String> {
     let mode = mode(given);
     if given.has(JSON) && given.value(SHOW).is_none() {
         return Err("--json needs --show IFACE".into());
@@ -134,8 +153,10 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
         (Mode::Help | Mode::Version, None) => IfName::default(),
         (Mode::Watch | Mode::Show { .. }, None) => return Err("no interface: -i IFACE is needed".into()),
     };
-    let dynamic = given.value(IPCONF).cloned().or(dynamic.filter(|d| !d.is_empty()));
-    let dynamic = PathBuf::from(dynamic.unwrap_or_else(|| "/run/service/fw".into()));
+    let said = |key, variable: Option<OsString>| {
+        given.value(key).cloned().or(variable).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    };
+    let dynamic = said(IPCONF, places.dynamic).unwrap_or_else(|| "/run/service/fw".into());
     let record = given.text(RECORD)?.map_or_else(|| Kind::Lease.name(&iface), str::to_owned);
     if !text::is_record_name(&record) {
         return Err(invalid("record name", record.as_ref()));
@@ -143,9 +164,12 @@ fn assemble(given: &Given, dynamic: Option<OsString>) -> Result<Options, String>
     let targets = targets(given)?;
     Ok(Options {
         mode,
-        config: config(given, targets.len())?,
+        config: config(given, targets.len(), given.has('m'))?,
+        metered: config(given, targets.len(), true)?,
         targets,
         record,
+        alone: given.value(RECORD).is_some(),
+        fixed: said(STATIC, places.fixed),
         status: given.value(STATUS).map_or_else(|| dynamic.join(format!(".pinger_{iface}")), PathBuf::from),
         dynamic,
         notify: given.value(NOTIFY).cloned().unwrap_or_else(|| "fw".into()),
@@ -169,8 +193,8 @@ fn mode(given: &Given) -> Mode {
 
 /// The defaults find a dead router within three seconds: 1.1 s until it is asked, then three rounds
 /// of half a second.
-fn config(given: &Given, targets: usize) -> Result<Config, String> {
-    let [interval, retry, timeout] = if given.has('m') { [30_000, 2000, 1000] } else { [1000, 500, 500] };
+fn config(given: &Given, targets: usize, metered: bool) -> Result<Config, String> {
+    let [interval, retry, timeout] = if metered { [30_000, 2000, 1000] } else { [1000, 500, 500] };
     let duration = |key, ms, least| given.duration(key, Duration::from_millis(ms), least);
     let interval = duration(INTERVAL, interval, LEAST)?;
     let (bad, of) = match given.value(BAD) {
@@ -217,7 +241,7 @@ mod tests {
     use super::*;
 
     fn read(args: &[&str]) -> Result<Options, String> {
-        parse(args.iter().map(OsString::from), None)
+        parse(args.iter().map(OsString::from), Places::default())
     }
 
     fn secs(s: f64) -> Duration {
@@ -233,8 +257,14 @@ mod tests {
         let c = o.config;
         assert_eq!((c.interval, c.retry, c.timeout), (secs(1.0), secs(0.5), secs(0.5)));
         assert_eq!((c.bad, c.of, c.hold_down, c.restart), (3, 5, secs(10.0), Some(secs(30.0))));
-        let o = parse(["-i", "eth1"].map(OsString::from).into_iter(), Some("/from/environment".into())).unwrap();
+        assert_eq!((o.fixed, o.alone), (None, false));
+        let places = Places { dynamic: Some("/from/environment".into()), fixed: Some("conf".into()) };
+        let o = parse(["-i", "eth1"].map(OsString::from).into_iter(), places.clone()).unwrap();
         assert_eq!(o.status, PathBuf::from("/from/environment/.pinger_eth1"));
+        assert_eq!(o.fixed, Some("conf".into()));
+        let o = parse(["-i", "eth1", "--static", "", "--record", "wan"].map(OsString::from).into_iter(), places);
+        let o = o.unwrap();
+        assert_eq!((o.fixed, o.record.as_str(), o.alone), (None, "wan", true));
     }
 
     #[test]
@@ -249,6 +279,8 @@ mod tests {
     fn metered_and_what_is_said_beside_it() {
         let c = read(&["-mi", "wwan0", "--retry", "3"]).unwrap().config;
         assert_eq!((c.interval, c.retry, c.timeout), (secs(30.0), secs(3.0), secs(1.0)));
+        let o = read(&["-i", "wwan0", "--retry", "3"]).unwrap();
+        assert_eq!((o.config.interval, o.metered), (secs(1.0), c), "as soon as fw.conf says so");
         let c = read(&["-i", "a", "--interval", "0.2", "--no-restart"]).unwrap().config;
         assert_eq!((c.retry, c.restart), (secs(0.2), None), "never more rarely than when all is well");
     }

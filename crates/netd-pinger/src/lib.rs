@@ -20,19 +20,21 @@ mod history;
 pub mod icmp;
 mod lease;
 mod probe;
+mod records;
 mod status;
 mod target;
 mod watch;
 mod watchdog;
 
-use cli::{Mode, Options};
+use cli::{Mode, Options, Places};
 
 /// --show: the uplink is bad, or recovering.
 const EXIT_BAD: u8 = 1;
 
 /// The applet.
 pub fn main(argv: Vec<OsString>) -> u8 {
-    let options = match cli::parse(argv.into_iter().skip(1), std::env::var_os("FW_DYNAMIC")) {
+    let places = Places { dynamic: std::env::var_os("FW_DYNAMIC"), fixed: std::env::var_os("FW_STATIC") };
+    let options = match cli::parse(argv.into_iter().skip(1), places) {
         Ok(options) => options,
         Err(e) => {
             say::error(format_args!("pinger: {e}\n{}", cli::USAGE));

@@ -8,15 +8,14 @@
 use std::ffi::OsStr;
 use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use applet::control::{Command, ControlError, ServiceDir};
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Complaints, Log, Signal, Signals, USUAL};
-use netd::directory::DirectoryWatch;
 use netd::disk;
-use netd::ipconf::{self, ReadError};
+use netd::ipconf;
 use netd::link::{LinkWatch, Transition};
 use netd::packet::{self, Hardware, PacketSocket, Received};
 use netd::peers::Peers;
@@ -31,11 +30,12 @@ use tokio::task::JoinSet;
 
 use crate::cli::Options;
 use crate::icmp::Echo;
-use crate::lease::{self, Lease};
+use crate::lease::Lease;
 use crate::probe::{self, Question};
+use crate::records::Records;
 use crate::status;
 use crate::target::Target;
-use crate::watchdog::{Action, Event, Verdict, Watchdog, Who, Wire};
+use crate::watchdog::{Action, Config, Event, Verdict, Watchdog, Who, Wire};
 
 /// An Ethernet frame's payload with an ARP message, padded.
 const FRAME: usize = 64;
@@ -55,12 +55,15 @@ struct Daemon<'a> {
     /// The verdict's record, and fw.
     sink: Sink,
     link: LinkWatch,
-    directory: DirectoryWatch,
+    records: Records<'a>,
+    metered: bool,
     arp: Option<PacketSocket>,
     questions: JoinSet<Asked>,
     timer: Timer,
     boot_id: String,
     lease: Option<Lease>,
+    /// It was said that there is nothing to judge.
+    said_idle: bool,
     complaints: Complaints,
     /// The services as they were when the cage was entered.
     peers: Option<Peers>,
@@ -73,7 +76,7 @@ enum Woken {
     Stop,
     Write,
     Link(io::Result<Transition>),
-    Directory(io::Result<()>),
+    Records(io::Result<()>),
     Arp(io::Result<Option<Arp>>),
     Asked(Asked),
     Tick(io::Result<()>),
@@ -93,26 +96,29 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<u8> {
         rng: netd::entropy::rng(),
         sink: Sink::new(None, Some(Place { dir: options.dynamic.clone(), name, notify: options.notify.clone() }))?,
         link: LinkWatch::open(&options.iface)?,
-        directory: DirectoryWatch::open(&options.dynamic)?,
+        records: Records::open(options)?,
+        metered: false,
         arp: None,
         questions: JoinSet::new(),
         timer: Timer::new()?,
         boot_id: clock::boot_id(),
         lease: None,
+        said_idle: false,
         complaints: Complaints::default(),
         peers: None,
         out_of_reach: None,
     };
     if options.cage {
         // Nothing has been read from outside yet, but the verdict of before.
-        cage::enter(&needs(options, &peers), log);
+        cage::enter(&needs(options, &peers, daemon.records.fixed()), log);
         daemon.peers = Some(peers);
     }
     if let Some(verdict) = found {
         // The predecessor was killed, perhaps between writing it and telling fw.
         daemon.publish(verdict);
     }
-    daemon.look_at_lease();
+    daemon.look_at_metered();
+    daemon.look_at_records();
     loop {
         daemon.timer.set(daemon.machine.deadline())?;
         match daemon.wait(&mut signals).await {
@@ -139,7 +145,7 @@ fn services(options: &Options) -> impl Iterator<Item = String> {
 
 /// What is used after the start: sockets for ARP and for each question, the records and the status,
 /// whom to tell and to restart.
-fn needs(options: &Options, peers: &Peers) -> Needs {
+fn needs(options: &Options, peers: &Peers, fixed: Option<PathBuf>) -> Needs {
     let of_target = |target: &Target| match target {
         Target::Icmp(_) => Socket::Icmp,
         Target::Dns(..) => Socket::Udp,
@@ -151,6 +157,7 @@ fn needs(options: &Options, peers: &Peers) -> Needs {
     sockets.dedup();
     let mut files = vec![Files::Directory(options.dynamic.clone()), Files::Service(options.notify.clone())];
     files.extend(peers.files());
+    files.extend(fixed.map(Files::ReadOnly));
     let status = options.status.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     files.extend(status.map(|dir| Files::Directory(dir.to_owned())));
     Needs { capabilities: vec![Capability::NetRaw], sockets, files, background: false }
@@ -175,7 +182,6 @@ fn verdict_of(record: &Record, iface: &IfName) -> Option<Verdict> {
 
 impl Daemon<'_> {
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
-        let file = format!("{}.ipconf", self.options.record);
         // What has been answered is looked at before the clock: a machine that was busy has lost no
         // answer.
         tokio::select! {
@@ -186,7 +192,7 @@ impl Daemon<'_> {
                 _ => Woken::Stop,
             },
             transition = self.link.next() => Woken::Link(transition),
-            changed = self.directory.changed(|name| name == file) => Woken::Directory(changed),
+            changed = self.records.changed() => Woken::Records(changed),
             Some(joined) = self.questions.join_next() => match joined {
                 Ok(asked) => Woken::Asked(asked),
                 // Only an abort ends a question without a result.
@@ -204,9 +210,10 @@ impl Daemon<'_> {
             Woken::Stop => {}
             Woken::Write => self.write_status(),
             Woken::Link(transition) => self.transition(transition?),
-            Woken::Directory(changed) => {
+            Woken::Records(changed) => {
                 changed.map_err(replaced)?;
-                self.look_at_lease();
+                self.look_at_metered();
+                self.look_at_records();
             }
             Woken::Arp(Ok(Some(message))) => self.step(Event::Arp(message)),
             // Also what is no ARP: a flood of it must not keep the clock from being looked at.
@@ -286,18 +293,29 @@ impl Daemon<'_> {
         Now { boottime: clock::now(), wall: clock::wall(), boot_id: self.boot_id.clone() }
     }
 
-    fn look_at_lease(&mut self) {
-        let path = self.options.dynamic.join(format!("{}.ipconf", self.options.record));
-        let records = match ipconf::read(&self.options.dynamic, &path) {
-            Ok(records) => records,
-            Err(ReadError::Io(e)) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(e) => {
-                self.complain("lease", Some(format!("{}: {e}", path.display())));
-                return;
-            }
+    fn look_at_metered(&mut self) {
+        let metered = self.records.is_metered();
+        if metered != self.metered {
+            self.metered = metered;
+            self.log.debug(if metered { "metered: few packets" } else { "not metered" });
+            self.step(Event::Pace(self.config()));
+        }
+    }
+
+    fn config(&self) -> Config {
+        if self.metered { self.options.metered } else { self.options.config }
+    }
+
+    fn look_at_records(&mut self) {
+        let lease = match self.records.lease(&self.now()) {
+            Ok(lease) => lease,
+            Err(text) => return self.complain("lease", Some(text)),
         };
         self.complain("lease", None);
-        let lease = lease::read(&records, &self.options.iface, &self.now());
+        if lease.is_none() && !self.said_idle {
+            self.said_idle = true;
+            self.log.info("no lease, nothing to judge");
+        }
         if lease == self.lease {
             return;
         }
@@ -330,7 +348,7 @@ impl Daemon<'_> {
         let Some(target) = target else { return };
         let echo = self.echo();
         let question = Question { device: self.options.iface.to_string(), source: lease.ip, target, echo };
-        let limit = self.options.config.timeout * LATE;
+        let limit = self.config().timeout * LATE;
         self.questions.spawn(async move {
             let answer = clock::timeout(limit, probe::ask(question)).await;
             (who, round, answer.flatten())

@@ -77,6 +77,8 @@ pub(crate) enum Event {
     Lease(Option<Lease>),
     /// An ARP message was received.
     Arp(Arp),
+    /// Another pace is asked for: the uplink is metered from now on, or no more.
+    Pace(Config),
     /// A probe that [`Action::Probe`] asked for was answered.
     Answer { who: Who, round: u32 },
     /// The deadline may have passed.
@@ -224,6 +226,7 @@ impl Watchdog {
                 self.begin_anew(now);
             }
             Event::Arp(arp) => self.arp(now, arp),
+            Event::Pace(config) => self.pace(now, config),
             Event::Answer { who, round } => self.answer(now, who, round),
             Event::Tick => {}
         }
@@ -248,6 +251,14 @@ impl Watchdog {
             true => Phase::Waiting { next: self.begun.map_or(now, |at| now.max(at + self.config.retry)) },
             false => Phase::Off,
         };
+    }
+
+    /// A round that was planned for later than the new interval comes sooner. What is known stays.
+    fn pace(&mut self, now: Duration, config: Config) {
+        self.config = config;
+        if let Phase::Waiting { next } = self.phase {
+            self.phase = Phase::Waiting { next: next.min(now + config.interval) };
+        }
     }
 
     /// Only the router's own answer to us counts: not what it says to others, nor what others say.

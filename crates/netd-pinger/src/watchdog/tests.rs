@@ -417,3 +417,17 @@ fn the_status_is_written_on_change_and_now_and_then() {
     assert_eq!(bench.done.last(), Some(&Action::Status));
     assert!((1..=2).contains(&(written(&bench) - before)));
 }
+
+#[test]
+fn a_metered_uplink_is_asked_rarely_and_soon_again_when_it_is_metered_no_more() {
+    let mut bench = Bench::on(config(0), None, WIRE);
+    bench.round(true, &[]);
+    let metered = Config { interval: ms(30_000), retry: ms(2000), timeout: ms(1000), ..config(0) };
+    assert_eq!(bench.event(Event::Pace(metered)), []);
+    assert!(bench.dog.deadline().unwrap() < bench.now + ms(1100), "the round that was planned comes");
+    bench.round(true, &[]);
+    assert!(bench.dog.deadline().unwrap() > bench.now + ms(28_000));
+    assert_eq!(bench.dog.word(), UplinkState::Good, "what is known stays");
+    bench.event(Event::Pace(config(0)));
+    assert!(bench.dog.deadline().unwrap() <= bench.now + ms(1000));
+}
