@@ -17,6 +17,8 @@ use testkit::{Lab, Net, Proc, Signal, Value, holds_for, isolated, kill_9, origin
 use crate::ours;
 use crate::services::{House, RUNIT, script, under_both};
 
+mod records;
+
 /// Longer than any step takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(25);
 /// For "nothing happens".
