@@ -116,7 +116,10 @@ pub fn show_route(name: &str, r: &Route) -> String {
     if let Some(gateway) = r.gateway {
         out += &format!(" via {gateway}");
     }
-    out += &format!(" dev {name} metric {}", r.metric);
+    match r.unicast {
+        true => out += &format!(" dev {name} metric {}", r.metric),
+        false => out = format!("unreachable {out} metric {}", r.metric),
+    }
     if let Some(source) = r.source {
         out += &format!(" src {source}");
     }

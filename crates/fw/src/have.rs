@@ -20,8 +20,8 @@ pub struct Rule {
     pub priority: u32,
     /// IPv4.
     pub v4: bool,
-    /// Packets from this address.
-    pub source: Option<IpAddr>,
+    /// Packets from this network, or host.
+    pub source: Option<Prefix>,
     /// Packets with this number under [`MARKS`]; 0: any.
     pub mark: u32,
     /// Where they are looked up.
@@ -36,7 +36,11 @@ pub struct Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = self.source.map_or("all".to_owned(), |ip| ip.to_string());
+        let from = match self.source {
+            Some(host) if host.is_host() => host.ip.to_string(),
+            Some(network) => network.to_string(),
+            None => "all".to_owned(),
+        };
         write!(f, "from {from}")?;
         if self.mark != 0 {
             write!(f, " fwmark {:#x}/{MARKS:#x}", self.mark)?;
@@ -132,8 +136,8 @@ pub struct Route {
     pub tos: u8,
     /// Who made it.
     pub protocol: u8,
-    /// It leads to an interface. A blackhole, unreachable, prohibit or throw route of another
-    /// program only holds its place.
+    /// It leads to an interface. Ours that does not is unreachable, and ends a list of uplinks. A
+    /// blackhole, unreachable, prohibit or throw route of another program only holds its place.
     pub unicast: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::model::{
     PROTOCOL_REDIRECT, Scope, Sysctl, TABLE_MAIN,
 };
 use crate::want::{Want, WantAddress, WantLink, WantRoute};
-use crate::ways::Ways;
+use crate::ways::{Place, Ways, lists};
 
 mod possible;
 pub mod refused;
@@ -201,7 +201,7 @@ fn may_reset_route(r: &Route) -> bool {
 }
 
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
-    let removable = |r: &Route| (r.protocol == PROTOCOL && r.unicast) || (want.reset && may_reset_route(r));
+    let removable = |r: &Route| is_ours(r) || (want.reset && may_reset_route(r));
     let ways = Ways::new(want, have, &removable);
     let wanted = resolve_routes(want, have, &ways, &removable, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
@@ -229,6 +229,11 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     plan.changes.extend(make);
     plan.changes.extend(ways.changes(want, have));
     plan.changes.extend(deletes);
+}
+
+/// What does not lead to an interface is ours only where a list of uplinks ends.
+fn is_ours(r: &Route) -> bool {
+    r.protocol == PROTOCOL && (r.unicast || lists::is_table(r.table))
 }
 
 /// Wanted routes with the kernel's numbers. A foreign route keeps its place: ours takes the next
@@ -269,8 +274,8 @@ fn resolve_routes(
             out.push(route);
             metric
         };
-        if let Some(table) = ways.table(wanted) {
-            put(Route { table, metric: plain, ..route.clone() });
+        for Place { table, metric } in ways.places(wanted) {
+            put(Route { table, metric: metric.unwrap_or(plain), ..route.clone() });
         }
         if wanted.is_prefix_route && kernel_has_prefix_route(wanted, link, have) {
             continue;
@@ -284,6 +289,7 @@ fn resolve_routes(
             ));
         }
     }
+    out.extend(ways.ends());
     out
 }
 

@@ -165,9 +165,9 @@ fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &m
         return Some(Vec::new());
     }
     let after = routes_after(&have.routes, &plan.changes);
-    let losers = conntrack::losers(have, &after);
+    let losers = conntrack::losers(want, have, &after);
     // Without connection tracking in the kernel nothing is masqueraded and nothing has to move.
-    let mut mover = Some(losers).filter(|l| !l.is_empty()).and_then(|l| Mover::prepare(l, have, after).ok());
+    let mut mover = Some(losers).filter(|l| !l.is_empty()).and_then(|l| Mover::prepare(l, want, have, after).ok());
     let applied = kernel.apply(&plan.changes, &mut || {
         if let Some(mover) = &mut mover {
             let _ = mover.strike();

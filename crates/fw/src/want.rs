@@ -9,6 +9,7 @@ use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 
 mod forwards;
+pub mod judged;
 mod links;
 mod objects;
 mod routes;
@@ -18,7 +19,7 @@ mod uplinks;
 use forwards::Side;
 
 pub use forwards::Openings;
-pub use objects::{Origin, Want, WantAddress, WantLink, WantRoute};
+pub use objects::{Origin, Routed, Want, WantAddress, WantLink, WantRoute};
 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
 /// others do not move when a lease comes and goes. They also stay external for the firewall. When

@@ -24,7 +24,7 @@ use netd_core::wire::rtnetlink::{
 };
 
 use crate::have::{Address, Link, MARKS, Route, Rule};
-use crate::model::{PROTOCOL, Prefix, Scope, TABLE_LOCAL, bits};
+use crate::model::{PROTOCOL, Prefix, Scope, TABLE_LOCAL};
 
 /// A lifetime that does not end: `struct ifa_cacheinfo` of linux/if_addr.h.
 const FOR_EVER: u32 = u32::MAX;
@@ -213,6 +213,10 @@ pub fn decode_route(payload: &[u8]) -> Option<Route> {
             _ => {}
         }
     }
+    if !route.unicast {
+        // IPv6 says that an unreachable route leads to the loopback, IPv4 names no interface.
+        route.index = 0;
+    }
     (!header.flags.contains(RouteFlags::Cloned) && route.table != TABLE_LOCAL).then_some(route)
 }
 
@@ -236,7 +240,7 @@ fn route_message(route: &Route) -> RouteMessage {
     header.table = u8::try_from(route.table).unwrap_or(0);
     header.protocol = RouteProtocol::from(route.protocol);
     header.scope = route.scope.number().into();
-    header.kind = RouteType::Unicast;
+    header.kind = if route.unicast { RouteType::Unicast } else { RouteType::Unreachable };
     header.flags = if route.onlink { RouteFlags::Onlink } else { RouteFlags::empty() };
     let attributes = &mut message.attributes;
     attributes.extend(Some(ip).filter(|_| len > 0).map(|ip| RouteAttribute::Destination(ip.into())));
@@ -274,8 +278,8 @@ pub fn decode_rule(payload: &[u8]) -> Option<Rule> {
     for attribute in attributes {
         match attribute {
             RuleAttribute::Source(ip) => {
-                rule.source = Some(ip);
-                rule.plain &= bits(ip) == header.src_len;
+                rule.source = Prefix::new(ip, header.src_len);
+                rule.plain &= rule.source.is_some();
             }
             RuleAttribute::Priority(priority) => rule.priority = priority,
             RuleAttribute::FwMark(mark) => rule.mark = mark,
@@ -306,11 +310,11 @@ pub fn delete_rule(rule: &Rule) -> Message {
 fn rule_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = family(rule.v4);
-    message.header.src_len = rule.source.map_or(0, bits);
+    message.header.src_len = rule.source.map_or(0, |source| source.len);
     message.header.table = u8::try_from(rule.table).unwrap_or(0);
     message.header.action = RuleAction::ToTable;
     let attributes = &mut message.attributes;
-    attributes.extend(rule.source.map(RuleAttribute::Source));
+    attributes.extend(rule.source.map(|source| RuleAttribute::Source(source.ip)));
     attributes.extend([
         RuleAttribute::Priority(rule.priority),
         RuleAttribute::Table(rule.table),

@@ -114,6 +114,15 @@ pub struct WantLink {
     pub mtu_origin: Option<Origin>,
 }
 
+/// Hosts that leave by these uplinks alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routed {
+    /// The host, or its network.
+    pub source: Prefix,
+    /// The first one that works is used.
+    pub uplinks: Vec<String>,
+}
+
 /// What the records and fw.conf ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Want {
@@ -131,6 +140,16 @@ pub struct Want {
     pub numbers: Vec<(String, u8)>,
     /// The firewall marks connections from outside with them.
     pub marks: bool,
+    /// The uplinks that go behind the others, because a record calls them bad.
+    pub bad: Vec<String>,
+    /// Who leaves by chosen uplinks (route_by).
+    pub routed: Vec<Routed>,
+    /// How many of all new connections go by each uplink, of those that work (balance).
+    pub balance: Vec<(String, u32)>,
+    /// Connections stay with a healthy uplink when a better one is back (failback).
+    pub stay: bool,
+    /// Uplinks where each packet costs: connections leave them as soon as they can.
+    pub metered: Vec<String>,
     /// Interfaces that the input and forward policy treats as outside.
     pub external: Vec<String>,
     /// What is open of hosts behind this machine.

@@ -169,7 +169,7 @@ fn rules_of_a_real_kernel() {
     let want = Rule {
         priority: 32_763,
         v4: true,
-        source: Some("10.1.0.5".parse().unwrap()),
+        source: Prefix::parse("10.1.0.5"),
         mark: 0,
         table: 213_001,
         specific: true,
@@ -181,7 +181,7 @@ fn rules_of_a_real_kernel() {
     let want = Rule { priority: 32_765, source: None, mark: 2 << 24, table: 213_002, specific: false, ..want };
     assert_eq!(marked, want);
     let six = rule(RULE_SIX);
-    assert!(six.plain && !six.v4 && six.source == Some("2001:db8::5".parse().unwrap()), "{six:?}");
+    assert!(six.plain && !six.v4 && six.source == Prefix::parse("2001:db8::5"), "{six:?}");
     assert!(!rule(RULE_ODD).plain, "from a network, to an address, in by an interface");
     for rule in [from, marked, six] {
         let sent = encode_rule(&rule, NLM_F_CREATE).finish(1);

@@ -1,6 +1,7 @@
 //! Rules and tables of uplinks.
 
 use super::*;
+use crate::want::Routed;
 
 /// On a kernel that has rules.
 pub(super) fn with_rules() -> Have {
@@ -54,10 +55,108 @@ fn answers_of_two_uplinks_leave_by_their_own_and_it_ends_with_the_second() {
 
     let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
     let gone = about_ways(run(&want(&first), &mut have));
-    let unmade: Vec<String> = [rules("10.1.0.5", 1), rules("10.2.0.5", 2)].concat();
-    assert_eq!(gone[..12], unmade.iter().map(|l| l.replacen('+', "-", 1)).collect::<Vec<_>>());
-    assert_eq!(gone.len(), 16, "{gone:?}");
+    // The first one keeps its table, and needs no rule for its own network any more.
+    let alone = rules("10.1.0.5", 1).into_iter().filter(|l| l.ends_with("priority 32763"));
+    let mut unmade: Vec<String> = alone.chain(rules("10.2.0.5", 2)).map(|l| l.replacen('+', "-", 1)).collect();
+    let mut rules_gone: Vec<String> = gone.iter().filter(|l| l.contains(" rule ")).cloned().collect();
+    unmade.sort();
+    rules_gone.sort();
+    assert_eq!(rules_gone, unmade);
+    assert_eq!(gone.len(), 10, "{gone:?}");
+    run(&want(""), &mut have);
     assert_eq!(have.rules, with_rules().rules);
+    assert!(have.routes.iter().all(|r| r.table < 1000), "{:?}", have.routes);
+}
+
+#[test]
+fn a_single_uplink_has_its_table_and_asks_the_main_one_first() {
+    let mut have = with_rules();
+    let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
+    let made = about_ways(run(&want(&first), &mut have));
+    assert_eq!(
+        made,
+        [
+            "+ route 10.1.0.0/24 dev eth0 metric 0 src 10.1.0.5 table 213001",
+            "+ route default via 10.1.0.1 dev eth0 metric 0 src 10.1.0.5 table 213001",
+            "+ rule from 10.1.0.5 lookup 254 suppress_prefixlength 0 priority 32764",
+            "+ rule from 10.1.0.5 lookup 213001 priority 32765",
+            "+ rule from all fwmark 0x1000000/0xff000000 lookup 254 suppress_prefixlength 0 priority 32764",
+            "+ rule from all fwmark 0x1000000/0xff000000 lookup 213001 priority 32765",
+        ]
+    );
+}
+
+/// Wishes beside TWO, with these sources and their uplinks.
+fn routed(text: &str, sources: &[(&str, &[&str])]) -> Want {
+    let routed = sources.iter().map(|(source, uplinks)| Routed {
+        source: Prefix::parse(source).unwrap(),
+        uplinks: uplinks.iter().map(ToString::to_string).collect(),
+    });
+    let numbers = [("eth0".to_owned(), 1), ("eth1".to_owned(), 2)];
+    Want { routed: routed.collect(), numbers: numbers.to_vec(), ..want(text) }
+}
+
+#[test]
+fn a_host_by_its_uplinks_and_what_ends_their_table() {
+    let mut have = with_rules();
+    run(&want(TWO), &mut have);
+    let sources: &[(&str, &[&str])] = &[("10.0.3.0/24", &["eth1"]), ("10.0.0.66", &["eth1", "eth0"])];
+    let made = about_ways(run(&routed(TWO, sources), &mut have));
+    let list = |line: &&String| line.contains("table 213") || line.contains("lookup 213") && line.contains("from 10.0");
+    assert_eq!(
+        made.iter().filter(list).collect::<Vec<_>>(),
+        [
+            "+ route unreachable default metric 4294967294 table 213020000",
+            "+ route unreachable default metric 4294967294 table 213020100",
+            "+ route default via 10.1.0.1 dev eth0 metric 2000 src 10.1.0.5 table 213020100",
+            "+ route default via 10.2.0.1 dev eth1 metric 1000 src 10.2.0.5 table 213020000",
+            "+ route default via 10.2.0.1 dev eth1 metric 1000 src 10.2.0.5 table 213020100",
+            "+ rule from 10.0.3.0/24 lookup 213020000 priority 32765",
+            "+ rule from 10.0.0.66 lookup 213020100 priority 32765",
+        ]
+    );
+    let before = |ip: &str| format!("+ rule from {ip} lookup 254 suppress_prefixlength 0 priority 32763");
+    assert!(made.contains(&before("10.0.3.0/24")) && made.contains(&before("10.0.0.66")), "{made:?}");
+    // Answers come before them, so that they leave by the uplink that was asked.
+    let answer = have.rules.iter().find(|r| r.table == 213_001 && !r.specific && r.mark != 0).unwrap();
+    assert_eq!(answer.priority, 32_764);
+
+    // A bad one goes behind; a lost lease leaves what ends the table.
+    let bad = Want { bad: vec!["eth1".into()], ..routed(TWO, sources) };
+    let moved = about_ways(run(&bad, &mut have));
+    assert!(moved.contains(&"+ route default via 10.2.0.1 dev eth1 metric 101000 src 10.2.0.5 table 213020100".into()));
+    let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
+    run(&routed(&first, sources), &mut have);
+    let left = |table: u32| have.routes.iter().filter(|r| r.table == table).map(|r| (r.unicast, r.metric)).collect::<Vec<_>>();
+    assert_eq!((left(213_020_000), left(213_020_100)), (vec![(false, u32::MAX - 1)], vec![(true, 2000), (false, u32::MAX - 1)]));
+    // When nothing asks for them any more, the rule goes before the table.
+    let gone = about_ways(run(&want(&first), &mut have));
+    let place = |what: &str| gone.iter().position(|l| l.contains(what)).unwrap();
+    assert!(place("- rule from 10.0.3.0/24 lookup 213020000") < place("- route unreachable"), "{gone:?}");
+    assert!(!have.routes.iter().any(|r| r.table > 213_999), "{:?}", have.routes);
+}
+
+#[test]
+fn a_host_comes_before_the_network_that_it_is_in() {
+    let mut have = with_rules();
+    let sources: &[(&str, &[&str])] = &[("10.0.0.0/16", &["eth0"]), ("10.0.3.7", &["eth1"]), ("10.0.3.0/24", &["eth0", "eth1"])];
+    run(&routed(TWO, sources), &mut have);
+    let priority = |source: &str, specific| {
+        let source = Prefix::parse(source);
+        have.rules.iter().find(|r| r.source == source && r.specific == specific).unwrap().priority
+    };
+    assert_eq!(["10.0.0.0/16", "10.0.3.0/24", "10.0.3.7"].map(|s| priority(s, false)), [32_765, 32_764, 32_763]);
+    assert_eq!(["10.0.0.0/16", "10.0.3.0/24", "10.0.3.7"].map(|s| priority(s, true)), [32_761; 3]);
+    let answers = |r: &&Rule| r.mark != 0 || r.source.is_some_and(|s| s.is_host() && !s.contains("10.0.3.7".parse().unwrap()));
+    let ours = have.rules.iter().filter(|r| r.protocol == PROTOCOL).filter(answers);
+    assert_eq!(ours.map(|r| r.priority).max(), Some(32_762));
+}
+
+#[test]
+fn without_rules_in_the_kernel_nothing_ends_the_main_table() {
+    let mut have = machine();
+    let made = run(&routed(TWO, &[("10.0.3.0/24", &["eth1"])]), &mut have);
+    assert!(!made.iter().any(|l| l.contains("unreachable") || l.contains("213")), "{made:?}");
 }
 
 #[test]
@@ -80,7 +179,8 @@ fn no_ways_without_rules_in_the_kernel_nor_around_a_default_of_somebody_else() {
 fn an_uplink_whose_interface_is_not_there_is_no_second_one() {
     let mut have = with_rules();
     have.links.retain(|l| l.name != "eth1");
-    assert_eq!(about_ways(run(&want(TWO), &mut have)), [] as [&str; 0]);
+    let made = about_ways(run(&want(TWO), &mut have));
+    assert!(made.len() == 6 && !made.iter().any(|l| l.contains("213002") || l.contains("32763")), "{made:?}");
 }
 
 #[test]
