@@ -370,7 +370,7 @@ mod tests {
             protocol: 0,
             autoconf: false,
         };
-        let link = |index, name: &str| crate::have::Link { index, name: name.into(), up: true, loopback: false, mtu: 1500, min_mtu: 68 };
+        let link = |index, name: &str| crate::have::Link { index, name: name.into(), ..Default::default() };
         let mut have = Have {
             links: vec![link(1, "eth0"), link(2, "eth1")],
             addresses: vec![address(1, "10.1.0.5/16"), address(2, "10.2.0.5/16"), address(1, "fe80::1/64")],
@@ -393,7 +393,9 @@ mod tests {
         let stay = Want { stay: true, ..want.clone() };
         let metered = Want { metered: vec!["eth1".into()], ..stay.clone() };
         let balance = Want { balance: vec![("eth0".into(), 2), ("eth1".into(), 1)], ..want.clone() };
-        for (want, expected) in [(&want, vec![eth1.clone()]), (&stay, vec![]), (&metered, vec![eth1]), (&balance, vec![])] {
+        for (want, expected) in
+            [(&want, vec![eth1.clone()]), (&stay, vec![]), (&metered, vec![eth1]), (&balance, vec![])]
+        {
             assert_eq!(losers(want, &have, &back), expected, "{want:?}");
         }
         // Renamed places are no failure.

@@ -15,6 +15,7 @@ use crate::want::Want;
 pub mod admin;
 mod forwards;
 pub mod load;
+pub mod marks;
 pub mod phases;
 pub mod text;
 

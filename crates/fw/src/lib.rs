@@ -33,6 +33,7 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod show;
+pub mod told;
 pub mod want;
 pub mod ways;
 pub mod wire;

@@ -11,7 +11,7 @@ use crate::model::{FORWARD_V4, FORWARD_V6, PROTOCOL, TABLE_MAIN};
 use crate::plan::refused::asked_by;
 use crate::record::Entry;
 use crate::want::{Origin, Want, WantRoute};
-use crate::ways;
+use crate::ways::{self, lists};
 
 /// What is said of an object that fw has made and that no record wants.
 const NOT_ASKED: &str = "no record asks for it any more";
@@ -54,9 +54,15 @@ pub fn reason(change: &Change, want: &Want, policy: &dyn Fn(&str) -> String) -> 
         Change::Sysctl(switch) => self::switch(&switch.path, want, policy),
         Change::DelAddress(name, there) => gone_address(name, there, want, policy),
         Change::DelRoute(name, there) => gone_route(name, there, want, policy),
+        Change::AddRule(rule) if want.routed.iter().any(|by| Some(by.source) == rule.source) => {
+            Reason::plain(&policy("route_by"))
+        }
         Change::AddRule(rule) => new_rule(rule, want),
         Change::DelRule(_) => Reason::plain("no uplink needs it any more"),
         Change::LinkMtu { .. } => Reason::plain("no record asks for another one any more"),
+        Change::AddRoute(_, route) if !route.unicast => {
+            Reason::plain(&format!("{}: by no other uplink", policy("route_by")))
+        }
         Change::LinkUp { .. }
         | Change::AddAddress(..)
         | Change::RefreshAddress(..)
@@ -70,6 +76,9 @@ fn meaning(change: &Change, origin: &Origin) -> String {
     let text = match change {
         Change::LinkUp { .. } => "its interface has to be up",
         Change::RefreshAddress(..) => "its lifetime has changed",
+        Change::AddRoute(_, route) | Change::ReplaceRoute(_, route) if lists::is_table(route.table) => {
+            "for hosts of route_by"
+        }
         Change::AddRoute(_, route) | Change::ReplaceRoute(_, route) if route.table != TABLE_MAIN => {
             "the uplink's own table"
         }
@@ -122,6 +131,9 @@ fn gone_route(name: &str, there: &Route, want: &Want, policy: &dyn Fn(&str) -> S
         return Reason::plain(&policy("reset_all_netdevs"));
     }
     let same = |r: &&WantRoute| r.interface == name && r.destination == there.destination;
+    if lists::is_table(there.table) {
+        return Reason::plain("no host of route_by needs it any more");
+    }
     match want.routes.iter().find(same) {
         Some(_) if there.table != TABLE_MAIN => Reason::plain("the uplink needs no table of its own any more"),
         Some(new) if new.gateway == there.gateway => Reason::with(&new.origin, format!("metric {} now", new.metric)),
@@ -135,7 +147,7 @@ fn gone_route(name: &str, there: &Route, want: &Want, policy: &dyn Fn(&str) -> S
 fn new_rule(rule: &Rule, want: &Want) -> Reason {
     let table = |number: &u8| ways::table(*number) == rule.table || ways::mark(*number) == rule.mark;
     let by_mark = want.numbers.iter().find(|(_, number)| table(number)).map(|(name, _)| name);
-    match rule.source.and_then(|ip| want.addresses.iter().find(|a| a.address.ip == ip)) {
+    match rule.source.and_then(|source| want.addresses.iter().find(|a| a.address.ip == source.ip)) {
         Some(address) => Reason::with(&address.origin, format!("answers leave by {}", address.interface)),
         None => Reason::plain(&by_mark.map_or("answers leave by the uplink that was asked".to_owned(), |name| {
             format!("answers of hosts behind leave by {name} when it was asked")

@@ -24,7 +24,8 @@ use crate::left::Done;
 use crate::plan::refused::{Verdict, is_echo, judge};
 use crate::plan::{self, Plan};
 use crate::report::{NO_CAPABILITY, Report};
-use crate::want::{self, Want};
+use crate::told;
+use crate::want::{self, Want, judged};
 
 /// Everything done, or nothing to do.
 pub const EXIT_OK: u8 = 0;
@@ -37,9 +38,10 @@ pub const EXIT_CHANGES: u8 = 2;
 const DOWN: &str = "down: `fw apply` by hand brings it up";
 
 /// What is wanted of the kernel as it is, and what the kernel has of it.
-fn wishes(input: &Input, kernel: &Kernel, mut have: Have, report: &mut Report) -> (Want, Have) {
+fn wishes(input: &mut Input, kernel: &Kernel, mut have: Have, report: &mut Report) -> (Want, Have) {
     input.files.errors.iter().for_each(|e| report.error(e));
     input.notes.iter().for_each(|n| report.note(n));
+    judged::judge(&mut input.records, &have).iter().for_each(|n| report.note(n));
     let want = want::want(&input.records, &input.policy, &input.memory, &have);
     want.notes.iter().for_each(|n| report.note(n));
     kernel.read_switches(&want.sysctls, &mut have);
@@ -66,9 +68,9 @@ pub struct Look {
 }
 
 /// Looks, and changes nothing.
-pub fn look(paths: &Paths, input: Input, report: &mut Report) -> Result<Look, String> {
+pub fn look(paths: &Paths, mut input: Input, report: &mut Report) -> Result<Look, String> {
     let (kernel, have) = ask_kernel(&input.memory)?;
-    let (want, have) = wishes(&input, &kernel, have, report);
+    let (want, have) = wishes(&mut input, &kernel, have, report);
     let plan = plan::plan(&want, &have, &input.memory);
     let firewall = Firewall::open(&paths.dynamic, &want, &input);
     let (planned, table) = (firewall.planned(), firewall.table().map(str::to_owned));
@@ -100,10 +102,10 @@ pub fn unmake(paths: &Paths, is_service: bool) -> Result<u8, String> {
     perform(paths, Input::nothing(paths), is_service)
 }
 
-fn perform(paths: &Paths, input: Input, is_service: bool) -> Result<u8, String> {
+fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, String> {
     let mut report = Report::after(&input.memory.said);
     let (mut kernel, have) = ask_kernel(&input.memory)?;
-    let (want, have) = wishes(&input, &kernel, have, &mut report);
+    let (want, have) = wishes(&mut input, &kernel, have, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic, &want, &input);
     firewall.begin(&mut report);
     firewall.settle(&mut report);
@@ -118,6 +120,7 @@ fn perform(paths: &Paths, input: Input, is_service: bool) -> Result<u8, String> 
     firewall.end(&mut report);
     let facts = Facts::new(&input, &want, &have);
     etc::write(paths, &facts, &mut report);
+    report.check(&paths.dynamic.join(".metered"), told::metered(&paths.dynamic, &want.metered));
     if !input.goes {
         report.check(&paths.dynamic.join(".good"), input.files.keep_good(&paths.dynamic));
     }

@@ -1,4 +1,5 @@
-//! Records, fw.conf and what the kernel has -> [`Want`]: the whole policy of what the kernel should look like.
+//! Records, fw.conf and what the kernel has -> [`Want`]: the whole policy of what the kernel should
+//! look like.
 //!
 //! Pure. It decides which uplink comes first and with which metric, which one goes behind, and
 //! which interfaces are external. plan.rs compares the result with the kernel. Called by run.rs.
@@ -7,6 +8,7 @@ use crate::have::Have;
 use crate::input::lease::Current;
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
+use crate::input::policy::uplinks::Failback;
 
 mod forwards;
 pub mod judged;
@@ -41,9 +43,15 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     }
     want.external = uplinks::external(&uplinks, policy);
     let names = uplinks.iter().map(|u| &u.name).chain(&want.external);
-    want.numbers = uplinks::numbers(names.collect(), &memory.numbers);
+    want.numbers = uplinks::numbers(policy, names.collect(), &memory.numbers);
     want.marks = policy.forward && policy.firewall;
     let bad = uplinks::demoted(&uplinks, current, memory.best.as_deref());
+    want.balance = uplinks::shares(policy, &routes, &bad);
+    want.bad = bad.iter().map(ToString::to_string).collect();
+    let by = policy.uplinks.route_by.iter();
+    want.routed = by.map(|by| Routed { source: by.source, uplinks: by.uplinks.clone() }).collect();
+    want.stay = policy.uplinks.failback == Failback::New;
+    want.metered = policy.uplinks.metered.clone();
     routes::demote(&mut routes, &bad, policy);
     routes::separate(&mut routes);
     want.sysctls = switches::needed(current, policy, &routes, &want.addresses);

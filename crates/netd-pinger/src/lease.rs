@@ -75,7 +75,11 @@ mod tests {
             (&[alone], &[link_local, fixed], Some(("198.51.100.9", "198.51.100.1"))),
             (&[alone], &[link_local], Some(("192.0.2.100", "-"))),
             (&[alone], &[ppp], Some(("203.0.113.7", "-"))),
-            (&[], &["if=eth1 ipmask=10.0.0.2/24 gw=10.0.0.1", "if=eth0 health=down", fixed], Some(("198.51.100.9", "198.51.100.1"))),
+            (
+                &[],
+                &["if=eth1 ipmask=10.0.0.2/24 gw=10.0.0.1", "if=eth0 health=down", fixed],
+                Some(("198.51.100.9", "198.51.100.1")),
+            ),
             (&[], &[fixed, "if=eth0 ipmask=198.51.100.9/24 gw=198.51.100.2"], Some(("198.51.100.9", "198.51.100.1"))),
             // A LAN, or an address that zcip has chosen, is no uplink.
             (&[], &[alone, link_local], None),

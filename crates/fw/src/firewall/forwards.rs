@@ -117,6 +117,7 @@ fn host(host: &Host) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::marks::Marking;
     use crate::firewall::text;
     use crate::input::policy::tests::clean;
     use crate::model::Prefix;
@@ -136,7 +137,7 @@ mod tests {
             near: vec![("lan0".into(), network), ("guest0".into(), Prefix::parse("10.0.2.0/24").unwrap())],
             targets: vec![network],
         };
-        let text = text::render(&["eth0".into(), "eth1".into()], &[], &policy, &openings).unwrap();
+        let text = text::render(&["eth0".into(), "eth1".into()], &Marking::default(), &policy, &openings).unwrap();
         assert_eq!(text::transaction(&text, false), include_str!("../../tests/golden/doors.nft"));
     }
 }

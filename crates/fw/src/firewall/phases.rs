@@ -21,6 +21,7 @@ use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 use crate::want::Want;
 
+use super::marks::Marking;
 use super::text;
 
 /// What is said of a kernel without CONFIG_NF_CONNTRACK_MARK.
@@ -127,9 +128,10 @@ impl Phases {
         let mut numbers = memory.numbers.clone();
         let is_new = |name: &str| !memory.numbers.iter().any(|(n, _)| n == name);
         numbers.extend(want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
+        let after = Marking::of(want);
         Phases::between(
-            text::render(&external, &numbers, policy, &want.openings),
-            text::render(&want.external, &want.numbers, policy, &want.openings),
+            text::render(&external, &Marking { numbers, ..after.clone() }, policy, &want.openings),
+            text::render(&want.external, &after, policy, &want.openings),
             known,
         )
     }
@@ -456,13 +458,17 @@ mod tests {
         let phases = |policy: &Policy| Phases::new(&want, policy, &memory, Known::default());
         let policy = Policy::default();
         let both = [(old.clone(), 1), (new.clone(), 2)];
+        let marking = |numbers: &[(String, u8)]| Marking { numbers: numbers.to_vec(), ..Marking::default() };
         let machine = phases(&policy);
-        assert_eq!(machine.before, text::render(&[old, new.clone()], &both, &policy, &want.openings));
-        assert_eq!(machine.after, text::render(std::slice::from_ref(&new), &both[1..], &policy, &want.openings));
+        assert_eq!(machine.before, text::render(&[old, new.clone()], &marking(&both), &policy, &want.openings));
+        assert_eq!(
+            machine.after,
+            text::render(std::slice::from_ref(&new), &marking(&both[1..]), &policy, &want.openings)
+        );
         // fw.conf has the last word.
         let zones = Zones { outside: vec![new.clone()] };
         let policy = Policy { zones, ..policy };
-        assert_eq!(phases(&policy).before, text::render(&[new], &both, &policy, &want.openings));
+        assert_eq!(phases(&policy).before, text::render(&[new], &marking(&both), &policy, &want.openings));
     }
 
     #[test]

@@ -11,14 +11,13 @@
 
 pub use netd_core::left::TABLE;
 
-use crate::have::MARKS;
 use crate::input::policy::Policy;
 use crate::input::policy::doors::Masquerade;
 use crate::model::Prefix;
 use crate::want::Openings;
-use crate::ways;
 
 use super::forwards;
+use super::marks::{self, Marking};
 
 /// Removes our table, whether it is there or not.
 pub fn removal() -> String {
@@ -35,18 +34,14 @@ pub fn transaction(table: &str, is_there: bool) -> String {
     }
 }
 
-/// The chain that marks connections. It comes last.
-const MARKING: &str = "uplink_marks";
-
 /// The same table for a kernel that cannot mark connections (CONFIG_NF_CONNTRACK_MARK); `None`: it
 /// marks none.
 pub fn without_marks(table: &str) -> Option<String> {
-    table.split_once(&format!("\tchain {MARKING} ")).map(|(before, _)| format!("{before}}}\n"))
+    table.split_once(&format!("\tchain {} ", marks::FIRST)).map(|(before, _)| format!("{before}}}\n"))
 }
 
-/// The table, or `None` when no interface is outside (or fw.conf wants no firewall). `numbers` are
-/// those of the uplinks.
-pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy, openings: &Openings) -> Option<String> {
+/// The table, or `None` when no interface is outside (or fw.conf wants no firewall).
+pub fn render(external: &[String], marking: &Marking, policy: &Policy, openings: &Openings) -> Option<String> {
     if external.is_empty() || !policy.firewall {
         return None;
     }
@@ -55,14 +50,12 @@ pub fn render(external: &[String], numbers: &[(String, u8)], policy: &Policy, op
     forward(&mut out, external, policy, openings);
     prerouting(&mut out, external, openings);
     postrouting(&mut out, external, &policy.doors.masquerade, openings);
-    if policy.forward && numbers.len() > 1 {
-        marks(&mut out, numbers);
-    }
+    marks::render(&mut out, marking, policy);
     out += "}\n";
     Some(out)
 }
 
-fn chain(out: &mut String, name: &str, rules: &[String]) {
+pub(super) fn chain(out: &mut String, name: &str, rules: &[String]) {
     out.push_str(&format!("\tchain {name} {{\n"));
     for rule in rules {
         out.push_str(&format!("\t\t{rule}\n"));
@@ -174,26 +167,7 @@ fn masquerade(who: &Masquerade) -> Vec<String> {
     }
 }
 
-/// Connections from outside to hosts behind this machine remember their uplink. Their answers carry
-/// its number before the kernel looks up a route, and the rules of ways.rs send them back by it.
-/// All other bits of both marks belong to other programs.
-fn marks(out: &mut String, numbers: &[(String, u8)]) {
-    let ours = MARKS;
-    let set = |number: u8| format!("& {:#010x} | {:#010x}", !ours, ways::mark(number));
-    let mut rules = vec!["type filter hook prerouting priority mangle; policy accept;".to_owned()];
-    rules.extend(
-        numbers
-            .iter()
-            .map(|(name, number)| format!("iifname \"{name}\" ct state new ct mark set ct mark {}", set(*number))),
-    );
-    rules.extend(numbers.iter().map(|(_, number)| {
-        let is = format!("ct mark & {ours:#010x} == {:#010x}", ways::mark(*number));
-        format!("ct direction reply {is} meta mark set meta mark {}", set(*number))
-    }));
-    chain(out, MARKING, &rules);
-}
-
-fn family(network: &Prefix) -> &'static str {
+pub(super) fn family(network: &Prefix) -> &'static str {
     if network.ip.is_ipv4() { "ip" } else { "ip6" }
 }
 
@@ -202,11 +176,21 @@ mod tests {
     use super::*;
     use crate::input::policy::doors::Doors;
 
+    fn marking(numbers: &[(&str, u8)]) -> Marking {
+        let numbers = numbers.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+        Marking { numbers, stay: true, ..Marking::default() }
+    }
+
     #[test]
     fn no_interface_outside_means_no_table() {
-        assert_eq!(render(&[], &[], &Policy::default(), &Openings::default()), None);
+        assert_eq!(render(&[], &marking(&[]), &Policy::default(), &Openings::default()), None);
         assert_eq!(
-            render(&["eth0".into()], &[], &Policy { firewall: false, ..Policy::default() }, &Openings::default()),
+            render(
+                &["eth0".into()],
+                &marking(&[]),
+                &Policy { firewall: false, ..Policy::default() },
+                &Openings::default()
+            ),
             None
         );
     }
@@ -215,18 +199,21 @@ mod tests {
     fn the_whole_table() {
         let doors = Doors { open_tcp: vec![(22, 22), (8000, 9000)], ..Doors::default() };
         let policy = Policy { doors, ..Policy::default() };
-        let numbers = [("eth0".into(), 2), ("wlan0".into(), 1)];
+        let numbers = marking(&[("eth0", 2), ("wlan0", 1)]);
         let text = render(&["eth0".into(), "wlan0".into()], &numbers, &policy, &Openings::default()).unwrap();
         assert_eq!(transaction(&text, true), include_str!("../../tests/golden/two_uplinks.nft"));
     }
 
     #[test]
-    fn a_table_without_marks_is_that_of_a_single_uplink() {
+    fn a_table_without_marks_is_that_of_uplinks_without_numbers() {
         let external = ["eth0".to_owned(), "wlan0".to_owned()];
-        let numbers = [("eth0".to_owned(), 1), ("wlan0".to_owned(), 2)];
-        let render = |numbers| render(&external, numbers, &Policy::default(), &Openings::default()).unwrap();
-        assert_eq!(without_marks(&render(&numbers)).unwrap(), render(&numbers[..1]));
-        assert_eq!(without_marks(&render(&[])), None);
+        let render = |marking| render(&external, &marking, &Policy::default(), &Openings::default()).unwrap();
+        let balance = vec![("eth0".to_owned(), 2), ("wlan0".to_owned(), 1)];
+        for marks in [&[("eth0", 1)][..], &[("eth0", 1), ("wlan0", 2)]] {
+            let whole = render(Marking { balance: balance.clone(), ..marking(marks) });
+            assert_eq!(without_marks(&whole).unwrap(), render(marking(&[])));
+        }
+        assert_eq!(without_marks(&render(marking(&[]))), None);
     }
 
     #[test]
@@ -238,7 +225,7 @@ mod tests {
             ..Doors::default()
         };
         let policy = Policy { forward: false, doors, ..Policy::default() };
-        let text = render(&["eth0.5".into()], &[], &policy, &Openings::default()).unwrap();
+        let text = render(&["eth0.5".into()], &marking(&[]), &policy, &Openings::default()).unwrap();
         assert_eq!(transaction(&text, false), include_str!("../../tests/golden/closed.nft"));
     }
 }

@@ -96,10 +96,9 @@ impl Known {
             r.protocol == PROTOCOL_KERNEL && have.addresses.iter().any(|a| a.protocol == PROTOCOL && ours(a))
         };
         let foreign = have.routes.iter().filter(|r| r.protocol != PROTOCOL && r.unicast && r.table == TABLE_MAIN);
-        for route in foreign.filter(|r| r.index != 0 && !r.destination.is_default() && counts(r.destination.ip)) {
-            if !is_of_ours(route) {
-                self.add_network(have.name(route.index), route.destination, Owner::Other);
-            }
+        for route in foreign.filter(|r| !r.destination.is_default() && counts(r.destination.ip) && !is_of_ours(r)) {
+            let indexes = Some(&route.index).filter(|index| **index != 0).into_iter().chain(&route.next_hops);
+            indexes.for_each(|index| self.add_network(have.name(*index), route.destination, Owner::Other));
         }
     }
 

@@ -172,7 +172,12 @@ fn uplinks_keep_their_numbers_and_what_may_become_one_has_its_own_from_the_start
     assert_eq!(numbers(&two, "", &[]), ["eth0 1", "wlan0 2"]);
     assert_eq!(numbers(&two, "", &[("wlan0", 1), ("gone", 2)]), ["wlan0 1", "eth0 2"]);
     assert_eq!(numbers("", "extif='eth0 wlan0'", &[]), numbers(&two, "", &[]));
-    assert_eq!(numbers(A, "preferred_default_route_iface=wlan0", &[]), numbers(&two, "", &[]));
+    assert_eq!(numbers(A, "preferred_default_route_iface=wlan0", &[]), ["wlan0 1", "eth0 2"]);
+    // Named ones have the same numbers, whatever came first; one that came before stays as it is.
+    let named = "uplinks='wwan0 eth0'\nbalance='eth0 usb0'\nmetered=wwan0";
+    assert_eq!(numbers(&two, named, &[]), ["wwan0 1", "eth0 2", "usb0 3", "wlan0 4"]);
+    assert_eq!(numbers(A, named, &[]), ["wwan0 1", "eth0 2", "usb0 3"]);
+    assert_eq!(numbers(A, named, &[("eth0", 1)]), ["eth0 1", "wwan0 2", "usb0 3"]);
     let damaged = [("eth0", 0), ("eth0", 3), ("wlan0", 3), ("eth0", 4)];
     assert_eq!(numbers(&two, "", &damaged), ["eth0 3", "wlan0 1"]);
 }

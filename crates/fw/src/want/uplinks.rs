@@ -6,6 +6,7 @@ use crate::input::lease::Current;
 use crate::input::policy::Policy;
 use crate::model::TABLE_MAIN;
 use crate::record::Entry;
+use crate::want::WantRoute;
 
 /// Metric of the first uplink, and the distance to the next.
 const METRIC_STEP: u32 = 100;
@@ -20,7 +21,7 @@ pub(super) struct Uplink {
 pub(super) fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
     let mut out = policy.zones.outside.clone();
     if out.is_empty() {
-        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.uplinks.preferred.clone()));
+        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.uplinks.named().into_iter().map(str::to_owned)));
     }
     out.sort();
     out.dedup();
@@ -31,8 +32,8 @@ fn is_default_of_main(entry: &Entry) -> bool {
     entry.table() == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
 }
 
-/// The preferred uplink, then those of static records in their order, then the others by name,
-/// which is the order of their dynamic files.
+/// The uplinks that fw.conf puts in order, then those of static records in their order, then the
+/// others by name, which is the order of their dynamic files, and metered ones at last.
 pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) -> Vec<Uplink> {
     let entries = || current.iter().map(|(e, _)| e);
     let mut names: Vec<&str> = Vec::new();
@@ -48,31 +49,50 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
     dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
     dynamic.sort_unstable();
     dynamic.into_iter().for_each(add);
-    let preferred = policy.uplinks.preferred.as_deref();
-    names.sort_by_key(|n| Some(*n) != preferred);
-    // The first place stays free for a preferred one that has no lease yet.
-    let first = if preferred.is_some_and(|p| !names.contains(&p)) { 2 } else { 1 };
-    names.iter().zip(first..).map(|(n, place)| Uplink { name: (*n).to_owned(), metric: METRIC_STEP * place }).collect()
+    let places = policy.uplinks.places();
+    let (placed, mut others): (Vec<&str>, Vec<&str>) = names.iter().partition(|n| places.contains(n));
+    others.sort_by_key(|name| policy.uplinks.metered.iter().any(|metered| metered == name));
+    // A place stays free for one that has no lease yet.
+    let placed = (1..).zip(&places).filter(|(_, name)| placed.contains(name)).map(|(place, name)| (place, *name));
+    let first_other = u32::try_from(places.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let all = placed.chain((first_other..).zip(others));
+    all.map(|(place, name)| Uplink { name: name.to_owned(), metric: METRIC_STEP.saturating_mul(place) }).collect()
 }
 
-/// Each uplink keeps its number and its place; a new one gets the lowest free number, 1 to 255. An
-/// interface that may become an uplink has a number from the start, so that the firewall need not
-/// be loaded anew when it does.
-pub(super) fn numbers(names: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
+/// Each uplink keeps its number, 1 to 255, while this boot lasts. New ones get the lowest free
+/// numbers: first those that fw.conf names, in its order, so that they have the same ones after each
+/// boot; then the others by name. An interface that may become an uplink has a number from the
+/// start, so that the firewall need not be loaded anew when it does.
+pub(super) fn numbers(policy: &Policy, others: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
+    let mut names = policy.uplinks.named();
+    let mut others: Vec<&str> = others.into_iter().map(String::as_str).filter(|n| !names.contains(n)).collect();
+    others.sort_unstable();
+    others.dedup();
+    names.extend(others);
     let mut out: Vec<(String, u8)> = Vec::new();
     let is_new = |out: &[(String, u8)], name: &str, number| !out.iter().any(|(n, taken)| n == name || *taken == number);
     for (name, number) in remembered {
-        if *number != 0 && names.contains(&name) && is_new(&out, name, *number) {
+        if *number != 0 && names.contains(&name.as_str()) && is_new(&out, name, *number) {
             out.push((name.clone(), *number));
         }
     }
     for name in names {
         let free = (1..=u8::MAX).find(|number| !out.iter().any(|(_, taken)| taken == number));
         if let Some(free) = free.filter(|free| is_new(&out, name, *free)) {
-            out.push((name.clone(), free));
+            out.push((name.to_owned(), free));
         }
     }
     out
+}
+
+/// How many of all new connections go by each uplink of `balance` that has a default route and is
+/// not bad.
+pub(super) fn shares(policy: &Policy, routes: &[WantRoute], bad: &[&str]) -> Vec<(String, u32)> {
+    let works = |name: &str| {
+        let leads_out = |r: &WantRoute| r.table == TABLE_MAIN && r.destination.is_default() && r.interface == name;
+        routes.iter().any(leads_out) && !bad.contains(&name)
+    };
+    policy.uplinks.balance.iter().filter(|(name, _)| works(name)).cloned().collect()
 }
 
 /// The interfaces that go behind the others: those of which any record says `health=down`, whether

@@ -83,6 +83,7 @@ impl List<'_> {
         let any = if self.v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         Route {
             index: 0,
+            next_hops: Vec::new(),
             destination: Prefix::default_of(any),
             gateway: None,
             onlink: false,

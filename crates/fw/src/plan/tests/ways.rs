@@ -127,8 +127,12 @@ fn a_host_by_its_uplinks_and_what_ends_their_table() {
     assert!(moved.contains(&"+ route default via 10.2.0.1 dev eth1 metric 101000 src 10.2.0.5 table 213020100".into()));
     let first: String = TWO.lines().take(2).map(|l| format!("{l}\n")).collect();
     run(&routed(&first, sources), &mut have);
-    let left = |table: u32| have.routes.iter().filter(|r| r.table == table).map(|r| (r.unicast, r.metric)).collect::<Vec<_>>();
-    assert_eq!((left(213_020_000), left(213_020_100)), (vec![(false, u32::MAX - 1)], vec![(true, 2000), (false, u32::MAX - 1)]));
+    let left =
+        |table: u32| have.routes.iter().filter(|r| r.table == table).map(|r| (r.unicast, r.metric)).collect::<Vec<_>>();
+    assert_eq!(
+        (left(213_020_000), left(213_020_100)),
+        (vec![(false, u32::MAX - 1)], vec![(false, u32::MAX - 1), (true, 2000)])
+    );
     // When nothing asks for them any more, the rule goes before the table.
     let gone = about_ways(run(&want(&first), &mut have));
     let place = |what: &str| gone.iter().position(|l| l.contains(what)).unwrap();
@@ -139,7 +143,8 @@ fn a_host_by_its_uplinks_and_what_ends_their_table() {
 #[test]
 fn a_host_comes_before_the_network_that_it_is_in() {
     let mut have = with_rules();
-    let sources: &[(&str, &[&str])] = &[("10.0.0.0/16", &["eth0"]), ("10.0.3.7", &["eth1"]), ("10.0.3.0/24", &["eth0", "eth1"])];
+    let sources: &[(&str, &[&str])] =
+        &[("10.0.0.0/16", &["eth0"]), ("10.0.3.7", &["eth1"]), ("10.0.3.0/24", &["eth0", "eth1"])];
     run(&routed(TWO, sources), &mut have);
     let priority = |source: &str, specific| {
         let source = Prefix::parse(source);
@@ -147,7 +152,8 @@ fn a_host_comes_before_the_network_that_it_is_in() {
     };
     assert_eq!(["10.0.0.0/16", "10.0.3.0/24", "10.0.3.7"].map(|s| priority(s, false)), [32_765, 32_764, 32_763]);
     assert_eq!(["10.0.0.0/16", "10.0.3.0/24", "10.0.3.7"].map(|s| priority(s, true)), [32_761; 3]);
-    let answers = |r: &&Rule| r.mark != 0 || r.source.is_some_and(|s| s.is_host() && !s.contains("10.0.3.7".parse().unwrap()));
+    let answers =
+        |r: &&Rule| r.mark != 0 || r.source.is_some_and(|s| s.is_host() && !s.contains("10.0.3.7".parse().unwrap()));
     let ours = have.rules.iter().filter(|r| r.protocol == PROTOCOL).filter(answers);
     assert_eq!(ours.map(|r| r.priority).max(), Some(32_762));
 }

@@ -36,14 +36,7 @@ fn ipconf(fields: &str) -> String {
 fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
     let names = ["eth0", "eth1", "lan0", "wg0", "docker0"];
     let index = |name: &str| names.iter().position(|n| *n == name).and_then(|at| u32::try_from(at + 1).ok()).unwrap();
-    let link = |name: &str| Link {
-        index: index(name),
-        name: name.into(),
-        up: true,
-        loopback: false,
-        mtu: 1500,
-        min_mtu: 68,
-    };
+    let link = |name: &str| Link { index: index(name), name: name.into(), ..Link::default() };
     let address = |(name, address): &(&str, &str)| Address {
         index: index(name),
         address: Prefix::parse(address).unwrap(),
@@ -52,9 +45,11 @@ fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
         lifetime: None,
         kernel_prefix_route: true,
         protocol: 0,
+        autoconf: false,
     };
     let route = |(name, destination): &(&str, &str)| Route {
         index: index(name),
+        next_hops: Vec::new(),
         destination: Prefix::parse(destination).unwrap(),
         gateway: None,
         onlink: false,
@@ -183,7 +178,13 @@ fn what_is_left_of_a_lease() {
             "192.168.2.50/16 0.0.0.0/0>192.168.2.1",
             "",
         ),
-        ("", (&[("eth1", "10.1.0.77/24")], &[]), "ipmask=10.1.0.5/24 gw=10.1.0.1", "10.1.0.5/24 0.0.0.0/0>10.1.0.1", ""),
+        (
+            "",
+            (&[("eth1", "10.1.0.77/24")], &[]),
+            "ipmask=10.1.0.5/24 gw=10.1.0.1",
+            "10.1.0.5/24 0.0.0.0/0>10.1.0.1",
+            "",
+        ),
         // The uplink's own other address, and what every link has.
         (
             "static if=eth0 ipmask=192.168.100.2/24",
@@ -203,7 +204,8 @@ fn what_is_left_of_a_lease() {
 
 #[test]
 fn an_administrators_words_are_not_judged() {
-    let lines = "static if=eth0 ipmask=192.168.1.50/24 gw=192.168.1.1 dns=192.168.1.1\nstatic if=lan0 ipmask=192.168.1.1/24";
+    let lines =
+        "static if=eth0 ipmask=192.168.1.50/24 gw=192.168.1.1 dns=192.168.1.1\nstatic if=lan0 ipmask=192.168.1.1/24";
     let mut current = records(lines);
     let before: Vec<Entry> = current.iter().map(|(e, _)| e.clone()).collect();
     assert_eq!(judge(&mut current, &Have::default()), [] as [&str; 0]);
