@@ -28,9 +28,10 @@ pub(super) fn fw(lab: &Lab, home: &Net) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The routes of an interface as `NET by ROUTER`, without the route to its own network.
+/// The routes of an interface in the main table as `NET by ROUTER`, without the route to its own
+/// network.
 pub(super) fn routes(net: &Net, interface: &str) -> Vec<String> {
-    let all = net.ip_json(&["-4", "route", "show", "table", "all", "dev", interface]);
+    let all = net.ip_json(&["-4", "route", "show", "dev", interface]);
     let text = |route: &Value, key: &str| route[key].as_str().unwrap_or("-").to_owned();
     let mut found: Vec<String> = all
         .as_array()

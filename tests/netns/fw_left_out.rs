@@ -35,18 +35,18 @@ fn what_a_server_said_and_the_kernel_refuses_is_left_out_and_said_once() {
         let w = World::leased(lab);
         let v4 = "if=eth1 ipmask=10.1.0.5/24";
         let v6 = "if=eth1 ipmask=2001:db8::5/64";
-        let place = "dyn/odd.ipconf:1: + ";
+        let place = "dyn/odd.ipconf:1: ";
         for (lease, refused) in [
             // The router is the network's broadcast address, this host, or nowhere.
-            (format!("{v4} gw=10.1.0.255"), "route default via 10.1.0.255 "),
-            (format!("{v4} gw=127.0.0.1"), "route default via 127.0.0.1 "),
-            (format!("{v6} gw=2001:db8::5"), "route ::/0 via 2001:db8::5 "),
-            (format!("{v6} gw=::1"), "route ::/0 via ::1 "),
+            (format!("{v4} gw=10.1.0.255"), "+ route default via 10.1.0.255 "),
+            (format!("{v4} gw=127.0.0.1"), "+ route default via 127.0.0.1 "),
+            (format!("{v6} gw=2001:db8::5"), "router 2001:db8::5 is an address of this machine, on eth1: left out"),
+            (format!("{v6} gw=::1"), "+ route ::/0 via ::1 "),
             // One of two classless routes is wrong.
-            (format!("{v4} routes=203.0.113.0/24|10.1.0.255|192.0.2.0/24|10.1.0.1"), "route 203.0.113.0/24 "),
+            (format!("{v4} routes=203.0.113.0/24|10.1.0.255|192.0.2.0/24|10.1.0.1"), "+ route 203.0.113.0/24 "),
             // A source address that this host does not have, and an address that only lo can have.
-            (format!("{v4} gw=10.1.0.1 src=10.9.9.9"), "route default via 10.1.0.1 "),
-            ("if=eth1 ipmask=::1/128".into(), "address ::1/128 "),
+            (format!("{v4} gw=10.1.0.1 src=10.9.9.9"), "+ route default via 10.1.0.1 "),
+            ("if=eth1 ipmask=::1/128".into(), "+ address ::1/128 "),
         ] {
             w.remove("dyn/dhcp_eth1.ipconf");
             w.apply();

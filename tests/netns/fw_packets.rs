@@ -51,6 +51,8 @@ fn runs_lose_no_packet_on_untouched_interfaces_and_forwarded_flows() {
 fn a_bad_uplink_is_demoted_and_restored_without_loss_and_flows_move() {
     isolated(&["nft", "conntrack"], |lab| {
         let w = World::leased(lab);
+        w.write("fw.conf", "failback=\"all\"\n");
+        w.apply();
         let probe = probe(&w.lan, "198.51.100.1");
         assert!(w.flows().contains("dst=10.0.0.5"), "{}", w.flows());
 

@@ -46,6 +46,7 @@ mod fw_left_out;
 mod fw_names;
 mod fw_packets;
 mod fw_storm;
+mod fw_uplinks;
 mod fw_ways;
 mod hostile;
 mod ifplugd;

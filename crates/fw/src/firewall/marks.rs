@@ -80,8 +80,8 @@ pub(super) fn render(out: &mut String, marking: &Marking, policy: &Policy) {
             .map(|(name, number)| format!("iifname \"{name}\" ct state new ct mark set ct mark {}", set(*number))),
     );
     if spreads {
-        // What is for this machine would take its turn, too.
-        rules.push(format!("ct state new {} fib daddr type != local jump {BALANCE}", is(0)));
+        // What is for this machine or for a group would take a turn, too.
+        rules.push(format!("ct state new {} fib daddr type unicast jump {BALANCE}", is(0)));
     }
     rules.extend(numbers.iter().map(|(name, number)| {
         let whose = if stays { format!("iifname != \"{name}\"") } else { "ct direction reply".to_owned() };
