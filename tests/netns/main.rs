@@ -42,6 +42,7 @@ mod fw_confirm;
 mod fw_doors;
 mod fw_faults;
 mod fw_hooks;
+mod fw_judged;
 mod fw_left_out;
 mod fw_names;
 mod fw_packets;
