@@ -69,7 +69,9 @@ mod tests {
         let alone = "if=eth0 ipmask=192.0.2.100/24";
         let link_local = "if=eth0 ipmask=169.254.3.4/16 scope=link";
         let ppp = "if=eth0 ipmask=203.0.113.7/32 net=0/0 scope=link";
-        let table: &[(&[&str], &[&str], Option<(&str, &str)>)] = &[
+        // The named record, the others; the address and the router that are judged.
+        type Row<'a> = (&'a [&'a str], &'a [&'a str], Option<(&'a str, &'a str)>);
+        let table: &[Row] = &[
             (&[lease], &[fixed], Some(("192.0.2.100", "192.0.2.1"))),
             (&[], &[link_local, fixed], Some(("198.51.100.9", "198.51.100.1"))),
             (&[alone], &[link_local, fixed], Some(("198.51.100.9", "198.51.100.1"))),

@@ -116,7 +116,8 @@ impl Known {
         let default = entry.hops.iter().filter(|hop| hop.destination.is_default()).find_map(|hop| hop.gateway);
         entry.hops.retain(|hop| {
             let to_router = hop.gateway.is_none() && default.is_some_and(|router| hop.destination == single(router));
-            let why = self.into_other(&interface, address, hop, to_router).or_else(|| self.own("router", hop.gateway?));
+            let why =
+                self.leads_into_other(&interface, address, hop, to_router).or_else(|| self.own("router", hop.gateway?));
             left_out.extend(why.clone());
             why.is_none()
         });
@@ -158,7 +159,7 @@ impl Known {
     /// The reason against a route into the network of another interface. Where two uplinks have the
     /// same network, the metrics decide. `to_router`: it is the way to the server's own router,
     /// which a VPN that has everything leaves alone.
-    fn into_other(&self, interface: &str, own: Option<Prefix>, hop: &Hop, to_router: bool) -> Option<String> {
+    fn leads_into_other(&self, interface: &str, own: Option<Prefix>, hop: &Hop, to_router: bool) -> Option<String> {
         let to = hop.destination;
         if to.is_default() {
             return None;

@@ -120,11 +120,7 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "failback",
         means: "which connections move when a better uplink is back",
-        read: |p, given| match given.value {
-            "" | "new" => Ok(p.uplinks.failback = Failback::New),
-            "all" => Ok(p.uplinks.failback = Failback::All),
-            other => Err(bad(other)),
-        },
+        read: |p, given| failback(given.value).map(|what| p.uplinks.failback = what),
     },
     Word {
         name: "route_by",
@@ -137,6 +133,14 @@ pub(super) const WORDS: &[Word] = &[
         read: |p, given| balance(given.value).map(|shares| p.uplinks.balance = shares),
     },
 ];
+
+fn failback(value: &str) -> Result<Failback, String> {
+    match value {
+        "" | "new" => Ok(Failback::New),
+        "all" => Ok(Failback::All),
+        other => Err(bad(other)),
+    }
+}
 
 /// `SOURCE>UPLINK,UPLINK`, separated by blanks.
 fn route_by(value: &str) -> Result<Vec<By>, String> {

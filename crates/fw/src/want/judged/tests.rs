@@ -81,15 +81,18 @@ fn show(entry: &Entry) -> String {
     address.into_iter().chain(hops).chain(dns).collect::<Vec<_>>().join(" ")
 }
 
+/// Addresses and routes of other programs, by interface.
+type Foreign<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
+
 const LAN: &str = "static if=lan0 ipmask=192.168.1.1/24";
 
 #[test]
 fn what_is_left_of_a_lease() {
-    let none: (&[(&str, &str)], &[(&str, &str)]) = (&[], &[]);
-    let wg: (&[(&str, &str)], &[(&str, &str)]) = (&[("wg0", "10.8.0.2/32")], &[("wg0", "10.8.0.0/16")]);
-    let all: (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("wg0", "0.0.0.0/1"), ("wg0", "128.0.0.0/1")]);
+    let none: Foreign = (&[], &[]);
+    let wg: Foreign = (&[("wg0", "10.8.0.2/32")], &[("wg0", "10.8.0.0/16")]);
+    let all: Foreign = (&[], &[("wg0", "0.0.0.0/1"), ("wg0", "128.0.0.0/1")]);
     // Other records, the kernel, the lease of eth0, what is left of it, the line.
-    type Row<'a> = (&'a str, (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]), &'a str, &'a str, &'a str);
+    type Row<'a> = (&'a str, Foreign<'a>, &'a str, &'a str, &'a str);
     let table: &[Row] = &[
         // Nothing of it is elsewhere.
         (LAN, none, "ipmask=10.1.0.5/24 gw=10.1.0.1 dns=10.1.0.1", "10.1.0.5/24 0.0.0.0/0>10.1.0.1 dns 10.1.0.1", ""),
