@@ -51,7 +51,8 @@ fn a_lease_that_names_this_machine_as_its_server_makes_no_loop() {
         w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1 net=0/0 dns='192.168.5.1");
         let text = fs::read_to_string(w.dir.join("dyn/dhcp_eth0.ipconf")).unwrap();
         w.write("dyn/dhcp_eth0.ipconf", &text.replace("'192.168.5.1", "'192.168.5.1 127.0.0.1 192.0.2.53'"));
-        w.apply();
+        let (code, said) = w.fw("apply");
+        assert!(code == 0 && said.contains("name server 192.168.5.1 is an address of this machine, on lan0"), "{said}");
         assert_eq!(servers(&w), ["192.0.2.53"]);
         assert_eq!(asked(&w), ["server=192.0.2.53"]);
     });
