@@ -530,11 +530,20 @@ fn many_runs_at_once_end_in_the_same_state() {
 }
 
 /// services/fw as it is shipped, under Debian's runsv. In its PATH only fw is ours.
-pub(crate) fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output) {
+pub(crate) fn service(w: &World, lab: &Lab) -> (testkit::Proc, impl Fn(&[&str]) -> Output + use<>) {
+    service_by(w, lab, &|name| testkit::original(name).unwrap())
+}
+
+/// The same under the supervisor whose programs `program` finds.
+pub(crate) fn service_by(
+    w: &World,
+    lab: &Lab,
+    program: &dyn Fn(&str) -> PathBuf,
+) -> (testkit::Proc, impl Fn(&[&str]) -> Output + use<>) {
     let bin = lab.make_dir("only");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_netsv"), bin.join("fw")).unwrap();
     for name in ["runsv", "sv", "svlogd", "chpst"] {
-        std::os::unix::fs::symlink(testkit::original(name).unwrap(), bin.join(name)).unwrap();
+        std::os::unix::fs::symlink(program(name), bin.join(name)).unwrap();
     }
     let services = lab.make_dir("service");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/fw");

@@ -1,4 +1,4 @@
-//! `fw apply --confirm`: an edit that nobody confirms is rolled back, whatever happens meanwhile.
+//! `fw apply --confirm`: an edit without a confirmation is rolled back, whatever happens meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 #![expect(clippy::disallowed_methods, reason = "mounts, and measures a session")]
@@ -6,13 +6,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use testkit::{Lab, Proc, isolated, poll_for, wait_until};
 
-use crate::fw::{SOON, World};
+use crate::fw::{SOON, World, service_by};
 
 /// Longer than the longest deadline of these tests.
 const LATER: Duration = Duration::from_secs(12);
@@ -227,5 +227,74 @@ fn without_a_place_for_the_mark_nothing_is_applied() {
         let output = command.env("FW_DYNAMIC", dynamic).output().unwrap();
         assert_eq!(output.status.code(), Some(111), "{output:?}");
         assert!(is_restored(&w));
+    });
+}
+
+/// services/fw under our runsv, with the old content applied and the edit in place.
+fn supervised(lab: &Lab) -> (World, Proc, impl Fn(&[&str]) -> Output) {
+    let w = World::new(lab);
+    w.write("fw.conf", OLD);
+    let (runsv, run) = service_by(&w, lab, &|_| env!("CARGO_BIN_EXE_netsv").into());
+    wait_until("the first run", SOON, || is_restored(&w));
+    let home = World { dir: lab.dir().join("service/fw"), ..w };
+    home.write("fw.conf", OLD);
+    assert!(run(&["sv", "up", "fw"]).status.success());
+    wait_until("the policy", SOON, || home.nft().contains("dport 22 "));
+    edit(&home);
+    (home, runsv, run)
+}
+
+#[test]
+fn under_the_supervisor_it_returns_at_once_and_comes_back_though_everything_is_killed() {
+    isolated(&["nft"], |lab| {
+        let (w, runsv, run) = supervised(lab);
+        let by_hand = |words: &str| run(&["sh", "-c", &format!("cd /run/lab/service/fw && fw {words}")]);
+        let output = by_hand("apply --confirm 4");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && text.contains("unless it is confirmed"), "{text}");
+        assert_eq!(w.home.addresses("lan0"), ["192.168.77.1/24"]);
+        // A trigger in between leaves it as it is, and so do the deaths of runsv and of fw.
+        assert!(run(&["fw", "publish", "dhcp_eth1", "if=eth1", "ipmask=10.1.0.5/24"]).status.success());
+        wait_until("the lease", SOON, || w.home.addresses("eth1").contains(&"10.1.0.5/24".to_owned()));
+        assert_eq!(w.home.addresses("lan0"), ["192.168.77.1/24"]);
+        runsv.signal(Signal::SIGKILL);
+        drop(runsv);
+        let _next = w.home.spawn_command("runsv", {
+            let mut command =
+                w.home.command(&["env", "PATH=/run/lab/only:/usr/bin:/bin:/usr/sbin", "runsv", "/run/lab/service/fw"]);
+            let dynamic = lab.dir().join("fw/dyn");
+            command
+                .env("FW_DYNAMIC", dynamic)
+                .env("FW_ETC", lab.dir().join("fw/etc"))
+                .env("LOG_DIR", lab.dir().join("fw/log"));
+            command
+        });
+        wait_until("the old content", LATER, || is_restored(&w) && !w.dir.join(".confirm").exists());
+        wait_until("its end", SOON, || !w.dir.join("again").exists());
+        let kept = w.home.run(&["sh", "-c", "cat /run/lab/service/fw/rejected/*/conf/lan.ipconf"]);
+        assert!(kept.contains("192.168.77.1/24"), "{kept}");
+        assert_eq!(w.home.addresses("eth1"), ["10.1.0.5/24"], "a lease is no edit");
+    });
+}
+
+#[test]
+fn under_the_supervisor_a_confirmed_edit_stays_and_nothing_runs_at_the_deadline() {
+    isolated(&["nft"], |lab| {
+        let (w, _runsv, run) = supervised(lab);
+        let by_hand = |words: &str| run(&["sh", "-c", &format!("cd /run/lab/service/fw && fw {words}")]);
+        assert!(by_hand("apply --confirm 3600").status.success());
+        assert!(
+            fs::read_to_string(w.dir.join("again"))
+                .unwrap()
+                .ends_with(&fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap())
+        );
+        let output = by_hand("confirm");
+        assert!(output.status.success(), "{output:?}");
+        assert_settled(&w);
+        assert!(run(&["sv", "up", "fw"]).status.success());
+        wait_until("a run", SOON, || {
+            String::from_utf8_lossy(&run(&["sv", "status", "fw"]).stdout).starts_with("down: ")
+        });
+        assert_eq!(w.home.addresses("lan0"), ["192.168.77.1/24"]);
     });
 }

@@ -10,7 +10,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use applet::control::{Command, ServiceDir, error_text};
+use applet::again::{self, Again};
+use applet::control::{ServiceDir, error_text};
 use applet::date;
 use netd::{clock, disk, ipconf};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -21,8 +22,8 @@ use crate::input::Paths;
 use crate::run::{self, EXIT_ERRORS, EXIT_OK};
 use crate::show;
 
-/// The file by which a service asks runsv(8) for one more run.
-const AGAIN: &str = "again";
+/// The file of a runsv of ours: runit's does not read `again`.
+const INSTANCE: &str = "instance";
 /// How often a wait in the foreground looks whether the edit was confirmed.
 const LOOK_MS: u16 = 250;
 /// The names in `.good` of the dynamic directory, and in the directory of the service.
@@ -121,9 +122,10 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The service that a supervisor runs here.
+    /// The service that a runsv of ours runs here.
     fn service(&self) -> Option<ServiceDir> {
-        [self.home.as_path(), Path::new(".")].map(ServiceDir::at).into_iter().find(|s| s.check_running().is_ok())
+        let reads_again = |s: &ServiceDir| s.check_running().is_ok() && is_there(&s.supervise().join(INSTANCE));
+        [self.home.as_path(), Path::new(".")].map(ServiceDir::at).into_iter().find(reads_again)
     }
 
     /// How an edit stands. Without a mark this is all that a run reads.
@@ -144,8 +146,7 @@ impl<'a> Place<'a> {
         let _lock = run::lock(self.paths)?;
         let (standing, now) = self.standing()?;
         let now = match (event, now) {
-            (Event::Apply, None) if self.paths.down().exists() => return run::unmake(self.paths, self.is_service),
-            (Event::Apply, None) => return run::make(self.paths, self.is_service),
+            (Event::Apply, None) => return self.run(),
             (_, now) => now.unwrap_or_else(moment),
         };
         let mut code = EXIT_OK;
@@ -200,20 +201,29 @@ impl<'a> Place<'a> {
         sync(&self.home)
     }
 
+    /// A run while no edit waits.
+    fn run(&self) -> Result<u8, String> {
+        let code = match self.paths.down().exists() {
+            true => run::unmake(self.paths, self.is_service),
+            false => run::make(self.paths, self.is_service),
+        };
+        // A run that was killed when it had taken the mark away has left the moment.
+        if self.is_service && is_over(Path::new(again::FILE)) {
+            remove(Path::new(again::FILE)).map_err(|e| failed(Path::new(again::FILE), &e))?;
+        }
+        code
+    }
+
     /// Has the supervisor look at the mark when its time is over. Without a supervisor this process
     /// does it.
     fn wake(&self, mark: &Mark) -> u8 {
         let Some(service) = self.service() else { return EXIT_OK };
-        let path = service.path().join(AGAIN);
-        if let Err(e) = disk::replace(&path, mark.render().as_bytes(), None) {
-            applet::say::error(format_args!("fw: error: {}\n", failed(&path, &e)));
-            return EXIT_ERRORS;
-        }
-        // runsv reads the file after a run.
-        match service.send(&[Command::Once]) {
+        let path = service.path().join(again::FILE);
+        let moment = Again::At { secs: mark.deadline_secs, boot: mark.boot_id.clone() };
+        match disk::replace(&path, format!("{moment}\n").as_bytes(), None) {
             Ok(()) => EXIT_OK,
             Err(e) => {
-                applet::say::error(format_args!("fw: error: {}: {e}\n", service.path().display()));
+                applet::say::error(format_args!("fw: error: {}\n", failed(&path, &e)));
                 EXIT_ERRORS
             }
         }
@@ -322,8 +332,8 @@ impl<'a> Place<'a> {
         sync(&self.home)?;
         remove(&self.at(".confirmed"))?;
         for directory in [self.home.as_path(), Path::new(".")] {
-            let path = directory.join(AGAIN);
-            if fs::read_to_string(&path).is_ok_and(|text| Mark::parse(&text).is_some()) {
+            let path = directory.join(again::FILE);
+            if matches!(read_again(&path), Some(Again::At { .. })) {
                 remove(&path)?;
             }
         }
@@ -348,6 +358,17 @@ impl<'a> Place<'a> {
             }
         }
     }
+}
+
+fn read_again(path: &Path) -> Option<Again> {
+    Again::parse(&fs::read_to_string(path).ok()?)
+}
+
+/// Whether the file names a moment that has passed.
+fn is_over(path: &Path) -> bool {
+    let is_at = |again: &Again| matches!(again, Again::At { .. });
+    let moment = read_again(path).filter(is_at).map(|again| again.moment(clock::now(), &boot_id()));
+    moment.is_some_and(|at| at <= clock::now())
 }
 
 /// As [`disk::replace`]; an old file's mode stays.
