@@ -124,7 +124,7 @@ fn begins_again(house: &House, name: &str, terminal: &Terminal, text: &str) {
 
 /// The service has said `text` once, and says no more.
 #[track_caller]
-fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
+pub(crate) fn stays_down(house: &House, name: &str, text: &str, said: impl Fn() -> String) {
     wait_until(&format!("{name} says {text:?}"), SOON, || said().contains(text));
     // Its message may arrive before the supervisor has written that it runs. Until then the status
     // is "down, want up".

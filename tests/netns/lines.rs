@@ -6,16 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use testkit::{holds_for, isolated, wait_until};
+use testkit::{isolated, wait_until};
 
+use crate::examples::stays_down;
 use crate::fw::World;
 use crate::ours;
 use crate::services::{House, RUNIT, script, under_both};
 
 /// Longer than any step takes, also on a busy machine.
 const SOON: Duration = Duration::from_secs(25);
-/// For "nothing happens": longer than the second after which a failed service is restarted.
-const QUIET: Duration = Duration::from_millis(1500);
 
 #[test]
 fn sqm_if_limits_both_directions_and_takes_its_queues_away_again() {
@@ -103,15 +102,9 @@ fn ppp_if_and_wg_if_say_in_one_line_what_they_lack_and_stay_down() {
             if !home.try_run(&["ip", "link", "add", "probe", "type", "wireguard"]).status.success() {
                 expected.push(("wg_c", "wg: c: this kernel has no WireGuard (module wireguard)".to_owned()));
             }
-            let said = |name: &str, text: &str| {
-                house.log(name).matches(&format!("{text}: down until \"sv up {name}\"")).count()
-            };
-            for (name, text) in &expected {
-                wait_until(text, SOON, || said(name, text) == 1 && house.stat(name).starts_with("down"));
+            for (name, text) in expected {
+                stays_down(house, name, &text, || house.log(name));
             }
-            holds_for("each says it once and stays down", QUIET, || {
-                expected.iter().all(|(name, text)| said(name, text) == 1 && house.stat(name).starts_with("down"))
-            });
         });
     });
 }

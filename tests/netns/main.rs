@@ -44,6 +44,7 @@ mod fw_faults;
 mod fw_hooks;
 mod fw_judged;
 mod fw_left_out;
+mod fw_links;
 mod fw_names;
 mod fw_packets;
 mod fw_storm;

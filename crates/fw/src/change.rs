@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use crate::have::{Address, Route, Rule};
+use netd_core::net::{AddrGen, Mac};
+
+use crate::have::{Address, Link, Route, Rule};
 use crate::model::{Sysctl, TABLE_MAIN};
 
 /// One write to the kernel.
@@ -13,6 +15,61 @@ use crate::model::{Sysctl, TABLE_MAIN};
 pub enum Change {
     /// Write a switch below /proc/sys.
     Sysctl(Sysctl),
+    /// Make a link: a bridge or a VLAN.
+    AddLink {
+        /// The link as it will be.
+        link: Link,
+        /// Name of the link that carries a VLAN, for messages.
+        parent: String,
+    },
+    /// Delete a link that fw has made.
+    DelLink {
+        /// Kernel's number.
+        index: u32,
+        /// Name, for messages.
+        name: String,
+    },
+    /// Make a link a port of a bridge, or of none.
+    LinkMaster {
+        /// Kernel's number.
+        index: u32,
+        /// Name, for messages.
+        name: String,
+        /// Kernel's number of the bridge; 0: none.
+        master: u32,
+        /// Name of the bridge, for messages.
+        bridge: String,
+        /// The group that it gets, if it gets another one.
+        group: Option<u32>,
+    },
+    /// Set a link's Ethernet address.
+    LinkMac {
+        /// Kernel's number.
+        index: u32,
+        /// Name, for messages.
+        name: String,
+        /// The address.
+        mac: Mac,
+    },
+    /// Set how the kernel makes a link's IPv6 addresses.
+    LinkAddrGen {
+        /// Kernel's number.
+        index: u32,
+        /// Name, for messages.
+        name: String,
+        /// The mode.
+        mode: AddrGen,
+    },
+    /// Tell a link the neighbours that another one knows: what leaves by it need not wait for an
+    /// answer, which would come in by the other one as long as the one is a port of the other.
+    Neighbours {
+        /// Kernel's number of the link that knows them.
+        from: u32,
+        /// Kernel's number of the link that is told.
+        index: u32,
+        /// The names of both, for messages.
+        names: [String; 2],
+    },
     /// Set a link's MTU.
     LinkMtu {
         /// Kernel's number.
@@ -51,10 +108,17 @@ impl Change {
     /// The kernel's number of the interface that it is about; 0 for a route over several.
     pub fn index(&self) -> Option<u32> {
         match self {
-            Change::LinkMtu { index, .. } | Change::LinkUp { index, .. } => Some(*index),
+            Change::LinkMtu { index, .. }
+            | Change::LinkUp { index, .. }
+            | Change::DelLink { index, .. }
+            | Change::LinkMaster { index, .. }
+            | Change::Neighbours { index, .. }
+            | Change::LinkMac { index, .. }
+            | Change::LinkAddrGen { index, .. } => Some(*index),
             Change::AddAddress(_, a) | Change::RefreshAddress(_, a) | Change::DelAddress(_, a) => Some(a.index),
             Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r.index),
-            Change::Sysctl(_) | Change::AddRule(_) | Change::DelRule(_) => None,
+            // A link that is yet to be made is missing on no account.
+            Change::Sysctl(_) | Change::AddLink { .. } | Change::AddRule(_) | Change::DelRule(_) => None,
         }
     }
 
@@ -63,6 +127,12 @@ impl Change {
         match self {
             Change::AddRoute(_, r) | Change::ReplaceRoute(_, r) | Change::DelRoute(_, r) => Some(r),
             Change::Sysctl(_)
+            | Change::AddLink { .. }
+            | Change::DelLink { .. }
+            | Change::LinkMaster { .. }
+            | Change::LinkMac { .. }
+            | Change::LinkAddrGen { .. }
+            | Change::Neighbours { .. }
             | Change::LinkMtu { .. }
             | Change::LinkUp { .. }
             | Change::AddAddress(..)
@@ -87,6 +157,18 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Sysctl(s) => write!(f, "~ sysctl {}={}", s.path, s.value),
+            Change::AddLink { link, parent } => match link.vlan {
+                Some(id) => write!(f, "+ link {} vlan {id} link {parent}", link.name),
+                None => write!(f, "+ link {} bridge", link.name),
+            },
+            Change::DelLink { name, .. } => write!(f, "- link {name}"),
+            Change::LinkMaster { name, bridge, .. } => match bridge.as_str() {
+                "" => write!(f, "~ link {name} nomaster"),
+                bridge => write!(f, "~ link {name} master {bridge}"),
+            },
+            Change::Neighbours { names: [from, name], .. } => write!(f, "~ link {name} knows the neighbours of {from}"),
+            Change::LinkMac { name, mac, .. } => write!(f, "~ link {name} mac {mac}"),
+            Change::LinkAddrGen { name, mode, .. } => write!(f, "~ link {name} addr_gen {mode}"),
             Change::LinkMtu { name, mtu, .. } => write!(f, "~ link {name} mtu {mtu}"),
             Change::LinkUp { name, .. } => write!(f, "~ link {name} up"),
             Change::AddAddress(name, a) => write!(f, "+ address {}", show_address(name, a)),
@@ -145,6 +227,12 @@ pub fn routes_after(routes: &[Route], changes: &[Change]) -> Vec<Route> {
             }
             Change::DelRoute(_, r) => out.retain(|o| !o.is_same(r)),
             Change::Sysctl(_)
+            | Change::AddLink { .. }
+            | Change::DelLink { .. }
+            | Change::LinkMaster { .. }
+            | Change::LinkMac { .. }
+            | Change::LinkAddrGen { .. }
+            | Change::Neighbours { .. }
             | Change::LinkMtu { .. }
             | Change::LinkUp { .. }
             | Change::AddAddress(..)

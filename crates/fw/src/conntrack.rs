@@ -367,6 +367,7 @@ mod tests {
             scope: Scope::Global,
             lifetime: None,
             kernel_prefix_route: false,
+            no_dad: false,
             protocol: 0,
             autoconf: false,
         };

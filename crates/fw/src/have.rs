@@ -103,6 +103,8 @@ pub struct Address {
     pub lifetime: Option<Duration>,
     /// It was not made with IFA_F_NOPREFIXROUTE.
     pub kernel_prefix_route: bool,
+    /// IFA_F_NODAD: an IPv6 address that is used without a look for duplicates.
+    pub no_dad: bool,
     /// IFA_PROTO; 0 when there is none.
     pub protocol: u8,
     /// IFA_F_MANAGETEMPADDR: the kernel has made it of a router advertisement.
@@ -179,6 +181,11 @@ impl Have {
     /// The link of this name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|l| l.name == name)
+    }
+
+    /// The link with this number.
+    pub fn link_at(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|l| l.index == index)
     }
 
     /// The name of a link, or its number in words when it has gone.

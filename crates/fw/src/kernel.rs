@@ -10,6 +10,7 @@ use netd::cage::Capability;
 use netd::netlink::{BATCH, Netlink, Object, ROUTE, Refusal, is_overrun};
 use netd_core::left::Seen;
 use netd_core::wire::link;
+use netd_core::wire::neighbour::{self, Neighbour};
 use netd_core::wire::netlink::{Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netd_core::wire::rtnetlink::AddressFamily;
 use nix::errno::Errno;
@@ -82,33 +83,50 @@ impl Kernel {
         Ok(links.iter().filter_map(|(_, payload)| wire::decode_link(payload)).collect())
     }
 
+    /// Makes a change that is no single message. `None`: it is one.
+    fn alone(&mut self, change: &Change) -> Option<io::Result<()>> {
+        match change {
+            Change::Sysctl(switch) => {
+                Some(fs::write(format!("/proc/sys/{}", switch.path), format!("{}\n", switch.value)))
+            }
+            Change::Neighbours { from, index, .. } => Some(self.tell_neighbours(*from, *index)),
+            _ => None,
+        }
+    }
+
+    /// What the kernel does not take it finds out by itself.
+    fn tell_neighbours(&mut self, from: u32, to: u32) -> io::Result<()> {
+        let known = self.route.dump(&neighbour::dump(from))?;
+        let known = known.iter().filter_map(|(_, payload)| neighbour::decode(payload)).filter(|n| n.ifindex == from);
+        let told = known.map(|known| neighbour::add(&Neighbour { ifindex: to, ..known })).collect();
+        self.route.perform(told).map(drop)
+    }
+
     /// Applies the changes in their order. `turned` is called when the last route change has been
     /// made, before anything else is waited for.
     pub fn apply(&mut self, changes: &[Change], turned: &mut dyn FnMut()) -> io::Result<Vec<Failure>> {
         let mut failures = Vec::new();
-        let (switches, objects): (Vec<&Change>, Vec<&Change>) =
-            changes.iter().partition(|c| matches!(c, Change::Sysctl(_)));
-        for change in switches {
-            if let Change::Sysctl(switch) = change
-                && let Err(e) = fs::write(format!("/proc/sys/{}", switch.path), format!("{}\n", switch.value))
-            {
-                failures.push((change, Refusal::from_io(&e)));
-            }
-        }
-        let last_route = objects.iter().rposition(|c| c.route().is_some()).map_or(0, |at| at + 1);
-        let (before, after) = objects.split_at_checked(last_route).unwrap_or((&objects, &[]));
+        let last_route = changes.iter().rposition(|c| c.route().is_some()).map(|at| at + 1);
         let mut turned = Some(turned);
-        let routes_in_chunks = before.chunks(BATCH).count();
-        for (number, chunk) in before.chunks(BATCH).chain(after.chunks(BATCH)).enumerate() {
-            let first = self.route.send_batch(chunk.iter().filter_map(|c| encode(c)))?;
-            if number + 1 == routes_in_chunks
+        let (mut done, mut rest) = (0, changes);
+        while let Some((first, others)) = rest.split_first() {
+            if let Some(written) = self.alone(first) {
+                failures.extend(written.err().map(|e| (first, Refusal::from_io(&e))));
+                (done, rest) = (done + 1, others);
+                continue;
+            }
+            let upto = last_route.and_then(|last| last.checked_sub(done)).filter(|left| *left > 0).unwrap_or(BATCH);
+            let objects = rest.iter().take_while(|c| !is_alone(c)).count();
+            let (chunk, others) = rest.split_at_checked(objects.min(upto).min(BATCH)).unwrap_or((rest, &[]));
+            (done, rest) = (done + chunk.len(), others);
+            let first = self.route.send_batch(chunk.iter().filter_map(encode))?;
+            if Some(done) == last_route
                 && let Some(turned) = turned.take()
             {
                 turned();
             }
             let results = self.route.collect(first)?;
-            let refused = chunk.iter().zip(results).filter_map(|(c, r)| Some((c, r.err()?)));
-            failures.extend(refused.map(|(c, r)| (*c, r)));
+            failures.extend(chunk.iter().zip(results).filter_map(|(c, r)| Some((c, r.err()?))));
         }
         failures.retain(|(c, r)| !is_success(c, r.errno));
         if !failures.is_empty() {
@@ -118,6 +136,11 @@ impl Kernel {
         }
         Ok(failures.into_iter().map(|(c, refusal)| Failure { change: c.clone(), refusal }).collect())
     }
+}
+
+/// It is no single message.
+fn is_alone(change: &Change) -> bool {
+    matches!(change, Change::Sysctl(_) | Change::Neighbours { .. })
 }
 
 /// Of a kernel that refuses the dump: no objects. Objects that were lost on the way (ENOBUFS) are
@@ -131,7 +154,12 @@ fn unless_refused(dumped: io::Result<Vec<Object>>) -> io::Result<Vec<Object>> {
 
 fn encode(change: &Change) -> Option<Message> {
     match change {
-        Change::Sysctl(_) => None,
+        Change::Sysctl(_) | Change::Neighbours { .. } => None,
+        Change::AddLink { link, .. } => Some(wire::encode_link(link)),
+        Change::DelLink { index, .. } => Some(link::delete(*index)),
+        Change::LinkMaster { index, master, group, .. } => Some(link::set_master(*index, *master, *group)),
+        Change::LinkMac { index, mac, .. } => Some(link::set_mac(*index, *mac)),
+        Change::LinkAddrGen { index, mode, .. } => Some(link::set_addr_gen(*index, *mode)),
         Change::LinkMtu { index, mtu, .. } => Some(link::set_mtu(*index, *mtu)),
         Change::LinkUp { index, .. } => Some(link::set_up(*index)),
         Change::AddAddress(_, a) => Some(wire::encode_address(a, NLM_F_CREATE | NLM_F_EXCL)),
@@ -153,7 +181,17 @@ fn is_success(change: &Change, errno: Errno) -> bool {
         Change::DelRule(_) | Change::Sysctl(_) => errno == Errno::ENOENT,
         Change::DelRoute(..) => errno == Errno::ESRCH,
         Change::DelAddress(..) => errno == Errno::EADDRNOTAVAIL,
-        Change::LinkMtu { .. } | Change::LinkUp { .. } | Change::RefreshAddress(..) | Change::ReplaceRoute(..) => false,
+        Change::DelLink { .. } => errno == Errno::ENODEV,
+        // That another program has made a link of this name meanwhile the next run sees.
+        Change::AddLink { .. }
+        | Change::LinkMaster { .. }
+        | Change::LinkMac { .. }
+        | Change::LinkAddrGen { .. }
+        | Change::Neighbours { .. }
+        | Change::LinkMtu { .. }
+        | Change::LinkUp { .. }
+        | Change::RefreshAddress(..)
+        | Change::ReplaceRoute(..) => false,
     }
 }
 

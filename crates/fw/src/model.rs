@@ -8,6 +8,9 @@ use std::net::IpAddr;
 pub use netd_core::left::PROTOCOL;
 pub use netd_core::net::{Prefix, Scope, bits, decimal};
 
+/// The group of ip-link(8) of every link that fw makes, and of every port that fw puts into a
+/// bridge: links have no protocol. plan/links.rs says why.
+pub const GROUP: u32 = PROTOCOL as u32;
 /// RTPROT_REDIRECT: routes that the kernel has made of ICMP redirects.
 pub const PROTOCOL_REDIRECT: u8 = 1;
 /// IFAPROT_KERNEL_LO, IFAPROT_KERNEL_RA and IFAPROT_KERNEL_LL of linux/if_addr.h: addresses that

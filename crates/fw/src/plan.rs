@@ -1,8 +1,8 @@
 //! (want, have) -> the changes that make the kernel match, in an order that never breaks what
 //! works.
 //!
-//! Pure. Make before break: switches, links, addresses, routes are added, then routes and addresses
-//! are deleted. fw changes and deletes only objects that bear its protocol number (with
+//! Pure. Make before break: switches, links, addresses are added, ports join their bridges, routes
+//! are added; then routes are deleted, ports leave, addresses and links are deleted. fw changes and deletes only objects that bear its protocol number (with
 //! reset_all_netdevs, foreign ones too). With an empty plan it writes nothing. Called by run.rs;
 //! kernel.rs applies it.
 
@@ -11,22 +11,24 @@ use std::time::Duration;
 
 use crate::change::Change;
 use crate::have::{Address, Have, Link, Route};
-use crate::input::memory::{Memory, SavedMtu};
+use crate::input::memory::{self, Memory};
 use crate::model::{
     ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA,
     PROTOCOL_REDIRECT, Scope, Sysctl, TABLE_MAIN,
 };
-use crate::want::{Want, WantAddress, WantLink, WantRoute};
+use crate::want::{Want, WantAddress, WantRoute};
 use crate::ways::{Place, Ways, lists};
 
+mod links;
 mod possible;
 pub mod refused;
-
-use possible::MTU_MIN_V6;
 
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at
 /// different moments.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// The place of an interface in the path of its switch: `net/ipv4/conf/IF/...`.
+const INTERFACE_OF_SWITCH: usize = 3;
 
 /// The changes and what was learned while making them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,18 +53,27 @@ impl Plan {
 
 /// Compares. Applying the result to `have` gives `want`, and planning again gives nothing.
 pub fn plan(want: &Want, have: &Have, memory: &Memory) -> Plan {
-    let (want, notes) = possible::possible(want, have, memory);
+    let links = links::plan(want, have, memory);
+    // As the kernel is when the links are there.
+    let have = &*links.have;
+    let (want, mut notes) = possible::possible(want, have, memory, &links.goes);
     let want = &*want;
-    let mut plan = Plan { memory: remembered(want, have, memory), notes, ..Plan::default() };
+    notes.extend(links.notes);
+    let memory = Memory { mtus: links.mtus, links: links.memory, ..remembered(want, have, memory) };
+    let mut plan = Plan { memory, notes, ..Plan::default() };
     plan.changes.extend(sysctls(want, have).map(Change::Sysctl));
-    links(want, have, memory, &mut plan);
+    plan.changes.extend(links.makes);
+    plan.changes.extend(switches_of(want, &links.made).map(Change::Sysctl));
     let unwanted = addresses(want, have, &mut plan);
+    plan.changes.extend(links.joins);
     routes(want, have, &mut plan);
+    plan.changes.extend(links.leaves);
     plan.changes.extend(unwanted);
+    plan.changes.extend(links.removals);
     plan
 }
 
-/// Everything but the MTUs and what is said.
+/// Everything but what belongs to links, and what is said.
 fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
     let there = |name: &str| have.link(name).is_some();
     let addresses = want.addresses.iter().filter(|a| there(&a.interface));
@@ -74,6 +85,7 @@ fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| before.best.clone()),
         mtus: Vec::new(),
+        links: memory::links::Links::default(),
         said: Vec::new(),
         addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),
     }
@@ -96,39 +108,10 @@ fn sysctls<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = Sysctl> +
         .cloned()
 }
 
-fn links(want: &Want, have: &Have, memory: &Memory, plan: &mut Plan) {
-    for link in &have.links {
-        let wanted = want.links.iter().find(|l| l.interface == link.name);
-        mtu(want, have, link, wanted, memory, plan);
-        if wanted.is_some_and(|l| l.up) && !link.up {
-            plan.changes.push(Change::LinkUp { index: link.index, name: link.name.clone() });
-        }
-    }
-}
-
-/// Lowers the MTU as far as a record asks, never above what the link had, and gives it back when no
-/// record asks any more.
-///
-/// An MTU that a lease has lowered outlives the lease: only another lease gives it back. Some cards
-/// lose their link for a moment when their MTU changes, and with the link goes the lease: to give
-/// the MTU back then would be another change, and so on without end.
-fn mtu(want: &Want, have: &Have, link: &Link, wanted: Option<&WantLink>, memory: &Memory, plan: &mut Plan) {
-    let saved = memory.mtu(&link.name, link.mtu);
-    let leased = wanted.is_some_and(|l| l.leased);
-    let kept = saved.filter(|m| m.leased && !leased);
-    let asked = [wanted.and_then(|l| l.mtu), kept.map(|m| m.ours)].into_iter().flatten().min();
-    let original = saved.map_or(link.mtu, |m| m.original);
-    let has_v6 = have.addresses.iter().any(|a| a.index == link.index && a.address.ip.is_ipv6())
-        || want.addresses.iter().any(|a| a.interface == link.name && a.address.ip.is_ipv6());
-    let least = link.min_mtu.max(if has_v6 { MTU_MIN_V6 } else { 0 });
-    let target = asked.map_or(original, |mtu| mtu.max(least).min(original));
-    if target != link.mtu {
-        plan.changes.push(Change::LinkMtu { index: link.index, name: link.name.clone(), mtu: target });
-    }
-    if target != original {
-        let leased = leased || kept.is_some();
-        plan.memory.mtus.push(SavedMtu { interface: link.name.clone(), original, ours: target, leased });
-    }
+/// The switches of links that are yet to be made.
+fn switches_of<'a>(want: &'a Want, made: &'a [String]) -> impl Iterator<Item = Sysctl> + 'a {
+    let interface = |s: &Sysctl| s.path.split('/').nth(INTERFACE_OF_SWITCH).map(str::to_owned);
+    want.sysctls.iter().filter(move |s| interface(s).is_some_and(|name| made.contains(&name))).cloned()
 }
 
 /// Adds what is missing and returns the deletions, which come last.
@@ -136,7 +119,9 @@ fn addresses(want: &Want, have: &Have, plan: &mut Plan) -> Vec<Change> {
     let mut kept: Vec<(u32, IpAddr, u8)> = Vec::new();
     let mut unwanted = Vec::new();
     for (wanted, link) in want.addresses.iter().filter_map(|a| Some((a, have.link(&a.interface)?))) {
-        let address = resolve_address(wanted, link);
+        let from = moved_from(wanted, link, want, have);
+        let no_dad = from.is_some() && wanted.address.ip.is_ipv6();
+        let address = Address { no_dad, ..resolve_address(wanted, link) };
         kept.push((link.index, address.address.ip, address.address.len));
         let on_link = || have.addresses.iter().filter(|a| a.index == link.index);
         match on_link().find(|a| a.address == address.address) {
@@ -155,6 +140,7 @@ fn addresses(want: &Want, have: &Have, plan: &mut Plan) -> Vec<Change> {
                 plan.changes.extend(other_len.map(|a| Change::DelAddress(link.name.clone(), a.clone())));
                 kept.extend(other_len.map(|a| (a.index, a.address.ip, a.address.len)));
                 plan.changes.push(Change::AddAddress(link.name.clone(), address));
+                plan.changes.extend(from.map(|from| tell_neighbours(from, link)).filter(|c| !plan.changes.contains(c)));
             }
         }
     }
@@ -175,9 +161,28 @@ fn resolve_address(wanted: &WantAddress, link: &Link) -> Address {
         scope: wanted.scope,
         lifetime: wanted.lifetime,
         kernel_prefix_route: wanted.kernel_prefix_route,
+        no_dad: false,
         protocol: PROTOCOL,
         autoconf: false,
     }
+}
+
+/// The link that has the address now, when a bridge takes it over from its port, or the other way
+/// round. An IPv6 address has been looked for on this wire then, and until the kernel had looked
+/// again it would answer nothing.
+fn moved_from<'a>(wanted: &WantAddress, link: &Link, want: &Want, have: &'a Have) -> Option<&'a Link> {
+    let is_asked = |port: &Link, bridge: &Link| {
+        let wish = want.links.iter().find(|l| l.interface == port.name);
+        wish.and_then(|l| l.master.as_ref()).is_some_and(|master| master.value == bridge.name)
+    };
+    let is_port = |port: &Link, bridge: &Link| port.master == bridge.index || is_asked(port, bridge);
+    let is_same = |a: &&Address| a.address.ip == wanted.address.ip && a.index != link.index;
+    let mut others = have.addresses.iter().filter(is_same).filter_map(|a| have.link_at(a.index));
+    others.find(|other| is_port(other, link) || is_port(link, other))
+}
+
+fn tell_neighbours(from: &Link, to: &Link) -> Change {
+    Change::Neighbours { from: from.index, index: to.index, names: [from.name.clone(), to.name.clone()] }
 }
 
 fn same_lifetime(a: Option<Duration>, b: Option<Duration>) -> bool {

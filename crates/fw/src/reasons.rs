@@ -10,7 +10,7 @@ use crate::have::{Address, Route, Rule};
 use crate::model::{FORWARD_V4, FORWARD_V6, PROTOCOL, TABLE_MAIN};
 use crate::plan::refused::asked_by;
 use crate::record::Entry;
-use crate::want::{Origin, Want, WantRoute};
+use crate::want::{Origin, Want, WantLink, WantRoute};
 use crate::ways::{self, lists};
 
 /// What is said of an object that fw has made and that no record wants.
@@ -59,10 +59,19 @@ pub fn reason(change: &Change, want: &Want, policy: &dyn Fn(&str) -> String) -> 
         }
         Change::AddRule(rule) => new_rule(rule, want),
         Change::DelRule(_) => Reason::plain("no uplink needs it any more"),
-        Change::LinkMtu { .. } => Reason::plain("no record asks for another one any more"),
         Change::AddRoute(_, route) if !route.unicast => {
             Reason::plain(&format!("{}: by no other uplink", policy("route_by")))
         }
+        Change::LinkMtu { .. } | Change::LinkMac { .. } | Change::LinkAddrGen { .. } => {
+            Reason::plain("no record asks for another one any more")
+        }
+        Change::DelLink { name, .. } => match want.links.iter().find(|l| l.interface == *name) {
+            Some(WantLink { kind: Some(kind), .. }) => Reason::with(&kind.origin, "it was another link".to_owned()),
+            _ => Reason::plain(NOT_ASKED),
+        },
+        Change::LinkMaster { .. } => Reason::plain(NOT_ASKED),
+        Change::Neighbours { .. } => Reason::plain("the address moves between a port and its bridge"),
+        Change::AddLink { .. } => Reason::plain("a record asks for it"),
         Change::LinkUp { .. }
         | Change::AddAddress(..)
         | Change::RefreshAddress(..)
@@ -270,6 +279,7 @@ mod tests {
             scope: Scope::Global,
             lifetime: None,
             kernel_prefix_route: false,
+            no_dad: false,
             protocol,
             autoconf: false,
         };

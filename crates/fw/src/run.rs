@@ -43,6 +43,7 @@ fn wishes(input: &mut Input, kernel: &Kernel, mut have: Have, report: &mut Repor
     input.notes.iter().for_each(|n| report.note(n));
     judged::judge(&mut input.records, &have).iter().for_each(|n| report.note(n));
     let want = want::want(&input.records, &input.policy, &input.memory, &have);
+    want.errors.iter().for_each(|e| report.error(e));
     want.notes.iter().for_each(|n| report.note(n));
     kernel.read_switches(&want.sysctls, &mut have);
     ipv6::look(&want, &mut have);

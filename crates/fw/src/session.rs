@@ -161,6 +161,7 @@ mod tests {
             scope: Scope::Global,
             lifetime: None,
             kernel_prefix_route: false,
+            no_dad: false,
             protocol: PROTOCOL,
             autoconf: false,
         };

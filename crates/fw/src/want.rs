@@ -10,6 +10,7 @@ use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 use crate::input::policy::uplinks::Failback;
 
+mod devices;
 mod forwards;
 pub mod judged;
 mod links;
@@ -21,7 +22,7 @@ mod uplinks;
 use forwards::Side;
 
 pub use forwards::Openings;
-pub use objects::{Origin, Routed, Want, WantAddress, WantLink, WantRoute};
+pub use objects::{Asked, Origin, Routed, Want, WantAddress, WantKind, WantLink, WantRoute};
 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
 /// others do not move when a lease comes and goes. They also stay external for the firewall. When
@@ -33,6 +34,7 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
         links::add(&mut want, entry);
         links::add_address(&mut want, entry, *lifetime);
     }
+    devices::check(&mut want);
     let uplink_metric = |name: &str| uplinks.iter().find(|u| u.name == name).map(|u| u.metric);
     let mut routes = Vec::new();
     for (entry, _) in current {
@@ -56,6 +58,7 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     routes::separate(&mut routes);
     want.sysctls = switches::needed(current, policy, &routes, &want.addresses);
     want.routes = routes;
+    devices::silence_ports(&mut want);
     want.uplinks = uplinks.into_iter().map(|u| u.name).collect();
     let is_inside = |name: &&str| *name != "lo" && !want.external.iter().any(|e| e == name);
     let declared = current.iter().filter(|(e, _)| e.is_static && e.network.address.is_some());
@@ -65,7 +68,8 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     let inside: Vec<Side> =
         inside.into_iter().map(|name| Side { interface: name.to_owned(), goes_outside: true }).collect();
     let (openings, notes) = forwards::openings(policy, &inside, &want);
-    (want.openings, want.notes) = (openings, notes);
+    want.openings = openings;
+    want.notes.extend(notes);
     want
 }
 

@@ -8,11 +8,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use netd_core::net::{AddrGen, Mac};
+use netd_core::net::{AddrGen, Mac, VlanId};
 use netd_core::wire::link::{
-    IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP,
+    self, IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP,
     IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU, IFLA_VLAN_ID, SKIP_STATS, VLAN,
+    IFLA_MASTER, IFLA_MAX_MTU, IFLA_MIN_MTU, IFLA_MTU, IFLA_VLAN_ID, NewKind, NewLink, SKIP_STATS, VLAN,
 };
 use netd_core::wire::netlink::{
     AF_INET6, DEL_ADDRESS, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_LINK, GET_ROUTE, GET_RULE, Message, NEW_ADDRESS,
@@ -89,6 +89,13 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
+/// RTM_NEWLINK for a bridge or a VLAN.
+pub fn encode_link(link: &Link) -> Message {
+    let vlan = link.vlan.and_then(VlanId::new);
+    let kind = vlan.map_or(NewKind::Bridge, |id| NewKind::Vlan { parent: link.parent, id });
+    link::make(&NewLink { ifindex: link.index, name: &link.name, group: link.group, mac: link.mac, kind })
+}
+
 /// A string, with or without a NUL at its end.
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
@@ -132,6 +139,7 @@ pub fn decode_address(payload: &[u8]) -> Option<Address> {
         scope: Scope::from_number(object.header.scope.into()),
         lifetime: lifetime.map(|secs| Duration::from_secs(secs.into())),
         kernel_prefix_route: !flags.contains(AddressFlags::Noprefixroute),
+        no_dad: flags.contains(AddressFlags::Nodad),
         protocol,
         autoconf: flags.contains(AddressFlags::Managetempaddr),
     })
@@ -144,11 +152,12 @@ pub fn encode_address(address: &Address, flags: u16) -> Message {
     let mut cache = CacheInfo::default();
     (cache.ifa_preferred, cache.ifa_valid) = (secs, secs);
     let prefix_route = if address.kernel_prefix_route { AddressFlags::empty() } else { AddressFlags::Noprefixroute };
+    let no_dad = if address.no_dad { AddressFlags::Nodad } else { AddressFlags::empty() };
     let mut message = address_message(address);
     message.attributes.extend(address.broadcast.map(AddressAttribute::Broadcast));
     message.attributes.extend([
         AddressAttribute::CacheInfo(cache),
-        AddressAttribute::Flags(prefix_route),
+        AddressAttribute::Flags(prefix_route | no_dad),
         AddressAttribute::Protocol(PROTOCOL.into()),
     ]);
     Message::of(NEW_ADDRESS, REQUEST | flags, &message)

@@ -4,5 +4,6 @@ pub mod arp;
 pub mod bpf;
 pub mod ipv4;
 pub mod link;
+pub mod neighbour;
 pub mod netlink;
 pub mod rtnetlink;

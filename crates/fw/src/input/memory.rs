@@ -2,12 +2,14 @@
 //! reboot, as /run is).
 //!
 //! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `said TEXT`, `mtu
-//! IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`. An unknown line is skipped, so that a damaged
+//! IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`, and those of links.rs. An unknown line is skipped, so that a damaged
 //! file costs comfort and nothing else. Called by input.rs.
 
 use netd_core::net::IfName;
 
 use crate::model::{self, Prefix};
+
+pub mod links;
 
 /// The last word of an MTU that a lease asked for.
 const LEASE: &str = "lease";
@@ -40,6 +42,8 @@ pub struct Memory {
     pub mtus: Vec<SavedMtu>,
     /// Addresses that fw has made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
     pub addresses: Vec<(String, Prefix)>,
+    /// What fw has changed of links.
+    pub links: links::Links,
 }
 
 impl Memory {
@@ -67,6 +71,7 @@ impl Memory {
         let mut both = Memory { said: before.said.clone(), ..self.clone() };
         both.uplinks.extend(before.uplinks.iter().filter(|u| !self.uplinks.contains(u)).cloned());
         both.mtus.extend(before.mtus.iter().filter(|m| !self.mtus.contains(m)).cloned());
+        both.links.add(&before.links);
         both.addresses.extend(before.addresses.iter().filter(|a| !self.addresses.contains(a)).cloned());
         both
     }
@@ -88,7 +93,7 @@ impl Memory {
                 }
             }
             ("address", [prefix]) => self.addresses.extend(Prefix::parse(prefix).map(|p| (interface, p))),
-            _ => {}
+            _ => self.links.take(kind, name, rest),
         }
     }
 
@@ -101,13 +106,26 @@ impl Memory {
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
-        uplinks.chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses).collect()
+        uplinks.chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses).chain(self.links.render()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netd_core::net::{AddrGen, Mac};
+
+    fn links() -> links::Links {
+        let mac = |text| Mac::parse(text).unwrap();
+        let (original, ours) = (mac("02:00:00:00:00:01"), mac("02:00:00:00:00:02"));
+        let addr_gen =
+            links::Saved { interface: "lan0".into(), original: AddrGen::Eui64, ours: AddrGen::StablePrivacy };
+        links::Links {
+            macs: vec![links::Saved { interface: "eth0".into(), original, ours }],
+            addr_gens: vec![addr_gen],
+            ports: vec![("lan0".into(), "br0".into())],
+        }
+    }
 
     #[test]
     fn while_the_kernel_is_changed_both_sides_are_remembered() {
@@ -125,6 +143,9 @@ mod tests {
         assert_eq!(both.mtus, [mtu(1300), mtu(1400)]);
         assert_eq!(both.addresses, [address("10.0.0.2/24"), address("10.0.0.1/24")]);
         assert_eq!(after.beside(&after), after);
+        let with_links = Memory { links: links(), ..after.clone() };
+        assert_eq!((with_links.beside(&before).links, before.beside(&with_links).links), (links(), links()));
+        assert_eq!(with_links.beside(&with_links), with_links);
     }
 
     #[test]
@@ -138,9 +159,15 @@ mod tests {
                 .map(|(name, leased)| SavedMtu { interface: name.into(), original: 1500, ours: 1400, leased })
                 .to_vec(),
             addresses: vec![("eth0".into(), Prefix::parse("10.0.0.1/24").unwrap())],
+            links: links(),
         };
         let text = memory.render();
         assert_eq!(Memory::parse(&text), memory);
-        assert_eq!(Memory::parse(&format!("\u{0}junk\nuplink a b c\nuplink ../x\nmtu eth0 x y\n{text}uplink")), memory);
+        assert_eq!(
+            Memory::parse(&format!(
+                "\u{0}junk\nuplink a b c\nuplink ../x\nmtu eth0 x y\nmac lan0 1 2\naddr_gen lan0 x y\nport lan0 ../x\n{text}uplink"
+            )),
+            memory
+        );
     }
 }

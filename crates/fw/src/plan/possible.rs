@@ -15,8 +15,14 @@ use crate::want::{Origin, Want};
 pub(super) const MTU_MIN_V6: u32 = 1280;
 
 /// The wishes that can be fulfilled, and a line for each record of which something is left out.
-pub(super) fn possible<'a>(want: &'a Want, have: &Have, memory: &Memory) -> (Cow<'a, Want>, Vec<String>) {
-    let missing = want.links.iter().filter(|l| have.link(&l.interface).is_none());
+/// Links that go in the end are missing already.
+pub(super) fn possible<'a>(
+    want: &'a Want,
+    have: &Have,
+    memory: &Memory,
+    goes: &[String],
+) -> (Cow<'a, Want>, Vec<String>) {
+    let missing = want.links.iter().filter(|l| have.link(&l.interface).is_none() || goes.contains(&l.interface));
     let mut notes: Vec<String> = missing
         .map(|l| format!("{}: no interface {} yet: the next run looks again", l.origin.place, l.interface))
         .collect();
@@ -34,10 +40,19 @@ pub(super) fn possible<'a>(want: &'a Want, have: &Have, memory: &Memory) -> (Cow
     for (name, origin) in addresses.chain(routes) {
         lack(name).into_iter().for_each(|reason| left_out(origin, name, reason));
     }
-    if lacks.is_empty() {
+    let stays_port = |name: &str| {
+        let port = have.link(name).filter(|port| port.master != 0);
+        port.is_some() && want.links.iter().any(|l| l.interface == name && l.frozen && l.master.is_some())
+    };
+    let is_impossible = |name: &str| goes.iter().any(|n| n == name) || stays_port(name);
+    let impossible: Vec<String> =
+        want.links.iter().map(|l| l.interface.clone()).filter(|name| is_impossible(name)).collect();
+    if lacks.is_empty() && impossible.is_empty() {
         return (Cow::Borrowed(want), notes);
     }
     let mut want = want.clone();
+    want.addresses.retain(|a| !impossible.contains(&a.interface));
+    want.routes.retain(|r| !impossible.contains(&r.interface));
     want.addresses.retain(|a| a.address.ip.is_ipv4() || lack(&a.interface).is_none());
     want.routes.retain(|r| r.destination.ip.is_ipv4() || lack(&r.interface).is_none());
     // A forwarding kernel ignores router advertisements: without a default route of ours it may

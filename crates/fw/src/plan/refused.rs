@@ -52,8 +52,15 @@ pub fn is_echo<'a>(change: &Change, mut refused: impl Iterator<Item = &'a Change
 /// The record that asks for it.
 pub fn asked_by<'a>(change: &Change, want: &'a Want) -> Option<&'a Origin> {
     let link = |name: &str| want.links.iter().find(|l| l.interface == name);
+    let kind = |name: &str| link(name).and_then(|l| l.kind.as_ref()).map(|kind| &kind.origin);
     match change {
         Change::LinkUp { name, .. } => link(name).map(|l| &l.origin),
+        Change::AddLink { link: made, .. } => kind(&made.name),
+        Change::LinkMaster { name, .. } => link(name).and_then(|l| l.master.as_ref()).map(|m| &m.origin),
+        Change::LinkMac { name, .. } => {
+            link(name).and_then(|l| l.mac.as_ref()).map(|m| &m.origin).or_else(|| kind(name))
+        }
+        Change::LinkAddrGen { name, .. } => link(name).and_then(|l| l.addr_gen.as_ref()).map(|m| &m.origin),
         Change::LinkMtu { name, .. } => link(name).and_then(|l| l.mtu_origin.as_ref()),
         Change::AddAddress(name, a) | Change::RefreshAddress(name, a) => {
             want.addresses.iter().find(|w| w.interface == *name && w.address == a.address).map(|w| &w.origin)
@@ -63,9 +70,13 @@ pub fn asked_by<'a>(change: &Change, want: &'a Want) -> Option<&'a Origin> {
                 |w: &&WantRoute| w.interface == *name && w.destination == r.destination && w.gateway == r.gateway;
             want.routes.iter().find(is_it).map(|w| &w.origin)
         }
-        Change::Sysctl(_) | Change::DelRoute(..) | Change::DelAddress(..) | Change::AddRule(_) | Change::DelRule(_) => {
-            None
-        }
+        Change::Sysctl(_)
+        | Change::Neighbours { .. }
+        | Change::DelLink { .. }
+        | Change::DelRoute(..)
+        | Change::DelAddress(..)
+        | Change::AddRule(_)
+        | Change::DelRule(_) => None,
     }
 }
 

@@ -6,12 +6,14 @@ use super::*;
 use crate::change::routes_after;
 use crate::have::Rule;
 use crate::input::lease;
+use crate::input::memory::SavedMtu;
 use crate::input::policy::{self, Policy};
 use crate::model::{Prefix, TABLE_MAIN};
 use crate::record::{self, Entry};
 use crate::want;
 use netd_core::record::text;
 
+mod devices;
 mod links;
 mod ways;
 
@@ -84,6 +86,7 @@ fn foreign_address(address: &str, index: u32) -> Address {
         scope: Scope::Global,
         lifetime: None,
         kernel_prefix_route: true,
+        no_dad: false,
         protocol: 0,
         autoconf: false,
     }
@@ -97,9 +100,23 @@ fn step(have: &mut Have, change: &Change) {
             have.sysctls.retain(|o| o.path != s.path);
             have.sysctls.push(s.clone());
         }
+        Change::AddLink { link, .. } => {
+            let parent = have.link_at(link.parent).and_then(|p| p.mac);
+            have.links.push(Link { mac: link.mac.or(parent), ..link.clone() });
+        }
+        Change::DelLink { index, .. } => devices::vanish(have, *index),
+        Change::LinkMaster { index, master, group, .. } => devices::edit(have, *index, |l| {
+            (l.master, l.group) = (*master, group.unwrap_or(l.group));
+        }),
+        Change::Neighbours { .. } => {}
+        Change::LinkMac { index, mac, .. } => devices::edit(have, *index, |l| l.mac = Some(*mac)),
+        Change::LinkAddrGen { index, mode, .. } => devices::edit(have, *index, |l| l.addr_gen = Some(*mode)),
         Change::LinkUp { index, .. } => have.links.iter_mut().filter(|l| l.index == *index).for_each(|l| l.up = true),
         Change::LinkMtu { index, mtu, .. } => {
             have.links.iter_mut().filter(|l| l.index == *index).for_each(|l| l.mtu = *mtu);
+            // The kernel takes the VLANs along when their link is lowered.
+            let is_on_it = |l: &&mut Link| l.vlan.is_some() && l.parent == *index;
+            have.links.iter_mut().filter(is_on_it).for_each(|l| l.mtu = l.mtu.min(*mtu));
         }
         Change::AddAddress(_, a) => have.addresses.push(a.clone()),
         Change::RefreshAddress(_, a) => {

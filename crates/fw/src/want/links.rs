@@ -7,26 +7,31 @@ use std::time::Duration;
 use crate::model::{Scope, is_link_local, is_v6_link_local};
 use crate::record::Entry;
 
+use super::devices;
 use super::objects::{Origin, Want, WantAddress, WantLink};
 
 pub(super) fn add(want: &mut Want, entry: &Entry) {
-    match want.links.iter_mut().find(|l| l.interface == entry.interface()) {
-        Some(link) => {
-            link.up |= entry.network.address.is_some();
-            let mtu = entry.network.said.mtu;
-            if mtu.is_some_and(|mtu| link.mtu.is_none_or(|least| mtu < least)) {
-                (link.mtu, link.mtu_origin) = (mtu, Some(Origin::by(entry, "mtu")));
-            }
-            link.leased |= is_lease(entry);
+    let (said, origin) = (&entry.network.said, Origin::of(entry));
+    edit(want, entry.interface(), &origin, |link| {
+        link.up |= entry.network.address.is_some();
+        if said.mtu.is_some_and(|mtu| link.mtu.is_none_or(|least| mtu < least)) {
+            (link.mtu, link.mtu_origin) = (said.mtu, Some(Origin::by(entry, "mtu")));
         }
-        None => want.links.push(WantLink {
-            interface: entry.interface().to_owned(),
-            up: entry.network.address.is_some(),
-            mtu: entry.network.said.mtu,
-            leased: is_lease(entry),
-            origin: Origin::of(entry),
-            mtu_origin: entry.network.said.mtu.map(|_| Origin::by(entry, "mtu")),
-        }),
+        link.raises |= entry.is_static && said.mtu.is_some();
+        link.leased |= is_lease(entry);
+    });
+    devices::add(want, entry);
+}
+
+/// Changes the wish for this link, which is a new one when there is none yet.
+pub(super) fn edit(want: &mut Want, name: &str, origin: &Origin, change: impl FnOnce(&mut WantLink)) {
+    match want.links.iter_mut().find(|l| l.interface == name) {
+        Some(link) => change(link),
+        None => {
+            let mut link = WantLink::new(name, origin.clone());
+            change(&mut link);
+            want.links.push(link);
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use netd_core::net::{AddrGen, Mac, VlanId};
+
 use crate::model::{Prefix, Scope, Sysctl};
 use crate::record::Entry;
 
@@ -97,6 +99,29 @@ pub struct WantRoute {
     pub origin: Origin,
 }
 
+/// A value, and the record that asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked<T> {
+    /// The value.
+    pub value: T,
+    /// Who asks for it.
+    pub origin: Origin,
+}
+
+/// A kind of links that fw makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantKind {
+    /// A bridge. Its ports say so themselves: [`WantLink::master`].
+    Bridge,
+    /// A VLAN.
+    Vlan {
+        /// The interface that carries it.
+        parent: String,
+        /// Its number.
+        id: VlanId,
+    },
+}
+
 /// A link that should be in this state. Links that are not named here are left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantLink {
@@ -106,12 +131,58 @@ pub struct WantLink {
     pub up: bool,
     /// Not larger than this, in bytes.
     pub mtu: Option<u32>,
+    /// The MTU may be above the link's own: an administrator has asked for one.
+    pub raises: bool,
     /// A lease is there: it has the last word about an MTU that a lease before it has lowered.
     pub leased: bool,
     /// The first record that names it.
     pub origin: Origin,
     /// The record that asks for the MTU.
     pub mtu_origin: Option<Origin>,
+    /// What it is; such a link is made.
+    pub kind: Option<Asked<WantKind>>,
+    /// The bridge of which it is a port.
+    pub master: Option<Asked<String>>,
+    /// Ethernet address.
+    pub mac: Option<Asked<Mac>>,
+    /// How the kernel makes IPv6 addresses for it.
+    pub addr_gen: Option<Asked<AddrGen>>,
+    /// Its records contradict each other: it is neither made nor removed, and stays a port of what
+    /// it is a port of.
+    pub frozen: bool,
+}
+
+impl WantLink {
+    /// A link of which nothing is asked yet.
+    pub fn new(interface: &str, origin: Origin) -> WantLink {
+        WantLink {
+            interface: interface.to_owned(),
+            up: false,
+            mtu: None,
+            raises: false,
+            leased: false,
+            origin,
+            mtu_origin: None,
+            kind: None,
+            master: None,
+            mac: None,
+            addr_gen: None,
+            frozen: false,
+        }
+    }
+
+    /// It should be a bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.kind.as_ref().is_some_and(|kind| kind.value == WantKind::Bridge)
+    }
+
+    /// The interface that should carry it, a VLAN.
+    pub fn parent(&self) -> Option<&str> {
+        match &self.kind.as_ref()?.value {
+            WantKind::Vlan { parent, .. } => Some(parent),
+            WantKind::Bridge => None,
+        }
+    }
 }
 
 /// Hosts that leave by these uplinks alone.
@@ -158,4 +229,6 @@ pub struct Want {
     pub notes: Vec<String>,
     /// Foreign addresses and routes are to be removed (`reset_all_netdevs`).
     pub reset: bool,
+    /// Static records that contradict each other, with their places: the run fails in the end.
+    pub errors: Vec<String>,
 }

@@ -82,6 +82,7 @@ fn addresses_of_a_real_kernel() {
         scope: Scope::Global,
         lifetime: Some(Duration::from_secs(3599)),
         kernel_prefix_route: false,
+        no_dad: false,
         protocol: PROTOCOL,
         autoconf: false,
     };

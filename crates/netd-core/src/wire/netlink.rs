@@ -42,6 +42,10 @@ pub const NEW_ROUTE: u16 = 24;
 pub const DEL_ROUTE: u16 = 25;
 /// RTM_GETROUTE.
 pub const GET_ROUTE: u16 = 26;
+/// RTM_NEWNEIGH.
+pub const NEW_NEIGHBOUR: u16 = 28;
+/// RTM_GETNEIGH.
+pub const GET_NEIGHBOUR: u16 = 30;
 /// RTM_NEWRULE.
 pub const NEW_RULE: u16 = 32;
 /// RTM_DELRULE.

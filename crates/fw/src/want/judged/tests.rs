@@ -44,6 +44,7 @@ fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
         scope: Scope::Global,
         lifetime: None,
         kernel_prefix_route: true,
+        no_dad: false,
         protocol: 0,
         autoconf: false,
     };
