@@ -171,7 +171,8 @@ fn attempt(secs: u64, now: &Moment) -> Vec<Action> {
     // The second that has begun does not count, so that the administrator has at least the time asked for.
     let now_secs = now.boottime.as_secs() + u64::from(now.boottime.subsec_nanos() > 0);
     let mark = Mark { deadline_secs: now_secs.saturating_add(secs), boot_id: now.boot_id.clone() };
-    vec![Action::Mark(mark.clone()), Action::Apply, Action::Wake(mark)]
+    // The supervisor knows of the deadline before the edit can cut the administrator off.
+    vec![Action::Mark(mark.clone()), Action::Wake(mark), Action::Apply]
 }
 
 /// One file of the administrator, by its name below the directory of the service.
@@ -253,7 +254,7 @@ mod tests {
         let now = Moment { boottime: Duration::from_millis(41_500), boot_id: "0a1b2c3d".into() };
         let [settled, pending, over] =
             [Standing::Settled, Standing::Pending(Duration::from_secs(9)), Standing::Over(Why::Late)];
-        let tried = [Action::Mark(mark.clone()), Action::Apply, Action::Wake(mark)];
+        let tried = [Action::Mark(mark.clone()), Action::Wake(mark), Action::Apply];
         let back = [Action::Restore(Why::Late), Action::Apply, Action::Verify, Action::Settle];
         let and = |actions: &[Action], last: &str| {
             let words = [NOTHING, TOO_LATE, AGAIN].into_iter().find(|w| *w == last).unwrap();

@@ -57,7 +57,7 @@ pub fn reason(change: &Change, want: &Want, policy: &dyn Fn(&str) -> String) -> 
         Change::AddRule(rule) if want.routed.iter().any(|by| Some(by.source) == rule.source) => {
             Reason::plain(&policy("route_by"))
         }
-        Change::AddRule(rule) => new_rule(rule, want),
+        Change::AddRule(rule) => new_rule(rule, want, policy),
         Change::DelRule(_) => Reason::plain("no uplink needs it any more"),
         Change::AddRoute(_, route) if !route.unicast => {
             Reason::plain(&format!("{}: by no other uplink", policy("route_by")))
@@ -153,7 +153,10 @@ fn gone_route(name: &str, there: &Route, want: &Want, policy: &dyn Fn(&str) -> S
     }
 }
 
-fn new_rule(rule: &Rule, want: &Want) -> Reason {
+fn new_rule(rule: &Rule, want: &Want, policy: &dyn Fn(&str) -> String) -> Reason {
+    if rule.source.is_some_and(|source| want.routed.iter().any(|routed| routed.source == source)) {
+        return Reason::plain(&policy("route_by"));
+    }
     let table = |number: &u8| ways::table(*number) == rule.table || ways::mark(*number) == rule.mark;
     let by_mark = want.numbers.iter().find(|(_, number)| table(number)).map(|(name, _)| name);
     match rule.source.and_then(|source| want.addresses.iter().find(|a| a.address.ip == source.ip)) {
@@ -320,5 +323,8 @@ mod tests {
         ] {
             assert_eq!(why(&change), want, "{change}");
         }
+        let routed = Change::AddRule(Rule { source: Prefix::parse("10.0.3.0/24"), ..have().rules[0] });
+        let want = want("route_by='10.0.3.0/24>eth1'");
+        assert_eq!(reason(&routed, &want, &knob).to_string(), "fw.conf route_by");
     }
 }

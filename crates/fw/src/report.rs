@@ -11,7 +11,7 @@ pub const NO_CAPABILITY: &str = "no permission to change the network: capability
 /// The lines of this run, and the states that the run before has reported.
 #[derive(Default)]
 pub struct Report {
-    failed: bool,
+    errors: Vec<String>,
     is_silent: bool,
     before: Vec<String>,
     said: Vec<String>,
@@ -48,8 +48,8 @@ impl Report {
 
     /// Reports an error: the run fails in the end.
     pub fn error(&mut self, text: &str) {
-        self.failed = true;
         self.print(&format!("error: {text}"));
+        self.errors.push(text.to_owned());
     }
 
     /// Reports a file that could not be written.
@@ -61,7 +61,12 @@ impl Report {
 
     /// There was an error.
     pub fn has_failed(&self) -> bool {
-        self.failed
+        !self.errors.is_empty()
+    }
+
+    /// The errors.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 
     /// The states that the next run need not say again.

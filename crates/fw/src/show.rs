@@ -54,6 +54,8 @@ pub struct Uplink {
     pub health: Vec<(bool, String)>,
     /// Its default routes stand behind the others.
     pub demoted: bool,
+    /// Each packet costs (fw.conf, metered).
+    pub metered: bool,
     /// Its link is down, or its route is dead.
     pub dead: bool,
 }
@@ -92,6 +94,7 @@ impl Uplink {
     fn why(&self) -> String {
         let mut out = vec![format!("rank {}", self.rank)];
         out.extend(self.metric.map(|metric| format!("metric {metric}")));
+        out.extend(self.metered.then(|| "metered".to_owned()));
         out.extend(self.health.iter().map(|(good, from)| format!("health {} ({from})", word(*good))));
         out.join(", ")
     }
@@ -107,6 +110,7 @@ impl Uplink {
             ("rank", self.rank.to_string()),
             ("metric", json::or_null(self.metric)),
             ("demoted", self.demoted.to_string()),
+            ("metered", self.metered.to_string()),
             ("verdicts", array(verdicts)),
         ])
     }
@@ -305,8 +309,7 @@ forward  tcp/8080>10.0.0.50:80              fw.conf:7
     #[test]
     fn programs_read_json() {
         let json = home().json();
-        let part =
-            r#""uplinks":[{"interface":"eth1","state":"active","rank":2,"metric":200,"demoted":false,"verdicts":[]}"#;
+        let part = r#""uplinks":[{"interface":"eth1","state":"active","rank":2,"metric":200,"demoted":false,"metered":false,"verdicts":[]}"#;
         assert!(json.contains(part), "{json}");
         let part = r#"{"object":"10.0.0.5/24","from":"dyn/dhcp_eth0.ipconf:3 ipmask","age_secs":600,"left_secs":3540,"dead":false}"#;
         assert!(json.contains(part), "{json}");

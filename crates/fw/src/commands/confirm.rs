@@ -154,7 +154,7 @@ impl<'a> Place<'a> {
             match action {
                 Action::Keep => self.keep().map_err(|e| failed(&self.at(".confirmed"), &e))?,
                 Action::Mark(mark) => self.mark(&mark).map_err(|e| failed(&self.at(".confirm"), &e))?,
-                Action::Wake(mark) => code = code.max(self.wake(&mark)),
+                Action::Wake(mark) => self.wake(&mark).map_err(|e| self.give_up(&e))?,
                 Action::Apply => code = code.max(run::make(self.paths, self.is_service)?),
                 Action::Restore(why) => {
                     code = EXIT_ERRORS;
@@ -216,17 +216,16 @@ impl<'a> Place<'a> {
 
     /// Has the supervisor look at the mark when its time is over. Without a supervisor this process
     /// does it.
-    fn wake(&self, mark: &Mark) -> u8 {
-        let Some(service) = self.service() else { return EXIT_OK };
-        let path = service.path().join(again::FILE);
+    fn wake(&self, mark: &Mark) -> io::Result<()> {
+        let Some(service) = self.service() else { return Ok(()) };
         let moment = Again::At { secs: mark.deadline_secs, boot: mark.boot_id.clone() };
-        match disk::replace(&path, format!("{moment}\n").as_bytes(), None) {
-            Ok(()) => EXIT_OK,
-            Err(e) => {
-                applet::say::error(format_args!("fw: error: {}\n", failed(&path, &e)));
-                EXIT_ERRORS
-            }
-        }
+        disk::replace(&service.path().join(again::FILE), format!("{moment}\n").as_bytes(), None)
+    }
+
+    /// Nothing is applied where no supervisor would bring it back.
+    fn give_up(&self, e: &io::Error) -> String {
+        let settled = self.settle().err().map(|e| format!("; {}", failed(&self.at(".confirm"), &e)));
+        failed(Path::new(again::FILE), e) + &settled.unwrap_or_default()
     }
 
     /// The administrator's files as they are.
@@ -288,6 +287,7 @@ impl<'a> Place<'a> {
         sync(&self.paths.static_dir).and_then(|()| sync(&self.home)).map_err(|e| failed(&self.home, &e))?;
         let where_to = match moves.iter().any(|m| matches!(m, Move::Reject(_))) {
             true => format!(": it is in {}", rejected.display()),
+            false if moves.is_empty() => ": no file has changed".to_owned(),
             false => String::new(),
         };
         say(&format!("the edit {}: rolled back{where_to}", why.text()));

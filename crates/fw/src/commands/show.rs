@@ -41,7 +41,7 @@ pub fn show(paths: &Paths, as_json: bool) -> Result<u8, String> {
         },
         uplinks: uplinks(&look),
         interfaces: interfaces(&look, &ages()),
-        forwards: Vec::new(),
+        forwards: forwards(paths, &look),
     };
     applet::say::out(&if as_json { show.json() } else { show.text() });
     Ok(EXIT_OK)
@@ -87,7 +87,6 @@ fn uplinks(look: &Look) -> Vec<Uplink> {
         };
         records.filter_map(verdict).collect::<Vec<_>>()
     };
-    let demote = look.input.policy.uplinks.demote_metric;
     let names = look.want.uplinks.iter().zip(1..);
     names
         .map(|(name, rank)| {
@@ -98,7 +97,8 @@ fn uplinks(look: &Look) -> Vec<Uplink> {
                 rank,
                 metric: route.as_ref().map(|r| r.metric),
                 health: verdicts(name),
-                demoted: route.as_ref().is_some_and(|r| r.metric >= demote),
+                demoted: look.want.bad.contains(name),
+                metered: look.want.metered.contains(name),
                 dead: route.as_ref().is_some_and(|r| r.dead),
             }
         })
@@ -161,4 +161,15 @@ fn routes(look: &Look, link: &Link) -> Vec<Object> {
             ..Object::default()
         })
         .collect()
+}
+
+/// What is open of hosts behind this machine, and the line of fw.conf that opens it.
+fn forwards(paths: &Paths, look: &Look) -> Vec<(String, String)> {
+    let asked = &look.input.policy.forwards;
+    let config = paths.config.display();
+    let place = |word: &str, line: usize| format!("{config}:{line} {word}");
+    let openings = &look.want.openings;
+    let ports = openings.forwards.iter().map(|f| (f.word.clone(), place("port_forward", asked.ports_line)));
+    let hosts = openings.hosts.iter().map(|h| (h.word.clone(), place("open6", asked.hosts_line)));
+    ports.chain(hosts).collect()
 }
