@@ -287,7 +287,7 @@ fn a_run_that_is_killed_after_it_lowered_an_mtu_does_not_forget_the_old_one() {
         let mtu = || w.home.ip_json(&["link", "show", "dev", "eth0"])[0]["mtu"].as_u64().unwrap();
         w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.5/24 gw=10.0.0.1 mtu=1400");
         // The final firewall has one interface less, and the nft that loads it does not end.
-        w.record("conf/second_lan", "if=eth1 ipmask=192.168.6.1/24");
+        w.record("conf/second_lan", "if=eth1 ipmask=192.168.6.1/24 zone=lan");
         w.remove("dyn/dhcp_eth1.ipconf");
         program(&lab.make_dir("only").join("nft"), "exec sleep 50");
         let fw =
@@ -297,7 +297,8 @@ fn a_run_that_is_killed_after_it_lowered_an_mtu_does_not_forget_the_old_one() {
         });
         fw.signal(Signal::SIGKILL);
         w.lease(0, 3600);
-        w.apply();
+        let (code, text) = w.fw("apply");
+        assert!(code == 0 && text.contains("fw: eth1 is inside now: "), "{code} {text}");
         assert_eq!(mtu(), 1500);
     });
 }

@@ -129,9 +129,10 @@ fn an_edit_that_is_confirmed_stays() {
         assert_eq!(fw(&w, &["show"]).1.matches("fw confirm keeps the edit").count(), 1);
         let (code, text) = fw(&w, &["down", "--yes"]);
         assert!(code == 111 && text.contains("waits for its confirmation"), "{text}");
-        // A trigger in between works as usual.
+        // A trigger in between works as usual. The lease makes an uplink of a static interface.
         w.lease(1, 3600);
-        w.apply();
+        let (code, text) = w.fw("apply");
+        assert!(code == 0 && text.starts_with("fw: eth1 is outside now: "), "{code} {text}");
         assert_eq!(w.home.default_routes().len(), 1);
         assert_eq!(fw(&w, &["confirm"]), (0, String::new()));
         assert_eq!(waiting.wait(SOON).unwrap().code(), Some(0), "{}", waiting.log());

@@ -14,11 +14,15 @@ use crate::want::Want;
 
 pub mod admin;
 mod forwards;
+pub mod lacks;
 pub mod load;
 pub mod marks;
+pub mod nat;
 pub mod phases;
 pub mod text;
+pub mod zones;
 
+use lacks::Lack;
 use load::{Ending, Loader, Running};
 use phases::{Action, Event, Failure, Phases};
 
@@ -48,10 +52,19 @@ impl Firewall {
         self.phases.table()
     }
 
-    /// Whether nft and the kernel would take this table: an error in nft's words, or the reason why
-    /// fw cannot tell.
-    pub fn check(table: &str) -> Result<(), Failure> {
-        load::check(&text::transaction(table, true))
+    /// Whether nft and the kernel would take this table, perhaps without what the kernel lacks,
+    /// which is named; else an error in nft's words, or the reason why fw cannot tell.
+    pub fn check(table: &str) -> Result<Vec<&'static str>, Failure> {
+        match load::check(&text::transaction(table, true)) {
+            Err(Failure::Refused(text)) => {
+                let missing: Vec<Lack> = lacks::ALL.into_iter().filter(|lack| lack.is_in(table)).collect();
+                let missing = missing_of(missing);
+                let less = text::transaction(&lacks::without(table, &missing), true);
+                let taken = !missing.is_empty() && load::check(&less).is_ok();
+                if taken { Ok(missing.iter().map(|lack| lack.text()).collect()) } else { Err(Failure::Refused(text)) }
+            }
+            other => other.map(|()| Vec::new()),
+        }
     }
 
     /// It is wanted and could not be loaded.
@@ -93,6 +106,9 @@ impl Firewall {
         for action in self.phases.step(event) {
             match action {
                 Action::Start(transaction) => self.running = Some(load::start(&transaction)),
+                Action::Probe(features) => {
+                    self.step(Event::Probed(missing_of(features)), report);
+                }
                 Action::Remember(table) => {
                     if let Err(e) = self.loader.remember(table.as_deref()) {
                         report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
@@ -103,4 +119,10 @@ impl Firewall {
             }
         }
     }
+}
+
+/// Those of the features that nft or the kernel does not have.
+fn missing_of(mut features: Vec<Lack>) -> Vec<Lack> {
+    features.retain(|feature| load::check(&feature.probe()).is_err());
+    features
 }

@@ -87,6 +87,7 @@ impl Input {
         let memory = &mut input.memory;
         memory.mtus.iter_mut().for_each(|mtu| mtu.leased = false);
         (memory.uplinks, memory.numbers, memory.best) = (Vec::new(), Vec::new(), None);
+        (memory.outside, memory.inside) = (Vec::new(), Vec::new());
         Input { goes: true, ..input }
     }
 }

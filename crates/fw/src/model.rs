@@ -16,6 +16,8 @@ pub const PROTOCOL_REDIRECT: u8 = 1;
 /// IFAPROT_KERNEL_LO, IFAPROT_KERNEL_RA and IFAPROT_KERNEL_LL of linux/if_addr.h: addresses that
 /// the kernel has made.
 pub const ADDRESS_PROTOCOLS_KERNEL: std::ops::RangeInclusive<u8> = 1..=3;
+/// IFAPROT_KERNEL_RA of linux/if_addr.h: an address of a router advertisement.
+pub const ADDRESS_PROTOCOL_RA: u8 = 2;
 /// RTPROT_KERNEL of linux/rtnetlink.h.
 pub const PROTOCOL_KERNEL: u8 = 2;
 /// RTPROT_RA of linux/rtnetlink.h: the kernel's own router discovery.

@@ -81,6 +81,9 @@ fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
     let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
     Memory {
         uplinks: want.uplinks.clone(),
+        had: want.zones.had.clone(),
+        outside: want.zones.outside.iter().map(|o| o.interface.clone()).collect(),
+        inside: want.zones.inside.iter().map(|i| i.interface.clone()).collect(),
         numbers: want.numbers.clone(),
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| before.best.clone()),

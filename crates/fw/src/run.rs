@@ -45,6 +45,8 @@ fn wishes(input: &mut Input, kernel: &Kernel, mut have: Have, report: &mut Repor
     let want = want::want(&input.records, &input.policy, &input.memory, &have);
     want.errors.iter().for_each(|e| report.error(e));
     want.notes.iter().for_each(|n| report.note(n));
+    want.zones.errors.iter().for_each(|e| report.error(e));
+    want.zones.news(&input.memory, &have).iter().for_each(|n| report.note(n));
     kernel.read_switches(&want.sysctls, &mut have);
     ipv6::look(&want, &mut have);
     (want, have)

@@ -9,6 +9,7 @@ use crate::input::lease::Current;
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 use crate::input::policy::uplinks::Failback;
+use crate::input::policy::zones::Target;
 
 mod devices;
 mod forwards;
@@ -18,8 +19,10 @@ mod objects;
 mod routes;
 mod switches;
 mod uplinks;
+pub mod zones;
 
 use forwards::Side;
+use zones::Inside;
 
 pub use forwards::Openings;
 pub use objects::{Asked, Origin, Routed, Want, WantAddress, WantKind, WantLink, WantRoute};
@@ -27,9 +30,10 @@ pub use objects::{Asked, Origin, Routed, Want, WantAddress, WantKind, WantLink, 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the
 /// others do not move when a lease comes and goes. They also stay external for the firewall. When
 /// all uplinks are bad, the last one in use stays.
-pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have) -> Want {
-    let uplinks = uplinks::rank(current, policy, &memory.uplinks);
-    let mut want = Want { reset: policy.reset, ..Want::default() };
+pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) -> Want {
+    let zones = zones::zones(current, policy, memory, have);
+    let uplinks = uplinks::rank(current, policy, &memory.uplinks, &zones);
+    let mut want = Want { reset: policy.reset, zones, ..Want::default() };
     for (entry, lifetime) in current {
         links::add(&mut want, entry);
         links::add_address(&mut want, entry, *lifetime);
@@ -43,8 +47,8 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     for (entry, _) in current {
         routes.extend(entry.hops.iter().map(|hop| routes::by_hop(&want, entry, hop, uplink_metric(entry.interface()))));
     }
-    want.external = uplinks::external(&uplinks, policy);
-    let names = uplinks.iter().map(|u| &u.name).chain(&want.external);
+    let external = want.zones.external();
+    let names = uplinks.iter().map(|u| &u.name).chain(&external);
     want.numbers = uplinks::numbers(policy, names.collect(), &memory.numbers);
     want.marks = policy.forward && policy.firewall;
     let bad = uplinks::demoted(&uplinks, current, memory.best.as_deref());
@@ -60,13 +64,10 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
     want.routes = routes;
     devices::silence_ports(&mut want);
     want.uplinks = uplinks.into_iter().map(|u| u.name).collect();
-    let is_inside = |name: &&str| *name != "lo" && !want.external.iter().any(|e| e == name);
-    let declared = current.iter().filter(|(e, _)| e.is_static && e.network.address.is_some());
-    let mut inside: Vec<&str> = declared.map(|(e, _)| e.interface()).filter(is_inside).collect();
-    inside.sort_unstable();
-    inside.dedup();
-    let inside: Vec<Side> =
-        inside.into_iter().map(|name| Side { interface: name.to_owned(), goes_outside: true }).collect();
+    want.external = external;
+    let goes_outside = |zone: &str| policy.zones.to(zone).iter().any(|to| matches!(to, Target::Any | Target::Outside));
+    let side = |i: &Inside| Side { interface: i.interface.clone(), goes_outside: goes_outside(&i.zone) };
+    let inside: Vec<Side> = want.zones.inside.iter().map(side).collect();
     let (openings, notes) = forwards::openings(policy, &inside, &want);
     want.openings = openings;
     want.notes.extend(notes);
@@ -74,4 +75,4 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, _have: &Have)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,7 +21,10 @@ pub fn check(paths: &Paths) -> Result<u8, String> {
     match run::look(paths, input, &mut Report::silent()) {
         Ok(look) => {
             faults.extend(look.plan.notes.iter().map(|note| Fault::warning(note)));
-            faults.extend(look.table.as_deref().and_then(refused));
+            faults.extend(look.want.zones.errors.iter().map(|error| Fault::error(error)));
+            let warnings = look.want.zones.warnings(&look.input.records);
+            faults.extend(warnings.iter().map(|warning| Fault::warning(warning)));
+            faults.extend(look.table.as_deref().map(refused).unwrap_or_default());
         }
         Err(e) => faults.push(Fault::warning(&e)),
     }
@@ -30,13 +33,16 @@ pub fn check(paths: &Paths) -> Result<u8, String> {
     Ok(if faults.iter().any(|fault| fault.is_error) { EXIT_ERRORS } else { EXIT_OK })
 }
 
-/// What nft says of the table. Where it cannot look, as without privilege, that is a warning.
-fn refused(table: &str) -> Option<Fault> {
-    match Firewall::check(table).err()? {
-        Failure::Refused(text) if kernel::has_net_admin() => Some(Fault::error(&text)),
-        Failure::Refused(_) => {
-            Some(Fault::warning("the nft table is not checked: capability CAP_NET_ADMIN is missing"))
+/// What nft says of the table. Where it cannot look, as without privilege, that is a warning, and so
+/// is what the kernel lacks.
+fn refused(table: &str) -> Vec<Fault> {
+    let fault = match Firewall::check(table) {
+        Ok(lacks) => return lacks.into_iter().map(Fault::warning).collect(),
+        Err(Failure::Refused(text)) if kernel::has_net_admin() => Fault::error(&text),
+        Err(Failure::Unable(text)) if kernel::has_net_admin() => Fault::warning(&text),
+        Err(Failure::Refused(_) | Failure::Unable(_)) => {
+            Fault::warning("the nft table is not checked: capability CAP_NET_ADMIN is missing")
         }
-        Failure::Silent(text) => Some(Fault::warning(&text)),
-    }
+    };
+    vec![fault]
 }

@@ -113,31 +113,3 @@ fn host(host: &Host) -> Vec<String> {
     let source = asked.source.map(|source| format!("ip6 saddr {source} ")).unwrap_or_default();
     vec![format!("{to} {} accept", matches(asked, "ip6")), format!("{to} {source}icmpv6 type echo-request accept")]
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::firewall::marks::Marking;
-    use crate::firewall::text;
-    use crate::input::policy::tests::clean;
-    use crate::model::Prefix;
-
-    #[test]
-    fn the_whole_table_of_a_router_with_open_hosts() {
-        let policy = clean(
-            "port_forward='tcp/8080>10.0.0.50:80 udp/5060-5070@203.0.113.0/24>10.0.0.60 tcp/9000-9001>10.0.0.60:1-2'\n\
-             open6='tcp/443>lan0::5 udp/500-501@2001:db8::/32>lan0::5'\n",
-        );
-        let network = Prefix::parse("10.0.0.0/24").unwrap();
-        let openings = Openings {
-            forwards: policy.forwards.ports.clone(),
-            hosts: policy.forwards.hosts.clone(),
-            own: vec![[10, 0, 0, 1].into(), [10, 0, 2, 1].into()],
-            served: vec!["lan0".into()],
-            near: vec![("lan0".into(), network), ("guest0".into(), Prefix::parse("10.0.2.0/24").unwrap())],
-            targets: vec![network],
-        };
-        let text = text::render(&["eth0".into(), "eth1".into()], &Marking::default(), &policy, &openings).unwrap();
-        assert_eq!(text::transaction(&text, false), include_str!("../../tests/golden/doors.nft"));
-    }
-}

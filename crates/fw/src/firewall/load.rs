@@ -128,14 +128,14 @@ impl Running {
     pub fn committed(self) -> (Ending, Result<(), Failure>) {
         let mut child = match self.child {
             Ok(child) => child,
-            Err(e) => return (Ending { child: None, events: self.events }, Err(Failure::Refused(not_started(&e)))),
+            Err(e) => return (Ending { child: None, events: self.events }, Err(Failure::Unable(not_started(&e)))),
         };
         match self.events.as_ref().map(|events| first_sign(events, &child)) {
             Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
             Some(Sign::None) => {
                 // A child of nft can hold its standard error open.
                 let _ = child.kill().and_then(|()| child.wait());
-                return (Ending { child: None, events: self.events }, Err(Failure::Silent(SILENT.to_owned())));
+                return (Ending { child: None, events: self.events }, Err(Failure::Unable(SILENT.to_owned())));
             }
             Some(Sign::LastWord) | None => {}
         }
@@ -145,11 +145,16 @@ impl Running {
         }
         let result = match child.wait() {
             Ok(status) if status.success() => Ok(()),
-            Ok(_) if words.contains("Operation not permitted") => Err(format!("nft: {}", NO_CAPABILITY)),
-            Ok(_) => Err(format!("nft: {}", words.lines().next().unwrap_or("failed without a word").escape_debug())),
-            Err(e) => Err(format!("unable to wait for nft: {e}")),
+            Ok(_) if words.contains("Operation not permitted") => {
+                Err(Failure::Unable(format!("nft: {}", NO_CAPABILITY)))
+            }
+            Ok(_) => {
+                let line = words.lines().next().unwrap_or("failed without a word");
+                Err(Failure::Refused(format!("nft: {}", line.escape_debug())))
+            }
+            Err(e) => Err(Failure::Unable(format!("unable to wait for nft: {e}"))),
         };
-        (Ending { child: None, events: self.events }, result.map_err(Failure::Refused))
+        (Ending { child: None, events: self.events }, result)
     }
 }
 

@@ -19,12 +19,16 @@ use crate::model::Prefix;
 use crate::want::Want;
 use crate::ways;
 
-use super::text::{chain, family};
+use super::nat::family;
+use super::text::chain;
 
-/// The first of the chains. They come last in the table.
-pub(super) const FIRST: &str = "uplink_marks";
+/// How the names of all these chains begin. They come last in the table.
+pub(super) const PREFIX: &str = "uplink_";
+/// The number that no uplink has, of packets between two ports of a closed bridge.
+pub(super) const BRIDGED: u32 = MARKS;
+const FIRST: &str = "uplink_marks";
 /// Where new connections are spread.
-const BALANCE: &str = "uplink_balance";
+pub(super) const BALANCE: &str = "uplink_balance";
 
 /// What the chains are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,26 +6,27 @@
 //! last run has left. What can happen to a load:
 //!
 //! ```text
-//!              refused, no table was there      refused, it marks connections
-//! Loading Plain ----------> Loading Replacing ----------> Loading WithoutMarks
-//!      |  \_________________________________________________/     |
-//!      | done, or nothing left to try                             |
-//!      v                                                          v
-//!    Idle: remembered, or missing  <------------------------------+
+//!                 refused, no table was there
+//! Loading Plain ------------------------------> Loading Replacing
+//!      |      \                                    |      |
+//!      | done  \ refused                   refused |      | done
+//!      |        `-------------> Probing <----------'      |
+//!      |                           | something is missing |
+//!      v            done           v                      v
+//!    Idle <---------------- Loading Less ------------->  Idle: remembered, or missing
 //! ```
 //!
-//! An nft that says nothing is killed, and not tried again. Called by firewall.rs, which performs
-//! the actions.
+//! An nft that says nothing is killed, and not tried again; nor is one that cannot be started.
+//! Called by firewall.rs, which performs the actions.
 
 use crate::input::memory::Memory;
 use crate::input::policy::Policy;
 use crate::want::Want;
 
+use super::lacks::{self, Lack};
 use super::marks::Marking;
-use super::text;
+use super::text::{self, Inserts, Parts};
 
-/// What is said of a kernel without CONFIG_NF_CONNTRACK_MARK.
-const NO_MARKS: &str = "this kernel marks no connections: answers of hosts behind it leave by the preferred uplink";
 /// What is said when two nft have failed, one after the other, beside a stranger.
 const BESIDE: &str = "nft: failed beside another one that makes our table";
 
@@ -54,8 +55,8 @@ impl Known {
 /// Why a table was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// nft said nothing and was killed.
-    Silent(String),
+    /// nft said nothing and was killed, or cannot do anything.
+    Unable(String),
     /// nft or the kernel refused.
     Refused(String),
 }
@@ -67,6 +68,8 @@ pub enum Event {
     Begin,
     /// The transaction that was started last is in the kernel, or has failed.
     Loaded(Result<(), Failure>),
+    /// What the kernel lacks of that which was asked.
+    Probed(Vec<Lack>),
     /// The kernel's addresses and routes are as wanted.
     Changed,
     /// All else is done, and each nft has ended. Not well: the commit that was seen was a
@@ -82,6 +85,8 @@ pub enum Event {
 pub enum Action {
     /// Start nft with this transaction; `Loaded` answers.
     Start(String),
+    /// Try each of these features alone; `Probed` answers.
+    Probe(Vec<Lack>),
     /// Remember that this table is loaded, or none.
     Remember(Option<String>),
     /// Say it.
@@ -96,14 +101,23 @@ enum Attempt {
     Plain,
     /// The transaction that replaces whatever table is there.
     Replacing,
-    /// The same, of a table that marks no connections.
-    WithoutMarks,
+    /// The same, of the table without what the kernel lacks.
+    Less,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Loading { table: Option<String>, attempt: Attempt },
+    Loading {
+        table: Option<String>,
+        attempt: Attempt,
+        /// Why the whole table was refused.
+        refused: Option<String>,
+    },
+    Probing {
+        table: Option<String>,
+        refused: String,
+    },
 }
 
 /// The machine.
@@ -113,6 +127,8 @@ pub struct Phases {
     after: Option<String>,
     known: Known,
     state: State,
+    /// What the kernel was found to lack in this run.
+    lacks: Vec<Lack>,
     is_missing: bool,
     /// Everything was loaded once more, because a stranger's commit was taken for ours.
     is_repeated: bool,
@@ -121,23 +137,20 @@ pub struct Phases {
 impl Phases {
     /// For these wishes, beside what is remembered of the last run.
     pub fn new(want: &Want, policy: &Policy, memory: &Memory, known: Known) -> Phases {
-        let mut external = want.external.clone();
-        external.extend(memory.uplinks.iter().filter(|_| policy.zones.outside.is_empty()).cloned());
-        external.sort();
-        external.dedup();
+        let meanwhile = want.zones.beside(memory);
         let mut numbers = memory.numbers.clone();
         let is_new = |name: &str| !memory.numbers.iter().any(|(n, _)| n == name);
         numbers.extend(want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
-        let after = Marking::of(want);
-        Phases::between(
-            text::render(&external, &Marking { numbers, ..after.clone() }, policy, &want.openings),
-            text::render(&want.external, &after, policy, &want.openings),
-            known,
-        )
+        let (inserts, openings) = (Inserts::default(), &want.openings);
+        let wanted = Marking::of(want);
+        let marking = Marking { numbers, ..wanted.clone() };
+        let before = Parts { zones: &meanwhile, marking: &marking, policy, openings, inserts: &inserts };
+        let after = Parts { zones: &want.zones, marking: &wanted, ..before };
+        Phases::between(text::render(&before), text::render(&after), known)
     }
 
     fn between(before: Option<String>, after: Option<String>, known: Known) -> Phases {
-        Phases { before, after, known, state: State::Idle, is_missing: false, is_repeated: false }
+        Phases { before, after, known, state: State::Idle, lacks: Vec::new(), is_missing: false, is_repeated: false }
     }
 
     /// The firewall is wanted and could not be loaded.
@@ -179,15 +192,21 @@ impl Phases {
             // The same table again would be as refused as it was.
             (State::Idle, Event::Changed) if self.after.is_some() && self.after == self.before => Vec::new(),
             (State::Idle, Event::Changed) => self.want(self.after.clone()),
-            (State::Idle, Event::Ended { well: true } | Event::Loaded(_)) => Vec::new(),
+            (State::Idle, Event::Ended { well: true } | Event::Loaded(_) | Event::Probed(_)) => Vec::new(),
             (State::Idle, Event::Ended { well: false }) if self.is_repeated => vec![Action::Fail(BESIDE.to_owned())],
             (State::Idle, Event::Ended { well: false }) => {
                 self.is_repeated = true;
                 let table = self.after.clone();
-                self.start(replacement(table.as_deref()), table, Attempt::Plain)
+                self.start(self.replacement(table.as_deref()), table, Attempt::Plain, None)
             }
-            (State::Loading { table, attempt }, Event::Loaded(result)) => self.loaded(table, attempt, result),
-            (state @ State::Loading { .. }, Event::Begin | Event::Changed | Event::Ended { .. }) => {
+            (State::Loading { table, attempt, refused }, Event::Loaded(result)) => {
+                self.loaded(table, attempt, refused, result)
+            }
+            (State::Probing { table, refused }, Event::Probed(lacks)) => self.probed(table, refused, lacks),
+            (
+                state @ (State::Loading { .. } | State::Probing { .. }),
+                Event::Begin | Event::Changed | Event::Ended { .. } | Event::Probed(_) | Event::Loaded(_),
+            ) => {
                 self.state = state;
                 Vec::new()
             }
@@ -196,25 +215,43 @@ impl Phases {
 
     fn want(&mut self, table: Option<String>) -> Vec<Action> {
         match self.known.difference(table.as_deref()) {
-            Some(transaction) => self.start(transaction, table, Attempt::Plain),
+            Some(_) if !self.lacks.is_empty() => {
+                self.start(self.replacement(table.as_deref()), table, Attempt::Less, None)
+            }
+            Some(transaction) => self.start(transaction, table, Attempt::Plain, None),
             None => Vec::new(),
         }
     }
 
-    fn start(&mut self, transaction: String, table: Option<String>, attempt: Attempt) -> Vec<Action> {
-        self.state = State::Loading { table, attempt };
+    fn start(
+        &mut self,
+        transaction: String,
+        table: Option<String>,
+        attempt: Attempt,
+        refused: Option<String>,
+    ) -> Vec<Action> {
+        self.state = State::Loading { table, attempt, refused };
         vec![Action::Start(transaction)]
     }
 
-    fn loaded(&mut self, table: Option<String>, attempt: Attempt, result: Result<(), Failure>) -> Vec<Action> {
+    fn loaded(
+        &mut self,
+        table: Option<String>,
+        attempt: Attempt,
+        refused: Option<String>,
+        result: Result<(), Failure>,
+    ) -> Vec<Action> {
         match result {
             Ok(()) => {
                 self.known = Known { is_there: Some(table.is_some()), loaded: Some(table.clone().unwrap_or_default()) };
-                let note = (attempt == Attempt::WithoutMarks).then_some(Action::Note(NO_MARKS));
-                note.into_iter().chain([Action::Remember(table)]).collect()
+                let is_needed = |lack: &&Lack| table.as_deref().is_some_and(|table| lack.is_in(table));
+                let notes = self.lacks.iter().filter(is_needed).map(|lack| Action::Note(lack.text()));
+                let mut actions: Vec<Action> = notes.collect();
+                actions.push(Action::Remember(table));
+                actions
             }
-            Err(Failure::Silent(text)) => self.missing(text),
-            Err(Failure::Refused(text)) => self.refused(table, attempt, text),
+            Err(Failure::Unable(text)) => self.missing(text),
+            Err(Failure::Refused(text)) => self.refused(table, attempt, refused.unwrap_or(text)),
         }
     }
 
@@ -222,15 +259,28 @@ impl Phases {
         // An nft that a killed run has left behind may have made our table since we looked.
         let look_is_stale = self.known.is_there == Some(false);
         self.known.is_there = self.known.is_there.filter(|there| *there);
-        let less = table.as_deref().and_then(text::without_marks);
-        match (attempt, less) {
-            (Attempt::Plain, _) if look_is_stale => {
-                self.start(replacement(table.as_deref()), table, Attempt::Replacing)
+        match attempt {
+            Attempt::Plain if look_is_stale => {
+                self.start(self.replacement(table.as_deref()), table, Attempt::Replacing, None)
             }
-            (Attempt::Plain | Attempt::Replacing, Some(less)) => {
-                self.start(replacement(Some(&less)), table, Attempt::WithoutMarks)
+            Attempt::Plain | Attempt::Replacing => {
+                let needs = |lack: &Lack| table.as_deref().is_some_and(|table| lack.is_in(table));
+                let asked: Vec<Lack> = lacks::ALL.into_iter().filter(needs).collect();
+                if asked.is_empty() {
+                    return self.missing(text);
+                }
+                self.state = State::Probing { table, refused: text };
+                vec![Action::Probe(asked)]
             }
-            (Attempt::Plain | Attempt::Replacing, None) | (Attempt::WithoutMarks, _) => self.missing(text),
+            Attempt::Less => self.missing(text),
+        }
+    }
+
+    fn probed(&mut self, table: Option<String>, refused: String, lacks: Vec<Lack>) -> Vec<Action> {
+        self.lacks = lacks;
+        match self.lacks.is_empty() {
+            true => self.missing(refused),
+            false => self.start(self.replacement(table.as_deref()), table, Attempt::Less, Some(refused)),
         }
     }
 
@@ -238,25 +288,27 @@ impl Phases {
         self.is_missing = true;
         vec![Action::Fail(text)]
     }
-}
 
-/// Puts the table in the place of whatever there is.
-fn replacement(table: Option<&str>) -> String {
-    table.map_or_else(text::removal, |table| text::transaction(table, true))
+    /// Puts the table, as far as the kernel can take it, in the place of whatever there is.
+    fn replacement(&self, table: Option<&str>) -> String {
+        table.map_or_else(text::removal, |table| text::transaction(&lacks::without(table, &self.lacks), true))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::policy::zones::Zones;
+    use crate::want::Openings;
+    use crate::want::zones::{Inside, Outside, Reason, Zones};
 
-    /// Tables of the tests: a name for each, and one that marks connections.
+    /// Tables of the tests: a name for each, and one that marks connections and masquerades.
     const TABLE: &str = "table inet netsv { one }\n";
     const OTHER: &str = "table inet netsv { other }\n";
-    const MARKING: &str = "table inet netsv {\n\tchain uplink_marks {\n\t}\n}\n";
+    const MARKING: &str = "table inet netsv {\n\tchain postrouting {\n\t\ttype nat hook postrouting\n\t}\n\
+                           \tchain uplink_marks {\n\t}\n}\n";
 
     fn name(text: &str) -> &'static str {
-        let less = text::without_marks(MARKING).unwrap();
+        let less = lacks::without(MARKING, &[Lack::Marks]);
         let names = [("one", TABLE), ("other", OTHER), ("marking", MARKING), ("less", less.as_str())];
         names.iter().find(|(_, table)| *table == text).map_or("?", |(name, _)| name)
     }
@@ -268,6 +320,7 @@ mod tests {
                 Some(table) => format!("replace {}", name(table)),
                 None => format!("create {}", name(t.split_once('\n').unwrap().1)),
             },
+            Action::Probe(lacks) => format!("probe {lacks:?}"),
             Action::Remember(Some(table)) => format!("remember {}", name(table)),
             Action::Remember(None) => "remember none".into(),
             Action::Note(_) => "note".into(),
@@ -280,7 +333,9 @@ mod tests {
             "begin" => Event::Begin,
             "ok" => Event::Loaded(Ok(())),
             "refused" => Event::Loaded(Err(Failure::Refused("refused".into()))),
-            "silent" => Event::Loaded(Err(Failure::Silent("silent".into()))),
+            "silent" => Event::Loaded(Err(Failure::Unable("silent".into()))),
+            "no marks" => Event::Probed(vec![Lack::Marks]),
+            "all there" => Event::Probed(Vec::new()),
             "changed" => Event::Changed,
             "ended" => Event::Ended { well: true },
             "stranger" => Event::Ended { well: false },
@@ -386,18 +441,49 @@ mod tests {
                 &[
                     ("begin", "create marking"),
                     ("refused", "replace marking"),
-                    ("refused", "replace less"),
+                    ("refused", "probe [Marks, Nat]"),
+                    ("no marks", "replace less"),
                     ("ok", "note, remember marking"),
                     ("changed", ""),
                 ],
                 false,
+            ),
+            // It is not asked twice in a run.
+            (
+                "marking",
+                "one",
+                "-",
+                Some(true),
+                &[
+                    ("begin", "replace marking"),
+                    ("refused", "probe [Marks, Nat]"),
+                    ("no marks", "replace less"),
+                    ("ok", "note, remember marking"),
+                    ("changed", "replace one"),
+                    ("ok", "remember one"),
+                ],
+                false,
+            ),
+            // Something else is wrong: the first complaint counts.
+            (
+                "marking",
+                "marking",
+                "-",
+                Some(true),
+                &[
+                    ("begin", "replace marking"),
+                    ("refused", "probe [Marks, Nat]"),
+                    ("no marks", "replace less"),
+                    ("refused", "fail refused"),
+                ],
+                true,
             ),
             (
                 "marking",
                 "marking",
                 "-",
                 Some(true),
-                &[("begin", "replace marking"), ("refused", "replace less"), ("refused", "fail refused")],
+                &[("begin", "replace marking"), ("refused", "probe [Marks, Nat]"), ("all there", "fail refused")],
                 true,
             ),
             ("marking", "marking", "-", Some(true), &[("begin", "replace marking"), ("silent", "fail silent")], true),
@@ -452,23 +538,20 @@ mod tests {
 
     #[test]
     fn what_was_outside_stays_outside_until_the_kernel_has_changed() {
-        let (old, new) = ("eth0".to_owned(), "wlan0".to_owned());
-        let want = Want { external: vec![new.clone()], numbers: vec![(new.clone(), 2)], ..Want::default() };
-        let memory = Memory { uplinks: vec![old.clone()], numbers: vec![(old.clone(), 1)], ..Memory::default() };
-        let phases = |policy: &Policy| Phases::new(&want, policy, &memory, Known::default());
-        let policy = Policy::default();
-        let both = [(old.clone(), 1), (new.clone(), 2)];
-        let marking = |numbers: &[(String, u8)]| Marking { numbers: numbers.to_vec(), ..Marking::default() };
-        let machine = phases(&policy);
-        assert_eq!(machine.before, text::render(&[old, new.clone()], &marking(&both), &policy, &want.openings));
-        assert_eq!(
-            machine.after,
-            text::render(std::slice::from_ref(&new), &marking(&both[1..]), &policy, &want.openings)
-        );
-        // fw.conf has the last word.
-        let zones = Zones { outside: vec![new.clone()] };
-        let policy = Policy { zones, ..policy };
-        assert_eq!(phases(&policy).before, text::render(&[new], &marking(&both), &policy, &want.openings));
+        let inside = |name: &str| Inside { interface: name.into(), zone: "lan".into(), place: "conf:1".into() };
+        let outside = |name: &str| Outside { interface: name.into(), reason: Reason::Named("extif"), by_kind: false };
+        let zones = Zones { outside: vec![outside("wlan0")], inside: vec![inside("eth0")], ..Zones::default() };
+        let want = Want { zones: zones.clone(), numbers: vec![("wlan0".into(), 2)], ..Want::default() };
+        let memory = Memory { outside: vec!["eth0".into()], numbers: vec![("eth0".into(), 1)], ..Memory::default() };
+        let machine = Phases::new(&want, &Policy::default(), &memory, Known::default());
+        let render = |zones: &Zones, numbers: &[(String, u8)]| {
+            let (policy, openings, inserts) = (Policy::default(), Openings::default(), Inserts::default());
+            let marking = Marking { numbers: numbers.to_vec(), ..Marking::default() };
+            text::render(&Parts { zones, marking: &marking, policy: &policy, openings: &openings, inserts: &inserts })
+        };
+        let closed = Zones { outside: vec![outside("eth0"), outside("wlan0")], ..Zones::default() };
+        assert_eq!(machine.before, render(&closed, &[("eth0".into(), 1), ("wlan0".into(), 2)]));
+        assert_eq!(machine.after, render(&zones, &want.numbers));
     }
 
     #[test]

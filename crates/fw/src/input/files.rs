@@ -124,6 +124,10 @@ impl Files {
     /// content counts as a whole: a default in place of a wrong line could shut the administrator
     /// out, or open a port that he had closed.
     pub fn policy(&mut self, config: &Path, dynamic: &Path) -> Policy {
+        Policy { file: config.display().to_string(), ..self.read_policy(config, dynamic) }
+    }
+
+    fn read_policy(&mut self, config: &Path, dynamic: &Path) -> Policy {
         let name = OsString::from(POLICY);
         let path = config.display();
         let (policy, errors, fate) = match read_config(config) {

@@ -1,8 +1,9 @@
 //! What fw remembers from one run to the next, in `.memory` of the dynamic directory (gone after a
 //! reboot, as /run is).
 //!
-//! Pure: the text of the file. Lines are `uplink IF`, `number IF N`, `best IF`, `said TEXT`, `mtu
-//! IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`, and those of links.rs. An unknown line is skipped, so that a damaged
+//! Pure: the text of the file. Lines are `uplink IF`, `had IF TEXT`, `outside IF`, `inside IF`,
+//! `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`, and
+//! those of links.rs. An unknown line is skipped, so that a damaged
 //! file costs comfort and nothing else. Called by input.rs.
 
 use netd_core::net::IfName;
@@ -30,8 +31,14 @@ pub struct SavedMtu {
 /// Everything remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Interfaces that have been uplinks: they keep their rank and stay external for the firewall.
+    /// Interfaces that have been uplinks: they keep their rank.
     pub uplinks: Vec<String>,
+    /// What made an uplink of an interface since boot.
+    pub had: Vec<(String, String)>,
+    /// Interfaces that were outside, for the first table of the next run and for what has turned.
+    pub outside: Vec<String>,
+    /// Interfaces that were inside.
+    pub inside: Vec<String>,
     /// The number of each of them: its table, and the mark of connections that came in by it.
     pub numbers: Vec<(String, u8)>,
     /// The uplink that had the best default route: it keeps that when all are bad.
@@ -70,6 +77,9 @@ impl Memory {
     pub fn beside(&self, before: &Memory) -> Memory {
         let mut both = Memory { said: before.said.clone(), ..self.clone() };
         both.uplinks.extend(before.uplinks.iter().filter(|u| !self.uplinks.contains(u)).cloned());
+        both.had.extend(before.had.iter().filter(|(n, _)| !self.had.iter().any(|(own, _)| own == n)).cloned());
+        both.outside.extend(before.outside.iter().filter(|n| !self.outside.contains(n)).cloned());
+        both.inside.retain(|n| !before.outside.contains(n));
         both.mtus.extend(before.mtus.iter().filter(|m| !self.mtus.contains(m)).cloned());
         both.links.add(&before.links);
         both.addresses.extend(before.addresses.iter().filter(|a| !self.addresses.contains(a)).cloned());
@@ -85,6 +95,9 @@ impl Memory {
         let interface = name.to_owned();
         match (kind, rest) {
             ("uplink", []) => self.uplinks.push(interface),
+            ("had", [_, ..]) => self.had.push((interface, rest.join(" "))),
+            ("outside", []) => self.outside.push(interface),
+            ("inside", []) => self.inside.push(interface),
             ("number", [number]) => self.numbers.extend(model::decimal(number).map(|n| (interface, n))),
             ("best", []) => self.best = Some(interface),
             ("mtu", [original, ours, by @ ..]) => {
@@ -100,13 +113,18 @@ impl Memory {
     /// The file's text.
     pub fn render(&self) -> String {
         let uplinks = self.uplinks.iter().map(|n| format!("uplink {n}\n"));
+        let had = self.had.iter().map(|(n, text)| format!("had {n} {}\n", text.replace(char::is_control, "?")));
+        let outside = self.outside.iter().map(|n| format!("outside {n}\n"));
+        let inside = self.inside.iter().map(|n| format!("inside {n}\n"));
+        let zones = had.chain(outside).chain(inside);
         let said = self.said.iter().map(|text| format!("said {text}\n"));
         let by = |m: &SavedMtu| if m.leased { format!(" {LEASE}") } else { String::new() };
         let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}{}\n", m.interface, m.original, m.ours, by(m)));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
-        uplinks.chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses).chain(self.links.render()).collect()
+        let all = uplinks.chain(zones).chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses);
+        all.chain(self.links.render()).collect()
     }
 }
 
@@ -133,6 +151,9 @@ mod tests {
         let address = |text| ("eth0".to_owned(), Prefix::parse(text).unwrap());
         let memory = |uplink: &str, ours, text| Memory {
             uplinks: vec![uplink.into()],
+            had: vec![(uplink.into(), "a lease".into())],
+            outside: vec![uplink.into()],
+            inside: ["eth0", "eth1", "lan0"].map(str::to_owned).into_iter().filter(|n| n != uplink).collect(),
             mtus: vec![mtu(ours)],
             addresses: vec![address(text)],
             ..Memory::default()
@@ -140,6 +161,8 @@ mod tests {
         let (before, after) = (memory("eth1", 1400, "10.0.0.1/24"), memory("eth0", 1300, "10.0.0.2/24"));
         let both = after.beside(&before);
         assert_eq!(both.uplinks, ["eth0", "eth1"]);
+        assert_eq!((both.had.len(), both.outside.join(" ").as_str()), (2, "eth0 eth1"));
+        assert_eq!(both.inside, ["lan0"], "what was outside is not yet inside");
         assert_eq!(both.mtus, [mtu(1300), mtu(1400)]);
         assert_eq!(both.addresses, [address("10.0.0.2/24"), address("10.0.0.1/24")]);
         assert_eq!(after.beside(&after), after);
@@ -152,6 +175,9 @@ mod tests {
     fn what_is_rendered_reads_back_and_damage_is_skipped() {
         let memory = Memory {
             uplinks: vec!["eth0".into(), "wlan0".into()],
+            had: vec![("eth0".into(), "dyn/dhcp_eth0.ipconf:1, a daemon's record, names it".into())],
+            outside: vec!["eth0".into(), "wlan0".into()],
+            inside: vec!["lan0".into()],
             numbers: vec![("eth0".into(), 2), ("wlan0".into(), 1)],
             best: Some("wlan0".into()),
             said: vec!["conf/usb.ipconf:1: no interface usb0 yet".into()],

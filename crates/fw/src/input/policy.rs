@@ -27,6 +27,8 @@ use zones::Zones;
 /// What fw.conf says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// The file, for messages.
+    pub file: String,
     /// Whether this machine routes between its interfaces.
     pub forward: bool,
     /// Whether there is an nft table at all.
@@ -48,6 +50,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            file: "fw.conf".to_owned(),
             forward: true,
             firewall: true,
             reset: false,

@@ -13,6 +13,7 @@ use crate::model::{Prefix, Scope, Sysctl};
 use crate::record::Entry;
 
 use super::forwards::Openings;
+use super::zones::Zones;
 
 /// Which record asks for an object, and by which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +222,9 @@ pub struct Want {
     pub stay: bool,
     /// Uplinks where each packet costs: connections leave them as soon as they can.
     pub metered: Vec<String>,
-    /// Interfaces that the input and forward policy treats as outside.
+    /// What is inside and what is outside.
+    pub zones: Zones,
+    /// The interfaces outside that have rules of their own, by name.
     pub external: Vec<String>,
     /// What is open of hosts behind this machine.
     pub openings: Openings,

@@ -2,14 +2,35 @@
 
 use std::time::Duration;
 
+use netd_core::net::Mac;
+
 use super::*;
+use crate::have::Link;
 use crate::input::lease::{Now, current};
 use crate::input::policy;
 use crate::model::Scope;
 use crate::record::{self, Entry};
 use netd_core::record::text;
 
-fn entries(text: &str) -> Vec<Entry> {
+/// The links of a machine: `NAME KIND [PARENT|- [MASTER]]`, separated by commas; kind `-`: a card.
+pub(crate) fn have(links: &str) -> Have {
+    let lines: Vec<Vec<&str>> = links.split(", ").map(|line| line.split(' ').collect()).collect();
+    let index = |name: &&str| lines.iter().zip(1..).find(|(words, _)| words[0] == *name).map_or(0, |(_, index)| index);
+    let link = |(words, number): (&Vec<&str>, u32)| Link {
+        index: number,
+        name: words[0].to_owned(),
+        loopback: words[0] == "lo",
+        kind: words.get(1).filter(|kind| **kind != "-").map(|kind| (*kind).to_owned()),
+        parent: words.get(2).map_or(0, index),
+        master: words.get(3).map_or(0, index),
+        mac: Some(Mac([2, 0, 0, 0, 0, number as u8])),
+        ..Link::default()
+    };
+    let links = lines.iter().zip(1..).filter(|(words, _)| !words[0].is_empty()).map(link).collect();
+    Have { links, ..Have::default() }
+}
+
+pub(crate) fn entries(text: &str) -> Vec<Entry> {
     let mut out = Vec::new();
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
@@ -80,17 +101,6 @@ fn rank_of_uplinks() {
     assert_eq!(order(B, "", &["eth0", "wlan0"]), [None, Some(200), None], "the place of eth0 stays free");
     assert_eq!(order(B, "preferred_default_route_iface=eth0", &[]), [None, Some(200), None]);
     assert_eq!(order("if=eth0 ipmask=10.1.0.5/24 gw=10.1.0.1 metric=7", "", &[]), [Some(7), None, None]);
-}
-
-#[test]
-fn what_is_outside_stays_outside_until_fw_conf_or_a_static_record_says_otherwise() {
-    let outside = |text: &str, policy: &str, remembered: &[&str]| make(text, policy, remembered).external.join(" ");
-    assert_eq!(outside(A, "", &[]), "eth0");
-    assert_eq!(outside("", "", &["eth0"]), "eth0", "its lease is lost");
-    assert_eq!(outside("if=eth0 ipmask=169.254.1.1/16", "", &["eth0"]), "eth0", "a link-local address is no LAN");
-    assert_eq!(outside("static if=eth0 ipmask=192.168.1.1/24", "", &["eth0"]), "", "it is a LAN now");
-    assert_eq!(outside("", "preferred_default_route_iface=eth0", &[]), "eth0", "from the start");
-    assert_eq!(outside(&format!("{A}{B}"), "extif=wan", &["eth0"]), "wan");
 }
 
 #[test]

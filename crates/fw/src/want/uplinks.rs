@@ -1,4 +1,4 @@
-//! Which interfaces lead outside, which one comes first, and which ones go behind the others.
+//! Which uplink comes first, and which ones go behind the others.
 //!
 //! Pure. Called by want.rs.
 
@@ -7,6 +7,8 @@ use crate::input::policy::Policy;
 use crate::model::TABLE_MAIN;
 use crate::record::Entry;
 use crate::want::WantRoute;
+
+use super::zones::Zones;
 
 /// Metric of the first uplink, and the distance to the next.
 const METRIC_STEP: u32 = 100;
@@ -18,23 +20,13 @@ pub(super) struct Uplink {
     pub(super) metric: u32,
 }
 
-pub(super) fn external(uplinks: &[Uplink], policy: &Policy) -> Vec<String> {
-    let mut out = policy.zones.outside.clone();
-    if out.is_empty() {
-        out.extend(uplinks.iter().map(|u| u.name.clone()).chain(policy.uplinks.named().into_iter().map(str::to_owned)));
-    }
-    out.sort();
-    out.dedup();
-    out
-}
-
 fn is_default_of_main(entry: &Entry) -> bool {
     entry.table() == TABLE_MAIN && entry.hops.iter().any(|h| h.destination.is_default())
 }
 
 /// The uplinks that fw.conf puts in order, then those of static records in their order, then the
 /// others by name, which is the order of their dynamic files, and metered ones at last.
-pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) -> Vec<Uplink> {
+pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String], zones: &Zones) -> Vec<Uplink> {
     let entries = || current.iter().map(|(e, _)| e);
     let mut names: Vec<&str> = Vec::new();
     let mut add = |name| {
@@ -43,10 +35,8 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
         }
     };
     entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(e.interface()));
-    // A static address without a default route makes an inside interface of a former uplink.
-    let reused = |name: &str| entries().any(|e| e.is_static && e.network.address.is_some() && e.interface() == name);
     let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface()).collect();
-    dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !reused(n)));
+    dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !zones.is_inside(n)));
     dynamic.sort_unstable();
     dynamic.into_iter().for_each(add);
     let places = policy.uplinks.places();
@@ -59,7 +49,7 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String]) 
     all.map(|(place, name)| Uplink { name: name.to_owned(), metric: METRIC_STEP.saturating_mul(place) }).collect()
 }
 
-/// Each uplink keeps its number, 1 to 255, while this boot lasts. New ones get the lowest free
+/// Each uplink keeps its number, 1 to 254, while this boot lasts; 255 marks bridged packets. New ones get the lowest free
 /// numbers: first those that fw.conf names, in its order, so that they have the same ones after each
 /// boot; then the others by name. An interface that may become an uplink has a number from the
 /// start, so that the firewall need not be loaded anew when it does.
@@ -77,7 +67,7 @@ pub(super) fn numbers(policy: &Policy, others: Vec<&String>, remembered: &[(Stri
         }
     }
     for name in names {
-        let free = (1..=u8::MAX).find(|number| !out.iter().any(|(_, taken)| taken == number));
+        let free = (1..u8::MAX).find(|number| !out.iter().any(|(_, taken)| taken == number));
         if let Some(free) = free.filter(|free| is_new(&out, name, *free)) {
             out.push((name.to_owned(), free));
         }
