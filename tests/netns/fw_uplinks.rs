@@ -204,11 +204,11 @@ fn killed_at_any_moment_no_packet_of_the_host_leaves_by_another_uplink() {
 }
 
 /// How many of so many new connections each provider answers.
-fn shares(w: &World, count: usize) -> [usize; 2] {
+fn shares(w: &World, count: usize) -> [usize; 3] {
     let names: Vec<String> = (0..count)
         .map(|_| ask(&w.lan, Over::Tcp, Some("192.168.5.2"), &format!("{FAR}:7000"), PATIENCE).unwrap_or_default())
         .collect();
-    ["a", "b"].map(|name| names.iter().filter(|n| *n == name).count())
+    ["a", "b", "c"].map(|name| names.iter().filter(|n| *n == name).count())
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn new_connections_by_weight_and_each_stays_where_it_began() {
         providers(&w);
         w.write("fw.conf", "balance=\"eth0:2 eth1:1\"\nroute_by=\"192.168.5.66>eth1\"\n");
         w.apply();
-        assert_eq!(shares(&w, 12), [8, 4]);
+        assert_eq!(shares(&w, 12), [8, 4, 0]);
         assert_eq!([by(&w, "192.168.5.66"), by(&w, "192.168.5.66")], ["b", "b"], "it has its own");
         // One call by each.
         let mut calls: Vec<(Call, String)> = (0..3)
@@ -234,7 +234,7 @@ fn new_connections_by_weight_and_each_stays_where_it_began() {
         // eth1 is bad: new connections go elsewhere, those of eth0 go on.
         w.health(1, "down");
         w.apply();
-        assert_eq!(shares(&w, 6), [6, 0]);
+        assert_eq!(shares(&w, 6), [6, 0, 0]);
         for (call, name) in calls.iter_mut().filter(|(_, name)| name == "a") {
             assert_eq!(call.says().as_ref(), Some(&*name));
         }
@@ -242,14 +242,14 @@ fn new_connections_by_weight_and_each_stays_where_it_began() {
         assert_eq!(left, "", "its own ones have been moved");
         w.health(1, "up");
         w.apply();
-        assert_eq!(shares(&w, 12), [8, 4]);
+        assert_eq!(shares(&w, 12), [8, 4, 0]);
         // The kernel turns by itself when a cable is pulled, and the connection is another's then.
         w.cables[1].pull();
-        wait_until("all by eth0", SOON, || shares(&w, 3) == [3, 0]);
+        wait_until("all by eth0", SOON, || shares(&w, 3) == [3, 0, 0]);
         let mut turned: Vec<Call> = (0..3).map(|_| Call::begin(&w)).collect();
         assert!(turned.iter_mut().all(|call| call.says().as_deref() == Some("a")));
         w.cables[1].plug();
-        wait_until("by both again", SOON, || shares(&w, 3) == [2, 1]);
+        wait_until("by both again", SOON, || shares(&w, 3) == [2, 1, 0]);
         for call in &mut turned {
             assert_eq!(call.says().as_deref(), Some("a"), "it stays where it is now");
         }
@@ -289,6 +289,25 @@ fn all_connections_move_back_where_fw_conf_says_so() {
 #[test]
 fn a_metered_standby_is_left_as_soon_as_another_uplink_works() {
     isolated(&["nft", "conntrack"], |lab| call_over_the_standby(lab, "metered=\"eth1\"\n", true));
+}
+
+#[test]
+fn the_segments_of_a_host_fit_its_own_uplink() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        second_host(&w);
+        providers(&w);
+        w.record("dyn/dhcp_eth1", "if=eth1 ipmask=10.1.0.5/24 gw=10.1.0.1 mtu=1400");
+        w.write("fw.conf", "route_by=\"192.168.5.66>eth1\"\n");
+        w.apply();
+        for (isp, size) in w.isp.iter().zip([1460, 1360]) {
+            isp.run(&["nft", "add table ip seen"]);
+            isp.run(&["nft", "add chain ip seen in { type filter hook prerouting priority 0; }"]);
+            isp.run(&["nft", &format!("add rule ip seen in tcp flags syn tcp option maxseg size {size} counter")]);
+        }
+        assert_eq!([by(&w, "192.168.5.2"), by(&w, "192.168.5.66")], ["a", "b"]);
+        assert!(w.isp.iter().all(counted), "each has its own size");
+    });
 }
 
 #[test]
@@ -338,6 +357,9 @@ fn three_uplinks_in_their_order_and_the_pinger_is_told_what_is_metered() {
         let third = lab.net("isp2");
         lab.cable((&w.home, "wwan0"), (&third, "cust"));
         third.address("cust", "10.2.0.1/24");
+        third.address("lo", &format!("{FAR}/32"));
+        providers(&w);
+        answer(&third, &format!("{FAR}:7000"), "c");
         let metrics = |w: &World| {
             let routes = w.home.default_routes();
             routes.into_iter().map(|(name, _, metric)| format!("{name} {metric}")).collect::<Vec<_>>()
@@ -364,5 +386,22 @@ fn three_uplinks_in_their_order_and_the_pinger_is_told_what_is_metered() {
         w.write("fw.conf", "");
         w.apply();
         assert!(told().is_empty() && !w.dir.join("dyn/.metered").exists());
+        // By weight over three, and over those that are left.
+        w.write("fw.conf", "balance=\"eth0:3 eth1:2 wwan0\"\nuplinks=\"eth0 eth1 wwan0\"\nmetered=wwan0\n");
+        w.apply();
+        assert_eq!(shares(&w, 12), [6, 4, 2]);
+        w.health(0, "down");
+        w.apply();
+        assert_eq!(shares(&w, 6), [0, 4, 2]);
+        // In their order.
+        w.write("fw.conf", "uplinks=\"eth0 eth1 wwan0\"\nmetered=wwan0\n");
+        w.apply();
+        assert_eq!(shares(&w, 2), [0, 2, 0]);
+        w.health(1, "down");
+        w.apply();
+        assert_eq!(shares(&w, 2), [0, 0, 2]);
+        w.health(1, "up");
+        w.apply();
+        assert_eq!(shares(&w, 2), [0, 2, 0]);
     });
 }

@@ -211,6 +211,7 @@ fn may_reset_route(r: &Route) -> bool {
 fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     let removable = |r: &Route| is_ours(r) || (want.reset && may_reset_route(r));
     let ways = Ways::new(want, have, &removable);
+    plan.notes.extend(lists::in_vain(want, have));
     let wanted = resolve_routes(want, have, &ways, &removable, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     for route in &wanted {

@@ -71,6 +71,7 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) 
     let (openings, notes) = forwards::openings(policy, &inside, &want);
     want.openings = openings;
     want.notes.extend(notes);
+    want.notes.extend(uplinks::in_vain(policy));
     want
 }
 

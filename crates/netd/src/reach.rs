@@ -78,7 +78,12 @@ fn tunnel(payload: &[u8]) -> Option<u32> {
     let info = attribute(payload.get(IFINFOMSG_LEN..)?, IFLA_LINKINFO)?;
     let kind = attribute(info, IFLA_INFO_KIND)?;
     let kind = kind.strip_suffix(&[0]).unwrap_or(kind);
-    TUNNELS.split(' ').any(|name| name.as_bytes() == kind).then(|| u32_at(payload, 4))?
+    is_tunnel(kind).then(|| u32_at(payload, 4))?
+}
+
+/// Whether links of this kind (IFLA_INFO_KIND) carry packets inside packets.
+pub fn is_tunnel(kind: &[u8]) -> bool {
+    TUNNELS.split(' ').any(|name| name.as_bytes() == kind)
 }
 
 /// A route, and the index of its interface; 0 for several at once.

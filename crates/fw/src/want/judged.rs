@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 
+use netd::reach::is_tunnel;
 use netd_core::record::Hop;
 
 use crate::have::{Have, Route};
@@ -22,6 +23,8 @@ use crate::record::Entry;
 enum Owner {
     /// An administrator's record without a default route.
     Lan,
+    /// A tunnel of another program.
+    Tunnel,
     /// Another program's, or that of an uplink.
     Other,
 }
@@ -83,12 +86,16 @@ impl Known {
     /// What other programs have made. Of what fw has made the records know, and so of the routes
     /// that the kernel has made for it.
     fn add_kernel(&mut self, have: &Have) {
+        let owner = |index: u32| {
+            let kind = have.links.iter().find(|l| l.index == index).and_then(|l| l.kind.as_deref());
+            if kind.is_some_and(|kind| is_tunnel(kind.as_bytes())) { Owner::Tunnel } else { Owner::Other }
+        };
         for address in have.addresses.iter().filter(|a| a.protocol != PROTOCOL && counts(a.address.ip)) {
             let (interface, ip) = (have.name(address.index), address.address.ip);
             // A record may ask for an address that another program has made.
             if !self.addresses.iter().any(|own| own.interface == interface && own.ip == ip) {
                 self.addresses.push(Own { interface: interface.clone(), ip });
-                self.add_network(interface, address.address.network(), Owner::Other);
+                self.add_network(interface, address.address.network(), owner(address.index));
             }
         }
         let is_of_ours = |r: &Route| {
@@ -98,7 +105,7 @@ impl Known {
         let foreign = have.routes.iter().filter(|r| r.protocol != PROTOCOL && r.unicast && r.table == TABLE_MAIN);
         for route in foreign.filter(|r| !r.destination.is_default() && counts(r.destination.ip) && !is_of_ours(r)) {
             let indexes = Some(&route.index).filter(|index| **index != 0).into_iter().chain(&route.next_hops);
-            indexes.for_each(|index| self.add_network(have.name(*index), route.destination, Owner::Other));
+            indexes.for_each(|index| self.add_network(have.name(*index), route.destination, owner(*index)));
         }
     }
 
@@ -170,6 +177,7 @@ impl Known {
             holds
                 && match o.owner {
                     Owner::Lan => true,
+                    Owner::Tunnel => !to_router,
                     Owner::Other => o.network.len < to.len && !is_own && !to_router,
                 }
         };

@@ -229,3 +229,40 @@ fn switches_only_where_they_are_needed() {
     assert!(v6.contains(&"net/ipv6/conf/all/forwarding=1".to_owned()), "{v6:?}");
     assert!(v6.contains(&"net/ipv6/conf/eth0/ignore_routes_with_linkdown=1".to_owned()), "{v6:?}");
 }
+
+#[test]
+fn three_and_more_in_their_order_with_metered_ones_at_last() {
+    let three = format!("{A}\n{B}\nif=usb0 ipmask=10.3.0.5/24 gw=10.3.0.1");
+    let places = |policy: &str, remembered: &[&str]| {
+        let want = make(&three, policy, remembered);
+        let is_its = |r: &&WantRoute, name| r.interface == name && r.destination.is_default();
+        ["eth0", "wlan0", "usb0"].map(|name| want.routes.iter().find(|r| is_its(r, name)).map_or(0, |r| r.metric))
+    };
+    assert_eq!(places("", &[]), [100, 300, 200], "by name");
+    assert_eq!(places("metered=usb0", &[]), [100, 200, 300]);
+    assert_eq!(places("metered='eth0 usb0'", &[]), [200, 100, 300]);
+    assert_eq!(places("uplinks='wlan0 usb0 eth0'", &[]), [300, 100, 200]);
+    assert_eq!(places("uplinks='wlan0 usb0 eth0'\npreferred_default_route_iface=eth0", &[]), [100, 200, 300]);
+    // One without a lease keeps its place free; metered ones come after those that are not there yet.
+    assert_eq!(places("uplinks='wwan0 wlan0'\nmetered=eth0", &[]), [400, 200, 300]);
+    assert_eq!(places("uplinks='usb0'\nmetered='usb0 eth0'", &["zzz0"]), [400, 200, 100]);
+}
+
+#[test]
+fn connections_are_spread_over_what_works() {
+    let shares = |records: &str, policy: &str| {
+        let want = make(records, policy, &[]);
+        want.balance.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(" ")
+    };
+    let balance = "balance='eth0:2 wlan0 usb0:5'";
+    let two = format!("{A}\n{B}");
+    assert_eq!(shares(&two, balance), "eth0:2 wlan0:1");
+    assert_eq!(shares(&format!("{two}\nif=wlan0 health=down"), balance), "eth0:2");
+    let both = "if=wlan0 health=down\nif=eth0 health=down";
+    assert_eq!(shares(&format!("{two}\n{both}"), balance), "eth0:2", "the one that stays when all are bad");
+    assert_eq!(shares("", balance), "");
+    let notes = |policy: &str| make("", policy, &[]).notes;
+    let said = notes(&format!("{balance}\nfirewall=no"));
+    assert!(said.iter().any(|n| n.contains("balance needs")), "{said:?}");
+    assert_eq!(notes(balance), [] as [&str; 0]);
+}

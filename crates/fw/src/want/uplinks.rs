@@ -85,6 +85,12 @@ pub(super) fn shares(policy: &Policy, routes: &[WantRoute], bad: &[&str]) -> Vec
     policy.uplinks.balance.iter().filter(|(name, _)| works(name)).cloned().collect()
 }
 
+/// The line for connections that cannot be spread: the marks are the firewall's.
+pub(super) fn in_vain(policy: &Policy) -> Option<String> {
+    let can = policy.uplinks.balance.is_empty() || (policy.firewall && policy.forward);
+    (!can).then(|| "fw.conf: balance needs forward=\"yes\" and firewall=\"yes\": it has no effect".to_owned())
+}
+
 /// The interfaces that go behind the others: those of which any record says `health=down`, whether
 /// the link watcher or the pinger wrote it. When all uplinks are bad, the last one in use stays,
 /// else the first, so that the default route does not move from one dead router to another and

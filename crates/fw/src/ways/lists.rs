@@ -67,6 +67,18 @@ pub(super) fn all<'a>(want: &'a Want, have: &Have) -> Vec<List<'a>> {
     out
 }
 
+/// The line for a kernel that cannot do it.
+pub fn in_vain(want: &Want, have: &Have) -> Option<String> {
+    let lacks = |v4: bool| {
+        let is_asked = want.routed.iter().any(|routed| routed.source.ip.is_ipv4() == v4);
+        is_asked && !have.rules.iter().any(|r| r.v4 == v4)
+    };
+    let families: Vec<&str> =
+        [(true, "IPv4"), (false, "IPv6")].into_iter().filter(|f| lacks(f.0)).map(|f| f.1).collect();
+    let text = || format!("fw.conf: route_by: this kernel has no policy routing for {}: left out", families.join(", "));
+    (!families.is_empty()).then(text)
+}
+
 impl List<'_> {
     /// The metric that a default route has in this table, when it is one of its uplinks.
     pub(super) fn metric(&self, route: &WantRoute, bad: &[String]) -> Option<u32> {

@@ -36,7 +36,8 @@ fn ipconf(fields: &str) -> String {
 fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
     let names = ["eth0", "eth1", "lan0", "wg0", "docker0"];
     let index = |name: &str| names.iter().position(|n| *n == name).and_then(|at| u32::try_from(at + 1).ok()).unwrap();
-    let link = |name: &str| Link { index: index(name), name: name.into(), ..Link::default() };
+    let kind = |name: &str| Some("wireguard".to_owned()).filter(|_| name == "wg0");
+    let link = |name: &str| Link { index: index(name), name: name.into(), kind: kind(name), ..Link::default() };
     let address = |(name, address): &(&str, &str)| Address {
         index: index(name),
         address: Prefix::parse(address).unwrap(),
@@ -119,9 +120,18 @@ fn what_is_left_of_a_lease() {
         (
             "",
             wg,
-            "ipmask=10.1.0.5/24 routes='10.8.3.0/24 10.1.0.1 10.7.0.0/16 10.1.0.1'",
+            "ipmask=10.1.0.5/24 routes='10.8.3.0/24 10.1.0.1 10.7.0.0/16 10.1.0.1 10.8.0.0/16 10.1.0.1'",
             "10.1.0.5/24 10.7.0.0/16>10.1.0.1",
-            "eth0: route 10.8.3.0/24 into the network of wg0, 10.8.0.0/16: left out",
+            "eth0: route 10.8.3.0/24 into the network of wg0, 10.8.0.0/16, route 10.8.0.0/16 into the network of wg0, \
+             10.8.0.0/16: left out",
+        ),
+        // The same network of another uplink that another program serves is for the metrics.
+        (
+            "",
+            (&[("eth1", "10.8.0.2/16")], &[]),
+            "ipmask=10.1.0.5/24 routes='10.8.3.0/24 10.1.0.1 10.8.0.0/16 10.1.0.1'",
+            "10.1.0.5/24 10.8.0.0/16>10.1.0.1",
+            "eth0: route 10.8.3.0/24 into the network of eth1, 10.8.0.0/16: left out",
         ),
         // A VPN that has everything: only the way to the router is left.
         (
