@@ -169,3 +169,25 @@ fn a_hook_that_is_killed_half_way_hears_the_change_again() {
         wait_heard(&w, 2);
     });
 }
+
+#[test]
+fn a_hook_that_hangs_is_killed_with_its_children_and_the_next_one_runs() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.apply();
+        install(&w, "uplink-a", "sleep 1000 & sleep 1000");
+        install(&w, "uplink-b", "");
+        w.lease(0, 3600);
+        let log = w.dir.join("log");
+        let output = fs::File::create(&log).unwrap();
+        // A file is kept for the words of hooks, a pipe is not.
+        let status = w.command(&["fw"], "apply").env("FW_HOOK_SECS", "1").stderr(output).status().unwrap();
+        assert!(status.success());
+        wait_heard(&w, 2);
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said, "fw: hook uplink-a: killed: it ran for 1 seconds\n");
+        assert!(pids_where(|argv| argv == ["sleep", "1000"]).is_empty());
+        w.apply();
+        wait_heard(&w, 2);
+    });
+}

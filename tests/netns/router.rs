@@ -2,6 +2,7 @@
 //! with dnsmasq, names by the servers of the uplink in use.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ impl Router {
         appliance.write("dnsmasq/env/DNSMASQ_RANGE", "10.0.0.50,10.0.0.50,1h 10.0.2.50,10.0.2.50,1h");
         appliance.write("dnsmasq/env/DNSMASQ_USER", if alone() { "root" } else { "nobody" });
         appliance.write("dnsmasq/env/DNSMASQ_ARGS", if alone() { "--no-daemon --no-ping" } else { "--no-ping" });
+        appliance.write("fw/hooks/uplink-say", "#!/bin/sh\necho \"the uplink is $NEW\"\n");
+        let hook = appliance.services().join("fw/hooks/uplink-say");
+        fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).unwrap();
         appliance.start();
         world.isp_a.cable.plug();
         world.isp_b.cable.plug();
@@ -111,6 +115,12 @@ fn lan_and_guests_get_addresses_and_names_and_both_follow_the_uplink() {
         for (net, server) in [(&r.world.lan, "10.0.0.1"), (&r.guest, "10.0.2.1")] {
             assert_eq!(resolve(net, name.trim(), server), server);
         }
+        let said = |uplink: &str| {
+            let log = fs::read_to_string(r.appliance.log_file("fw")).unwrap_or_default();
+            log.contains(&format!("the uplink is {uplink}\n"))
+        };
+        wait_until("the words of a hook in fw's log", SOON, || said("eth0"));
+        assert!(!said("eth1"));
         r.world.isp_a.cable.pull();
         wait_until("the other uplink's server first", SOON, || {
             r.lines("dnsmasq_servers.conf", "server=").first().is_some_and(|first| first == "198.51.100.1")
@@ -119,6 +129,7 @@ fn lan_and_guests_get_addresses_and_names_and_both_follow_the_uplink() {
             wait_until("the name by the other uplink", SOON, || resolve(net, "www.test", server) == "203.0.113.11");
         }
         assert_eq!(r.lines("resolv.conf", "nameserver "), ["127.0.0.1"]);
+        wait_until("the hook", SOON, || said("eth1"));
         r.world.isp_a.cable.plug();
         wait_until("the first uplink's server first again", SOON, || {
             r.lines("dnsmasq_servers.conf", "server=") == ["192.0.2.1", "198.51.100.1"]

@@ -29,9 +29,10 @@ pub mod news;
 
 use news::{Change, Kind, Named, State};
 
-/// How long a hook may run. A dynamic DNS client waits for a server that does not answer about half
-/// as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How many seconds a hook may run, unless [`PATIENCE_VARIABLE`] says otherwise. A dynamic DNS client
+/// waits for a server that does not answer about half as long.
+const PATIENCE_SECS: u64 = 60;
+const PATIENCE_VARIABLE: &str = "FW_HOOK_SECS";
 /// Where programs are when the environment does not say so.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -133,7 +134,7 @@ impl Hooks {
                 let group = i32::try_from(child.id()).map(Pid::from_raw);
                 let _ = group.map(|group| killpg(group, Signal::SIGKILL));
                 let _ = child.wait();
-                Err(format!("killed: it ran for {} seconds", PATIENCE.as_secs()))
+                Err(format!("killed: it ran for {} seconds", patience().as_secs()))
             }
         }
     }
@@ -149,9 +150,15 @@ fn inherited() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
     [("PATH", Some(path)), ("SVDIR", std::env::var_os("SVDIR"))].into_iter().filter_map(|(n, v)| Some((n, v?)))
 }
 
-/// Waits for the end of a hook, but not longer than [`PATIENCE`].
+/// How long a hook may run.
+fn patience() -> Duration {
+    let asked = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(asked.filter(|secs| *secs > 0).unwrap_or(PATIENCE_SECS))
+}
+
+/// Waits for the end of a hook, but not longer than [`patience`].
 fn wait(child: &mut Child, ended: &OwnedFd) -> Option<ExitStatus> {
-    let deadline = clock::now() + PATIENCE;
+    let deadline = clock::now() + patience();
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);

@@ -84,7 +84,7 @@ pub fn text(facts: &Facts, old: &[u8]) -> Option<Vec<u8>> {
         let domain = said.domain.iter().filter(|_| said.search.is_empty());
         said.search.iter().chain(domain).for_each(|name| push_new(&mut search, name.as_str()));
     }
-    if facts.asks_itself {
+    if facts.asks_itself && !facts.goes {
         servers = vec![facts.itself()];
     }
     let before = before(old);
@@ -166,6 +166,15 @@ mod tests {
         assert_eq!(text_of(&itself, b""), format!("{HEADER}search example.org\nnameserver ::1\n"));
         itself.records.clear();
         assert_eq!(text_of(&itself, b""), format!("{HEADER}nameserver ::1\n"), "the LAN's names are there offline");
+    }
+
+    #[test]
+    fn a_fw_that_goes_asks_nobody_and_gives_the_file_back() {
+        let mut itself = facts(&[]);
+        itself.asks_itself = true;
+        let once = text(&itself, b"nameserver 9.9.9.9\n").unwrap();
+        itself.goes = true;
+        assert_eq!(text_of(&itself, &once), "nameserver 9.9.9.9\n");
     }
 
     #[test]

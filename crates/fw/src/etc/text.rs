@@ -11,7 +11,7 @@ pub(super) const HEADER: &str = "# Made by fw from *.ipconf records: edits are l
 const HOSTS_BEGIN: &str = "# fw begin: made from *.ipconf records, edits inside are lost";
 const HOSTS_END: &str = "# fw end";
 
-pub(super) fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+pub(crate) fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
     if !list.contains(&item) {
         list.push(item);
     }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use netd_core::net::{DomainName, IfName};
 
 use crate::etc::servers::{Facts, Reader};
+use crate::etc::text::push_new;
 use crate::have::Have;
 use crate::model::{Prefix, TABLE_MAIN};
 use crate::want::Want;
@@ -220,12 +221,6 @@ impl State {
             ("UPLINK", self.uplink()),
             ("SEARCH", join(&self.search)),
         ]
-    }
-}
-
-fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
-    if !list.contains(&item) {
-        list.push(item);
     }
 }
 
