@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 #![expect(clippy::disallowed_methods, reason = "marks moments between pings")]
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use testkit::appliance::Appliance;
 use testkit::{Lab, Net, Value, isolated, wait_until};
 
 use crate::fw::{SOON, World};
 use crate::fw_packets::{assert_lost_at_most, probe};
+use crate::{dnsmasq_argv, ours};
 
 /// The LAN of the world on a bridge, and on its port alone.
 const BRIDGED: &str = "if=br0 ipmask=192.168.5.1/24 bridge='lan0+lan1'";
@@ -203,6 +207,43 @@ fn an_ethernet_address_an_mtu_and_a_mode_are_set_and_given_back() {
             "{said}"
         );
         w.apply();
+    });
+}
+
+/// The services of a bridge that fw makes after they have started.
+const OF_THE_BRIDGE: [&str; 4] = ["fw", "dhcp_br0", "zcip_br0", "ifplugd_br0"];
+
+#[test]
+fn the_services_of_a_bridge_wait_until_fw_has_made_it() {
+    isolated(&["dnsmasq"], |lab| {
+        ours(lab);
+        let (home, isp) = (lab.net("home"), lab.net("isp"));
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("services");
+        let mut appliance = Appliance::prepare(lab, &home, &sources, &OF_THE_BRIDGE);
+        appliance.write("fw/fw.conf", "extif=br0\n");
+        appliance.write("fw/conf/bridge.ipconf", "let cfg=cfg+1\nif[$cfg]=br0\nbridge[$cfg]='eth0 eth1'\n");
+        appliance.write("fw/down", "");
+        appliance.start();
+        for (service, said) in [("dhcp_br0", "waiting for"), ("ifplugd_br0", "no such interface: br0, waiting for it")]
+        {
+            let log = appliance.log_file(service);
+            wait_until(service, SOON, || fs::read_to_string(&log).is_ok_and(|text| text.contains(said)));
+        }
+        lab.cable((&home, "eth0"), (&isp, "lan"));
+        isp.address("lan", "192.0.2.1/24");
+        let server = isp.spawn(&dnsmasq_argv("lan", &["--dhcp-range=192.0.2.10,192.0.2.20,1h"]));
+        server.wait_log("DHCP, IP range", SOON);
+        let pids = ["dhcp_br0", "zcip_br0"].map(|service| appliance.service_pid(service));
+        appliance.run(&["sv", "up", "fw"]);
+        wait_until("a default route by the bridge", 2 * SOON, || {
+            home.default_routes().first().is_some_and(|(name, _, _)| name == "br0")
+        });
+        wait_until("the link-local address", 4 * SOON, || {
+            home.addresses("br0").iter().any(|a| a.starts_with("169.254."))
+        });
+        assert_eq!(["dhcp_br0", "zcip_br0"].map(|service| appliance.service_pid(service)), pids, "they went on");
+        assert!(home.addresses("br0").iter().any(|a| a.starts_with("192.0.2.")), "{:?}", home.addresses("br0"));
+        assert_eq!(master(&home, "eth0").as_deref(), Some("br0"));
     });
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use netd_core::net::{AddrGen, Mac};
+use nix::errno::Errno;
 
 use crate::have::{Address, Link, Route, Rule};
 use crate::model::{Sysctl, TABLE_MAIN};
@@ -120,6 +121,11 @@ impl Change {
             // A link that is yet to be made is missing on no account.
             Change::Sysctl(_) | Change::AddLink { .. } | Change::AddRule(_) | Change::DelRule(_) => None,
         }
+    }
+
+    /// Whether the driver has refused another Ethernet address because the link is up.
+    pub fn waits_for_down(&self, errno: Errno) -> bool {
+        matches!(self, Change::LinkMac { .. }) && errno == Errno::EBUSY
     }
 
     /// The route, when it is about one.

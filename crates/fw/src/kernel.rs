@@ -94,6 +94,17 @@ impl Kernel {
         }
     }
 
+    /// Sets Ethernet addresses that drivers have refused while the links were up: each link goes down
+    /// for a moment, and the kernel takes its IPv4 routes and its IPv6 addresses away.
+    pub fn set_macs_while_down(&mut self, macs: &[Change]) -> io::Result<()> {
+        for change in macs {
+            if let (Some(index), Some(set)) = (change.index(), encode(change)) {
+                self.route.perform(vec![link::set_down(index), set, link::set_up(index)])?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the kernel does not take it finds out by itself.
     fn tell_neighbours(&mut self, from: u32, to: u32) -> io::Result<()> {
         let known = self.route.dump(&neighbour::dump(from))?;

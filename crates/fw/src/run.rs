@@ -184,7 +184,7 @@ fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &m
     {
         report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
     }
-    match applied {
+    match applied.and_then(|failures| set_refused_macs(kernel, want, plan, failures, report)) {
         Ok(failures) => {
             say_refused(&failures, want, report);
             Some(failures)
@@ -194,6 +194,32 @@ fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &m
             None
         }
     }
+}
+
+/// Sets the Ethernet addresses that a driver takes only while its link is down, and makes anew what
+/// goes with a link that is set down. Returns what is still refused.
+fn set_refused_macs(
+    kernel: &mut Kernel,
+    want: &Want,
+    plan: &Plan,
+    failures: Vec<Failure>,
+    report: &mut Report,
+) -> io::Result<Vec<Failure>> {
+    let (macs, mut others): (Vec<Failure>, Vec<Failure>) =
+        failures.into_iter().partition(|f| f.change.waits_for_down(f.refusal.errno));
+    if macs.is_empty() {
+        return Ok(others);
+    }
+    let macs: Vec<Change> = macs.into_iter().map(|f| f.change).collect();
+    macs.iter().for_each(|change| report.note(&format!("{change}: the link is set down for a moment")));
+    kernel.set_macs_while_down(&macs)?;
+    let mut have = kernel.snapshot(&plan.memory)?;
+    kernel.read_switches(&want.sysctls, &mut have);
+    ipv6::look(want, &mut have);
+    let mut lost = plan::plan(want, &have, &plan.memory).changes;
+    lost.retain(|change| !matches!(change, Change::Sysctl(_)) && !others.iter().any(|f| f.change == *change));
+    others.extend(kernel.apply(&lost, &mut || {})?);
+    Ok(others)
 }
 
 fn say_refused(failures: &[Failure], want: &Want, report: &mut Report) {
