@@ -9,6 +9,7 @@
 
 mod cpio;
 mod image;
+pub mod trunk;
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -233,7 +233,7 @@ impl Carrier<'_> {
 }
 
 /// The frame with a tag after the two Ethernet addresses.
-fn tagged(mut frame: Vec<u8>, vlan: Option<u16>) -> Vec<u8> {
+pub(crate) fn tagged(mut frame: Vec<u8>, vlan: Option<u16>) -> Vec<u8> {
     if let (Some(vlan), true) = (vlan, frame.len() >= 12) {
         let [high, low] = vlan.to_be_bytes();
         frame.splice(12..12, [0x81, 0x00, high, low]);
@@ -264,7 +264,7 @@ impl Dice {
 
 /// A frame as it would leave a card: between veth ends the kernel leaves the checksums of TCP and
 /// UDP to the card, and there is no card.
-fn finished(mut frame: Vec<u8>) -> Vec<u8> {
+pub(crate) fn finished(mut frame: Vec<u8>) -> Vec<u8> {
     if frame.get(12..14) != Some(&[0x08, 0x00]) || frame.len() < 34 {
         return frame;
     }

@@ -14,6 +14,7 @@ mod power;
 mod roaming;
 mod suspend;
 mod tunnels;
+mod vlan;
 mod wifi;
 mod wired;
 mod without_ipv6;
