@@ -333,6 +333,13 @@ fn ipv6_hosts_without_masquerading_have_uplinks_of_their_own_and_stay() {
         wait_until("addresses", SOON, settled);
         wait_until("the first answer", SOON, || by(&w, "2001:db8:5::2") == "a");
         assert_eq!(by(&w, "2001:db8:5::66"), "b");
+        w.write("fw.conf", "route_by=\"2001:db8:5::66>eth1\"\nbalance=\"eth0:2 eth1\"\n");
+        w.apply();
+        let to = format!("[{FAR6}]:7000");
+        let names = (0..6).map(|_| ask(&w.lan, Over::Tcp, Some("2001:db8:5::2"), &to, PATIENCE).unwrap_or_default());
+        assert_eq!(names.filter(|name| name == "a").count(), 4, "by weight");
+        w.write("fw.conf", "route_by=\"2001:db8:5::66>eth1\"\n");
+        w.apply();
         // A flow that is not masqueraded leaves a bad uplink, too.
         let asks = |from: &str| {
             let to = format!("[{FAR6}]:7000");

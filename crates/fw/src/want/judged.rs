@@ -23,7 +23,7 @@ use crate::record::Entry;
 enum Owner {
     /// An administrator's record without a default route.
     Lan,
-    /// A tunnel of another program.
+    /// A tunnel: a VPN's networks are what it was made for.
     Tunnel,
     /// Another program's, or that of an uplink.
     Other,
@@ -47,13 +47,15 @@ struct Own {
 /// All that is known.
 #[derive(Default)]
 struct Known {
+    tunnels: Vec<String>,
     networks: Vec<Owned>,
     addresses: Vec<Own>,
 }
 
 /// Judges the records of daemons. Returns a line for each record of which something is left out.
 pub fn judge(current: &mut [Current], have: &Have) -> Vec<String> {
-    let mut known = Known::default();
+    let tunnels = have.links.iter().filter(|l| l.kind.as_deref().is_some_and(|kind| is_tunnel(kind.as_bytes())));
+    let mut known = Known { tunnels: tunnels.map(|l| l.name.clone()).collect(), ..Known::default() };
     current.iter().for_each(|(entry, _)| known.add_record(entry));
     known.add_kernel(have);
     let said = current.iter_mut().filter(|(entry, _)| !entry.is_static);
@@ -73,12 +75,13 @@ impl Known {
     fn add_record(&mut self, entry: &Entry) {
         let interface = || entry.interface().to_owned();
         let is_uplink = entry.hops.iter().any(|hop| hop.destination.is_default());
-        let owner = if entry.is_static && !is_uplink { Owner::Lan } else { Owner::Other };
+        let owner = if entry.is_static && !is_uplink { Owner::Lan } else { self.owner(entry.interface()) };
         if let Some(address) = entry.network.address.filter(|a| counts(a.ip)) {
             self.addresses.push(Own { interface: interface(), ip: address.ip });
             self.add_network(interface(), address.network(), owner);
         }
-        for hop in entry.hops.iter().filter(|hop| entry.is_static && !hop.destination.is_default()) {
+        let are_known = entry.is_static || owner == Owner::Tunnel;
+        for hop in entry.hops.iter().filter(|hop| are_known && !hop.destination.is_default()) {
             self.add_network(interface(), hop.destination, owner);
         }
     }
@@ -86,16 +89,13 @@ impl Known {
     /// What other programs have made. Of what fw has made the records know, and so of the routes
     /// that the kernel has made for it.
     fn add_kernel(&mut self, have: &Have) {
-        let owner = |index: u32| {
-            let kind = have.links.iter().find(|l| l.index == index).and_then(|l| l.kind.as_deref());
-            if kind.is_some_and(|kind| is_tunnel(kind.as_bytes())) { Owner::Tunnel } else { Owner::Other }
-        };
         for address in have.addresses.iter().filter(|a| a.protocol != PROTOCOL && counts(a.address.ip)) {
             let (interface, ip) = (have.name(address.index), address.address.ip);
             // A record may ask for an address that another program has made.
             if !self.addresses.iter().any(|own| own.interface == interface && own.ip == ip) {
                 self.addresses.push(Own { interface: interface.clone(), ip });
-                self.add_network(interface, address.address.network(), owner(address.index));
+                let owner = self.owner(&interface);
+                self.add_network(interface, address.address.network(), owner);
             }
         }
         let is_of_ours = |r: &Route| {
@@ -105,8 +105,16 @@ impl Known {
         let foreign = have.routes.iter().filter(|r| r.protocol != PROTOCOL && r.unicast && r.table == TABLE_MAIN);
         for route in foreign.filter(|r| !r.destination.is_default() && counts(r.destination.ip) && !is_of_ours(r)) {
             let indexes = Some(&route.index).filter(|index| **index != 0).into_iter().chain(&route.next_hops);
-            indexes.for_each(|index| self.add_network(have.name(*index), route.destination, owner(*index)));
+            for interface in indexes.map(|index| have.name(*index)) {
+                let owner = self.owner(&interface);
+                self.add_network(interface, route.destination, owner);
+            }
         }
+    }
+
+    /// Whose the networks of an interface are, when no administrator's record makes a LAN of it.
+    fn owner(&self, interface: &str) -> Owner {
+        if self.tunnels.iter().any(|name| name == interface) { Owner::Tunnel } else { Owner::Other }
     }
 
     fn add_network(&mut self, interface: String, network: Prefix, owner: Owner) {
@@ -171,14 +179,16 @@ impl Known {
         if to.is_default() {
             return None;
         }
+        // A VPN may have a part of any network but a LAN's.
+        let is_tunnel = self.owner(interface) == Owner::Tunnel;
         let is_own = own.is_some_and(|own| !own.is_host() && own.len <= to.len && own.contains(to.ip));
         let is_into = |o: &&Owned| {
             let holds = o.interface != interface && o.network.contains(to.ip) && o.network.len <= to.len;
             holds
                 && match o.owner {
                     Owner::Lan => true,
-                    Owner::Tunnel => !to_router,
-                    Owner::Other => o.network.len < to.len && !is_own && !to_router,
+                    Owner::Tunnel => !to_router && !is_tunnel,
+                    Owner::Other => o.network.len < to.len && !is_own && !to_router && !is_tunnel,
                 }
         };
         let mut into: Vec<&Owned> = self.networks.iter().filter(is_into).collect();

@@ -133,6 +133,14 @@ fn what_is_left_of_a_lease() {
             "10.1.0.5/24 10.8.0.0/16>10.1.0.1",
             "eth0: route 10.8.3.0/24 into the network of eth1, 10.8.0.0/16: left out",
         ),
+        // ... by the record that its service has published.
+        (
+            "if=wg0 ipmask=10.8.0.2/32 routes='10.8.0.0/16 0.0.0.0'",
+            none,
+            "ipmask=10.1.0.5/24 routes='10.8.0.0/16 10.1.0.1'",
+            "10.1.0.5/24",
+            "eth0: route 10.8.0.0/16 into the network of wg0, 10.8.0.0/16: left out",
+        ),
         // A VPN that has everything: only the way to the router is left.
         (
             "",
@@ -214,6 +222,15 @@ fn what_is_left_of_a_lease() {
         assert_eq!(show(&current[0].0), *left, "{lease}");
         assert_eq!(lines.join("\n"), *line, "{lease}");
     }
+}
+
+#[test]
+fn a_tunnel_may_have_a_part_of_any_network_but_a_lans() {
+    let routes = "routes='10.1.7.0/24 0.0.0.0 10.8.7.0/24 0.0.0.0 192.168.1.128/25 0.0.0.0'";
+    let mut current = records(&format!("if=wg0 ipmask=10.9.0.2/32 {routes}\n{LAN}\nif=eth0 ipmask=10.1.0.5/16"));
+    let lines = judge(&mut current, &kernel(&[("eth1", "10.8.0.1/16")], &[]));
+    assert_eq!(show(&current[0].0), "10.9.0.2/32 10.1.7.0/24>link 10.8.7.0/24>link");
+    assert_eq!(lines, ["wg0: route 192.168.1.128/25 into the network of lan0, 192.168.1.0/24: left out"]);
 }
 
 #[test]
