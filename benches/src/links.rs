@@ -5,6 +5,7 @@ mod cable;
 mod carrier;
 mod link_local;
 mod one_shot;
+mod policy;
 mod whole;
 
 use std::fs::OpenOptions;
@@ -29,6 +30,8 @@ pub(crate) fn bench(lab: &Lab, world: &World, applets: &str, quick: bool) -> io:
     rows.extend(link_local::bench(lab, applets, quick, &said)?);
     eprintln!("  links: one run of fw");
     rows.extend(one_shot::bench(lab, applets, quick)?);
+    eprintln!("  links: fw with a large policy");
+    rows.extend(policy::bench(lab, applets, quick)?);
     rows.extend(whole::bench(world, applets, quick)?);
     Ok(rows)
 }

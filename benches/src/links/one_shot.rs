@@ -22,11 +22,11 @@ const TRAVEL: Duration = Duration::from_millis(100);
 const MORE: u32 = 48;
 
 /// One of the two programs: its service directory, and the directory of the daemons' records.
-struct Subject {
-    name: &'static str,
-    dir: String,
-    records: String,
-    environment: String,
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    pub(super) dir: String,
+    pub(super) records: String,
+    pub(super) environment: String,
 }
 
 /// The results of one program. The table shows the median of each list.
@@ -130,7 +130,7 @@ fn one(room: &Room, subject: &Subject, records: u32, rounds: usize) -> io::Resul
 
 impl Subject {
     /// Writes the record of an interface. The first two are uplinks.
-    fn record(&self, n: u32, host: u32) -> io::Result<()> {
+    pub(super) fn record(&self, n: u32, host: u32) -> io::Result<()> {
         let uplink = if n < 2 {
             format!("gw[$cfg]='10.{n}.0.1'\nnet[$cfg]='0/0'\ndns[$cfg]='10.{n}.0.1'\n")
         } else {
@@ -144,7 +144,7 @@ impl Subject {
 
 /// Counts the requests of one more run that ask the kernel to change something, and the sysctls
 /// that it writes.
-fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
+pub(super) fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
     shell.run(&format!(
         "cd {}; env {} strace -f -v -e trace=sendto,sendmsg,setsockopt,openat -o /run/once/trace ./run",
         subject.dir, subject.environment
@@ -158,13 +158,13 @@ fn writes(shell: &mut Shell, subject: &Subject) -> io::Result<f64> {
 }
 
 /// A machine whose uplinks and other interfaces all lead to one router.
-struct Room {
-    home: Net,
+pub(super) struct Room {
+    pub(super) home: Net,
     router: Net,
 }
 
 impl Room {
-    fn build(lab: &Lab) -> Room {
+    pub(super) fn build(lab: &Lab) -> Room {
         let room = Room { home: lab.net("one_shot"), router: lab.net("router") };
         room.router.address("lo", &format!("{TARGET}/32"));
         room.cables(lab, 0..2);
@@ -173,7 +173,7 @@ impl Room {
         room
     }
 
-    fn cables(&self, lab: &Lab, numbers: Range<u32>) {
+    pub(super) fn cables(&self, lab: &Lab, numbers: Range<u32>) {
         for n in numbers {
             let (near, far) = (format!("eth{n}"), format!("far{n}"));
             lab.cable((&self.home, &near), (&self.router, &far));
@@ -182,21 +182,21 @@ impl Room {
     }
 
     /// Removes everything that a run sets.
-    fn empty(&self, shell: &mut Shell) -> io::Result<()> {
+    pub(super) fn empty(&self, shell: &mut Shell) -> io::Result<()> {
         let text = "nft flush ruleset; for i in /sys/class/net/*; do i=${i##*/}; ip addr flush dev $i; ip route flush dev $i; done";
         shell.run(text).map(drop)
     }
 }
 
 /// A shell that lives in the namespace, so that the bench does not measure the entry into it.
-struct Shell {
+pub(super) struct Shell {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Shell {
-    fn enter(net: &Net) -> io::Result<Shell> {
+    pub(super) fn enter(net: &Net) -> io::Result<Shell> {
         let mut child = net.command(&["sh"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let missing = || io::Error::other("no pipe to the shell");
         let orders = child.stdin.take().ok_or_else(missing)?;
@@ -207,7 +207,7 @@ impl Shell {
     }
 
     /// Runs a command to its end and returns the time that it took.
-    fn run(&mut self, command: &str) -> io::Result<Duration> {
+    pub(super) fn run(&mut self, command: &str) -> io::Result<Duration> {
         let start = Instant::now();
         writeln!(self.orders, "( {command} ) >/run/once.log 2>&1 </dev/null; echo $?")?;
         let mut code = String::new();
