@@ -41,7 +41,7 @@ struct Seen {
 }
 
 pub(super) fn bench(lab: &Lab, applets: &str, quick: bool) -> io::Result<Vec<Row>> {
-    let room = Room::build(lab);
+    let room = Room::build(lab, "one_shot");
     let path = std::env::var("PATH").unwrap_or_default();
     let subjects = [
         Subject {
@@ -164,8 +164,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn build(lab: &Lab) -> Room {
-        let room = Room { home: lab.net("one_shot"), router: lab.net("router") };
+    pub(super) fn build(lab: &Lab, name: &str) -> Room {
+        let room = Room { home: lab.net(name), router: lab.net(&format!("{name}_router")) };
         room.router.address("lo", &format!("{TARGET}/32"));
         room.cables(lab, 0..2);
         // The router answers an echo by the way it came, whatever its source address.

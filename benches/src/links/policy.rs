@@ -32,7 +32,7 @@ const CHANGES: u32 = 100;
 
 /// All rows.
 pub(super) fn bench(lab: &Lab, applets: &str, quick: bool) -> io::Result<Vec<Row>> {
-    let room = Room::build(lab);
+    let room = Room::build(lab, "policy");
     room.cables(lab, LAN + 1..INTERFACES);
     let host = lan_host(lab, &room.home);
     let path = std::env::var("PATH").unwrap_or_default();
