@@ -201,7 +201,8 @@ fn an_ethernet_address_an_mtu_and_a_mode_are_set_and_given_back() {
         // A daemon has no say in it.
         w.record("dyn/dhcp_lan0", "if=lan0 mac=02:00:00:00:77:02 bridge=lan1 mtu=9000");
         let (status, said) = w.fw("apply");
-        assert_eq!((status, said.lines().count(), shown(&w)), (0, 2, before), "{said}");
+        assert_eq!((status, said.lines().count(), shown(&w)), (0, 3, before), "{said}");
+        assert!(said.contains("lan0 is outside now: "), "a daemon cares for it: {said}");
         assert!(
             said.contains("dhcp_lan0.ipconf:3: bad mac: 02:00:00:00:77:02 (only a static record says so): left out"),
             "{said}"

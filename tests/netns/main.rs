@@ -50,6 +50,8 @@ mod fw_packets;
 mod fw_storm;
 mod fw_uplinks;
 mod fw_ways;
+mod fw_zone_model;
+mod fw_zones;
 mod hostile;
 mod ifplugd;
 mod lines;
