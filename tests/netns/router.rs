@@ -117,10 +117,10 @@ fn lan_and_guests_get_addresses_and_names_and_both_follow_the_uplink() {
         }
         let said = |uplink: &str| {
             let log = fs::read_to_string(r.appliance.log_file("fw")).unwrap_or_default();
-            log.contains(&format!("the uplink is {uplink}\n"))
+            let last = log.lines().rfind(|line| line.contains("the uplink is "));
+            last.is_some_and(|line| line.ends_with(&format!(" {uplink}")))
         };
         wait_until("the words of a hook in fw's log", SOON, || said("eth0"));
-        assert!(!said("eth1"));
         r.world.isp_a.cable.pull();
         wait_until("the other uplink's server first", SOON, || {
             r.lines("dnsmasq_servers.conf", "server=").first().is_some_and(|first| first == "198.51.100.1")

@@ -298,6 +298,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_page_lists_every_variable_of_a_script_and_every_other_name() {
+        let man = include_str!("../../../man/udhcpc.8");
+        let list = man.split_once("a variable for each option that the server sent:\n").unwrap().1;
+        let words = list.split_once("\nand\n").unwrap().0.split_ascii_whitespace();
+        let listed: Vec<&str> = words.filter(|word| ![".Ev", ","].contains(word)).collect();
+        assert_eq!(listed, KNOWN.iter().map(Known::name).collect::<Vec<_>>());
+        for option in ONLY_NAMED {
+            let named = format!("{} ({})", option.name(), option.code);
+            assert!(man.contains(&named), "{named}");
+        }
+    }
+
+    #[test]
     fn the_table_is_sorted_and_has_no_duplicate() {
         for table in [KNOWN, ONLY_NAMED] {
             assert!(table.windows(2).all(|w| w[0].code < w[1].code));
