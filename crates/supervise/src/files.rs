@@ -181,12 +181,14 @@ fn make(path: &Path, dir: &Path) -> io::Result<()> {
 /// end.
 fn open_fifo(path: &Path, shown: &str) -> Result<File, (Option<Errno>, Fatal)> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+        Ok(()) => {}
+        Err(Errno::EEXIST) => {
+            let found = noting(format!("stat {shown}"), fs::metadata(path))?;
+            if !found.file_type().is_fifo() {
+                return Err((None, Fatal(format!("{shown} exists but is not a fifo"))));
+            }
+        }
         Err(e) => return noting(format!("create {shown}"), Err(e.into())),
-    }
-    let found = noting(format!("stat {shown}"), fs::metadata(path))?;
-    if !found.file_type().is_fifo() {
-        return Err((None, Fatal(format!("{shown} exists but is not a fifo"))));
     }
     let opened = OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(path);
     noting(format!("open {shown}"), opened)

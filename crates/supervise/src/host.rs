@@ -67,6 +67,8 @@ struct Supervised {
 struct Directory {
     /// The directory, where the process is in it for good.
     own: Option<OwnedFd>,
+    /// The next change will be told.
+    watched: bool,
     /// By which its events are found.
     watch: Option<WatchDescriptor>,
     /// It has changed: to be looked at when it may be complete.
@@ -214,14 +216,11 @@ impl Host {
         for slot in touched {
             let Some(service) = self.change_to(slot) else { continue };
             service.end_log();
-            service.units().for_each(Unit::save);
             let (done, look_at) = (service.done(), service.directory.look_at);
+            service.units().for_each(if done { Unit::close } else { Unit::save });
             let due = service.units().filter_map(|unit| unit.deadline()).chain(look_at).min();
             // One that is let go of is not closed: the next supervisor finds it.
             let gone = done || service.main.released;
-            if done {
-                service.units().for_each(Unit::close);
-            }
             if gone {
                 ended.push(slot);
             } else if service.units().any(|unit| unit.is_dirty()) {
@@ -240,7 +239,9 @@ impl Host {
     /// The service, to which something happens, with its directory as the working directory.
     fn enter(&mut self, slot: Slot) -> Option<&mut Supervised> {
         let service = self.change_to(slot)?;
-        service.take_up_log(false);
+        if service.may_have_log() {
+            service.take_up_log(false);
+        }
         Some(service)
     }
 
@@ -302,7 +303,9 @@ impl Supervised {
             directory.own = File::open(".").ok().map(OwnedFd::from);
         }
         if let Some(dir) = self.dir.as_ref().or(directory.own.as_ref()) {
-            directory.watch = self.main.shared().watch_directory(dir.as_fd()).ok().flatten();
+            let watch = self.main.shared().watch_directory(dir.as_fd());
+            directory.watched = watch.is_ok();
+            directory.watch = watch.ok().flatten();
         }
     }
 
@@ -313,6 +316,13 @@ impl Supervised {
         self.watch();
         self.take_up_log(true);
         self.units().for_each(Unit::look);
+    }
+
+    /// Whether a log/ may have come since its directory was looked at. What the kernel does not
+    /// tell of is looked for at each event.
+    fn may_have_log(&self) -> bool {
+        let directory = &self.directory;
+        !directory.watched || directory.look_at.is_some() || directory.complaint.is_some()
     }
 
     /// A log/ that has come later: with `log/run` at once, without it when it has had the time to

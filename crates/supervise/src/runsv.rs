@@ -56,11 +56,15 @@ fn supervise(dir: &OsStr) -> Result<(), Fatal> {
         if host.is_empty() {
             return Ok(());
         }
-        let signalled = wait(&host, &signals);
+        let came = if wait(&host, &signals) { came(&mut signals) } else { Vec::new() };
+        // The service directory, see Shared::watch_directory.
+        if came.contains(&Signal::SIGIO) {
+            host.changed(|_| true);
+        }
         // Commands before ends, see Shared::ready.
         host.dispatch();
-        if signalled {
-            obey(&mut host, &mut signals);
+        if !came.is_empty() {
+            obey(&mut host, &came);
         }
         host.tick(sys::now());
     }
@@ -83,16 +87,11 @@ fn came(signals: &mut File) -> Vec<Signal> {
     buffer.iter().take(n).filter_map(|byte| Signal::try_from(i32::from(*byte)).ok()).collect()
 }
 
-fn obey(host: &mut Host, signals: &mut File) {
-    let came = came(signals);
+fn obey(host: &mut Host, came: &[Signal]) {
     // As with commands, before the ends: a TERM to the whole process group ends the service too,
     // and it shall not be started once more.
     if came.contains(&Signal::SIGTERM) {
         host.terminate_all();
-    }
-    // The service directory, see Shared::watch_directory.
-    if came.contains(&Signal::SIGIO) {
-        host.changed(|_| true);
     }
     while let Some((pid, exit)) = sys::reap() {
         host.reaped(pid, exit);

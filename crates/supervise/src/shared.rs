@@ -20,14 +20,15 @@ use applet::say;
 /// Which descriptor of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
+    /// Something has come into a service directory, or gone; see [`Shared::changed`]. First of all:
+    /// a log that came before a letter is there when that is obeyed.
+    Directory,
     /// supervise/control has letters.
     Control,
     /// ./run says that it is ready.
     Notification,
     /// An adopted process has ended.
     Adopted,
-    /// Something has come into a service directory, or gone; see [`Shared::changed`].
-    Directory,
     /// The moment that a file `again` names has come.
     Alarm,
 }
@@ -145,7 +146,7 @@ impl Shared {
         events.into_iter().flatten().map(|event| event.wd).collect()
     }
 
-    /// What has something now: (token, source), letters first. `t` then counts as the reason of an
+    /// What has something now: (token, source), letters before ends. `t` then counts as the reason of an
     /// end that comes with it, and one restart follows, not two.
     pub(crate) fn ready(&self) -> Vec<(u64, Source)> {
         let mut events = [EpollEvent::empty(); 64];
@@ -163,10 +164,10 @@ impl Shared {
 
 fn split(data: u64) -> (u64, Source) {
     let source = match data & ((1 << SOURCE_BITS) - 1) {
-        0 => Source::Control,
-        1 => Source::Notification,
-        2 => Source::Adopted,
-        3 => Source::Directory,
+        0 => Source::Directory,
+        1 => Source::Control,
+        2 => Source::Notification,
+        3 => Source::Adopted,
         _ => Source::Alarm,
     };
     (data >> SOURCE_BITS, source)

@@ -393,10 +393,12 @@ impl Unit {
         }
     }
 
-    /// runsv ends in order: nothing is left to be taken over.
+    /// runsv ends in order: nothing is left to be taken over. The record goes first, and is not
+    /// written once more: a runsv that is killed between the two leaves a status alone.
     pub(crate) fn close(&mut self) {
-        self.save();
         self.files.remove_instance();
+        self.recording = false;
+        self.save();
     }
 }
 
