@@ -222,7 +222,7 @@ mod tests {
             records: records.to_vec(),
             own,
             metrics: Vec::new(),
-            outside: Vec::new(),
+            inside: Vec::new(),
             asks_itself: false,
             goes: false,
         }

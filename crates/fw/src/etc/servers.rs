@@ -19,8 +19,8 @@ pub struct Facts<'a> {
     /// The uplinks, with the metric of each one's best default route. A demoted one has a large
     /// metric.
     pub metrics: Vec<(&'a str, u32)>,
-    /// Interfaces that lead outside.
-    pub outside: Vec<&'a str>,
+    /// Interfaces of zones.
+    pub inside: Vec<&'a str>,
     /// `dns="self"` of fw.conf: the programs of this machine ask its own dnsmasq.
     pub asks_itself: bool,
     /// All that is ours goes (`fw down`).
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
             records: input.records.iter().map(|(entry, _)| entry).collect(),
             own: wanted.chain(have.addresses.iter().map(|a| a.address.ip)).collect(),
             metrics,
-            outside: want.external.iter().map(String::as_str).collect(),
+            inside: want.zones.inside.iter().map(|inside| inside.interface.as_str()).collect(),
             asks_itself: input.policy.names.asks_itself,
             goes: input.goes,
         }

@@ -54,7 +54,7 @@ fn own_lines(facts: &Facts, hostname: &str) -> Vec<String> {
         let ip = entry.network.address?.ip;
         (!ip.is_loopback() && !is_zone_bound(ip)).then_some((*entry, ip))
     });
-    let (outside, inside): (Vec<_>, Vec<_>) = named.partition(|(e, _)| facts.outside.contains(&e.interface()));
+    let (inside, outside): (Vec<_>, Vec<_>) = named.partition(|(e, _)| facts.inside.contains(&e.interface()));
     for (entry, ip) in if inside.is_empty() { outside } else { inside } {
         let full = entry.network.said.domain.as_ref().map(|d| format!("{hostname}.{d} ")).unwrap_or_default();
         push_new(&mut lines, format!("{ip} {full}{hostname}"));
@@ -138,12 +138,11 @@ mod tests {
         let lan = entry(&[("if", "lan0"), ("ipmask", "10.0.0.1/24"), ("domain", "lan")]);
         let guest = entry(&[("if", "guest0"), ("ipmask", "10.0.2.1/24")]);
         let mut router = facts(&[&uplink, &lan, &guest]);
-        router.outside = vec!["eth0"];
+        router.inside = vec!["lan0", "guest0"];
         let text = String::from_utf8(hosts(&router, "box", b"")).unwrap();
         assert!(text.contains("\n10.0.0.1 box.lan box\n10.0.2.1 box\n"), "{text}");
         assert!(!text.contains("192.0.2.100"), "{text}");
-        let mut laptop = facts(&[&uplink]);
-        laptop.outside = vec!["eth0"];
+        let laptop = facts(&[&uplink]);
         assert!(String::from_utf8(hosts(&laptop, "box", b"")).unwrap().contains("\n192.0.2.100 box.isp.example box\n"));
     }
 
