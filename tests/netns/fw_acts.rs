@@ -136,17 +136,24 @@ fn down_leaves_nothing_of_ours_and_all_of_the_others_and_a_trigger_brings_nothin
         w.home.address("eth0", "203.0.113.9/28");
         w.home.ip(&["route", "add", "172.16.0.0/12", "via", "203.0.113.1", "metric", "7"]);
         w.home.run(&["nft", "add table inet mine; add chain inet mine c; add rule inet mine c tcp dport 1 drop"]);
+        w.home.ip(&["link", "add", "spare", "type", "veth", "peer", "name", "spare1"]);
         w.write("etc/hosts", "192.0.2.7 printer\n");
         w.write("etc/resolv.conf", "nameserver 192.0.2.99\n");
         let state = || {
             let files = ["hosts", "resolv.conf", "dnsmasq_servers.conf"].map(|name| w.etc(name));
-            let objects = [&["-4", "address", "show"][..], &["route", "show", "table", "all"], &["rule", "show"]];
+            let objects = [
+                &["-4", "address", "show"][..],
+                &["-brief", "link", "show"],
+                &["route", "show", "table", "all"],
+                &["rule", "show"],
+            ];
             let objects = objects.map(|what| w.home.ip(&[&["-N"], what].concat()));
             (objects, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
         };
         let before = state();
         w.lease(0, 3600);
         w.lease(1, 3600);
+        w.record("conf/bridge", "if=br0 bridge=spare ipmask=10.9.0.1/24");
         w.record("conf/small", "if=eth1 ipmask=10.8.0.1/24 mtu=1400");
         w.apply();
         assert_ne!(state(), before);

@@ -57,7 +57,7 @@ pub fn reason(change: &Change, want: &Want, policy: &dyn Fn(&str) -> String) -> 
         Change::AddRule(rule) if want.routed.iter().any(|by| Some(by.source) == rule.source) => {
             Reason::plain(&policy("route_by"))
         }
-        Change::AddRule(rule) => new_rule(rule, want, policy),
+        Change::AddRule(rule) => new_rule(rule, want),
         Change::DelRule(_) => Reason::plain("no uplink needs it any more"),
         Change::AddRoute(_, route) if !route.unicast => {
             Reason::plain(&format!("{}: by no other uplink", policy("route_by")))
@@ -153,10 +153,7 @@ fn gone_route(name: &str, there: &Route, want: &Want, policy: &dyn Fn(&str) -> S
     }
 }
 
-fn new_rule(rule: &Rule, want: &Want, policy: &dyn Fn(&str) -> String) -> Reason {
-    if rule.source.is_some_and(|source| want.routed.iter().any(|routed| routed.source == source)) {
-        return Reason::plain(&policy("route_by"));
-    }
+fn new_rule(rule: &Rule, want: &Want) -> Reason {
     let table = |number: &u8| ways::table(*number) == rule.table || ways::mark(*number) == rule.mark;
     let by_mark = want.numbers.iter().find(|(_, number)| table(number)).map(|(name, _)| name);
     match rule.source.and_then(|source| want.addresses.iter().find(|a| a.address.ip == source.ip)) {

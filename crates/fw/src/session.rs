@@ -10,6 +10,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::change::Change;
+use crate::have::Have;
 
 /// More ancestors than a session has.
 const ANCESTORS: usize = 64;
@@ -50,10 +51,12 @@ pub fn ends() -> Vec<Ends> {
 
 /// The address that the plan takes away from a session, if any: its own, or the way to the other
 /// machine.
-pub fn cut(sessions: &[Ends], changes: &[Change]) -> Option<IpAddr> {
+pub fn cut(sessions: &[Ends], changes: &[Change], have: &Have) -> Option<IpAddr> {
+    let is_on = |index: u32, ip: IpAddr| have.addresses.iter().any(|a| a.index == index && a.address.ip == ip);
     let cuts = |ends: &Ends, change: &Change| match change {
         Change::DelAddress(_, there) => there.address.ip == ends.local,
         Change::DelRoute(_, route) => route.destination.contains(ends.peer),
+        Change::DelLink { index, .. } => is_on(*index, ends.local),
         _ => false,
     };
     sessions.iter().find(|ends| changes.iter().any(|change| cuts(ends, change))).map(|ends| ends.local)
@@ -181,13 +184,16 @@ mod tests {
             unicast: true,
         };
         let sessions = [ends_of("192.168.5.1", "192.168.5.2")];
-        let is_cut = |change: Change| cut(&sessions, &[change]).is_some();
+        let have = Have { addresses: vec![address("192.168.5.1/24")], ..Have::default() };
+        let is_cut = |change: Change| cut(&sessions, &[change], &have).is_some();
         assert!(is_cut(Change::DelAddress("lan0".into(), address("192.168.5.1/24"))));
         assert!(!is_cut(Change::DelAddress("lan0".into(), address("192.168.6.1/24"))));
         assert!(!is_cut(Change::AddAddress("lan0".into(), address("192.168.5.1/24"))));
         assert!(is_cut(Change::DelRoute("lan0".into(), route("192.168.5.0/24"))));
         assert!(is_cut(Change::DelRoute("lan0".into(), route("0/0"))));
         assert!(!is_cut(Change::DelRoute("lan0".into(), route("10.0.0.0/8"))));
-        assert_eq!(cut(&[], &[Change::DelAddress("lan0".into(), address("192.168.5.1/24"))]), None);
+        assert!(is_cut(Change::DelLink { index: 1, name: "br0".into() }));
+        assert!(!is_cut(Change::DelLink { index: 2, name: "br1".into() }));
+        assert_eq!(cut(&[], &[Change::DelAddress("lan0".into(), address("192.168.5.1/24"))], &have), None);
     }
 }

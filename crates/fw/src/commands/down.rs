@@ -26,7 +26,7 @@ pub fn down(paths: &Paths, yes: bool) -> Result<u8, String> {
     if !yes {
         // The run itself says what is wrong.
         let look = run::look(paths, Input::nothing(paths), &mut Report::silent())?;
-        let cut = session::cut(&session::ends(), &look.plan.changes);
+        let cut = session::cut(&session::ends(), &look.plan.changes, &look.have);
         match cut {
             cut if io::stdin().is_terminal() => {
                 let also = cut.map(|ip| format!(" This session over {ip} is cut.")).unwrap_or_default();
