@@ -118,6 +118,8 @@ fn show_tells_what_is_applied_and_from_where() {
         assert_eq!(lease["object"], "10.0.0.5/24");
         assert!(lease["from"].as_str().unwrap().ends_with("dhcp_eth0.ipconf:3 ipmask"), "{lease}");
         assert!((3500..=3600).contains(&lease["left_secs"].as_u64().unwrap()) && lease["age_secs"].as_u64() < Some(60));
+        assert_eq!((&of("eth0")["role"], &of("lan0")["role"]), (&"outside".into(), &"zone lan".into()));
+        assert!(of("eth0")["reason"].as_str().unwrap().contains("a daemon's record, names it"), "{}", of("eth0"));
         assert!(of("lan0")["routes"][0]["object"].as_str().unwrap().starts_with("192.168.5.0/24 dev lan0"));
 
         let nobody =
@@ -136,7 +138,7 @@ fn down_leaves_nothing_of_ours_and_all_of_the_others_and_a_trigger_brings_nothin
         w.home.address("eth0", "203.0.113.9/28");
         w.home.ip(&["route", "add", "172.16.0.0/12", "via", "203.0.113.1", "metric", "7"]);
         w.home.run(&["nft", "add table inet mine; add chain inet mine c; add rule inet mine c tcp dport 1 drop"]);
-        w.home.ip(&["link", "add", "spare", "type", "veth", "peer", "name", "spare1"]);
+        w.home.ip(&["link", "add", "spare", "up", "type", "veth", "peer", "name", "spare1"]);
         w.write("etc/hosts", "192.0.2.7 printer\n");
         w.write("etc/resolv.conf", "nameserver 192.0.2.99\n");
         let state = || {

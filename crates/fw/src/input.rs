@@ -84,10 +84,7 @@ impl Input {
     pub fn nothing(paths: &Paths) -> Input {
         let policy = Policy { forward: false, firewall: false, ..Policy::default() };
         let mut input = Input::of(paths, Vec::new(), policy);
-        let memory = &mut input.memory;
-        memory.mtus.iter_mut().for_each(|mtu| mtu.leased = false);
-        (memory.uplinks, memory.numbers, memory.best) = (Vec::new(), Vec::new(), None);
-        (memory.outside, memory.inside) = (Vec::new(), Vec::new());
+        input.memory.mtus.iter_mut().for_each(|mtu| mtu.leased = false);
         Input { goes: true, ..input }
     }
 }

@@ -100,7 +100,7 @@ pub fn make(paths: &Paths, is_service: bool) -> Result<u8, String> {
     perform(paths, Input::read(paths), is_service)
 }
 
-/// Takes away all that fw has made, and forgets it. The caller holds the lock.
+/// Takes away all that fw has made. What was outside stays known. The caller holds the lock.
 pub fn unmake(paths: &Paths, is_service: bool) -> Result<u8, String> {
     perform(paths, Input::nothing(paths), is_service)
 }
@@ -134,9 +134,6 @@ fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, Stri
     report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
     if input.goes {
         report.note(DOWN);
-    }
-    if input.goes && !report.has_failed() {
-        plan.memory = Memory::default();
     }
     plan.memory.said = report.said();
     report.check(&paths.memory(), input::keep(paths, &meanwhile, &plan.memory));

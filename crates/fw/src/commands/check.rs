@@ -18,17 +18,24 @@ pub fn check(paths: &Paths) -> Result<u8, String> {
     faults.extend(input.notes.iter().map(|note| Fault::warning(note)));
     // The kernel's links decide which of the records can be fulfilled now. fw may ask for them
     // without privilege.
-    match run::look(paths, input, &mut Report::silent()) {
+    let mut report = Report::silent();
+    match run::look(paths, input, &mut report) {
         Ok(look) => {
-            faults.extend(look.plan.notes.iter().map(|note| Fault::warning(note)));
-            faults.extend(look.want.zones.errors.iter().map(|error| Fault::error(error)));
             let warnings = look.want.zones.warnings(&look.input.records);
-            faults.extend(warnings.iter().map(|warning| Fault::warning(warning)));
+            faults.extend(report.errors().iter().map(|error| Fault::error(error)));
+            faults
+                .extend(report.said().iter().chain(&look.plan.notes).chain(&warnings).map(|note| Fault::warning(note)));
             faults.extend(look.table.as_deref().map(refused).unwrap_or_default());
         }
         Err(e) => faults.push(Fault::warning(&e)),
     }
-    faults.dedup();
+    let mut said = Vec::new();
+    faults.retain(|fault| {
+        !said.contains(&fault.text) && {
+            said.push(fault.text.clone());
+            true
+        }
+    });
     applet::say::out(&faults.iter().map(|fault| format!("{fault}\n")).collect::<String>());
     Ok(if faults.iter().any(|fault| fault.is_error) { EXIT_ERRORS } else { EXIT_OK })
 }

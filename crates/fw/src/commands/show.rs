@@ -124,11 +124,15 @@ fn interfaces(look: &Look, ages: &[(Address, Duration)]) -> Vec<Interface> {
 
 /// Inside or outside, and why.
 fn role(look: &Look, link: &Link) -> (String, String) {
-    if look.want.external.contains(&link.name) {
-        return ("outside".into(), String::new());
+    let zones = &look.want.zones;
+    let outside = zones.outside.iter().find(|o| o.interface == link.name);
+    let inside = zones.inside.iter().find(|i| i.interface == link.name);
+    match (outside, inside) {
+        (Some(outside), _) => ("outside".into(), outside.reason.to_string()),
+        (None, Some(inside)) => (format!("zone {}", inside.zone), inside.place.clone()),
+        (None, None) if link.master != 0 => (format!("part of {}", look.have.name(link.master)), String::new()),
+        (None, None) => ("unlisted".into(), link.kind.clone().unwrap_or_default()),
     }
-    let declared = look.want.links.iter().find(|l| l.interface == link.name);
-    declared.map_or(("left alone".into(), String::new()), |l| ("inside".into(), l.origin.to_string()))
 }
 
 fn addresses(look: &Look, link: &Link, ages: &[(Address, Duration)]) -> Vec<Object> {
