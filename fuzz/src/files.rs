@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fw::firewall;
+use fw::firewall::marks::Marking;
+use fw::firewall::text::{Inserts, Parts};
+use fw::have::Have;
 use fw::input::lease::{self, Now};
 use fw::input::memory::Memory;
 use fw::input::policy;
-use fw::want;
+use fw::want::{self, judged};
 use netd_udhcpc::record;
 
 /// Whatever is read can be written and read again unchanged, as text and as each kind of record. A
@@ -80,12 +83,18 @@ pub fn fw(data: &[u8]) {
         wall: Duration::from_secs(2_000_000_000),
         boot_id: "0123abcd".into(),
     };
-    let (current, _) = lease::current(entries, &now);
+    let (mut current, _) = lease::current(entries, &now);
     assert!(current.iter().all(|(_, left)| left.is_none_or(|left| left > Duration::ZERO)));
     let memory = Memory { uplinks: external.clone(), ..Memory::default() };
-    let want = want::want(&current, &policy, &memory);
+    let have = Have::default();
+    judged::judge(&mut current, &have);
+    let want = want::want(&current, &policy, &memory, &have);
     assert!(want.addresses.len() <= current.len());
-    if let Some(rules) = firewall::text::render(&external, &want.numbers, &policy) {
+    let marking = Marking::of(&want);
+    let inserts = Inserts::default();
+    let parts =
+        Parts { zones: &want.zones, marking: &marking, policy: &policy, openings: &want.openings, inserts: &inserts };
+    if let Some(rules) = firewall::text::render(&parts) {
         let allowed = |c: char| c.is_ascii_graphic() || " \t\n".contains(c);
         assert!(rules.chars().all(allowed), "{rules}");
         for name in &external {

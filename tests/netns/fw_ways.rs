@@ -206,6 +206,31 @@ fn rules_and_tables_are_there_from_the_first_uplink_on_and_others_stay() {
 }
 
 #[test]
+fn the_uplinks_that_fw_conf_names_have_the_same_tables_whichever_lease_comes_first() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        w.write("fw.conf", "uplinks=\"eth1 eth0\"\n");
+        for first in [0, 1] {
+            for n in [first, 1 - first] {
+                w.lease(n, 3600);
+                w.apply();
+                let found = tables(&w.home);
+                let is_of = |line: &String| match line.contains(" dev eth1 ") {
+                    true => line.contains("table 213001"),
+                    false => line.contains(" dev eth0 ") && line.contains("table 213002"),
+                };
+                assert!(!found.is_empty() && found.iter().all(is_of), "{first}: {found:?}");
+            }
+            // The next boot knows nothing of this one.
+            w.remove("dyn/dhcp_eth0.ipconf");
+            w.remove("dyn/dhcp_eth1.ipconf");
+            w.apply();
+            w.remove("dyn/.memory");
+        }
+    });
+}
+
+#[test]
 fn a_table_for_uplinks_that_are_named_is_loaded_once() {
     isolated(&["nft"], |lab| {
         let w = World::new(lab);
