@@ -15,7 +15,7 @@ const FAR: &str = "198.51.100.1";
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// A second host in the LAN, 192.168.5.3; `lan` is its switch.
-fn neighbour(lab: &Lab, w: &World) -> Net {
+pub(crate) fn neighbour(lab: &Lab, w: &World) -> Net {
     let net = lab.net("neighbour");
     lab.cable((&w.lan, "other"), (&net, "eth0"));
     w.lan.bridge("br0");

@@ -18,12 +18,14 @@ pub mod lacks;
 pub mod load;
 pub mod marks;
 pub mod nat;
+pub mod own;
 pub mod phases;
 pub mod text;
 pub mod zones;
 
 use lacks::Lack;
 use load::{Ending, Loader, Running};
+use own::Choice;
 use phases::{Action, Event, Failure, Phases};
 
 /// The firewall of one run.
@@ -32,14 +34,25 @@ pub struct Firewall {
     phases: Phases,
     running: Option<Running>,
     endings: Vec<Ending>,
+    /// The rules of the administrator.
+    own: Choice,
+    /// The same table without them.
+    spare: Option<Phases>,
+    /// What the last load was for.
+    stage: Event,
 }
 
 impl Firewall {
     /// Reads what the last run has left, and changes nothing.
     pub fn open(dynamic: &Path, want: &Want, input: &Input) -> Firewall {
         let (loader, known) = Loader::open(dynamic);
-        let phases = Phases::new(want, &input.policy, &input.memory, known);
-        Firewall { loader, phases, running: None, endings: Vec::new() }
+        let (policy, memory) = (&input.policy, &input.memory);
+        let defines = admin::defines(want, policy);
+        let own = if policy.firewall { Choice::make(dynamic, &input.own, &defines) } else { Choice::default() };
+        let phases = |own, known| Phases::new(want, policy, memory, &admin::inserts(own, defines.clone()), known);
+        let spare = own.rules().map(|_| phases(None, known.clone()));
+        let phases = phases(own.rules(), known);
+        Firewall { loader, phases, running: None, endings: Vec::new(), own, spare, stage: Event::Begin }
     }
 
     /// What `fw plan` prints of it, and why.
@@ -72,8 +85,19 @@ impl Firewall {
         self.phases.is_missing()
     }
 
+    /// What is wrong with the administrator's rules.
+    pub fn own_errors(&self) -> &[String] {
+        self.own.errors()
+    }
+
+    /// Which candidate of the administrator's rules is loaded.
+    pub fn own_loaded(&self) -> Option<usize> {
+        self.own.loaded().filter(|_| !self.is_missing())
+    }
+
     /// Starts the first load, which then works while the kernel's state is read.
     pub fn begin(&mut self, report: &mut Report) {
+        self.own.errors().iter().for_each(|e| report.error(e));
         self.step(Event::Begin, report);
     }
 
@@ -88,8 +112,12 @@ impl Firewall {
 
     /// Loads the final table, after the kernel has changed.
     pub fn end(&mut self, report: &mut Report) {
+        self.stage = Event::Changed;
         self.step(Event::Changed, report);
         self.settle(report);
+        if let Err(e) = self.own.remember() {
+            report.error(&format!("unable to remember what nft said: {}", error_text(&e)));
+        }
     }
 
     /// Waits for each nft to end, when everything else has been done.
@@ -115,8 +143,21 @@ impl Firewall {
                     }
                 }
                 Action::Note(text) => report.note(text),
-                Action::Fail(text) => report.error(&text),
+                Action::Fail(text) => self.fail(&text, report),
             }
+        }
+    }
+
+    /// A table that is refused with the rules of the administrator is loaded without them.
+    fn fail(&mut self, text: &str, report: &mut Report) {
+        let spare = self.spare.take_if(|_| self.phases.is_refused());
+        match spare.zip(self.own.give_up(text)) {
+            Some((spare, words)) => {
+                report.error(&words);
+                self.phases = spare;
+                self.step(self.stage.clone(), report);
+            }
+            None => report.error(text),
         }
     }
 }

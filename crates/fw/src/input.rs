@@ -11,12 +11,14 @@ use netd::{clock, disk};
 pub mod files;
 pub mod lease;
 pub mod memory;
+pub mod own;
 pub mod policy;
 
 use crate::record::Entry;
 use files::Files;
 use lease::{Current, Now};
 use memory::Memory;
+use own::OwnRules;
 use policy::Policy;
 
 /// Where everything is.
@@ -56,6 +58,8 @@ pub struct Input {
     pub notes: Vec<String>,
     /// The files, and what was wrong with them.
     pub files: Files,
+    /// firewall.nft.
+    pub own: OwnRules,
     /// All that is ours goes (`fw down`).
     pub goes: bool,
 }
@@ -65,18 +69,19 @@ impl Input {
     pub fn read(paths: &Paths) -> Input {
         let mut files = files::read(&paths.static_dir, &paths.dynamic);
         let policy = files.policy(&paths.config, &paths.dynamic);
+        let own = own::read(&paths.config, &paths.dynamic, &mut files);
         let entries = std::mem::take(&mut files.entries);
         let notes = std::mem::take(&mut files.notes);
         let mut input = Input::of(paths, entries, policy);
         input.notes.splice(..0, notes);
-        Input { files, ..input }
+        Input { files, own, ..input }
     }
 
     /// Of these records and this policy, beside what fw remembers.
     pub fn of(paths: &Paths, entries: Vec<Entry>, policy: Policy) -> Input {
         let memory = Memory::parse(&fs::read_to_string(paths.memory()).unwrap_or_default());
         let (records, notes) = lease::current(entries, &now());
-        Input { records, policy, memory, notes, files: Files::default(), goes: false }
+        Input { records, policy, memory, notes, files: Files::default(), own: OwnRules::default(), goes: false }
     }
 
     /// Of no record and of a policy that wants nothing, so that all of ours goes. An MTU is given

@@ -76,6 +76,7 @@ pub fn look(paths: &Paths, mut input: Input, report: &mut Report) -> Result<Look
     let (want, have) = wishes(&mut input, &kernel, have, report);
     let plan = plan::plan(&want, &have, &input.memory);
     let firewall = Firewall::open(&paths.dynamic, &want, &input);
+    firewall.own_errors().iter().for_each(|e| report.error(e));
     let (planned, table) = (firewall.planned(), firewall.table().map(str::to_owned));
     let files = etc::changed(&paths.etc, &Facts::new(&input, &want, &have), report);
     Ok(Look { input, want, have, plan, firewall: planned, table, files })
@@ -121,6 +122,7 @@ fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, Stri
     report.check(&paths.memory(), input::keep(paths, &input.memory, &meanwhile));
     let refused = change(&mut kernel, &want, &have, &plan, &mut report);
     firewall.end(&mut report);
+    input.own.keep(firewall.own_loaded(), &mut input.files);
     let facts = Facts::new(&input, &want, &have);
     etc::write(paths, &facts, &mut report);
     report.check(&paths.dynamic.join(".metered"), told::metered(&paths.dynamic, &want.metered));

@@ -24,7 +24,7 @@ pub mod zones;
 use forwards::Side;
 use zones::Inside;
 
-pub use forwards::Openings;
+pub use forwards::{Openings, networks};
 pub use objects::{Asked, Origin, Routed, Want, WantAddress, WantKind, WantLink, WantRoute};
 
 /// Makes the `Want`. Remembered uplinks of this boot keep their rank, so that the metrics of the

@@ -6,6 +6,7 @@
 use crate::firewall::Firewall;
 use crate::firewall::phases::Failure;
 use crate::input::files::{self, Fault};
+use crate::input::own;
 use crate::input::{Input, Paths};
 use crate::kernel;
 use crate::report::Report;
@@ -14,7 +15,10 @@ use crate::run::{self, EXIT_ERRORS, EXIT_OK};
 /// Prints a line for each fault.
 pub fn check(paths: &Paths) -> Result<u8, String> {
     let (entries, policy, mut faults) = files::inspect(&paths.static_dir, &paths.dynamic, &paths.config);
-    let input = Input::of(paths, entries, policy);
+    let mut input = Input::of(paths, entries, policy);
+    let (own, errors) = own::inspect(&paths.config);
+    input.own = own;
+    faults.extend(errors.iter().map(|e| Fault::error(e)));
     faults.extend(input.notes.iter().map(|note| Fault::warning(note)));
     // The kernel's links decide which of the records can be fulfilled now. fw may ask for them
     // without privilege.

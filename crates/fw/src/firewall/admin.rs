@@ -7,6 +7,12 @@
 
 use std::fmt::Write;
 
+use crate::input::policy::Policy;
+use crate::input::policy::zones::LAN;
+use crate::want::{Want, networks};
+
+use super::text::Inserts;
+
 /// A chain of the administrator's that our chain calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -41,6 +47,16 @@ const HOOKS: [(&str, Hook, When); 8] = [
     ("after_postrouting", Hook::Postrouting, When::After),
 ];
 
+/// The table in which nft judges the file.
+const PROBE: &str = "netsv_probe";
+/// Its chains: name, which is that of the hook too, and type.
+const BASES: [(&str, &str, Hook); 4] = [
+    ("input", "filter", Hook::Input),
+    ("forward", "filter", Hook::Forward),
+    ("prerouting", "nat", Hook::Prerouting),
+    ("postrouting", "nat", Hook::Postrouting),
+];
+
 /// How a statement of the file may begin. `flags` is not among them: it could switch our table off.
 const KINDS: [&str; 13] = [
     "chain",
@@ -57,6 +73,15 @@ const KINDS: [&str; 13] = [
     "redefine",
     "undefine",
 ];
+
+/// Names that only fw gives, and how others of them begin.
+const OURS: [&str; 8] = ["short_way", "input", "forward", "output", "prerouting", "postrouting", "open6", "unlisted"];
+const OUR_PREFIXES: [&str; 5] = ["external_", "zone_", "uplink", "port_forward", "fw_"];
+
+/// Whether a chain, or anything else in our table, of this name is or may become fw's own.
+pub fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// A good file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,15 +100,15 @@ pub struct Fault {
 }
 
 impl Own {
-    /// Reads the file. `is_ours` tells the names of our own chains.
-    pub fn parse(bytes: &[u8], is_ours: fn(&str) -> bool) -> Result<Own, Fault> {
+    /// Reads the file.
+    pub fn parse(bytes: &[u8]) -> Result<Own, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             let before = bytes.get(..e.valid_up_to()).unwrap_or_default();
             fault(1 + before.iter().filter(|b| **b == b'\n').count(), "not UTF-8")
         })?;
         // Lines may end as on other systems.
         let text = text.replace("\r\n", "\n");
-        let mut reader = Reader { is_ours, depth: 0, opened: Vec::new(), words: Vec::new(), chains: Vec::new() };
+        let mut reader = Reader::default();
         for (index, line) in text.split('\n').enumerate() {
             reader.line(line).map_err(|what| Fault { line: index + 1, what })?;
             reader.opened.resize(reader.depth, index + 1);
@@ -107,6 +132,20 @@ impl Own {
         self.hooks.contains(&name).then(|| format!("jump {name}"))
     }
 
+    /// A table in which nft judges the text alone: what it refuses there is not fw's fault. It has
+    /// the name of no table.
+    pub fn probe(&self, defines: &str) -> String {
+        let mut out = format!("{defines}table inet {PROBE} {{\n{}", self.text);
+        for (name, kind, hook) in BASES {
+            let calls = [When::Before, When::After].into_iter().filter_map(|when| self.call(hook, when));
+            let calls: String = calls.map(|call| format!("\t\t{call}\n")).collect();
+            if !calls.is_empty() {
+                let _ = write!(out, "\tchain {name} {{\n\t\ttype {kind} hook {name} priority 0;\n{calls}\t}}\n");
+            }
+        }
+        out + "}\n"
+    }
+
     /// nft's complaint about a text that holds this file's, told as one about the file, when it is
     /// about a line of it.
     pub fn complaint(&self, nft: &str, whole: &str) -> Option<String> {
@@ -115,7 +154,7 @@ impl Own {
         let line: usize = line.parse().ok()?;
         let before = whole.get(..whole.find(&self.text)?)?.matches('\n').count();
         let own = line.checked_sub(before).filter(|n| (1..=self.text.matches('\n').count()).contains(n))?;
-        Some(format!("{own}:{rest}"))
+        Some(format!("{own}:{}", rest.replacen("Error: ", "", 1)))
     }
 }
 
@@ -124,14 +163,16 @@ fn fault(line: usize, what: &str) -> Fault {
 }
 
 /// The lexer's state between two lines.
+#[derive(Default)]
 struct Reader {
-    is_ours: fn(&str) -> bool,
     /// Braces that are open.
     depth: usize,
     /// The line of each of them.
     opened: Vec<usize>,
     /// The words of the statement that stands in no brace, so far.
     words: Vec<String>,
+    /// The next word begins a statement, at whatever depth.
+    is_first: bool,
     /// The names of all chains.
     chains: Vec<String>,
 }
@@ -139,6 +180,7 @@ struct Reader {
 impl Reader {
     fn line(&mut self, line: &str) -> Result<(), String> {
         let mut rest = line;
+        self.is_first = true;
         while let Some(first) = rest.chars().next() {
             let (token, after) = rest.split_at(length(rest, first));
             rest = after;
@@ -149,7 +191,7 @@ impl Reader {
                 '\\' if after.is_empty() => return Ok(()),
                 '"' if token.len() < 2 || !token.ends_with('"') => return Err("a quote without an end".to_owned()),
                 c if c.is_control() => return Err("a control character".to_owned()),
-                '{' => self.depth += 1,
+                '{' => (self.depth, self.is_first) = (self.depth + 1, true),
                 '}' => self.close()?,
                 ';' => self.end()?,
                 _ => self.word(token)?,
@@ -165,6 +207,7 @@ impl Reader {
 
     /// A statement in no brace ends here.
     fn end(&mut self) -> Result<(), String> {
+        self.is_first = true;
         if self.depth == 0 {
             self.words.clear();
         }
@@ -175,8 +218,17 @@ impl Reader {
         if word == "include" {
             return Err("include: all rules have to stand in this file".to_owned());
         }
+        let is_first = std::mem::replace(&mut self.is_first, false);
         if self.depth > 0 {
-            return Ok(());
+            let is_hook = |name: &&String| HOOKS.iter().any(|(hook, ..)| hook == name);
+            return match self.words.as_slice() {
+                [kind, name, ..]
+                    if self.depth == 1 && kind == "chain" && is_first && word == "type" && is_hook(&name) =>
+                {
+                    Err(format!("{name} is called by fw, and has neither type nor hook"))
+                }
+                _ => Ok(()),
+            };
         }
         match self.words.as_slice() {
             [] if KINDS.contains(&word) => {}
@@ -184,6 +236,8 @@ impl Reader {
                 let why = "only chain, set, map and their kind, and define, may stand here";
                 return Err(format!("{}: {why}", quoted(word)));
             }
+            [kind] if kind.ends_with("define") => {}
+            [kind] if is_ours(word) => return Err(format!("{}: fw has a {kind} of this name", quoted(word))),
             [kind] if kind == "chain" => self.chain(word)?,
             _ => {}
         }
@@ -195,9 +249,6 @@ impl Reader {
         let is_hook = HOOKS.iter().any(|(hook, ..)| *hook == name);
         if !is_hook && (name.starts_with("before_") || name.starts_with("after_")) {
             return Err(format!("{}: there is no hook of this name", quoted(name)));
-        }
-        if (self.is_ours)(name) {
-            return Err(format!("{}: fw has a chain of this name", quoted(name)));
         }
         self.chains.push(name.to_owned());
         Ok(())
@@ -218,19 +269,6 @@ fn length(text: &str, first: char) -> usize {
     }
 }
 
-/// A zone, as `define` tells the file of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Zone {
-    /// Its name.
-    pub name: String,
-    /// Its interfaces.
-    pub interfaces: Vec<String>,
-    /// Its IPv4 networks.
-    pub v4: Vec<String>,
-    /// Its IPv6 networks.
-    pub v6: Vec<String>,
-}
-
 /// No interface can have this name (dev_valid_name of net/core/dev.c): the value of a list without
 /// interfaces, since nft knows no empty list.
 const NO_INTERFACE: &str = "/";
@@ -240,16 +278,45 @@ const NO_V4: &str = "255.255.255.254";
 const NO_V6: &str = "100::";
 
 /// The definitions that stand before the table.
-pub fn defines(uplinks: &[String], zones: &[Zone]) -> String {
+pub fn defines(want: &Want, policy: &Policy) -> String {
     let mut out = String::new();
-    define(&mut out, "uplinks", uplinks, NO_INTERFACE, true);
-    for zone in zones {
-        let name = format!("zone_{}", zone.name);
-        define(&mut out, &name, &zone.interfaces, NO_INTERFACE, true);
-        define(&mut out, &format!("{name}_net"), &zone.v4, NO_V4, false);
-        define(&mut out, &format!("{name}_net6"), &zone.v6, NO_V6, false);
+    define(&mut out, "uplinks", &want.zones.external(), NO_INTERFACE, true);
+    let said = policy.zones.to.iter().map(|s| s.zone.as_str());
+    let said = said.chain(policy.zones.router.iter().map(|s| s.zone.as_str()));
+    let mut names: Vec<&str> = want.zones.names().into_iter().chain(said).chain([LAN]).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let interfaces: Vec<String> = want.zones.of(name).map(str::to_owned).collect();
+        let mut behind: Vec<_> = interfaces.iter().flat_map(|interface| networks(want, interface)).collect();
+        behind.sort_unstable();
+        behind.dedup();
+        let of = |v4: bool| -> Vec<String> {
+            behind.iter().filter(|n| n.ip.is_ipv4() == v4).map(ToString::to_string).collect()
+        };
+        define(&mut out, &format!("zone_{name}"), &interfaces, NO_INTERFACE, true);
+        define(&mut out, &format!("zone_{name}_net"), &of(true), NO_V4, false);
+        define(&mut out, &format!("zone_{name}_net6"), &of(false), NO_V6, false);
     }
     out
+}
+
+/// What becomes of the table with these rules.
+pub fn inserts(own: Option<&Own>, defines: String) -> Inserts {
+    let Some(own) = own else { return Inserts::default() };
+    let call = |hook, when| own.call(hook, when).into_iter().collect();
+    Inserts {
+        defines,
+        text: own.text.clone(),
+        before_input: call(Hook::Input, When::Before),
+        after_input: call(Hook::Input, When::After),
+        before_forward: call(Hook::Forward, When::Before),
+        after_forward: call(Hook::Forward, When::After),
+        before_prerouting: call(Hook::Prerouting, When::Before),
+        after_prerouting: call(Hook::Prerouting, When::After),
+        before_postrouting: call(Hook::Postrouting, When::Before),
+        after_postrouting: call(Hook::Postrouting, When::After),
+    }
 }
 
 /// A single word stands alone, so that a rule with it needs no set.
@@ -268,13 +335,11 @@ fn define(out: &mut String, name: &str, words: &[String], none: &str, are_names:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn is_ours(name: &str) -> bool {
-        name == "input"
-    }
+    use crate::input::policy::tests::clean;
+    use crate::model::Prefix;
 
     fn parse(text: &str) -> Result<Own, (usize, String)> {
-        Own::parse(text.as_bytes(), is_ours).map_err(|fault| (fault.line, fault.what))
+        Own::parse(text.as_bytes()).map_err(|fault| (fault.line, fault.what))
     }
 
     const GOOD: &str = "# Rules of mine. }\n\
@@ -314,6 +379,12 @@ mod tests {
             ("chain a { drop;include\"x\" }", 1, "include: all rules"),
             ("chain input { accept }", 1, "input: fw has a chain of this name"),
             ("chain\\\ninput { accept }", 2, "input: fw has a chain of this name"),
+            (
+                "chain before_input {\n type filter hook input priority 0;\n}",
+                2,
+                "before_input is called by fw, and has neither type nor hook",
+            ),
+            ("set zone_lan { }", 1, "zone_lan: fw has a set of this name"),
             ("chain before_inputs { }", 1, "before_inputs: there is no hook"),
             ("chain a {\n log prefix \"x\n}", 2, "a quote without an end"),
             ("chain a {\n\u{7}}", 2, "a control character"),
@@ -322,7 +393,7 @@ mod tests {
             let (at, why) = parse(text).unwrap_err();
             assert!(at == line && why.starts_with(what), "{text}: {at}: {why}");
         }
-        assert_eq!(Own::parse(b"chain a {\n\xff}", is_ours).unwrap_err(), fault(2, "not UTF-8"));
+        assert_eq!(Own::parse(b"chain a {\n\xff}").unwrap_err(), fault(2, "not UTF-8"));
     }
 
     #[test]
@@ -330,26 +401,105 @@ mod tests {
         let own = parse("chain a {\n foo\n}\n").unwrap();
         let whole = format!("create table inet netsv\ntable inet netsv {{\n{}}}\n", own.text());
         let say = |line: usize| own.complaint(&format!("/dev/stdin:{line}:2-4: Error: syntax error"), &whole);
-        assert_eq!(say(4).unwrap(), "2:2-4: Error: syntax error");
-        assert_eq!(say(3).unwrap(), "1:2-4: Error: syntax error");
-        assert_eq!(say(5).unwrap(), "3:2-4: Error: syntax error");
+        assert_eq!(say(4).unwrap(), "2:2-4: syntax error");
+        assert_eq!(say(3).unwrap(), "1:2-4: syntax error");
+        assert_eq!(say(5).unwrap(), "3:2-4: syntax error");
         assert_eq!((say(2), say(6)), (None, None));
         assert_eq!(own.complaint("nft: no such file", &whole), None);
     }
 
     #[test]
+    fn nft_judges_the_text_in_a_table_of_its_own() {
+        let own = parse("chain before_forward { }\nchain x { type filter hook output priority 0; }").unwrap();
+        assert_eq!(
+            own.probe("define uplinks = \"eth0\"\n"),
+            "define uplinks = \"eth0\"\ntable inet netsv_probe {\n\
+             chain before_forward { }\nchain x { type filter hook output priority 0; }\n\
+             \tchain forward {\n\t\ttype filter hook forward priority 0;\n\t\tjump before_forward\n\t}\n}\n"
+        );
+    }
+
+    #[test]
     fn what_the_file_may_name() {
-        let zone = Zone {
-            name: "lan".into(),
-            interfaces: vec!["lan0".into(), "br0".into()],
-            v4: vec!["10.0.0.0/24".into()],
-            v6: vec![],
+        use crate::model::Scope;
+        use crate::want::zones::{Inside, Outside, Reason, Zones};
+        use crate::want::{Origin, WantAddress};
+        let inside = |interface: &str, zone: &str| Inside {
+            interface: interface.into(),
+            zone: zone.into(),
+            place: String::new(),
+        };
+        let outside = Outside { interface: "eth0".into(), reason: Reason::Named("extif"), by_kind: false };
+        let address = |interface: &str, address: &str| WantAddress {
+            interface: interface.into(),
+            address: Prefix::parse(address).unwrap(),
+            broadcast: None,
+            scope: Scope::Global,
+            lifetime: None,
+            kernel_prefix_route: false,
+            origin: Origin { is_static: true, place: String::new(), key: "ipmask", line: 1 },
+        };
+        let want = Want {
+            zones: Zones {
+                outside: vec![outside],
+                inside: vec![inside("lan0", "lan"), inside("br0", "lan"), inside("lan9", "guest")],
+                ..Zones::default()
+            },
+            addresses: vec![
+                address("lan0", "10.0.0.1/24"),
+                address("lan9", "fd00::1/64"),
+                address("lan9", "fe80::1/64"),
+            ],
+            ..Want::default()
         };
         assert_eq!(
-            defines(&["eth0".into()], &[zone]),
-            "define uplinks = \"eth0\"\ndefine zone_lan = { \"lan0\", \"br0\" }\n\
-             define zone_lan_net = 10.0.0.0/24\ndefine zone_lan_net6 = 100::\n"
+            defines(&want, &clean("zone_iot_to='lan'\n")),
+            "define uplinks = \"eth0\"\n\
+             define zone_guest = \"lan9\"\ndefine zone_guest_net = 255.255.255.254\ndefine zone_guest_net6 = fd00::/64\n\
+             define zone_iot = \"/\"\ndefine zone_iot_net = 255.255.255.254\ndefine zone_iot_net6 = 100::\n\
+             define zone_lan = { \"lan0\", \"br0\" }\ndefine zone_lan_net = 10.0.0.0/24\ndefine zone_lan_net6 = 100::\n"
         );
-        assert_eq!(defines(&[], &[]), "define uplinks = \"/\"\n");
+        let none = defines(&Want::default(), &Policy::default());
+        assert!(none.starts_with("define uplinks = \"/\"\ndefine zone_lan = \"/\"\n"), "{none}");
+    }
+
+    #[test]
+    fn the_text_is_at_the_head_of_our_table_and_our_chains_call_its_chains() {
+        use crate::firewall::marks::Marking;
+        use crate::firewall::text::{Parts, render};
+        let names = HOOKS.map(|(name, ..)| name);
+        let own = parse(&names.map(|name| format!("chain {name} {{ }}")).join("\n")).unwrap();
+        let want = Want::default();
+        let inserts = inserts(Some(&own), "define x = 1\n".into());
+        let policy = Policy::default();
+        let parts = Parts {
+            zones: &want.zones,
+            marking: &Marking::of(&want),
+            policy: &policy,
+            openings: &want.openings,
+            inserts: &inserts,
+        };
+        let table = render(&parts).unwrap();
+        assert!(table.starts_with(&format!("define x = 1\ntable inet netsv {{\n{}\tchain ", own.text())), "{table}");
+        for name in names {
+            assert!(table.contains(&format!("\t\tjump {name}\n")), "{name}: {table}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_all_our_chains_are_reserved() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        let mut count = 0;
+        for file in std::fs::read_dir(dir).unwrap().flatten() {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            for line in
+                text.lines().filter_map(|line| line.strip_prefix("\tchain ").or(line.strip_prefix("\tflowtable ")))
+            {
+                let name = line.trim_end_matches(" {");
+                assert!(is_ours(name), "{name}");
+                count += 1;
+            }
+        }
+        assert!(count > 20, "{count}");
     }
 }

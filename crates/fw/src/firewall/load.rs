@@ -19,6 +19,7 @@ use netd::disk;
 use netd::netlink::{NETFILTER, Netlink};
 use netd::table::{self, GROUP, NEWGEN, TABLE_EVENTS, fingerprint};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::phases::{Failure, Known};
@@ -28,6 +29,8 @@ use crate::report::NO_CAPABILITY;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said then.
 const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
+/// pipe(7): an empty pipe takes 64 KiB; a partly filled page counts as a whole one.
+const PIPE: i32 = 48 * 1024;
 
 /// Where the kernel's table and the memory of it are.
 pub struct Loader {
@@ -95,9 +98,15 @@ fn nft(arguments: &[&str], text: &str) -> io::Result<Child> {
     // A terminal that is lost sends HUP to the group of fw; nft ends what it has begun.
     command.process_group(0);
     command.spawn().and_then(|mut child| {
-        // A few kB fit into the pipe. A write error means that nft has died; its exit code gives
-        // the reason.
-        let written = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
+        // The whole text has to fit into the pipe, or an nft that says nothing would hold this
+        // process, too. A write error means that nft has died; its exit code gives the reason.
+        let written = child.stdin.take().map(|mut stdin| {
+            let size = i32::try_from(text.len()).unwrap_or(i32::MAX).saturating_add(PIPE);
+            if text.len() > PIPE as usize {
+                let _ = fcntl(&stdin, FcntlArg::F_SETPIPE_SZ(size));
+            }
+            stdin.write_all(text.as_bytes())
+        });
         match written {
             Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
             Some(_) | None => Ok(child),

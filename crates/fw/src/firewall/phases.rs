@@ -130,32 +130,48 @@ pub struct Phases {
     /// What the kernel was found to lack in this run.
     lacks: Vec<Lack>,
     is_missing: bool,
+    /// nft or the kernel has refused it.
+    is_refused: bool,
     /// Everything was loaded once more, because a stranger's commit was taken for ours.
     is_repeated: bool,
 }
 
 impl Phases {
     /// For these wishes, beside what is remembered of the last run.
-    pub fn new(want: &Want, policy: &Policy, memory: &Memory, known: Known) -> Phases {
+    pub fn new(want: &Want, policy: &Policy, memory: &Memory, inserts: &Inserts, known: Known) -> Phases {
         let meanwhile = want.zones.beside(memory);
         let mut numbers = memory.numbers.clone();
         let is_new = |name: &str| !memory.numbers.iter().any(|(n, _)| n == name);
         numbers.extend(want.numbers.iter().filter(|(name, _)| is_new(name)).cloned());
-        let (inserts, openings) = (Inserts::default(), &want.openings);
+        let openings = &want.openings;
         let wanted = Marking::of(want);
         let marking = Marking { numbers, ..wanted.clone() };
-        let before = Parts { zones: &meanwhile, marking: &marking, policy, openings, inserts: &inserts };
+        let before = Parts { zones: &meanwhile, marking: &marking, policy, openings, inserts };
         let after = Parts { zones: &want.zones, marking: &wanted, ..before };
         Phases::between(text::render(&before), text::render(&after), known)
     }
 
     fn between(before: Option<String>, after: Option<String>, known: Known) -> Phases {
-        Phases { before, after, known, state: State::Idle, lacks: Vec::new(), is_missing: false, is_repeated: false }
+        Phases {
+            before,
+            after,
+            known,
+            state: State::Idle,
+            lacks: Vec::new(),
+            is_missing: false,
+            is_refused: false,
+            is_repeated: false,
+        }
     }
 
     /// The firewall is wanted and could not be loaded.
     pub fn is_missing(&self) -> bool {
         self.is_missing
+    }
+
+    /// It was refused for what is in it, or for what the kernel lacks.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// What `fw plan` prints of it.
@@ -267,21 +283,26 @@ impl Phases {
                 let needs = |lack: &Lack| table.as_deref().is_some_and(|table| lack.is_in(table));
                 let asked: Vec<Lack> = lacks::ALL.into_iter().filter(needs).collect();
                 if asked.is_empty() {
-                    return self.missing(text);
+                    return self.refuse(text);
                 }
                 self.state = State::Probing { table, refused: text };
                 vec![Action::Probe(asked)]
             }
-            Attempt::Less => self.missing(text),
+            Attempt::Less => self.refuse(text),
         }
     }
 
     fn probed(&mut self, table: Option<String>, refused: String, lacks: Vec<Lack>) -> Vec<Action> {
         self.lacks = lacks;
         match self.lacks.is_empty() {
-            true => self.missing(refused),
+            true => self.refuse(refused),
             false => self.start(self.replacement(table.as_deref()), table, Attempt::Less, Some(refused)),
         }
+    }
+
+    fn refuse(&mut self, text: String) -> Vec<Action> {
+        self.is_refused = true;
+        self.missing(text)
     }
 
     fn missing(&mut self, text: String) -> Vec<Action> {
@@ -543,7 +564,7 @@ mod tests {
         let zones = Zones { outside: vec![outside("wlan0")], inside: vec![inside("eth0")], ..Zones::default() };
         let want = Want { zones: zones.clone(), numbers: vec![("wlan0".into(), 2)], ..Want::default() };
         let memory = Memory { outside: vec!["eth0".into()], numbers: vec![("eth0".into(), 1)], ..Memory::default() };
-        let machine = Phases::new(&want, &Policy::default(), &memory, Known::default());
+        let machine = Phases::new(&want, &Policy::default(), &memory, &Inserts::default(), Known::default());
         let render = |zones: &Zones, numbers: &[(String, u8)]| {
             let (policy, openings, inserts) = (Policy::default(), Openings::default(), Inserts::default());
             let marking = Marking { numbers: numbers.to_vec(), ..Marking::default() };

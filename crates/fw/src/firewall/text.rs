@@ -43,6 +43,10 @@ pub type Chain = (String, Vec<String>);
 /// Rules of the administrator's, each list for its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inserts {
+    /// Definitions that stand before the table.
+    pub defines: String,
+    /// Chains, sets and maps at the head of the table.
+    pub text: String,
     /// At the head of the chain at hook input, behind the loopback.
     pub before_input: Vec<String>,
     /// Before a packet to this machine is refused.
@@ -82,7 +86,7 @@ pub fn render(parts: &Parts) -> Option<String> {
         return None;
     }
     let external = parts.zones.external();
-    let mut out = format!("table inet {TABLE} {{\n");
+    let mut out = format!("{}table inet {TABLE} {{\n{}", parts.inserts.defines, parts.inserts.text);
     out += &nat::flowtable(parts).unwrap_or_default();
     let called = [nat::port_forward(parts), forwarding(parts), zones::chains(parts)].concat();
     called.iter().for_each(|(name, rules)| chain(&mut out, name, rules));

@@ -154,6 +154,14 @@ impl Files {
         last.unwrap_or(policy)
     }
 
+    /// Keeps this content in `.good`, or what is there under that name.
+    pub(super) fn keep(&mut self, name: OsString, content: Option<Vec<u8>>) {
+        match content {
+            Some(bytes) => self.good.push((name, bytes)),
+            None => self.kept.push(name),
+        }
+    }
+
     /// Brings `.good` up to date: writes only copies that differ, and removes copies whose file is
     /// gone.
     pub fn keep_good(&self, dynamic: &Path) -> io::Result<()> {
@@ -273,7 +281,7 @@ fn understand(path: &Path, bytes: &[u8], is_static: bool) -> Result<Understood, 
 }
 
 /// fw.conf under the rules for records; a symbolic link may lead anywhere.
-fn read_config(config: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_config(config: &Path) -> io::Result<Vec<u8>> {
     let real = config.canonicalize()?;
     ipconf::read_bytes(real.parent().unwrap_or(&real), &real)
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::input::policy::Policy;
 use crate::input::policy::forwards::{Forward, Host};
-use crate::model::Prefix;
+use crate::model::{Prefix, is_link_local};
 
 use super::Want;
 
@@ -53,7 +53,9 @@ pub(super) fn openings(policy: &Policy, inside: &[Side], want: &Want) -> (Openin
     for side in inside {
         out.own
             .extend(want.addresses.iter().filter(|a| a.interface == side.interface).filter_map(|a| v4(a.address.ip)));
-        out.near.extend(networks(want, &side.interface).into_iter().map(|n| (side.interface.clone(), n)));
+        out.near.extend(
+            networks(want, &side.interface).into_iter().filter(|n| n.ip.is_ipv4()).map(|n| (side.interface.clone(), n)),
+        );
         out.served.extend(Some(side.interface.clone()).filter(|_| side.goes_outside));
     }
     let notes = [ports(policy, &mut out), hosts(policy, inside, want, &mut out)].concat();
@@ -67,11 +69,11 @@ fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The IPv4 networks behind an interface: its own, and those of its routes.
-fn networks(want: &Want, interface: &str) -> Vec<Prefix> {
+/// The networks behind an interface: its own, and those of its routes.
+pub fn networks(want: &Want, interface: &str) -> Vec<Prefix> {
     let own = want.addresses.iter().filter(|a| a.interface == interface).map(|a| a.address.network());
     let routes = want.routes.iter().filter(|r| r.interface == interface).map(|r| r.destination);
-    let mut out: Vec<Prefix> = own.chain(routes).filter(|n| n.ip.is_ipv4() && !n.is_default()).collect();
+    let mut out: Vec<Prefix> = own.chain(routes).filter(|n| !n.is_default() && !is_link_local(n.ip)).collect();
     out.sort_unstable();
     out.dedup();
     out

@@ -101,6 +101,8 @@ fn every_rule_has_its_place_and_no_table_has_a_set() {
     let list = |name: &str| vec![format!("counter comment \"{name}\"")];
     let (want, policy) = wishes(&[ETH0, LAN, GUEST].concat(), "", "eth0 -");
     let inserts = Inserts {
+        defines: "define x = 1\n".to_owned(),
+        text: "# mine\n".to_owned(),
         before_input: list("before_input"),
         after_input: list("after_input"),
         before_forward: list("before_forward"),
