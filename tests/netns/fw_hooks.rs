@@ -100,6 +100,20 @@ fn a_hook_hears_of_the_change_in_its_name_once_with_a_built_environment() {
 }
 
 #[test]
+fn a_hook_hears_of_a_bridge_in_the_run_that_makes_it() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        install(&w, "address", "");
+        w.record("conf/lan", "if=br0 bridge=lan0 ipmask=192.168.5.1/24");
+        w.apply();
+        let lines = wait_heard(&w, 1);
+        assert_eq!(lines, ["address address if=br0 old= new=192.168.5.1/24 addresses=192.168.5.1 uplink= search="]);
+        w.apply();
+        wait_heard(&w, 1);
+    });
+}
+
+#[test]
 fn without_hooks_nothing_is_kept_and_no_process_is_started() {
     isolated(&["nft"], |lab| {
         let w = World::leased(lab);

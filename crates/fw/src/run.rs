@@ -131,7 +131,7 @@ fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, Stri
     }
     let without_firewall = firewall.is_missing();
     firewall.reap(&mut report);
-    let are_hooks_due = hooks::note(paths, || State::new(&want, &have, &facts), &mut report);
+    let are_hooks_due = hooks::note(paths, || State::new(&want, &have, &plan.memory, &facts), &mut report);
     let done = Done { want: &want, have, plan: &plan, refused, without_firewall };
     report.check(&paths.dynamic.join(".left"), done.leave(&paths.dynamic, &mut kernel, &meanwhile));
     if input.goes {

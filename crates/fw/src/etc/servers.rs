@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::have::Have;
 use crate::input::Input;
-use crate::model::TABLE_MAIN;
+use crate::model::{PROTOCOL, TABLE_MAIN};
 use crate::record::Entry;
 use crate::want::Want;
 
@@ -60,10 +60,12 @@ impl<'a> Facts<'a> {
                 None => metrics.push((&route.interface, route.metric)),
             }
         }
-        let wanted = want.addresses.iter().map(|a| a.address.ip);
+        // An address of ours that is there and not wanted has gone when the files are written.
+        let of_others = have.addresses.iter().filter(|a| a.protocol != PROTOCOL);
+        let own = of_others.map(|a| a.address.ip).chain(want.addresses.iter().map(|a| a.address.ip));
         Facts {
             records: input.records.iter().map(|(entry, _)| entry).collect(),
-            own: wanted.chain(have.addresses.iter().map(|a| a.address.ip)).collect(),
+            own: own.collect(),
             metrics,
             inside: want.zones.inside.iter().map(|inside| inside.interface.as_str()).collect(),
             asks_itself: input.policy.names.asks_itself,

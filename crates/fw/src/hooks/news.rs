@@ -11,6 +11,7 @@ use netd_core::net::{DomainName, IfName};
 use crate::etc::servers::{Facts, Reader};
 use crate::etc::text::push_new;
 use crate::have::Have;
+use crate::input::memory::Memory;
 use crate::model::{Prefix, TABLE_MAIN};
 use crate::want::Want;
 
@@ -92,15 +93,16 @@ pub struct Change {
 }
 
 impl State {
-    /// What this run has made.
-    pub fn new(want: &Want, have: &Have, facts: &Facts) -> State {
-        let there = |name: &str| have.link(name).is_some();
+    /// What this run has made. `made` has the addresses on all links, also on those that this run
+    /// has made; `have` is from before.
+    pub fn new(want: &Want, have: &Have, made: &Memory, facts: &Facts) -> State {
+        let there = |name: &str| have.link(name).is_some() || made.addresses.iter().any(|(n, _)| n == name);
         let defaults = want.routes.iter().filter(|r| r.destination.is_default() && r.table == TABLE_MAIN);
         let best = defaults.filter(|r| there(&r.interface)).min_by_key(|r| r.metric);
         let mut state = State { uplink: best.and_then(|r| IfName::parse(&r.interface)), ..State::default() };
-        for address in want.addresses.iter().filter(|a| a.interface != "lo" && there(&a.interface)) {
-            if let Some(name) = IfName::parse(&address.interface) {
-                state.add(name, address.address);
+        for (name, address) in made.addresses.iter().filter(|(name, _)| name != "lo") {
+            if let Some(name) = IfName::parse(name) {
+                state.add(name, *address);
             }
         }
         for entry in facts.resolving(Reader::Dnsmasq) {
