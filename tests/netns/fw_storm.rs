@@ -37,20 +37,22 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// At `from`, against the router's address there and the host behind it.
-    fn at(from: &Net, router: &str) -> Stranger {
+    /// At `from`, against the router's addresses there and the host behind it.
+    fn at(from: &Net, n: usize) -> Stranger {
         let stop = Arc::new(AtomicBool::new(false));
         let doors = |host: &str, ports: &[u16]| {
             ports.iter().map(|port| format!("{host}:{port}").parse().unwrap()).collect::<Vec<SocketAddr>>()
         };
-        let hosts = [router, "192.168.5.2"];
-        let mut udp: Vec<SocketAddr> = hosts.iter().flat_map(|host| doors(host, &CLOSED_UDP)).collect();
-        udp.extend(doors(router, &[OPEN]));
-        let socket = from.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let [router, router6] = [format!("10.{n}.0.5"), format!("[2001:db8:{n}::5]")];
+        let hosts = [&router, "192.168.5.2"];
+        let all = [hosts[0], hosts[1], &router6, "[2001:db8:77::2]"];
+        let mut udp: Vec<SocketAddr> = all.iter().flat_map(|host| doors(host, &CLOSED_UDP)).collect();
+        udp.extend([&router, &router6].iter().flat_map(|host| doors(host, &[OPEN])));
+        let sockets = from.within(|| ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).unwrap()));
         let knock = stop.clone();
         let mut threads = vec![thread::spawn(move || {
             while !knock.load(Ordering::Relaxed) {
-                udp.iter().for_each(|door| drop(socket.send_to(b"knock", door)));
+                udp.iter().for_each(|door| drop(sockets[usize::from(door.is_ipv6())].send_to(b"knock", door)));
                 thread::sleep(EACH);
             }
         })];
@@ -111,12 +113,30 @@ fn watched(w: &World, policy: &str) -> [Stranger; 2] {
     w.write("fw.conf", &format!("ext_open_udp=\"{OPEN}\"\n{policy}"));
     count(w);
     for (isp, n) in w.isp.iter().zip(0..) {
-        let router = format!("10.{n}.0.5");
-        known(isp, "cust", &router, (&w.home, &format!("eth{n}")));
-        isp.ip(&["route", "add", "192.168.5.0/24", "via", &router]);
+        isp.address("cust", &format!("2001:db8:{n}::1/64"));
+        let networks = [(format!("10.{n}.0.5"), "192.168.5.0/24"), (format!("2001:db8:{n}::5"), "2001:db8:77::/64")];
+        for (router, network) in networks {
+            known(isp, "cust", &router, (&w.home, &format!("eth{n}")));
+            isp.ip(&["route", "add", network, "via", &router]);
+        }
     }
-    known(&w.home, "lan0", "192.168.5.2", (&w.lan, "port"));
-    [0, 1].map(|n| Stranger::at(&w.isp[n], &format!("10.{n}.0.5")))
+    w.lan.address("port", "2001:db8:77::2/64");
+    w.record("conf/six", "if=lan0 ipmask=2001:db8:77::1/64");
+    ["192.168.5.2", "2001:db8:77::2"].iter().for_each(|ip| known(&w.home, "lan0", ip, (&w.lan, "port")));
+    leases(w);
+    [0, 1].map(|n| Stranger::at(&w.isp[n], n))
+}
+
+/// A lease of both families on both uplinks.
+fn leases(w: &World) {
+    for n in 0..2 {
+        w.lease(n, 3600);
+        let path = w.dir.join(format!("dyn/dhcp_eth{n}.ipconf"));
+        let six =
+            [("if", format!("eth{n}")), ("ipmask", format!("2001:db8:{n}::5/64")), ("gw", format!("2001:db8:{n}::1"))];
+        let six: String = six.iter().map(|(key, value)| format!("{key}[$cfg]={value}\n")).collect();
+        fs::write(&path, format!("{}let cfg=cfg+1\n{six}", fs::read_to_string(&path).unwrap())).unwrap();
+    }
 }
 
 /// Tells `net` the Ethernet address of a station.
@@ -154,10 +174,7 @@ fn turn(w: &World, round: u32, policy: &str) {
         1 if there("dyn/dhcp_eth1.ipconf") => w.remove("dyn/dhcp_eth1.ipconf"),
         2 => w.write("fw.conf", &format!("ext_open_udp=\"{OPEN}\"\next_open_tcp=\"{}\"\n{policy}", 1000 + round)),
         3 if there("dyn/dhcp_eth0.ipconf") => w.remove("dyn/dhcp_eth0.ipconf"),
-        _ => {
-            w.lease(0, 3600);
-            w.lease(1, 3600);
-        }
+        _ => leases(w),
     }
 }
 
@@ -166,14 +183,12 @@ fn through_boot_apply_and_failover_no_packet_comes_through_a_closed_door() {
     isolated(&["nft"], |lab| {
         let w = World::new(lab);
         let strangers = watched(&w, "");
-        w.lease(0, 3600);
-        w.lease(1, 3600);
         w.apply();
         for round in 0..20 * factor() {
             turn(&w, round, "");
             w.apply();
         }
-        w.lease(0, 3600);
+        leases(&w);
         w.apply();
         assert_closed(&w);
         drop(strangers);
@@ -185,8 +200,6 @@ fn killed_at_random_moments_it_converges_and_no_packet_comes_through_a_closed_do
     isolated(&["nft"], |lab| {
         let w = World::new(lab);
         let strangers = watched(&w, CARDS);
-        w.lease(0, 3600);
-        w.lease(1, 3600);
         let mut seed = 0x9e37_79b9_7f4a_7c15;
         for round in 0..20 * factor() {
             let mut fw = w.home.spawn_command("fw", w.command(&["fw"], "apply"));
@@ -195,8 +208,7 @@ fn killed_at_random_moments_it_converges_and_no_packet_comes_through_a_closed_do
             assert!(fw.wait(SOON).is_some());
             turn(&w, round, CARDS);
         }
-        w.lease(0, 3600);
-        w.lease(1, 3600);
+        leases(&w);
         // An nft that was left behind may still make its table after this run has looked.
         wait_until("the state of the last content", SOON, || w.fw("apply").0 == 0 && w.fw("plan").0 == 0);
         assert_eq!(w.home.default_routes().len(), 2);

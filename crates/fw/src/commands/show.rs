@@ -41,7 +41,7 @@ pub fn show(paths: &Paths, as_json: bool) -> Result<u8, String> {
         },
         uplinks: uplinks(&look),
         interfaces: interfaces(&look, &ages()),
-        forwards: forwards(paths, &look),
+        forwards: if paths.down().exists() { Vec::new() } else { forwards(paths, &look) },
     };
     applet::say::out(&if as_json { show.json() } else { show.text() });
     Ok(EXIT_OK)
