@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use netd_core::left::Seen;
 use netd_core::net::{AddrGen, Mac};
+use netd_core::wire::devconf::DevConf;
 
 use crate::model::{Prefix, Scope, Sysctl};
 
@@ -86,6 +87,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// How the kernel makes IPv6 addresses for it. `None`: it has no IPv6.
     pub addr_gen: Option<AddrGen>,
+    /// Its switches.
+    pub conf: DevConf,
 }
 
 /// An address as it is.
@@ -186,6 +189,18 @@ impl Have {
     /// The link with this number.
     pub fn link_at(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|l| l.index == index)
+    }
+
+    /// The value of a switch below /proc/sys that belongs to one interface, if the links' own
+    /// messages have told it.
+    pub fn switch(&self, path: &str) -> Option<i32> {
+        let (v4, rest) = match (path.strip_prefix("net/ipv4/conf/"), path.strip_prefix("net/ipv6/conf/")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return None,
+        };
+        let (interface, name) = rest.rsplit_once('/')?;
+        self.link(interface)?.conf.get(v4, name)
     }
 
     /// The name of a link, or its number in words when it has gone.

@@ -70,9 +70,11 @@ impl Kernel {
         Ok(have)
     }
 
-    /// Reads the switches that are wanted, below /proc/sys.
+    /// Reads the switches that are wanted, below /proc/sys where the links have not told them.
     pub fn read_switches(&self, wanted: &[Sysctl], have: &mut Have) {
-        have.sysctls = wanted.iter().filter_map(|s| read_switch(&s.path)).collect();
+        let told =
+            |path: &str| have.switch(path).map(|value| Sysctl { path: path.to_owned(), value: value.to_string() });
+        have.sysctls = wanted.iter().filter_map(|s| told(&s.path).or_else(|| read_switch(&s.path))).collect();
         if wanted.iter().any(|s| s.path.ends_with("/rp_filter")) {
             have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
         }

@@ -112,8 +112,9 @@ fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, Stri
     let (want, have) = wishes(&mut input, &kernel, have, &mut report);
     let mut firewall = Firewall::open(&paths.dynamic, &want, &input);
     firewall.begin(&mut report);
-    firewall.settle(&mut report);
+    // nft works meanwhile.
     let mut plan = plan::plan(&want, &have, &input.memory);
+    firewall.settle(&mut report);
     plan.notes.iter().for_each(|n| report.note(n));
     if firewall.is_missing() && plan.withhold_forwarding() {
         report.note("forwarding is not switched on without the firewall");

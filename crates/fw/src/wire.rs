@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use netd_core::net::{AddrGen, Mac, VlanId};
+use netd_core::wire::devconf::DevConf;
 use netd_core::wire::link::{
     self, IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP,
     IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
@@ -82,7 +83,7 @@ pub fn decode_link(payload: &[u8]) -> Option<Link> {
                 link.vlan =
                     attribute(value, IFLA_INFO_DATA).filter(|_| link.kind.as_deref() == Some(VLAN)).and_then(vlan);
             }
-            IFLA_AF_SPEC => link.addr_gen = addr_gen(value),
+            IFLA_AF_SPEC => (link.addr_gen, link.conf) = (addr_gen(value), DevConf::decode(value)),
             _ => {}
         }
     }

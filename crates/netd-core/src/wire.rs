@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod devconf;
 pub mod ipv4;
 pub mod link;
 pub mod neighbour;

@@ -74,11 +74,19 @@ pub fn read_bytes(dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
     }
     // Not blocking: opening a fifo for reading would wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let about = file.metadata()?;
+    if !about.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    // One read shows that a short file has ended: there are fifty of them on a large router.
+    let room = usize::try_from(about.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1;
+    let mut bytes = vec![0; room];
+    let mut file = file.take(MAX_FILE as u64 + 1);
+    let read = file.read(&mut bytes)?;
+    bytes.truncate(read);
+    if read == room {
+        file.read_to_end(&mut bytes)?;
+    }
     Ok(bytes)
 }
 

