@@ -429,7 +429,7 @@ mod tests {
             zone: zone.into(),
             place: String::new(),
         };
-        let outside = Outside { interface: "eth0".into(), reason: Reason::Named("extif"), by_kind: false };
+        let outside = Outside { interface: "eth0".into(), reason: Reason::Named("extif") };
         let address = |interface: &str, address: &str| WantAddress {
             interface: interface.into(),
             address: Prefix::parse(address).unwrap(),

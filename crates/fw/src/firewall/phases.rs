@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn what_was_outside_stays_outside_until_the_kernel_has_changed() {
         let inside = |name: &str| Inside { interface: name.into(), zone: "lan".into(), place: "conf:1".into() };
-        let outside = |name: &str| Outside { interface: name.into(), reason: Reason::Named("extif"), by_kind: false };
+        let outside = |name: &str| Outside { interface: name.into(), reason: Reason::Named("extif") };
         let zones = Zones { outside: vec![outside("wlan0")], inside: vec![inside("eth0")], ..Zones::default() };
         let want = Want { zones: zones.clone(), numbers: vec![("wlan0".into(), 2)], ..Want::default() };
         let memory = Memory { outside: vec!["eth0".into()], numbers: vec![("eth0".into(), 1)], ..Memory::default() };

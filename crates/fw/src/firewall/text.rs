@@ -144,9 +144,8 @@ fn forward(parts: &Parts, external: &[String]) -> Vec<String> {
     rules.extend(zones::within_bridges(parts.zones));
     rules.extend(parts.inserts.before_forward.iter().cloned());
     if !parts.policy.forward {
-        let all = || parts.zones.outside.iter().map(|o| &o.interface);
-        rules.extend(each("iifname", all(), "drop"));
-        rules.extend(each("oifname", all(), "drop"));
+        rules.extend(each("iifname", external, "drop"));
+        rules.extend(each("oifname", external, "drop"));
     }
     // A packet of no connection is not masqueraded, so that it would leave with an address of the
     // LAN (BCP 38): the last words of a connection that was moved to another uplink.

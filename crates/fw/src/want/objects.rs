@@ -224,7 +224,7 @@ pub struct Want {
     pub metered: Vec<String>,
     /// What is inside and what is outside.
     pub zones: Zones,
-    /// The interfaces outside that have rules of their own, by name.
+    /// The interfaces that are outside, by name.
     pub external: Vec<String>,
     /// What is open of hosts behind this machine.
     pub openings: Openings,

@@ -77,8 +77,6 @@ pub struct Outside {
     pub interface: String,
     /// Why.
     pub reason: Reason,
-    /// The table closes it by its kind, without its name.
-    pub by_kind: bool,
 }
 
 /// An interface of a zone.
@@ -142,10 +140,7 @@ pub fn zones(current: &[Current], policy: &Policy, memory: &Memory, have: &Have)
         zones.had.extend(facts.had.as_ref().map(|reason| (name.to_owned(), reason.base())));
         zones.errors.extend(facts.error());
         match facts.verdict(policy.zones.unlisted, have) {
-            Verdict::Outside(reason) => {
-                let by_kind = reason == Reason::Card && facts.link.is_some_and(kinds::is_closed);
-                zones.outside.push(Outside { interface: name.to_owned(), reason, by_kind });
-            }
+            Verdict::Outside(reason) => zones.outside.push(Outside { interface: name.to_owned(), reason }),
             Verdict::Inside(inside) => zones.inside.push(inside),
             Verdict::LeftAlone => zones.left_alone.push(name.to_owned()),
             Verdict::Nameless => {}
@@ -325,9 +320,10 @@ fn bridges(zones: &Zones, policy: &Policy, have: &Have) -> Vec<(String, Vec<Mac>
 }
 
 impl Zones {
-    /// The names of the interfaces that are outside and have rules of their own.
+    /// The names of the interfaces that are outside. A card that nothing declares is among them, so
+    /// that its first lease changes no rule: no route of it waits for nft.
     pub fn external(&self) -> Vec<String> {
-        self.outside.iter().filter(|o| !o.by_kind).map(|o| o.interface.clone()).collect()
+        self.outside.iter().map(|o| o.interface.clone()).collect()
     }
 
     /// Whether a zone has it.
@@ -356,7 +352,7 @@ impl Zones {
         let mut zones = self.clone();
         for name in memory.outside.iter().filter(|name| !self.outside.iter().any(|o| o.interface == **name)) {
             let reason = Reason::Before("it was outside".to_owned());
-            zones.outside.push(Outside { interface: name.clone(), reason, by_kind: false });
+            zones.outside.push(Outside { interface: name.clone(), reason });
             zones.inside.retain(|i| i.interface != *name);
             zones.left_alone.retain(|n| n != name);
         }

@@ -90,10 +90,13 @@ fn a_transaction_makes_the_table_or_replaces_it() {
 }
 
 #[test]
-fn a_card_that_is_plugged_in_later_changes_no_text() {
-    let (before, after) = ("eth0 -, lan0 -", "eth0 -, lan0 -, eth7 -, wwan0 wwan, docker0 bridge");
-    let records = [ETH0, LAN].concat();
-    assert_eq!(table(&records, "", before), table(&records, "", after));
+fn the_first_lease_of_a_card_changes_no_text() {
+    let links = "eth0 -, wlan0 -, lan0 -, docker0 bridge";
+    let boot = table(LAN, "", links);
+    assert_eq!(table(&[LAN, ETH0].concat(), "", links), boot);
+    assert_eq!(table(&[LAN, ETH0, WLAN0, "if=wlan0 health=down"].concat(), "", links), boot);
+    // A container's link comes and goes.
+    assert_eq!(table(LAN, "", &format!("{links}, veth1 veth - docker0")), boot);
 }
 
 #[test]
