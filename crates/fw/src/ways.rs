@@ -114,7 +114,11 @@ impl<'a> Ways<'a> {
         let is_in = |rule: &Rule, rules: &[Rule]| rules.iter().any(|r| Rule { protocol: rule.protocol, ..*r } == *rule);
         let adds = wanted.iter().filter(|w| !is_in(w, &have.rules)).map(|rule| Change::AddRule(*rule));
         let ours = have.rules.iter().filter(|h| h.protocol == PROTOCOL && h.plain);
-        adds.chain(ours.filter(|h| !is_in(h, &wanted)).map(|rule| Change::DelRule(*rule))).collect()
+        let mut gone: Vec<&Rule> = ours.filter(|h| !is_in(h, &wanted)).collect();
+        // A host's rule may have moved behind an old one of the network that it is in: that one
+        // goes first.
+        gone.sort_by_key(|rule| rule.source.map_or(0, |source| source.len));
+        adds.chain(gone.into_iter().map(|rule| Change::DelRule(*rule))).collect()
     }
 
     /// The rules that lead to this table. The only uplink has none for its own network, which

@@ -122,11 +122,14 @@ pub(super) fn room(want: &Want) -> u32 {
     want.routed.iter().map(|routed| depth(routed.source, &want.routed) + 1).max().unwrap_or(0)
 }
 
-/// The rules of all lists. A host comes before the network that it is in.
+/// The rules of all lists. A host comes before the network that it is in, also in the order in
+/// which the rules are made: else the network's could come before a host's old one.
 pub(super) fn rules(want: &Want, have: &Have) -> Vec<Rule> {
     let last = PRIORITY + MAIN_FIRST + 1;
     let mut out = Vec::new();
-    for routed in &want.routed {
+    let mut all: Vec<&Routed> = want.routed.iter().collect();
+    all.sort_by_key(|routed| std::cmp::Reverse(routed.source.len));
+    for routed in all {
         let (source, v4) = (routed.source, routed.source.ip.is_ipv4());
         if !have.rules.iter().any(|r| r.v4 == v4) {
             continue;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::want::Routed;
+use netd_core::rng::Rng;
 
 /// On a kernel that has rules.
 pub(super) fn with_rules() -> Have {
@@ -111,8 +112,8 @@ fn a_host_by_its_uplinks_and_what_ends_their_table() {
             "+ route default via 10.1.0.1 dev eth0 metric 2000 src 10.1.0.5 table 213020100",
             "+ route default via 10.2.0.1 dev eth1 metric 1000 src 10.2.0.5 table 213020000",
             "+ route default via 10.2.0.1 dev eth1 metric 1000 src 10.2.0.5 table 213020100",
-            "+ rule from 10.0.3.0/24 lookup 213020000 priority 32765",
             "+ rule from 10.0.0.66 lookup 213020100 priority 32765",
+            "+ rule from 10.0.3.0/24 lookup 213020000 priority 32765",
         ]
     );
     let before = |ip: &str| format!("+ rule from {ip} lookup 254 suppress_prefixlength 0 priority 32763");
@@ -205,4 +206,68 @@ fn a_rule_of_somebody_else_counts_and_stays() {
     // With our number on it, but not as ours are: nothing that fw could name to the kernel.
     have.rules.push(Rule { plain: false, protocol: PROTOCOL, ..before[0] });
     assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
+}
+
+/// The interface by which the kernel sends a packet of this host to the Internet; `None`: it is
+/// unreachable.
+fn leaves_by(have: &Have, host: &str) -> Option<u32> {
+    let host = host.parse().unwrap();
+    let mut rules: Vec<&Rule> = have.rules.iter().filter(|r| r.v4 && r.mark == 0).collect();
+    rules.sort_by_key(|r| r.priority);
+    let of_host = rules.iter().filter(|r| r.source.is_none_or(|source| source.contains(host)) && !r.specific);
+    let tables = of_host.map(|r| have.routes.iter().filter(|route| route.table == r.table));
+    let best = |routes: &mut dyn Iterator<Item = &Route>| {
+        let defaults = routes.filter(|r| r.destination == Prefix::parse("0/0").unwrap());
+        defaults.min_by_key(|r| r.metric).map(|r| Some(r.index).filter(|_| r.unicast))
+    };
+    tables.filter_map(|mut routes| best(&mut routes)).next().flatten()
+}
+
+/// Whatever comes and goes, and wherever fw is killed: a host of `route_by` never leaves by an
+/// uplink that its list does not have, and always by one that it has when that is there.
+#[test]
+fn at_no_step_of_any_change_a_host_leaves_by_an_uplink_that_is_not_its_own() {
+    let uplinks = ["eth0", "eth1"];
+    let lists: [&[&str]; 4] = [&["eth0"], &["eth1"], &["eth0", "eth1"], &["eth1", "eth0"]];
+    let around = ["10.0.0.0/16", "10.0.3.0/25", "10.0.3.128/25", "10.0.9.0/24", "10.0.3.7"];
+    for seed in 0..60 {
+        let mut rng = Rng::seeded(seed);
+        let mut have = with_rules();
+        // One host has its list throughout, the networks around it change theirs.
+        let own = lists[rng.next_u32() as usize % lists.len()];
+        let allowed: Vec<u32> = own.iter().map(|name| have.link(name).unwrap().index).collect();
+        let mut is_settled = false;
+        for _ in 0..25 {
+            let mut sources: Vec<(&str, &[&str])> = vec![("10.0.3.9", own)];
+            sources.extend(
+                around.iter().filter_map(|s| Some((*s, *lists.get(rng.next_u32() as usize % (2 * lists.len()))?))),
+            );
+            let leased: Vec<bool> = uplinks.iter().map(|_| !rng.next_u32().is_multiple_of(3)).collect();
+            let lines = TWO.lines().enumerate().filter(|(n, _)| *n == 0 || leased[n - 1]);
+            let text: String = lines.map(|(_, line)| format!("{line}\n")).collect();
+            let bad = uplinks.iter().filter(|_| rng.next_u32().is_multiple_of(3)).map(ToString::to_string).collect();
+            let wanted = Want { bad, ..routed(&text, &sources) };
+            let plan = plan(&wanted, &have, &Memory::default());
+            // fw may be killed after any step.
+            let steps = if rng.next_u32().is_multiple_of(3) {
+                rng.next_u32() as usize % (plan.changes.len() + 1)
+            } else {
+                usize::MAX
+            };
+            for change in plan.changes.iter().take(steps) {
+                step(&mut have, change);
+                let by = leaves_by(&have, "10.0.3.9");
+                assert!(!is_settled || by.is_none_or(|index| allowed.contains(&index)), "{seed}: {change}: {by:?}");
+            }
+            if steps > plan.changes.len() {
+                is_settled = true;
+                let first = own.iter().zip(&allowed).filter(|(name, _)| leased[usize::from(**name == "eth1")]);
+                let good = |name: &str| !wanted.bad.contains(&name.to_owned());
+                let first =
+                    first.clone().find(|(name, _)| good(name)).or(first.clone().next()).map(|(_, index)| *index);
+                assert_eq!(leaves_by(&have, "10.0.3.9"), first, "{seed}: {sources:?} {leased:?} {:?}", wanted.bad);
+                assert_eq!(super::plan(&wanted, &have, &Memory::default()).changes, [], "{seed}: second plan");
+            }
+        }
+    }
 }
