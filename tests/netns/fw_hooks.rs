@@ -205,3 +205,34 @@ fn a_hook_that_hangs_is_killed_with_its_children_and_the_next_one_runs() {
         wait_heard(&w, 2);
     });
 }
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_loses_no_change_for_its_hooks() {
+    isolated(&["nft", "timeout"], |lab| {
+        let w = World::new(lab);
+        install(&w, "uplink", "");
+        w.apply();
+        for n in 1..=20 {
+            w.lease(n % 2, 3600);
+            let _ = fs::remove_file(w.dir.join(format!("dyn/dhcp_eth{}.ipconf", (n + 1) % 2)));
+            let limit = format!("0.{:03}", n * 4);
+            let _ = w.command(&["timeout", "-s", "KILL", &limit, "fw"], "apply").output().unwrap();
+        }
+        let (code, said) = w.fw("apply");
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(w.home.default_routes()[0].0, "eth0");
+        wait_until("the last change", SOON, || {
+            runners().is_empty() && heard(&w).last().is_some_and(|line| line.contains(" new=eth0 "))
+        });
+        let lines = heard(&w);
+        // Each hook hears the change from the state that the one before has heard.
+        let value = |line: &str, name: &str| {
+            line.split(' ').find_map(|word| word.strip_prefix(name).map(str::to_owned)).unwrap()
+        };
+        for pair in lines.windows(2) {
+            assert_eq!(value(&pair[0], "new="), value(&pair[1], "old="), "{lines:?}");
+        }
+        w.apply();
+        wait_heard(&w, lines.len());
+    });
+}
