@@ -80,10 +80,13 @@ pub(crate) fn bench(applets: &str, quick: bool) -> io::Result<Vec<Row>> {
         all.iter_mut().try_for_each(Running::status)?;
     }
     let names: Vec<String> = (0..SERVICES).map(|n| format!("s{n}")).collect();
-    let (to_kill, others) = names.split_at(effort.rounds * 2);
+    let (to_kill, others) = names.split_at(effort.rounds * 4);
     for name in to_kill {
         all.iter_mut().try_for_each(|one| one.killed(name, &starts))?;
+        // No suite always comes after the same one.
+        all.rotate_left(1);
     }
+    all.sort_by_key(|one| suites.iter().position(|suite| suite.name == one.tree.suite.name));
     for name in others.iter().take(effort.rounds) {
         all.iter_mut().try_for_each(|one| one.restarted(name, &starts))?;
     }

@@ -222,6 +222,32 @@ fn nmeter_writes_a_line_a_second_to_its_console() {
 }
 
 #[test]
+fn clients_and_watchers_without_their_program_say_so_once_and_stay_down() {
+    isolated(&RUNIT, |lab| {
+        let home = lab.net("home");
+        under_both(lab, &home, |house| {
+            let bin = lab.dir().join("bin");
+            let services = [
+                ("dhcp_if", "dhcp_eth0", "udhcpc"),
+                ("zcip_if", "zcip_eth0", "zcip"),
+                ("ifplugd_if", "ifplugd_eth0", "ifplugd"),
+                ("dhcp_if_pinger", "dhcp_eth0_pinger", "pinger"),
+            ];
+            for (model, name, program) in services {
+                house.copy(model, name);
+                // Debian's programs of these names are elsewhere.
+                house.knob(name, "PATH", &format!("{}:/usr/bin", bin.display()));
+                fs::remove_file(bin.join(program)).unwrap();
+            }
+            house.start();
+            for (_, name, program) in services {
+                stays_down(house, name, &format!("{program}: eth0: no {program} here"), || house.log(name));
+            }
+        });
+    });
+}
+
+#[test]
 fn gpm_says_what_it_lacks_and_stays_down() {
     isolated(&[&RUNIT[..], &["gpm"]].concat(), |lab| {
         private_dev(lab);
