@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testkit::appliance::Appliance;
+use testkit::talk::{Over, answer, ask};
 use testkit::{Lab, Net, Value, isolated, wait_until};
 
 use crate::fw::{SOON, World};
@@ -35,10 +36,14 @@ fn lan(w: &World, fields: &str) {
     w.write("conf/lan.ipconf", &format!("let cfg=cfg+1\n{text}"));
 }
 
-/// How often a port in use joins a bridge. The kernel itself drops a frame that comes in between
-/// the moment in which the port belongs to the bridge and the one in which it forwards (br_add_if
-/// of net/bridge/br_if.c), a fifth of a millisecond; when a port leaves, it drops none.
-const JOINS: usize = 5;
+/// How often a port in use joins a bridge and leaves it.
+const ROUNDS: usize = 5;
+/// What the kernel itself drops in a round: a frame that comes in after the port has come to the
+/// bridge and before it forwards (br_add_if of net/bridge/br_if.c), or after it has stopped to
+/// forward and before it has left (del_nbp), a fifth of a millisecond of an idle machine. A wrong
+/// order of fw's costs a hundred and more: a neighbour that is asked for on the wrong link, or an
+/// address that is looked for again, takes a second.
+const LOST_BY_KERNEL: usize = 8;
 
 fn link(net: &Net, name: &str) -> Value {
     net.ip_json(&["-d", "link", "show", "dev", name])[0].clone()
@@ -58,7 +63,7 @@ fn a_port_in_use_goes_into_a_bridge_and_back_and_loses_no_more_than_the_kernel_d
         let (w, other) = two_ports(lab);
         let pings = [probe(&w.lan, "192.168.5.1"), probe(&w.lan, "198.51.100.1"), probe(&w.home, "192.168.5.2")];
         let from = Instant::now();
-        for _ in 0..JOINS {
+        for _ in 0..ROUNDS {
             lan(&w, BRIDGED);
             w.apply();
             assert_eq!(w.fw("plan"), (0, String::new()));
@@ -79,7 +84,7 @@ fn a_port_in_use_goes_into_a_bridge_and_back_and_loses_no_more_than_the_kernel_d
             assert_eq!((master(&w.home, "lan0"), w.home.addresses("lan0")), (None, vec!["192.168.5.1/24".to_owned()]));
             assert!(!is_there(&w.home, "br0"));
         }
-        pings.iter().for_each(|probe| assert_lost_at_most(JOINS, probe, from));
+        pings.iter().for_each(|probe| assert_lost_at_most(ROUNDS * LOST_BY_KERNEL, probe, from));
     });
 }
 
@@ -102,8 +107,8 @@ fn an_ipv6_address_moves_onto_the_bridge_and_answers_at_once() {
         six("lan0", PLAIN);
         ping.wait_log("packets transmitted", SOON);
         let log = ping.log();
-        let all_but_one = ["1000 received", "999 received"];
-        assert!(all_but_one.iter().any(|received| log.contains(received)), "{:?}", log.lines().rev().nth(1));
+        let received = log.rsplit_once(" received").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
+        assert!(received.is_some_and(|received: usize| received >= 1000 - LOST_BY_KERNEL), "{received:?}");
     });
 }
 
@@ -208,6 +213,24 @@ fn an_ethernet_address_an_mtu_and_a_mode_are_set_and_given_back() {
             "{said}"
         );
         w.apply();
+    });
+}
+
+#[test]
+fn a_bridge_that_no_record_declares_is_closed_from_its_first_packet_on() {
+    isolated(&["nft", "ping"], |lab| {
+        let w = World::new(lab);
+        w.remove("conf/lan.ipconf");
+        w.write("conf/wan.ipconf", "let cfg=cfg+1\nif[$cfg]=br0\nbridge[$cfg]='eth0 eth1'\n");
+        // Another program gives it an address: fw has not.
+        w.apply();
+        w.home.address("br0", "10.0.0.5/24");
+        wait_until("the bridge", SOON, || w.isp[0].pings("10.0.0.5"));
+        answer(&w.home, "0.0.0.0:8022", "router");
+        let reached = || ask(&w.isp[0], Over::Tcp, None, "10.0.0.5:8022", SOON);
+        assert_eq!(reached(), None, "no run has seen it yet");
+        assert_eq!(w.fw("apply").0, 0);
+        assert_eq!(reached(), None);
     });
 }
 

@@ -38,6 +38,8 @@ pub enum Reason {
     Learned(Prefix),
     /// One of the reasons above was true since boot: its words.
     Before(String),
+    /// The record at this place makes it, and none declares it. It may not be there yet.
+    Made(String),
     /// It is a hardware card, or a part of one, and no record declares it.
     Card,
     /// The records that declare it contradict each other, or name no zone.
@@ -64,6 +66,7 @@ impl fmt::Display for Reason {
             Reason::Default { by_kernel: false } => f.write_str("another program gave it a default route"),
             Reason::Learned(address) => write!(f, "{address} came by DHCP or in a router advertisement"),
             Reason::Before(text) => write!(f, "{text} (since boot)"),
+            Reason::Made(place) => write!(f, "{place} makes it, and no record declares it"),
             Reason::Card => f.write_str("it is a hardware card, and no record declares it"),
             Reason::Conflict => f.write_str("its records contradict each other"),
         }
@@ -122,6 +125,8 @@ struct Facts<'a> {
     claims: Vec<Inside>,
     /// They have the key `zone`.
     is_keyed: bool,
+    /// The record by which fw makes it.
+    made: Option<String>,
 }
 
 enum Verdict {
@@ -188,7 +193,10 @@ impl<'a> Facts<'a> {
                 claims.push(Inside { interface: name.to_owned(), zone, place: entry.origin.clone() });
             }
         }
-        Facts { name, link, word: word(name, policy), had: had(name, link, current, memory, have), claims, is_keyed }
+        let makes = |e: &&crate::record::Entry| e.is_static && e.interface() == name && e.network.device.is_made();
+        let made = current.iter().map(|(e, _)| e).find(makes).map(|e| e.origin.clone());
+        let (word, had) = (word(name, policy), had(name, link, current, memory, have));
+        Facts { name, link, word, had, claims, is_keyed, made }
     }
 
     /// What is wrong with its declaration.
@@ -217,6 +225,10 @@ impl<'a> Facts<'a> {
             (_, Some(reason)) => return Verdict::Outside(reason.clone()),
             ([claim, ..], None) => return Verdict::Inside(claim.clone()),
             ([], None) => {}
+        }
+        // In the first run it is not there yet, and in the table a bridge is no card by its kind.
+        if let Some(place) = self.made.as_ref().filter(|_| unlisted != Unlisted::Open) {
+            return Verdict::Outside(Reason::Made(place.clone()));
         }
         match self.link {
             // A port belongs to its bridge, which has a verdict of its own.

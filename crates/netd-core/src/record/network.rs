@@ -359,6 +359,11 @@ impl Network {
 }
 
 impl Device {
+    /// It is a link that is made: a bridge or a VLAN.
+    pub fn is_made(&self) -> bool {
+        self.vlan.is_some() || !self.ports.is_empty()
+    }
+
     /// The key that cannot be true of this interface beside the others: a VLAN has a number and a
     /// link, and is no bridge; no interface is a part of itself.
     fn contradiction(&self, interface: &IfName) -> Option<&'static str> {

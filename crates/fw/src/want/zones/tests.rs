@@ -68,6 +68,21 @@ fn address(text: &str, index: u32) -> Address {
 const LAN: &str = "static if=lan0 ipmask=10.0.0.1/24\n";
 
 #[test]
+fn a_link_that_a_record_makes_is_closed_before_it_is_there_unless_one_declares_it() {
+    for (records, words, shown) in [
+        ("static if=br0 bridge=eth0", "", "br0 | "),
+        ("static if=wan7 vlan=7 link=eth0", "", "wan7 | "),
+        ("static if=br0 bridge=eth0", "unlisted=open", " | "),
+        ("static if=br0 bridge=eth0 zone=guest", "", " | br0=guest"),
+        ("static if=br0 bridge=eth0 ipmask=10.0.0.1/24", "", " | br0=lan"),
+        ("static if=br0 bridge=eth0\nif=br0 ipmask=10.1.0.5/24", "", "br0 | "),
+    ] {
+        let judged = judge(records, words, &Memory::default(), &Have::default());
+        assert_eq!(show(&judged), shown, "{records} {words}");
+    }
+}
+
+#[test]
 fn what_records_and_words_make_of_an_interface() {
     // Records, fw.conf, interfaces that had a lease since boot; the verdicts.
     let rows: &[(&str, &str, &[&str], &str)] = &[
