@@ -11,7 +11,7 @@ use testkit::talk::{Over, answer, ask};
 use testkit::{Lab, Net, isolated, wait_until};
 
 use crate::dnsmasq_argv;
-use crate::fw::{SOON, World};
+use crate::fw::{SOON, World, fw_path, program};
 
 /// For "no answer comes".
 const SILENCE: Duration = Duration::from_millis(400);
@@ -509,5 +509,26 @@ fn virtual_links_that_nothing_names_are_left_alone_or_closed() {
         w.write("fw.conf", "unlisted=\"open\"\n");
         w.apply();
         assert_eq!(reaches(), [true; 3]);
+    });
+}
+
+#[test]
+fn a_table_that_is_refused_leaves_the_old_one_in_force() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        answer(&w.home, "[::]:8022", "router");
+        let before = w.nft();
+        w.write("fw.conf", "ext_open=\"tcp/8022\"\n");
+        program(&lab.make_dir("only").join("nft"), "cat >/dev/null; echo 'Error: Out of memory' >&2; exit 1");
+        let argv = ["env", "PATH=/run/lab/only:/usr/bin:/bin", &fw_path(lab)];
+        for _ in 0..2 {
+            let output = w.command(&argv, "apply").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && text.contains("nft: Error: Out of memory"), "{text}");
+            assert_eq!(w.nft(), before);
+            assert_eq!(ask(&w.isp[0], Over::Tcp, None, "10.0.0.5:8022", SILENCE), None);
+        }
+        w.apply();
+        assert_eq!(ask(&w.isp[0], Over::Tcp, None, "10.0.0.5:8022", SOON).as_deref(), Some("router"));
     });
 }
