@@ -218,3 +218,19 @@ fn down_does_not_cut_the_session_that_it_is_called_from_unless_told_to() {
         assert_eq!(w.home.addresses("eth0"), ["203.0.113.9/28"]);
     });
 }
+
+#[test]
+fn on_a_terminal_down_asks_first() {
+    isolated(&["nft", "script"], |lab| {
+        let w = World::new(lab);
+        w.apply();
+        for (answer, code, addresses) in [("n", 1, &["192.168.5.1/24"][..]), ("y", 0, &[])] {
+            // script(1) gives the program a terminal, and its exit status.
+            let line = format!("echo {answer} | script -qec 'fw down' /dev/null");
+            let (status, out, err) = said(&w.command(&["sh", "-c"], &line).output().unwrap());
+            assert_eq!(status, code, "{out}{err}");
+            assert!(out.contains("Go on? [y/N]"), "{out}");
+            assert_eq!(w.home.addresses("lan0"), addresses);
+        }
+    });
+}

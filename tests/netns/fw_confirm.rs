@@ -20,6 +20,9 @@ const LATER: Duration = Duration::from_secs(12);
 const OLD: &str = "extif=\"eth0\"\next_open_tcp=\"22\"\n";
 const NEW: &str = "extif=\"eth0\"\next_open_tcp=\"22 80\"\n";
 
+const OLD_RULES: &str = "chain before_input {\n\ttcp dport 2222 accept\n}\n";
+const NEW_RULES: &str = "chain before_input {\n\ttcp dport 3333 accept\n}\n";
+
 fn fw(w: &World, words: &[&str]) -> (i32, String) {
     let (last, first) = words.split_last().unwrap();
     let output = w.command(&[&["fw"], first].concat(), last).output().unwrap();
@@ -30,6 +33,7 @@ fn fw(w: &World, words: &[&str]) -> (i32, String) {
 fn edited(lab: &Lab) -> World {
     let w = World::new(lab);
     w.write("fw.conf", OLD);
+    w.write("firewall.nft", OLD_RULES);
     w.apply();
     edit(&w);
     w
@@ -39,6 +43,7 @@ fn edit(w: &World) {
     w.record("conf/lan", "if=lan0 ipmask=192.168.77.1/24");
     w.record("conf/more", "if=eth1 ipmask=10.8.0.1/24");
     w.write("fw.conf", NEW);
+    w.write("firewall.nft", NEW_RULES);
 }
 
 /// `fw apply --confirm SECS` without a supervisor: it stays.
@@ -59,7 +64,8 @@ fn assert_rolled_back(w: &World) {
     assert!(is_restored(w));
     let file = |name: &str| fs::read_to_string(w.dir.join(name)).unwrap_or_default();
     assert!(file("conf/lan.ipconf").contains("192.168.5.1/24"));
-    assert_eq!(file("fw.conf"), OLD);
+    assert_eq!((file("fw.conf").as_str(), file("firewall.nft").as_str()), (OLD, OLD_RULES));
+    assert!(w.nft().contains("dport 2222 ") && !w.nft().contains("dport 3333 "), "{}", w.nft());
     assert!(!w.dir.join("conf/more.ipconf").exists());
     assert!(w.nft().contains("dport 22 ") && !w.nft().contains("dport 80 "), "{}", w.nft());
     let kept: Vec<_> = fs::read_dir(w.dir.join("rejected")).unwrap().flatten().collect();
@@ -68,7 +74,7 @@ fn assert_rolled_back(w: &World) {
     let rejected = |name: &str| file(&format!("rejected/{date}/{name}"));
     assert!(rejected("conf/lan.ipconf").contains("192.168.77.1/24"));
     assert!(rejected("conf/more.ipconf").contains("10.8.0.1/24"));
-    assert_eq!(rejected("fw.conf"), NEW);
+    assert_eq!((rejected("fw.conf").as_str(), rejected("firewall.nft").as_str()), (NEW, NEW_RULES));
     assert_settled(w);
     assert_eq!(w.fw("plan"), (0, String::new()));
 }
@@ -239,6 +245,7 @@ fn supervised(lab: &Lab) -> (World, Proc, impl Fn(&[&str]) -> Output) {
     wait_until("the first run", SOON, || is_restored(&w));
     let home = World { dir: lab.dir().join("service/fw"), ..w };
     home.write("fw.conf", OLD);
+    home.write("firewall.nft", OLD_RULES);
     assert!(run(&["sv", "up", "fw"]).status.success());
     wait_until("the policy", SOON, || home.nft().contains("dport 22 "));
     edit(&home);
