@@ -143,14 +143,12 @@ fn down_leaves_nothing_of_ours_and_all_of_the_others_and_a_trigger_brings_nothin
         w.write("etc/resolv.conf", "nameserver 192.0.2.99\n");
         let state = || {
             let files = ["hosts", "resolv.conf", "dnsmasq_servers.conf"].map(|name| w.etc(name));
-            let objects = [
-                &["-4", "address", "show"][..],
-                &["-brief", "link", "show"],
-                &["route", "show", "table", "all"],
-                &["rule", "show"],
-            ];
+            let links = w.home.ip_json(&["link", "show"]);
+            let facts = |link: &Value| ["ifname", "mtu", "master", "address"].map(|key| link[key].clone());
+            let links: Vec<_> = list(&links).into_iter().map(facts).collect();
+            let objects = [&["-4", "address", "show"][..], &["route", "show", "table", "all"], &["rule", "show"]];
             let objects = objects.map(|what| w.home.ip(&[&["-N"], what].concat()));
-            (objects, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
+            (links, objects, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
         };
         let before = state();
         w.lease(0, 3600);
