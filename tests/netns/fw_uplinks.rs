@@ -311,6 +311,26 @@ fn the_segments_of_a_host_fit_its_own_uplink() {
 }
 
 #[test]
+fn a_call_leaves_the_uplink_that_its_host_may_use_no_more() {
+    isolated(&["nft", "conntrack"], |lab| {
+        let w = World::leased(lab);
+        providers(&w);
+        let mut call = Call::begin(&w);
+        assert_eq!(call.says().as_deref(), Some("a"));
+        w.write("fw.conf", "route_by=\"192.168.5.66>eth1\"\n");
+        w.apply();
+        assert_eq!(call.says().as_deref(), Some("a"), "another host's");
+        w.write("fw.conf", "route_by=\"192.168.5.66>eth1 192.168.5.2>eth1,eth0\"\n");
+        w.apply();
+        assert_eq!(call.says().as_deref(), Some("a"), "it may use both");
+        w.write("fw.conf", "route_by=\"192.168.5.2>eth1\"\n");
+        w.apply();
+        assert_eq!(call.says(), None);
+        assert_eq!(by(&w, "192.168.5.2"), "b");
+    });
+}
+
+#[test]
 fn ipv6_hosts_without_masquerading_have_uplinks_of_their_own_and_stay() {
     isolated(&["nft", "ping"], |lab| {
         let w = World::new(lab);

@@ -16,6 +16,7 @@ use netd::netlink::{BATCH, NETFILTER, Netlink};
 use netd_core::wire::netlink::{self, Message, NLA_F_NESTED};
 use nix::libc;
 
+use crate::change::Change;
 use crate::have::{Have, MARKS, Route};
 use crate::model::{Prefix, TABLE_MAIN};
 use crate::want::{Routed, Want};
@@ -114,7 +115,7 @@ fn best_default(routes: &[Route], table: u32, v4: bool) -> Option<&Route> {
 
 /// An uplink whose flows of one family go elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loser {
+struct Loser {
     index: u32,
     v4: bool,
     /// The addresses that its flows are masqueraded with.
@@ -126,7 +127,7 @@ pub struct Loser {
 /// The uplinks whose flows move, because the uplink has gone or turned bad, or because a better one
 /// is there again. In the last case they stay where fw.conf says so (failback), or where they have
 /// been spread over several uplinks (balance).
-pub fn losers(want: &Want, have: &Have, after: &[Route]) -> Vec<Loser> {
+fn losers(want: &Want, have: &Have, after: &[Route]) -> Vec<Loser> {
     let mut out: Vec<Loser> = Vec::new();
     for v4 in [true, false] {
         let best = |routes| best_default(routes, TABLE_MAIN, v4).map(|r| r.index);
@@ -156,9 +157,34 @@ pub fn losers(want: &Want, have: &Have, after: &[Route]) -> Vec<Loser> {
     out
 }
 
+/// Which flows have to move, by the changes of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    losers: Vec<Loser>,
+    are_routed_anew: bool,
+}
+
+impl Turn {
+    /// Of these changes, after which the routes are so.
+    pub fn of(want: &Want, have: &Have, changes: &[Change], after: &[Route]) -> Turn {
+        let is_of_list = |change: &Change| match change {
+            Change::AddRule(rule) => want.routed.iter().any(|routed| Some(routed.source) == rule.source),
+            _ => false,
+        };
+        Turn { losers: losers(want, have, after), are_routed_anew: changes.iter().any(is_of_list) }
+    }
+
+    /// No flow can have to move.
+    pub fn is_none(&self) -> bool {
+        self.losers.is_empty() && !self.are_routed_anew
+    }
+}
+
 /// What decides where flows go from now on.
 struct Map {
     losers: Vec<Loser>,
+    /// Hosts have other uplinks than before (route_by): their flows by others move.
+    are_routed_anew: bool,
     routes: Vec<Route>,
     local: Vec<Prefix>,
     routed: Vec<Routed>,
@@ -180,16 +206,28 @@ impl Map {
         best_default(&self.routes, table, source.is_ipv4()).filter(|r| r.unicast).map(|r| r.index)
     }
 
+    /// Whether the mark leads the flow by an uplink that its host's list does not have.
+    fn strays(&self, flow: &Flow) -> bool {
+        let of_source = self.routed.iter().filter(|r| r.source.contains(flow.source)).max_by_key(|r| r.source.len);
+        let uplink = self.numbers.iter().find(|(_, number)| ways::mark(*number) == flow.mark).map(|(name, _)| name);
+        of_source.zip(uplink).is_some_and(|(routed, uplink)| !routed.uplinks.contains(uplink))
+    }
+
     fn has_to_move(&self, flow: &Flow) -> bool {
+        self.leaves_by_default(flow) && ((self.are_routed_anew && self.strays(flow)) || self.has_lost(flow))
+    }
+
+    fn leaves_by_default(&self, flow: &Flow) -> bool {
+        self.follows_default(flow.destination) && !self.local.iter().any(|p| p.ip == flow.destination)
+    }
+
+    fn has_lost(&self, flow: &Flow) -> bool {
         let is_of = |loser: &&Loser| {
             let masqueraded = flow.source_nat && loser.addresses.contains(&flow.masqueraded_as);
             let marked = flow.mark != 0 && flow.mark == loser.mark && flow.destination.is_ipv4() == loser.v4;
             masqueraded || marked
         };
-        let Some(loser) = self.losers.iter().find(is_of) else { return false };
-        self.follows_default(flow.destination)
-            && !self.local.iter().any(|p| p.ip == flow.destination)
-            && self.goes_by(flow.source) != Some(loser.index)
+        self.losers.iter().find(is_of).is_some_and(|loser| self.goes_by(flow.source) != Some(loser.index))
     }
 }
 
@@ -205,11 +243,12 @@ impl Mover {
     /// is down): then the routes are in a hurry, and [`Mover::sweep`] finds the flows afterwards. A
     /// look costs a walk over the whole table, 10 ms at its usual size. Without connection tracking
     /// in the kernel there are no flows to move.
-    pub fn prepare(losers: Vec<Loser>, want: &Want, have: &Have, after: Vec<Route>) -> io::Result<Mover> {
+    pub fn prepare(turn: Turn, want: &Want, have: &Have, after: Vec<Route>) -> io::Result<Mover> {
         let netlink = Netlink::open(NETFILTER)?;
         let local = have.addresses.iter().map(|a| a.address).collect();
         let (routed, numbers) = (want.routed.clone(), want.numbers.clone());
-        let map = Map { losers, routes: after, local, routed, numbers };
+        let Turn { losers, are_routed_anew } = turn;
+        let map = Map { losers, are_routed_anew, routes: after, local, routed, numbers };
         let mut mover = Mover { netlink, map, flows: Vec::new() };
         let turned = [true, false].iter().all(|v4| best_default(&have.routes, TABLE_MAIN, *v4).is_none_or(|r| r.dead));
         if !turned {
@@ -225,7 +264,7 @@ impl Mover {
         }
         for family in [netlink::AF_INET, netlink::AF_INET6] {
             let v4 = family == netlink::AF_INET;
-            if !self.map.losers.iter().any(|loser| loser.v4 == v4) {
+            if !self.map.are_routed_anew && !self.map.losers.iter().any(|loser| loser.v4 == v4) {
                 continue;
             }
             let entries = self.netlink.dump(&Message::new(GET, netlink::DUMP, &[family, 0, 0, 0]))?;
@@ -306,7 +345,14 @@ mod tests {
 
     fn map(losers: Vec<Loser>, routes: Vec<Route>) -> Map {
         let local = vec![Prefix::parse("10.2.0.5/16").unwrap()];
-        Map { losers, routes, local, routed: Vec::new(), numbers: vec![("eth0".into(), 1), ("eth1".into(), 2)] }
+        Map {
+            losers,
+            are_routed_anew: false,
+            routes,
+            local,
+            routed: Vec::new(),
+            numbers: vec![("eth0".into(), 1), ("eth1".into(), 2)],
+        }
     }
 
     #[test]
@@ -347,6 +393,22 @@ mod tests {
             }
             assert_eq!(map.has_to_move(&flow), moves, "{uplinks:?}");
         }
+    }
+
+    #[test]
+    fn flows_of_a_host_that_got_uplinks_of_its_own_leave_the_others() {
+        let mut map = map(Vec::new(), vec![route("0/0", 1, 100), route("0/0", 2, 200)]);
+        let flow = |mark| decode(&marked_entry([8, 8, 8, 8], [10, 1, 0, 5], SRC_NAT, mark)).unwrap();
+        let by = |source: &str, uplink: &str| Routed {
+            source: Prefix::parse(source).unwrap(),
+            uplinks: vec![uplink.to_owned()],
+        };
+        map.routed = vec![by("9.9.0.0/16", "eth0"), by("9.9.9.9", "eth1")];
+        assert!(!map.has_to_move(&flow(1 << 24)), "nothing of it is new");
+        map.are_routed_anew = true;
+        assert_eq!([0, 1 << 24, 2 << 24].map(|mark| map.has_to_move(&flow(mark))), [false, true, false]);
+        map.routed = vec![by("9.8.0.0/16", "eth1")];
+        assert!(!map.has_to_move(&flow(1 << 24)), "another host's");
     }
 
     #[test]

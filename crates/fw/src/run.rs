@@ -11,7 +11,7 @@ use applet::control::error_text;
 use nix::errno::Errno;
 
 use crate::change::{Change, routes_after};
-use crate::conntrack::{self, Mover};
+use crate::conntrack::{Mover, Turn};
 use crate::etc::{self, servers::Facts};
 use crate::firewall::{Firewall, wait_for_others};
 use crate::have::Have;
@@ -172,9 +172,9 @@ fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &m
         return Some(Vec::new());
     }
     let after = routes_after(&have.routes, &plan.changes);
-    let losers = conntrack::losers(want, have, &after);
+    let turn = Turn::of(want, have, &plan.changes, &after);
     // Without connection tracking in the kernel nothing is masqueraded and nothing has to move.
-    let mut mover = Some(losers).filter(|l| !l.is_empty()).and_then(|l| Mover::prepare(l, want, have, after).ok());
+    let mut mover = Some(turn).filter(|t| !t.is_none()).and_then(|t| Mover::prepare(t, want, have, after).ok());
     let applied = kernel.apply(&plan.changes, &mut || {
         if let Some(mover) = &mut mover {
             let _ = mover.strike();
