@@ -13,6 +13,7 @@ pub mod json;
 pub mod manpage;
 pub mod name;
 pub mod say;
+pub mod sort;
 pub mod suggest;
 pub mod sys;
 

@@ -214,7 +214,7 @@ pub fn moves(kept: &[Content], now: &[Found]) -> Vec<Move> {
     }
     // What was taken away comes back before what was added goes: an address is never missed for an
     // order of files.
-    changes.sort_by_key(|m| matches!(m, Move::Remove(_)));
+    applet::sort::sort_by_key(&mut changes, |m| matches!(m, Move::Remove(_)));
     rejects.extend(changes);
     rejects
 }

@@ -64,7 +64,7 @@ impl Hooks {
             .filter(|entry| is_executable(&entry.path()))
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
-        names.sort_unstable();
+        applet::sort::sort(&mut names);
         let (mut hooks, mut unknown) = (Vec::new(), Vec::new());
         for name in names {
             match Named::of(&name) {

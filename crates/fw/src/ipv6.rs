@@ -16,7 +16,7 @@ pub fn look(want: &Want, have: &mut Have) {
     let addresses = want.addresses.iter().filter(|a| a.address.ip.is_ipv6()).map(|a| &a.interface);
     let routes = want.routes.iter().filter(|r| r.destination.ip.is_ipv6()).map(|r| &r.interface);
     let mut names: Vec<&String> = addresses.chain(routes).collect();
-    names.sort_unstable();
+    applet::sort::sort(&mut names);
     names.dedup();
     have.without_v6 = !names.is_empty() && !Path::new(KERNEL_HAS_IT).exists();
     let is_off = |name: &str| {

@@ -233,8 +233,8 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     }
     // New places before places taken over: no destination is ever without a route.
     let mut make: Vec<Change> = adds.into_iter().chain(replaces).collect();
-    make.sort_by_key(Change::stage);
-    deletes.sort_by_key(|c| 2 - c.stage());
+    applet::sort::sort_by_key(&mut make, Change::stage);
+    applet::sort::sort_by_key(&mut deletes, |c| 2 - c.stage());
     plan.changes.extend(make);
     plan.changes.extend(ways.changes(want, have));
     plan.changes.extend(deletes);

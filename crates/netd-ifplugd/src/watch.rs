@@ -11,6 +11,7 @@ use applet::control::Command as Control;
 use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Complaints, Log, Signal, Signals};
+use netd::given::show_seconds;
 use netd::link::{self, LinkWatch, Transition};
 use netd::peers::Peers;
 use netd::runner::Runner;
@@ -200,7 +201,7 @@ impl Daemon<'_> {
                 Action::Restore => self.sink.tell(services::record(&self.options.iface, Health::Up), self.log),
                 Action::DampingBegins => self.log.info(format_args!(
                     "link is flapping: it is held down until it has lasted, at most {} s",
-                    self.options.config.longest_hold.as_secs_f64()
+                    show_seconds(self.options.config.longest_hold)
                 )),
                 Action::DampingEnds => self.log.info(format_args!("link is steady again, it is {}", self.state())),
                 Action::Withdraw => self.sink.tell(News::of_record(RecordChange::Withdraw), self.log),

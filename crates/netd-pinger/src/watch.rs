@@ -153,7 +153,7 @@ fn needs(options: &Options, peers: &Peers, fixed: Option<PathBuf>) -> Needs {
     };
     let mut sockets = vec![Socket::Packet, Socket::Netlink, Socket::Icmp];
     sockets.extend(options.targets.iter().map(of_target));
-    sockets.sort_unstable();
+    applet::sort::sort(&mut sockets);
     sockets.dedup();
     let mut files = vec![Files::Directory(options.dynamic.clone()), Files::Service(options.notify.clone())];
     files.extend(peers.files());

@@ -379,7 +379,7 @@ impl Raw {
         // udhcpc and RFC 7844 section 3.6 sort them by number; RFC 3442 wants its routes before the
         // router, since a server leaves out what does not fit at the end.
         let early = |code| native && !self.config.anonymous && matches!(code, STATIC_ROUTES | MS_STATIC_ROUTES);
-        parameters.sort_unstable_by_key(|code| (*code != SUBNET && !early(*code), *code));
+        applet::sort::sort_by_key(&mut parameters, |code| (*code != SUBNET && !early(*code), *code));
         parameters.dedup();
         parameters.retain(|code| !self.gate.ignore.contains(code));
         parameters

@@ -361,11 +361,11 @@ impl Outgoing {
         }
         // RFC 2131 table 5: these carry the identifiers and nothing that asks for anything.
         extra.retain(|(code, _)| !farewell || *code == CLIENT_ID);
-        extra.sort_by_key(|(code, _)| *code);
+        applet::sort::sort_by_key(&mut extra, |(code, _)| *code);
         out.extend(extra);
         if template.anonymous {
             // RFC 7844 section 3.1: by number, when not at random.
-            out.sort_by_key(|(code, _)| *code);
+            applet::sort::sort_by_key(&mut out, |(code, _)| *code);
         }
         out.retain(|(code, data)| !data.is_empty() || *code == RAPID_COMMIT);
         out

@@ -5,6 +5,7 @@
 //! lines of the daemons.
 
 use std::ffi::{OsStr, OsString};
+use std::iter::repeat;
 use std::time::Duration;
 
 use applet::getopt::{Getopt, Opt};
@@ -60,7 +61,7 @@ impl Given {
         match seconds(value) {
             Some(time) if time >= least => Ok(time),
             Some(_) => {
-                let (option, least) = (self.option(key), least.as_secs_f64());
+                let (option, least) = (self.option(key), show_seconds(least));
                 Err(format!("{option} {} is too short: it is at least {least}", value.to_string_lossy()))
             }
             None => Err(self.no_number(key, value)),
@@ -130,9 +131,20 @@ pub fn seconds(value: &OsStr) -> Option<Duration> {
     if let Some(ms) = text.strip_suffix("ms") {
         return number(ms.as_ref()).map(Duration::from_millis);
     }
-    let text = Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
-    let secs: f64 = text.parse().ok().filter(|s| *s <= f64::from(u32::MAX))?;
-    Duration::try_from_secs_f64(secs).ok()
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let whole = if whole.is_empty() && !fraction.is_empty() { 0 } else { number(whole.as_ref())? };
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // Digits behind the ninth are less than a nanosecond.
+    let nanos = fraction.bytes().chain(repeat(b'0')).take(9).fold(0, |n, digit| n * 10 + u32::from(digit - b'0'));
+    Some(Duration::new(whole, nanos)).filter(|time| *time <= Duration::from_secs(u32::MAX.into()))
+}
+
+/// Seconds, with a fraction where there is one.
+pub fn show_seconds(time: Duration) -> String {
+    let (whole, nanos) = (time.as_secs(), time.subsec_nanos());
+    if nanos == 0 { whole.to_string() } else { format!("{whole}.{}", format!("{nanos:09}").trim_end_matches('0')) }
 }
 
 #[cfg(test)]

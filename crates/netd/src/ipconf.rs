@@ -105,7 +105,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
             names.push(dir.join(name));
         }
     }
-    names.sort();
+    applet::sort::sort(&mut names);
     Ok(names)
 }
 

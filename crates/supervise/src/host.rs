@@ -210,7 +210,7 @@ impl Host {
     /// Writes down what has changed, and lets go of the services that have ended for good: these.
     pub(crate) fn settle(&mut self) -> Vec<Slot> {
         let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
+        applet::sort::sort(&mut touched);
         touched.dedup();
         let (mut ended, mut again) = (Vec::new(), Vec::new());
         for slot in touched {

@@ -152,7 +152,7 @@ impl Shared {
         let mut events = [EpollEvent::empty(); 64];
         let n = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         let mut found: Vec<_> = events.iter().take(n).map(|event| split(event.data())).collect();
-        found.sort_unstable_by_key(|(_, source)| *source);
+        applet::sort::sort_by_key(&mut found, |(_, source)| *source);
         found
     }
 

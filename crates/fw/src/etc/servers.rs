@@ -92,7 +92,7 @@ impl<'a> Facts<'a> {
         let mut with: Vec<&Entry> = self.records.iter().copied().filter(says).collect();
         let highest = with.iter().map(|e| e.network.dns_prio).max();
         with.retain(|e| Some(e.network.dns_prio) == highest);
-        with.sort_by_key(|e| self.place(e));
+        applet::sort::sort_by_key(&mut with, |e| self.place(e));
         with
     }
 

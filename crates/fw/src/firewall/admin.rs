@@ -284,12 +284,12 @@ pub fn defines(want: &Want, policy: &Policy) -> String {
     let said = policy.zones.to.iter().map(|s| s.zone.as_str());
     let said = said.chain(policy.zones.router.iter().map(|s| s.zone.as_str()));
     let mut names: Vec<&str> = want.zones.names().into_iter().chain(said).chain([LAN]).collect();
-    names.sort_unstable();
+    applet::sort::sort(&mut names);
     names.dedup();
     for name in names {
         let interfaces: Vec<String> = want.zones.of(name).map(str::to_owned).collect();
         let mut behind: Vec<_> = interfaces.iter().flat_map(|interface| networks(want, interface)).collect();
-        behind.sort_unstable();
+        applet::sort::sort(&mut behind);
         behind.dedup();
         let of = |v4: bool| -> Vec<String> {
             behind.iter().filter(|n| n.ip.is_ipv4() == v4).map(ToString::to_string).collect()

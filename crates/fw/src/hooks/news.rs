@@ -119,7 +119,7 @@ impl State {
         match self.addresses.get_mut(at) {
             Some((name, list)) if *name == interface => {
                 push_new(list, address);
-                list.sort_unstable();
+                applet::sort::sort(list);
             }
             _ => self.addresses.insert(at, (interface, vec![address])),
         }
@@ -159,7 +159,7 @@ impl State {
 
     fn networks(&self, interface: &str) -> Vec<Prefix> {
         let mut networks: Vec<Prefix> = self.of(interface).iter().map(|address| address.network()).collect();
-        networks.sort_unstable();
+        applet::sort::sort(&mut networks);
         networks.dedup();
         networks
     }
@@ -184,7 +184,7 @@ impl State {
 
     fn by_interface(&self, now: &State, text: impl Fn(&State, &str) -> String) -> Vec<Change> {
         let mut names: Vec<&str> = self.addresses.iter().chain(&now.addresses).map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
+        applet::sort::sort(&mut names);
         names.dedup();
         let changes = names.into_iter().map(|name| Change {
             interface: name.to_owned(),

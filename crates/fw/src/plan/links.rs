@@ -263,7 +263,7 @@ impl Links<'_> {
                 self.notes.push(format!("{place}: {} is a part of {other}, of another program: left there", port.name));
             }
         }
-        joins.sort_by_key(|(port, _)| !port.carrier);
+        applet::sort::sort_by_key(&mut joins, |(port, _)| !port.carrier);
         let mut changes = adopted(want, have, &self.made, &joins);
         changes.extend(joins.into_iter().map(|(port, bridge)| Change::LinkMaster {
             index: port.index,
@@ -309,7 +309,7 @@ impl Links<'_> {
         let is_wanted = |l: &Link| wanted(want, &l.name).is_some_and(|w| w.frozen || w.kind.is_some());
         let mut unwanted: Vec<&Link> = have.links.iter().filter(|l| is_ours(l) && !is_wanted(l)).collect();
         // With a link the kernel deletes the VLANs on it: those go before it.
-        unwanted.sort_by_key(|l| Reverse(depth(l, have)));
+        applet::sort::sort_by_key(&mut unwanted, |l| Reverse(depth(l, have)));
         for link in unwanted {
             let leaves = |l: &Link| self.leaves.iter().chain(&self.joins).any(|c| c.index() == Some(l.index));
             let is_part = |l: &&Link| l.master == link.index && !leaves(l);

@@ -74,7 +74,7 @@ pub fn networks(want: &Want, interface: &str) -> Vec<Prefix> {
     let own = want.addresses.iter().filter(|a| a.interface == interface).map(|a| a.address.network());
     let routes = want.routes.iter().filter(|r| r.interface == interface).map(|r| r.destination);
     let mut out: Vec<Prefix> = own.chain(routes).filter(|n| !n.is_default() && !is_link_local(n.ip)).collect();
-    out.sort_unstable();
+    applet::sort::sort(&mut out);
     out.dedup();
     out
 }
@@ -95,7 +95,7 @@ fn ports(policy: &Policy, out: &mut Openings) -> Vec<String> {
         }
         out.forwards.push(forward.clone());
     }
-    out.targets.sort_unstable();
+    applet::sort::sort(&mut out.targets);
     out.targets.dedup();
     notes
 }

@@ -157,7 +157,7 @@ impl Known {
         let mut around: Vec<&Owned> =
             others.filter(|o| o.network.len <= inner.len && o.network.contains(inner.ip)).collect();
         // The order of the records shall not matter.
-        around.sort_by(|a, b| (b.network.len, &a.interface).cmp(&(a.network.len, &b.interface)));
+        applet::sort::sort_by(&mut around, |a, b| (b.network.len, &a.interface).cmp(&(a.network.len, &b.interface)));
         around.first().copied()
     }
 
@@ -192,7 +192,7 @@ impl Known {
                 }
         };
         let mut into: Vec<&Owned> = self.networks.iter().filter(is_into).collect();
-        into.sort_by(|a, b| (b.network.len, &a.interface).cmp(&(a.network.len, &b.interface)));
+        applet::sort::sort_by(&mut into, |a, b| (b.network.len, &a.interface).cmp(&(a.network.len, &b.interface)));
         let other = into.first()?;
         Some(format!("route {to} into the network of {}, {}", other.interface, other.network))
     }
@@ -200,7 +200,7 @@ impl Known {
     /// The reason against a station that is this machine.
     fn own(&self, what: &str, ip: IpAddr) -> Option<String> {
         let mut names: Vec<&str> = self.addresses.iter().filter(|o| o.ip == ip).map(|o| o.interface.as_str()).collect();
-        names.sort_unstable();
+        applet::sort::sort(&mut names);
         names.first().map(|interface| format!("{what} {ip} is an address of this machine, on {interface}"))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn needed(
     }
     let mut names: Vec<&str> =
         current.iter().filter(|(e, _)| e.network.address.is_some()).map(|(e, _)| e.interface()).collect();
-    names.sort_unstable();
+    applet::sort::sort(&mut names);
     names.dedup();
     let has_default = |name: &str, v4: bool| {
         routes.iter().any(|r| r.interface == name && r.destination.is_default() && r.destination.ip.is_ipv4() == v4)

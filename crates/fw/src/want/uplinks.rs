@@ -37,11 +37,11 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String], 
     entries().filter(|e| e.is_static && is_default_of_main(e)).for_each(|e| add(e.interface()));
     let mut dynamic: Vec<&str> = entries().filter(|e| is_default_of_main(e)).map(|e| e.interface()).collect();
     dynamic.extend(remembered.iter().map(String::as_str).filter(|n| !zones.is_inside(n)));
-    dynamic.sort_unstable();
+    applet::sort::sort(&mut dynamic);
     dynamic.into_iter().for_each(add);
     let places = policy.uplinks.places();
     let (placed, mut others): (Vec<&str>, Vec<&str>) = names.iter().partition(|n| places.contains(n));
-    others.sort_by_key(|name| policy.uplinks.metered.iter().any(|metered| metered == name));
+    applet::sort::sort_by_key(&mut others, |name| policy.uplinks.metered.iter().any(|metered| metered == name));
     // A place stays free for one that has no lease yet.
     let placed = (1..).zip(&places).filter(|(_, name)| placed.contains(name)).map(|(place, name)| (place, *name));
     let first_other = u32::try_from(places.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -56,7 +56,7 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String], 
 pub(super) fn numbers(policy: &Policy, others: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
     let mut names = policy.uplinks.named();
     let mut others: Vec<&str> = others.into_iter().map(String::as_str).filter(|n| !names.contains(n)).collect();
-    others.sort_unstable();
+    applet::sort::sort(&mut others);
     others.dedup();
     names.extend(others);
     let mut out: Vec<(String, u8)> = Vec::new();

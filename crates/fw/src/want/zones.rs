@@ -153,13 +153,13 @@ pub fn zones(current: &[Current], policy: &Policy, memory: &Memory, have: &Have)
     }
     // In the order of the records, which is the administrator's.
     let place = |inside: &Inside| current.iter().position(|(e, _)| e.interface() == inside.interface);
-    zones.inside.sort_by_key(place);
+    applet::sort::sort_by_key(&mut zones.inside, place);
     zones.errors.extend(unknown_zones(policy, &zones, current));
     zones.bridges = bridges(&zones, policy, have);
     if policy.doors.offload {
         let inside = zones.inside.iter().map(|i| i.interface.clone());
         zones.devices = inside.chain(zones.external()).filter(|name| have.link(name).is_some()).collect();
-        zones.devices.sort_unstable();
+        applet::sort::sort(&mut zones.devices);
     }
     zones
 }
@@ -305,7 +305,7 @@ fn unknown_zones(policy: &Policy, zones: &Zones, current: &[Current]) -> Vec<Str
     let keys = policy.zones.to.iter().map(|s| (s.line, s.zone.as_str()));
     let router = policy.zones.router.iter().map(|s| (s.line, s.zone.as_str()));
     let mut unknown: Vec<(usize, &str)> = keys.chain(words).chain(router).filter(|(_, z)| !known.contains(z)).collect();
-    unknown.sort_unstable();
+    applet::sort::sort(&mut unknown);
     unknown.dedup();
     let say = |(line, zone): (usize, &str)| {
         let near = nearest(zone, known.iter().copied()).map(|near| format!(": did you mean {near}?"));
@@ -324,7 +324,7 @@ fn bridges(zones: &Zones, policy: &Policy, have: &Have) -> Vec<(String, Vec<Mac>
     for bridge in closed.filter(|l| l.mac.is_some()) {
         let ports = have.links.iter().filter(|l| l.master == bridge.index).filter_map(|l| l.mac);
         let mut macs: Vec<Mac> = bridge.mac.into_iter().chain(ports).collect();
-        macs.sort_unstable();
+        applet::sort::sort(&mut macs);
         macs.dedup();
         bridges.push((bridge.name.clone(), macs));
     }
@@ -368,7 +368,7 @@ impl Zones {
             zones.inside.retain(|i| i.interface != *name);
             zones.left_alone.retain(|n| n != name);
         }
-        zones.outside.sort_by(|a, b| a.interface.cmp(&b.interface));
+        applet::sort::sort_by(&mut zones.outside, |a, b| a.interface.cmp(&b.interface));
         zones
     }
 

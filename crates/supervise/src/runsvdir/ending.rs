@@ -134,7 +134,7 @@ impl Ending {
             Step::GiveUp => return None,
         };
         let mut names: Vec<_> = self.left.values().map(|name| name.to_string_lossy()).collect();
-        names.sort_unstable();
+        applet::sort::sort(&mut names);
         let (secs, names) = (self.limit.as_secs(), names.join(" "));
         Some(format!("not all has ended within {secs} seconds, sending {signal} to what is left: {names}"))
     }

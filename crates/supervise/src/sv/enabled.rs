@@ -67,7 +67,7 @@ impl Run {
             other => other?,
         };
         all.extend(enabled.iter().cloned());
-        all.sort_unstable();
+        applet::sort::sort(&mut all);
         all.dedup();
         let width = all.iter().map(|name| text::printable(&name.to_string_lossy()).chars().count()).max().unwrap_or(0);
         for name in all {

@@ -139,6 +139,6 @@ pub(super) fn names(dir: &Path) -> io::Result<Vec<OsString>> {
             names.push(name);
         }
     }
-    names.sort_unstable();
+    applet::sort::sort(&mut names);
     Ok(names)
 }

@@ -138,7 +138,7 @@ fn rate(value: &str) -> Result<Option<Rate>, String> {
 fn ports(value: &str) -> Result<Vec<(u16, u16)>, String> {
     let mut ports: Vec<(u16, u16)> =
         split(value).map(|w| port_range(w).ok_or_else(|| bad(w))).collect::<Result<_, _>>()?;
-    ports.sort_unstable();
+    applet::sort::sort(&mut ports);
     Ok(join_ranges(ports))
 }
 
@@ -168,7 +168,7 @@ fn masquerade(value: &str) -> Result<Masquerade, String> {
         list => {
             let networks = split(list).map(|w| Prefix::parse(w).map(Prefix::network).ok_or_else(|| bad(w)));
             let mut networks = networks.collect::<Result<Vec<_>, _>>()?;
-            networks.sort_unstable();
+            applet::sort::sort(&mut networks);
             networks.dedup();
             // nft refuses a set with a network inside another one.
             let all = networks.clone();
