@@ -24,7 +24,6 @@ pub mod text;
 pub mod zones;
 
 use lacks::Lack;
-pub use load::wait_for_others;
 use load::{Ending, Loader, Running};
 use own::Choice;
 use phases::{Action, Event, Failure, Phases};
@@ -134,7 +133,7 @@ impl Firewall {
     fn step(&mut self, event: Event, report: &mut Report) {
         for action in self.phases.step(event) {
             match action {
-                Action::Start(transaction) => self.running = Some(self.loader.start(&transaction)),
+                Action::Start(transaction) => self.running = Some(load::start(&transaction)),
                 Action::Probe(features) => {
                     self.step(Event::Probed(missing_of(features)), report);
                 }

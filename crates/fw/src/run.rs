@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use crate::change::{Change, routes_after};
 use crate::conntrack::{Mover, Turn};
 use crate::etc::{self, servers::Facts};
-use crate::firewall::{Firewall, wait_for_others};
+use crate::firewall::Firewall;
 use crate::have::Have;
 use crate::hooks::{self, news::State};
 use crate::input::memory::Memory;
@@ -152,7 +152,6 @@ pub fn lock(paths: &Paths) -> Result<File, String> {
     let locked = fs::create_dir_all(dynamic).and_then(|()| {
         let file = File::options().create(true).append(true).open(dynamic.join(".lock"))?;
         file.lock()?;
-        wait_for_others(dynamic)?;
         Ok(file)
     });
     locked.map_err(|e| format!("unable to lock {}: {}", dynamic.display(), error_text(&e)))

@@ -6,7 +6,7 @@
 //! differs. Called by firewall.rs.
 #![expect(clippy::disallowed_methods, reason = "starts nft")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -25,8 +25,6 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::phases::{Failure, Known};
 use crate::report::NO_CAPABILITY;
 
-/// The file in the dynamic directory that each nft keeps locked while it works.
-const LOADING: &str = ".loading";
 /// fw kills an nft that says nothing for so long: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said then.
@@ -67,18 +65,6 @@ impl Loader {
         (Loader { cache, netlink }, Known { loaded, is_there })
     }
 
-    /// Starts `nft -f -` with the text: one transaction. It works while the caller reads the
-    /// kernel's state. Its output, of which there is none, is a file that it keeps locked until it
-    /// ends, also when this run is killed.
-    pub fn start(&self, text: &str) -> Running {
-        let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
-        let file = File::options().create(true).append(true).open(self.cache.with_file_name(LOADING));
-        // Without the file, on a full disk, the table is loaded all the same.
-        let output =
-            file.and_then(|file| file.lock_shared().map(|()| file)).map_or_else(|_| Stdio::null(), Stdio::from);
-        Running { child: nft(&["-f", "-"], text, output), events }
-    }
-
     /// Remembers which table was loaded, or none.
     pub fn remember(&mut self, table: Option<&str>) -> io::Result<()> {
         let text = table.unwrap_or_default();
@@ -90,28 +76,25 @@ impl Loader {
     }
 }
 
-/// Waits for the nft of a run that was killed: it goes on, and would put the table of that run into
-/// the place of this one's.
-pub fn wait_for_others(dynamic: &Path) -> io::Result<()> {
-    match File::open(dynamic.join(LOADING)) {
-        Ok(file) => file.lock(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
+/// Starts `nft -f -` with the text: one transaction. It works while the caller reads the kernel's
+/// state.
+pub fn start(text: &str) -> Running {
+    let events = Netlink::open(NETFILTER).and_then(|n| n.subscribe(GROUP)).ok();
+    Running { child: nft(&["-f", "-"], text), events }
 }
 
 /// Asks nft and the kernel whether they would take the text, and changes nothing.
 pub fn check(text: &str) -> Result<(), Failure> {
-    let (ending, result) = Running { child: nft(&["-c", "-f", "-"], text, Stdio::null()), events: None }.committed();
+    let (ending, result) = Running { child: nft(&["-c", "-f", "-"], text), events: None }.committed();
     ending.reap();
     result
 }
 
-fn nft(arguments: &[&str], text: &str, output: Stdio) -> io::Result<Child> {
+fn nft(arguments: &[&str], text: &str) -> io::Result<Child> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let mut command = Command::new("nft");
     command.args(arguments).env_clear().env("PATH", path);
-    command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A terminal that is lost sends HUP to the group of fw; nft ends what it has begun.
     command.process_group(0);
     command.spawn().and_then(|mut child| {
