@@ -430,6 +430,7 @@ mod tests {
             lifetime: None,
             kernel_prefix_route: false,
             no_dad: false,
+            metric: 0,
             protocol: 0,
             autoconf: false,
         };

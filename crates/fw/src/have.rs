@@ -108,6 +108,8 @@ pub struct Address {
     pub kernel_prefix_route: bool,
     /// IFA_F_NODAD: an IPv6 address that is used without a look for duplicates.
     pub no_dad: bool,
+    /// The metric of the prefix route that the kernel makes (IFA_RT_PRIORITY); 0: its own choice.
+    pub metric: u32,
     /// IFA_PROTO; 0 when there is none.
     pub protocol: u8,
     /// IFA_F_MANAGETEMPADDR: the kernel has made it of a router advertisement.
@@ -141,8 +143,9 @@ pub struct Route {
     pub tos: u8,
     /// Who made it.
     pub protocol: u8,
-    /// It leads to an interface. Ours that does not is unreachable, and ends a list of uplinks. A
-    /// blackhole, unreachable, prohibit or throw route of another program only holds its place.
+    /// It leads to an interface. Ours that does not is unreachable: it ends a list of uplinks, or
+    /// lies behind a network of the inside. A blackhole, unreachable, prohibit or throw route of
+    /// another program only holds its place.
     pub unicast: bool,
 }
 
@@ -176,6 +179,8 @@ pub struct Have {
     pub without_v6: bool,
     /// Interfaces on which an administrator has switched IPv6 off (disable_ipv6).
     pub v6_off: Vec<String>,
+    /// This kernel is older than 4.18, and knows no metric of an address.
+    pub without_address_metric: bool,
     /// The same as a watcher sees it: for left.rs.
     pub seen: Seen,
 }

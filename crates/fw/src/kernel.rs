@@ -62,19 +62,25 @@ impl Kernel {
             addresses: addresses.iter().filter_map(|(_, p)| wire::decode_address(p)).collect(),
             routes: routes.iter().filter_map(|(_, p)| wire::decode_route(p)).collect(),
             rules: rules.iter().filter_map(|(_, p)| wire::decode_rule(p)).collect(),
+            without_address_metric: !is_since(ADDRESS_METRIC),
             ..Have::default()
         };
-        if !has_address_protocol() {
+        if !is_since(ADDRESS_PROTOCOL) {
             claim(&mut have, memory);
         }
         Ok(have)
     }
 
-    /// Reads the switches that are wanted, below /proc/sys where the links have not told them.
-    pub fn read_switches(&self, wanted: &[Sysctl], have: &mut Have) {
+    /// Reads the switches that are wanted, and those that fw has set before: below /proc/sys where
+    /// the links have not told them.
+    pub fn read_switches(&self, wanted: &[Sysctl], memory: &Memory, have: &mut Have) {
         let told =
             |path: &str| have.switch(path).map(|value| Sysctl { path: path.to_owned(), value: value.to_string() });
-        have.sysctls = wanted.iter().filter_map(|s| told(&s.path).or_else(|| read_switch(&s.path))).collect();
+        let past = memory.switches.iter().map(|s| &s.path);
+        let mut paths: Vec<&String> = wanted.iter().map(|s| &s.path).chain(past).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        have.sysctls = paths.into_iter().filter_map(|path| told(path).or_else(|| read_switch(path))).collect();
         if wanted.iter().any(|s| s.path.ends_with("/rp_filter")) {
             have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
         }
@@ -214,10 +220,15 @@ fn read_switch(path: &str) -> Option<Sysctl> {
 }
 
 /// IFA_PROTO is stored and shown since Linux 5.18.
-fn has_address_protocol() -> bool {
+const ADDRESS_PROTOCOL: (u32, u32) = (5, 18);
+/// IFA_RT_PRIORITY is taken since Linux 4.18.
+const ADDRESS_METRIC: (u32, u32) = (4, 18);
+
+/// Whether the kernel is of this version or a later one.
+fn is_since(version: (u32, u32)) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 18)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
 }
 
 fn claim(have: &mut Have, memory: &Memory) {

@@ -40,7 +40,7 @@ impl Done<'_> {
             return keep(dynamic, self.want, &self.have.seen, true);
         }
         let mut now = kernel.snapshot(memory)?;
-        kernel.read_switches(&self.want.sysctls, &mut now);
+        kernel.read_switches(&self.want.sysctls, &self.plan.memory, &mut now);
         ipv6::look(self.want, &mut now);
         keep(dynamic, self.want, &now.seen, self.is_settled(&now))
     }

@@ -29,11 +29,19 @@ pub const TABLE_LOCAL: u32 = 255;
 /// The metric that the kernel gives to an IPv6 route without one (IP6_RT_PRIO_USER of
 /// net/ip6_route.h).
 pub const METRIC_V6_DEFAULT: u32 = 1024;
+/// What the kernel gives to its own IPv6 prefix routes (IP6_RT_PRIO_ADDRCONF).
+pub const METRIC_V6_PREFIX: u32 = 256;
+/// The metric of the unreachable routes behind the networks of the inside. Each other route comes
+/// before them; the kernel's own last one has the largest metric of all.
+pub const METRIC_BEHIND: u32 = u32::MAX - 1;
 
 /// The switch below /proc/sys that makes a router of this machine.
 pub const FORWARD_V4: &str = "net/ipv4/ip_forward";
 /// The same for IPv6.
 pub const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+/// How the switch ends that says whether an interface listens to router advertisements: 1 only
+/// while this machine forwards nothing, 2 always (Documentation/networking/ip-sysctl.rst).
+pub const ACCEPT_RA: &str = "/accept_ra";
 
 /// Whether the address is valid on its link only.
 pub fn is_link_local(ip: IpAddr) -> bool {

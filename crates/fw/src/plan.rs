@@ -13,15 +13,19 @@ use crate::change::Change;
 use crate::have::{Address, Have, Link, Route};
 use crate::input::memory::{self, Memory};
 use crate::model::{
-    ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA,
-    PROTOCOL_REDIRECT, Scope, Sysctl, TABLE_MAIN,
+    ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_BEHIND, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA,
+    PROTOCOL_REDIRECT, Prefix, Scope, Sysctl, TABLE_MAIN,
 };
 use crate::want::{Want, WantAddress, WantRoute};
 use crate::ways::{Place, Ways, lists};
 
 mod links;
 mod possible;
+mod prefixes;
 pub mod refused;
+mod switches;
+
+use prefixes::{Maker, Prefixes};
 
 /// A lifetime this close to the wanted one is not refreshed: both are cut to whole seconds, at
 /// different moments.
@@ -46,7 +50,7 @@ impl Plan {
     /// host outside could reach the hosts behind it. Returns whether there were any.
     pub fn withhold_forwarding(&mut self) -> bool {
         let before = self.changes.len();
-        self.changes.retain(|c| !matches!(c, Change::Sysctl(s) if [FORWARD_V4, FORWARD_V6].contains(&s.path.as_str())));
+        self.changes.retain(|c| !matches!(c, Change::Sysctl(s) if [FORWARD_V4, FORWARD_V6].contains(&s.path.as_str()) && s.value != "0"));
         self.changes.len() != before
     }
 }
@@ -59,21 +63,35 @@ pub fn plan(want: &Want, have: &Have, memory: &Memory) -> Plan {
     let (want, mut notes) = possible::possible(want, have, memory, &links.goes);
     let want = &*want;
     notes.extend(links.notes);
-    let memory = Memory { mtus: links.mtus, links: links.memory, ..remembered(want, have, memory) };
-    let mut plan = Plan { memory, notes, ..Plan::default() };
-    plan.changes.extend(sysctls(want, have).map(Change::Sysctl));
+    let remembered = Memory { mtus: links.mtus, links: links.memory, ..remembered(want, have, memory) };
+    let mut plan = Plan { memory: remembered, notes, ..Plan::default() };
+    let switches = switches::compare(want, have, memory);
+    plan.memory.switches = switches.saved;
+    plan.changes.extend(switches.needed.into_iter().map(Change::Sysctl));
+    let rises: Vec<u32> = links.makes.iter().filter_map(rises).collect();
     plan.changes.extend(links.makes);
     plan.changes.extend(switches_of(want, &links.made).map(Change::Sysctl));
-    let unwanted = addresses(want, have, &mut plan);
+    let removable = |r: &Route| is_ours(r) || (want.reset && may_reset_route(r));
+    let prefixes = Prefixes { want, have, removable: &removable, rises: &rises };
+    let unwanted = addresses(prefixes, &mut plan);
     plan.changes.extend(links.joins);
-    routes(want, have, &mut plan);
+    routes(prefixes, &mut plan);
     plan.changes.extend(links.leaves);
     plan.changes.extend(unwanted);
     plan.changes.extend(links.removals);
+    plan.changes.extend(switches.given_back.into_iter().map(Change::Sysctl));
     plan
 }
 
-/// Everything but what belongs to links, and what is said.
+/// The link that is set up.
+fn rises(change: &Change) -> Option<u32> {
+    match change {
+        Change::LinkUp { index, .. } => Some(*index),
+        _ => None,
+    }
+}
+
+/// Everything but what belongs to links, the switches, and what is said.
 fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
     let there = |name: &str| have.link(name).is_some();
     let addresses = want.addresses.iter().filter(|a| there(&a.interface));
@@ -88,27 +106,11 @@ fn remembered(want: &Want, have: &Have, before: &Memory) -> Memory {
         // Without any uplink the last one is still remembered: it may come back first.
         best: best.map(|r| r.interface.clone()).or_else(|| before.best.clone()),
         mtus: Vec::new(),
+        switches: Vec::new(),
         links: memory::links::Links::default(),
         said: Vec::new(),
         addresses: addresses.map(|a| (a.interface.clone(), a.address)).collect(),
     }
-}
-
-fn sysctls<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = Sysctl> + 'a {
-    let value = |path: &str| have.sysctls.iter().find(|s| s.path == path).map(|s| s.value.as_str());
-    want.sysctls
-        .iter()
-        .filter(move |s| match s.path.ends_with("/rp_filter") {
-            // The kernel takes the larger of `all` and the interface's own value. Loose is needed
-            // only where that is strict.
-            true => {
-                let own = value(&s.path).unwrap_or("2");
-                own == "1" || (own == "0" && value("net/ipv4/conf/all/rp_filter") == Some("1"))
-            }
-            // An unreadable switch belongs to a missing interface or an older kernel.
-            false => value(&s.path).is_some_and(|v| v != s.value),
-        })
-        .cloned()
 }
 
 /// The switches of links that are yet to be made.
@@ -118,24 +120,19 @@ fn switches_of<'a>(want: &'a Want, made: &'a [String]) -> impl Iterator<Item = S
 }
 
 /// Adds what is missing and returns the deletions, which come last.
-fn addresses(want: &Want, have: &Have, plan: &mut Plan) -> Vec<Change> {
+fn addresses(prefixes: Prefixes, plan: &mut Plan) -> Vec<Change> {
+    let Prefixes { want, have, .. } = prefixes;
     let mut kept: Vec<(u32, IpAddr, u8)> = Vec::new();
     let mut unwanted = Vec::new();
     for (wanted, link) in want.addresses.iter().filter_map(|a| Some((a, have.link(&a.interface)?))) {
         let from = moved_from(wanted, link, want, have);
         let no_dad = from.is_some() && wanted.address.ip.is_ipv6();
-        let address = Address { no_dad, ..resolve_address(wanted, link) };
+        let address = Address { no_dad, ..resolve_address(wanted, link, prefixes) };
         kept.push((link.index, address.address.ip, address.address.len));
         let on_link = || have.addresses.iter().filter(|a| a.index == link.index);
         match on_link().find(|a| a.address == address.address) {
             Some(there) if there.protocol != PROTOCOL => {}
-            Some(there) if same_lifetime(there.lifetime, address.lifetime) => {}
-            Some(there) => {
-                // Scope and flags of an address that is there cannot be changed: resend them as
-                // they are.
-                let renewed = Address { lifetime: address.lifetime, ..there.clone() };
-                plan.changes.push(Change::RefreshAddress(link.name.clone(), renewed));
-            }
+            Some(there) => renew(there, address, link, &mut plan.changes, &mut unwanted),
             None => {
                 // IPv6 tells addresses apart without their length: the old one has to go first.
                 let other_len = on_link()
@@ -149,23 +146,57 @@ fn addresses(want: &Want, have: &Have, plan: &mut Plan) -> Vec<Change> {
     }
     for there in &have.addresses {
         let keep = kept.contains(&(there.index, there.address.ip, there.address.len));
-        if !keep && (there.protocol == PROTOCOL || (want.reset && may_reset_address(there, have))) {
-            unwanted.push(Change::DelAddress(have.name(there.index), there.clone()));
+        let change = Change::DelAddress(have.name(there.index), there.clone());
+        let is_gone = unwanted.contains(&change);
+        if !keep && !is_gone && (there.protocol == PROTOCOL || (want.reset && may_reset_address(there, have))) {
+            unwanted.push(change);
         }
     }
     unwanted
 }
 
-fn resolve_address(wanted: &WantAddress, link: &Link) -> Address {
+/// An address of ours that is there gets a new lifetime, the kernel's prefix route in place of
+/// ours, or another metric for it.
+///
+/// Scope and flags of an IPv4 address that is there cannot be changed. So that the kernel makes the
+/// prefix route, the address has to be made anew; meanwhile it is there with the length of a host,
+/// so that it never goes, and with it neither goes what has it as its source.
+fn renew(there: &Address, wanted: Address, link: &Link, changes: &mut Vec<Change>, unwanted: &mut Vec<Change>) {
+    let turns = wanted.kernel_prefix_route && !there.kernel_prefix_route;
+    if turns && there.address.ip.is_ipv4() {
+        let host = Address {
+            address: Prefix::host(there.address.ip),
+            broadcast: None,
+            lifetime: None,
+            kernel_prefix_route: false,
+            ..wanted.clone()
+        };
+        changes.push(Change::AddAddress(link.name.clone(), host.clone()));
+        changes.push(Change::DelAddress(link.name.clone(), there.clone()));
+        changes.push(Change::AddAddress(link.name.clone(), wanted));
+        unwanted.push(Change::DelAddress(link.name.clone(), host));
+        return;
+    }
+    let kernel_prefix_route = there.kernel_prefix_route || turns;
+    let metric = if kernel_prefix_route { wanted.metric } else { there.metric };
+    if turns || metric != there.metric || !same_lifetime(there.lifetime, wanted.lifetime) {
+        let renewed = Address { lifetime: wanted.lifetime, kernel_prefix_route, metric, ..there.clone() };
+        changes.push(Change::RefreshAddress(link.name.clone(), renewed));
+    }
+}
+
+fn resolve_address(wanted: &WantAddress, link: &Link, prefixes: Prefixes) -> Address {
+    let (kernel_prefix_route, metric) = prefixes.of_address(wanted);
     Address {
         index: link.index,
         address: wanted.address,
         broadcast: wanted.broadcast,
         scope: wanted.scope,
         lifetime: wanted.lifetime,
-        kernel_prefix_route: wanted.kernel_prefix_route,
-        no_dad: false,
+        kernel_prefix_route,
+        metric: if prefixes.have.without_address_metric { 0 } else { metric },
         protocol: PROTOCOL,
+        no_dad: false,
         autoconf: false,
     }
 }
@@ -208,11 +239,11 @@ fn may_reset_route(r: &Route) -> bool {
     r.unicast && r.table == TABLE_MAIN && !matches!(r.protocol, PROTOCOL_REDIRECT | PROTOCOL_KERNEL | PROTOCOL_RA)
 }
 
-fn routes(want: &Want, have: &Have, plan: &mut Plan) {
-    let removable = |r: &Route| is_ours(r) || (want.reset && may_reset_route(r));
-    let ways = Ways::new(want, have, &removable);
+fn routes(prefixes: Prefixes, plan: &mut Plan) {
+    let Prefixes { want, have, removable } = prefixes;
+    let ways = Ways::new(want, have, removable);
     plan.notes.extend(lists::in_vain(want, have));
-    let wanted = resolve_routes(want, have, &ways, &removable, &mut plan.notes);
+    let wanted = resolve_routes(prefixes, &ways, &mut plan.notes);
     let (mut adds, mut replaces, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     for route in &wanted {
         let name = have.name(route.index);
@@ -225,7 +256,7 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
         }
     }
     for route in have.routes.iter().filter(|r| removable(r)) {
-        let taken_over = wanted.iter().any(|w| w.key() == route.key());
+        let taken_over = replaces.iter().any(|c| c.route().is_some_and(|r| r.key() == route.key()));
         let stays = wanted.iter().any(|w| w.is_same(route));
         if !taken_over && !stays {
             deletes.push(Change::DelRoute(have.name(route.index), route.clone()));
@@ -240,22 +271,23 @@ fn routes(want: &Want, have: &Have, plan: &mut Plan) {
     plan.changes.extend(deletes);
 }
 
-/// What does not lead to an interface is ours only where a list of uplinks ends.
+/// What does not lead to an interface is ours only where a list of uplinks ends, and behind a
+/// network of the inside.
 fn is_ours(r: &Route) -> bool {
-    r.protocol == PROTOCOL && (r.unicast || lists::is_table(r.table))
+    let is_end = lists::is_table(r.table) || (r.table == TABLE_MAIN && r.metric == METRIC_BEHIND);
+    r.protocol == PROTOCOL && (r.unicast || is_end)
 }
 
 /// Wanted routes with the kernel's numbers. A foreign route keeps its place: ours takes the next
 /// metric.
-fn resolve_routes(
-    want: &Want,
-    have: &Have,
-    ways: &Ways,
-    removable: &dyn Fn(&Route) -> bool,
-    notes: &mut Vec<String>,
-) -> Vec<Route> {
+fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> Vec<Route> {
+    let Prefixes { want, have, removable } = prefixes;
     let mut out: Vec<Route> = Vec::new();
     for wanted in &want.routes {
+        if wanted.unreachable {
+            out.extend(Some(behind(wanted)).filter(|_| wanted.destination.ip.is_ipv4() || !have.without_v6));
+            continue;
+        }
         let Some(link) = have.link(&wanted.interface) else { continue };
         let v6 = wanted.destination.ip.is_ipv6();
         let plain = if v6 { METRIC_V6_DEFAULT } else { 0 };
@@ -274,7 +306,10 @@ fn resolve_routes(
             protocol: PROTOCOL,
             unicast: true,
         };
-        let foreign = |r: &Route| have.routes.iter().any(|h| h.key() == r.key() && !removable(h));
+        let foreign = |r: &Route| {
+            let is_held = |h: &Route| !removable(h) && !prefixes.is_of_ours(h);
+            have.routes.iter().any(|h| h.key() == r.key() && is_held(h))
+        };
         let mut put = |mut route: Route| {
             while (foreign(&route) || out.iter().any(|o| o.key() == route.key())) && route.metric < u32::MAX {
                 route.metric += 1;
@@ -286,8 +321,22 @@ fn resolve_routes(
         for Place { table, metric } in ways.places(wanted) {
             put(Route { table, metric: metric.unwrap_or(plain), ..route.clone() });
         }
-        if wanted.is_prefix_route && kernel_has_prefix_route(wanted, link, have) {
-            continue;
+        if wanted.is_prefix_route {
+            let (maker, metric) = prefixes.maker(wanted, link);
+            match maker {
+                Maker::Us => {}
+                Maker::Other => continue,
+                // IPv6 takes no second route of the same key: ours becomes the kernel's.
+                Maker::KernelSoon if v6 && have.routes.iter().any(|r| r.key() == route.key() && removable(r)) => {
+                    out.push(Route { protocol: PROTOCOL_KERNEL, metric, ..route });
+                    continue;
+                }
+                Maker::KernelSoon => continue,
+                Maker::Kernel => {
+                    out.push(Route { protocol: PROTOCOL_KERNEL, metric, ..route });
+                    continue;
+                }
+            }
         }
         let (asked, destination) = (route.metric, route.destination);
         let used = put(route);
@@ -302,14 +351,23 @@ fn resolve_routes(
     out
 }
 
-/// Whether another program has made the address, and let the kernel add its prefix route.
-fn kernel_has_prefix_route(wanted: &WantRoute, link: &Link, have: &Have) -> bool {
-    have.addresses.iter().any(|a| {
-        a.index == link.index
-            && a.protocol != PROTOCOL
-            && a.kernel_prefix_route
-            && a.address.network() == wanted.destination
-    })
+/// The route that refuses a packet where no other one to this network is usable.
+fn behind(wanted: &WantRoute) -> Route {
+    Route {
+        index: 0,
+        next_hops: Vec::new(),
+        destination: wanted.destination,
+        gateway: None,
+        onlink: false,
+        dead: false,
+        metric: METRIC_BEHIND,
+        table: wanted.table,
+        scope: Scope::Global,
+        source: None,
+        tos: 0,
+        protocol: PROTOCOL,
+        unicast: false,
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn wishes(input: &mut Input, kernel: &Kernel, mut have: Have, report: &mut Repor
     want.notes.iter().for_each(|n| report.note(n));
     want.zones.errors.iter().for_each(|e| report.error(e));
     want.zones.news(&input.memory, &have).iter().for_each(|n| report.note(n));
-    kernel.read_switches(&want.sysctls, &mut have);
+    kernel.read_switches(&want.sysctls, &input.memory, &mut have);
     ipv6::look(&want, &mut have);
     (want, have)
 }

@@ -36,7 +36,8 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) 
     let mut want = Want { reset: policy.reset, zones, ..Want::default() };
     for (entry, lifetime) in current {
         links::add(&mut want, entry);
-        links::add_address(&mut want, entry, *lifetime);
+        let is_uplink = uplinks.iter().any(|u| u.name == entry.interface());
+        links::add_address(&mut want, entry, *lifetime, is_uplink);
     }
     devices::check(&mut want);
     let uplink_metric = |name: &str| uplinks.iter().find(|u| u.name == name).map(|u| u.metric);
@@ -60,7 +61,12 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) 
     want.metered = policy.uplinks.metered.clone();
     routes::demote(&mut routes, &bad, policy);
     routes::separate(&mut routes);
+    let is_outside = |name: &str| external.iter().any(|e| e == name) || uplink_metric(name).is_some();
+    routes::behind(&mut routes, |r| !is_outside(&r.interface));
     want.sysctls = switches::needed(current, policy, &routes, &want.addresses);
+    switches::listen(&mut want.sysctls, have, |name| {
+        !is_outside(name) && current.iter().any(|(e, _)| e.is_static && e.interface() == name)
+    });
     want.routes = routes;
     devices::silence_ports(&mut want);
     want.uplinks = uplinks.into_iter().map(|u| u.name).collect();

@@ -118,7 +118,7 @@ pub fn decode_address(payload: &[u8]) -> Option<Address> {
     let object = rtnetlink::address(payload)?;
     let (mut local, mut remote) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(object.header.flags.bits().into());
-    let (mut broadcast, mut lifetime, mut protocol) = (None, None, 0);
+    let (mut broadcast, mut lifetime, mut metric, mut protocol) = (None, None, 0, 0);
     for attribute in object.attributes {
         match attribute {
             AddressAttribute::Address(ip) => remote = Some(ip),
@@ -128,6 +128,7 @@ pub fn decode_address(payload: &[u8]) -> Option<Address> {
                 lifetime = Some(info.ifa_valid).filter(|secs| *secs != FOR_EVER);
             }
             AddressAttribute::Flags(all) => flags = all,
+            AddressAttribute::RoutePriority(number) => metric = number,
             AddressAttribute::Protocol(number) => protocol = number.into(),
             _ => {}
         }
@@ -141,6 +142,7 @@ pub fn decode_address(payload: &[u8]) -> Option<Address> {
         lifetime: lifetime.map(|secs| Duration::from_secs(secs.into())),
         kernel_prefix_route: !flags.contains(AddressFlags::Noprefixroute),
         no_dad: flags.contains(AddressFlags::Nodad),
+        metric,
         protocol,
         autoconf: flags.contains(AddressFlags::Managetempaddr),
     })
@@ -161,6 +163,7 @@ pub fn encode_address(address: &Address, flags: u16) -> Message {
         AddressAttribute::Flags(prefix_route | no_dad),
         AddressAttribute::Protocol(PROTOCOL.into()),
     ]);
+    message.attributes.extend(Some(address.metric).filter(|m| *m != 0).map(AddressAttribute::RoutePriority));
     Message::of(NEW_ADDRESS, REQUEST | flags, &message)
 }
 

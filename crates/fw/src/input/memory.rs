@@ -2,8 +2,8 @@
 //! reboot, as /run is).
 //!
 //! Pure: the text of the file. Lines are `uplink IF`, `had IF TEXT`, `outside IF`, `inside IF`,
-//! `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`, `address IF ADDR/LEN`, and
-//! those of links.rs. An unknown line is skipped, so that a damaged
+//! `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`, `switch PATH ORIGINAL OURS`,
+//! `address IF ADDR/LEN`, and those of links.rs. An unknown line is skipped, so that a damaged
 //! file costs comfort and nothing else. Called by input.rs.
 
 use netd_core::net::IfName;
@@ -28,6 +28,17 @@ pub struct SavedMtu {
     pub leased: bool,
 }
 
+/// A switch below /proc/sys that fw has set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSwitch {
+    /// Path below `/proc/sys/`.
+    pub path: String,
+    /// What it held before.
+    pub original: String,
+    /// What fw set; another value means that another program has changed it since.
+    pub ours: String,
+}
+
 /// Everything remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -47,6 +58,8 @@ pub struct Memory {
     pub said: Vec<String>,
     /// MTUs to give back when no record asks for one any more.
     pub mtus: Vec<SavedMtu>,
+    /// Switches to give back when nothing asks for them any more.
+    pub switches: Vec<SavedSwitch>,
     /// Addresses that fw has made: the owner tag for kernels before 5.18, which have no IFA_PROTO.
     pub addresses: Vec<(String, Prefix)>,
     /// What fw has changed of links.
@@ -64,6 +77,11 @@ impl Memory {
             }
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
+                ["switch", path, original, ours] if is_switch(path) => memory.switches.push(SavedSwitch {
+                    path: (*path).to_owned(),
+                    original: (*original).to_owned(),
+                    ours: (*ours).to_owned(),
+                }),
                 [kind, name, rest @ ..] if IfName::parse(name).is_some() => memory.take(kind, name, rest),
                 _ => {}
             }
@@ -82,6 +100,7 @@ impl Memory {
         both.inside.retain(|n| !before.outside.contains(n));
         both.mtus.extend(before.mtus.iter().filter(|m| !self.mtus.contains(m)).cloned());
         both.links.add(&before.links);
+        both.switches.extend(before.switches.iter().filter(|s| !self.switches.contains(s)).cloned());
         both.addresses.extend(before.addresses.iter().filter(|a| !self.addresses.contains(a)).cloned());
         both
     }
@@ -89,6 +108,11 @@ impl Memory {
     /// The MTU that fw has set on this link, if it is still so.
     pub fn mtu(&self, name: &str, now: u32) -> Option<&SavedMtu> {
         self.mtus.iter().find(|m| m.interface == name && m.ours == now)
+    }
+
+    /// The switch as fw has set it, if it is still so.
+    pub fn switch(&self, path: &str, now: &str) -> Option<&SavedSwitch> {
+        self.switches.iter().find(|s| s.path == path && s.ours == now)
     }
 
     fn take(&mut self, kind: &str, name: &str, rest: &[&str]) {
@@ -120,12 +144,18 @@ impl Memory {
         let said = self.said.iter().map(|text| format!("said {text}\n"));
         let by = |m: &SavedMtu| if m.leased { format!(" {LEASE}") } else { String::new() };
         let mtus = self.mtus.iter().map(|m| format!("mtu {} {} {}{}\n", m.interface, m.original, m.ours, by(m)));
+        let switches = self.switches.iter().map(|s| format!("switch {} {} {}\n", s.path, s.original, s.ours));
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
-        let all = uplinks.chain(zones).chain(numbers).chain(best).chain(said).chain(mtus).chain(addresses);
+        let all = uplinks.chain(zones).chain(numbers).chain(best).chain(said).chain(mtus).chain(switches).chain(addresses);
         all.chain(self.links.render()).collect()
     }
+}
+
+/// Whether it is one of the network's: the file is fw's own, but a damaged one must not lead out.
+fn is_switch(path: &str) -> bool {
+    path.starts_with("net/") && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -149,12 +179,14 @@ mod tests {
     fn while_the_kernel_is_changed_both_sides_are_remembered() {
         let mtu = |ours| SavedMtu { interface: "eth0".into(), original: 1500, ours, leased: false };
         let address = |text| ("eth0".to_owned(), Prefix::parse(text).unwrap());
+        let switch = |ours: &str| SavedSwitch { path: "net/a".into(), original: "0".into(), ours: ours.into() };
         let memory = |uplink: &str, ours, text| Memory {
             uplinks: vec![uplink.into()],
             had: vec![(uplink.into(), "a lease".into())],
             outside: vec![uplink.into()],
             inside: ["eth0", "eth1", "lan0"].map(str::to_owned).into_iter().filter(|n| n != uplink).collect(),
             mtus: vec![mtu(ours)],
+            switches: vec![switch(text)],
             addresses: vec![address(text)],
             ..Memory::default()
         };
@@ -165,6 +197,7 @@ mod tests {
         assert_eq!(both.inside, ["lan0"], "what was outside is not yet inside");
         assert_eq!(both.mtus, [mtu(1300), mtu(1400)]);
         assert_eq!(both.addresses, [address("10.0.0.2/24"), address("10.0.0.1/24")]);
+        assert_eq!(both.switches, [switch("10.0.0.2/24"), switch("10.0.0.1/24")]);
         assert_eq!(after.beside(&after), after);
         let with_links = Memory { links: links(), ..after.clone() };
         assert_eq!((with_links.beside(&before).links, before.beside(&with_links).links), (links(), links()));
@@ -184,6 +217,7 @@ mod tests {
             mtus: [("eth0", false), ("wlan0", true)]
                 .map(|(name, leased)| SavedMtu { interface: name.into(), original: 1500, ours: 1400, leased })
                 .to_vec(),
+            switches: vec![SavedSwitch { path: "net/ipv4/ip_forward".into(), original: "0".into(), ours: "1".into() }],
             addresses: vec![("eth0".into(), Prefix::parse("10.0.0.1/24").unwrap())],
             links: links(),
         };
@@ -191,7 +225,7 @@ mod tests {
         assert_eq!(Memory::parse(&text), memory);
         assert_eq!(
             Memory::parse(&format!(
-                "\u{0}junk\nuplink a b c\nuplink ../x\nmtu eth0 x y\nmac lan0 1 2\naddr_gen lan0 x y\nport lan0 ../x\n{text}uplink"
+                "\u{0}junk\nuplink a b c\nuplink ../x\nmtu eth0 x y\nswitch ../x 0 1\nswitch net/../../x 0 1\nswitch net//x 0 1\nmac lan0 1 2\naddr_gen lan0 x y\nport lan0 ../x\n{text}uplink"
             )),
             memory
         );

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::have::{Have, Link};
 use crate::input::memory::Memory;
-use crate::model::FORWARD_V6;
+use crate::model::{ACCEPT_RA, FORWARD_V6};
 use crate::want::{Origin, Want};
 
 /// RFC 8200 5: no IPv6 on a link with less.
@@ -58,7 +58,7 @@ pub(super) fn possible<'a>(
     // A forwarding kernel ignores router advertisements: without a default route of ours it may
     // need them.
     if !want.routes.iter().any(|r| r.destination.ip.is_ipv6() && r.destination.is_default()) {
-        want.sysctls.retain(|s| s.path != FORWARD_V6);
+        want.sysctls.retain(|s| s.path != FORWARD_V6 && !s.path.ends_with(ACCEPT_RA));
     }
     (Cow::Owned(want), notes)
 }

@@ -8,13 +8,14 @@ use crate::have::Rule;
 use crate::input::lease;
 use crate::input::memory::SavedMtu;
 use crate::input::policy::{self, Policy};
-use crate::model::{Prefix, TABLE_MAIN};
+use crate::model::{Prefix, Sysctl, TABLE_MAIN};
 use crate::record::{self, Entry};
 use crate::want;
 use netd_core::record::text;
 
 mod devices;
 mod links;
+mod prefixes;
 mod ways;
 
 /// Records in the files' own text; `static:` in front of a line starts the static ones.
@@ -87,13 +88,59 @@ fn foreign_address(address: &str, index: u32) -> Address {
         lifetime: None,
         kernel_prefix_route: true,
         no_dad: false,
+        metric: 0,
         protocol: 0,
         autoconf: false,
     }
 }
 
+/// The route to its network that the kernel makes for an address.
+fn prefix_route(a: &Address) -> Route {
+    let v4 = a.address.ip.is_ipv4();
+    let metric = if v4 || a.metric != 0 { a.metric } else { 256 };
+    Route {
+        protocol: PROTOCOL_KERNEL,
+        scope: if v4 { Scope::Link } else { Scope::Global },
+        source: Some(a.address.ip).filter(|_| v4),
+        ..foreign_route(&a.address.network().to_string(), a.index, metric)
+    }
+}
+
+/// Adds and removes what the kernel makes by itself: a prefix route for the first address of each
+/// network on a link that is up. Among the addresses of other programs that is none here.
+fn follow(have: &mut Have, before: &Have) {
+    let made = |have: &Have| {
+        let makes = |a: &&Address| {
+            let up = have.links.iter().any(|l| l.index == a.index && l.up && !l.loopback);
+            a.protocol == PROTOCOL && a.kernel_prefix_route && !a.address.is_host() && up
+        };
+        let mut out: Vec<Route> = Vec::new();
+        for route in have.addresses.iter().filter(makes).map(prefix_route) {
+            if !out.iter().any(|o| (o.index, o.destination) == (route.index, route.destination)) {
+                out.push(route);
+            }
+        }
+        out
+    };
+    let (old, new) = (made(before), made(have));
+    for route in new.iter().filter(|r| !old.contains(r)) {
+        // IPv6 takes no second route of the same key.
+        let is_taken = have.routes.iter().any(|r| r.key() == route.key() && r.destination.ip.is_ipv6());
+        if !have.routes.iter().any(|r| r.is_same(route)) && !is_taken {
+            have.routes.push(route.clone());
+        }
+    }
+    have.routes.retain(|r| !old.contains(r) || new.contains(r));
+}
+
 /// What the kernel would have after one change.
 fn step(have: &mut Have, change: &Change) {
+    let before = have.clone();
+    act(have, change);
+    follow(have, &before);
+}
+
+fn act(have: &mut Have, change: &Change) {
     have.routes = routes_after(&have.routes, std::slice::from_ref(change));
     match change {
         Change::Sysctl(s) => {
@@ -138,14 +185,17 @@ fn reaches(routes: &[Route], destination: Prefix) -> bool {
 fn run(want: &Want, have: &mut Have) -> Vec<String> {
     let memory = Memory::default();
     let foreign = |h: &Have| {
-        let routes: Vec<Route> = h.routes.iter().filter(|r| r.protocol != PROTOCOL).cloned().collect();
+        let is_foreign = |r: &&Route| ![PROTOCOL, PROTOCOL_KERNEL].contains(&r.protocol);
+        let routes: Vec<Route> = h.routes.iter().filter(is_foreign).cloned().collect();
         let addresses: Vec<Address> = h.addresses.iter().filter(|a| a.protocol != PROTOCOL).cloned().collect();
         (routes, addresses)
     };
     let foreign_before = foreign(have);
     let plan = plan(want, have, &memory);
     let before = have.routes.clone();
-    let after = routes_after(&before, &plan.changes);
+    let mut at_last = have.clone();
+    plan.changes.iter().for_each(|change| step(&mut at_last, change));
+    let after = at_last.routes;
     for change in &plan.changes {
         step(have, change);
         for route in &before {
@@ -186,9 +236,9 @@ fn two_uplinks_and_a_lan_from_nothing() {
             "+ address 192.168.5.1/24 dev lan0 valid_lft forever",
             "+ address 10.1.0.5/24 dev eth0 valid_lft 3600sec",
             "+ address 10.2.0.5/24 dev eth1 valid_lft 3600sec",
-            "+ route 192.168.5.0/24 dev lan0 metric 0 src 192.168.5.1",
             "+ route 10.1.0.0/24 dev eth0 metric 100 src 10.1.0.5",
             "+ route 10.2.0.0/24 dev eth1 metric 200 src 10.2.0.5",
+            "+ route unreachable 192.168.5.0/24 metric 4294967294",
             "+ route default via 10.1.0.1 dev eth0 metric 100 src 10.1.0.5",
             "+ route default via 10.2.0.1 dev eth1 metric 200 src 10.2.0.5",
         ]
@@ -292,8 +342,9 @@ fn an_address_that_somebody_else_made_counts_and_stays_his() {
     let mut have = machine();
     have.addresses.push(foreign_address("192.168.5.1/24", 4));
     have.routes.push(Route { protocol: PROTOCOL_KERNEL, ..foreign_route("192.168.5.0/24", 4, 0) });
-    assert_eq!(run(&want("static if=lan0 ipmask=192.168.5.1/24"), &mut have), [] as [&str; 0]);
-    assert_eq!(run(&want(""), &mut have), [] as [&str; 0]);
+    let behind = "route unreachable 192.168.5.0/24 metric 4294967294";
+    assert_eq!(run(&want("static if=lan0 ipmask=192.168.5.1/24"), &mut have), [format!("+ {behind}")]);
+    assert_eq!(run(&want(""), &mut have), [format!("- {behind}")]);
 }
 
 #[test]

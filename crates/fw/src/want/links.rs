@@ -40,7 +40,7 @@ fn is_lease(entry: &Entry) -> bool {
     !entry.is_static && entry.network.address.is_some_and(|a| a.ip.is_ipv4() && !is_link_local(a.ip))
 }
 
-pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Duration>) {
+pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Duration>, is_uplink: bool) {
     let Some(address) = entry.network.address else { return };
     let same = |a: &WantAddress| a.interface == entry.interface() && a.address.ip == address.ip;
     if want.addresses.iter().any(same) {
@@ -63,7 +63,7 @@ pub(super) fn add_address(want: &mut Want, entry: &Entry, lifetime: Option<Durat
             .filter(|_| !loopback && address.ip.is_ipv4()),
         scope: entry.network.scope.unwrap_or(natural),
         lifetime,
-        kernel_prefix_route: loopback || is_v6_link_local(address.ip),
+        kernel_prefix_route: loopback || is_v6_link_local(address.ip) || !is_uplink,
         origin: Origin::by(entry, "ipmask"),
     });
 }

@@ -69,7 +69,8 @@ pub struct WantAddress {
     pub scope: Scope,
     /// How long it stays valid from now on, in whole seconds; `None`: for ever.
     pub lifetime: Option<Duration>,
-    /// The kernel shall make the prefix route itself (loopback only).
+    /// The kernel shall make the prefix route itself: it then comes back with the link. fw makes
+    /// those of uplinks.
     pub kernel_prefix_route: bool,
     /// Who asks for it.
     pub origin: Origin,
@@ -96,6 +97,8 @@ pub struct WantRoute {
     pub source: Option<IpAddr>,
     /// It is the prefix route of an address in the same `Want`.
     pub is_prefix_route: bool,
+    /// It leads nowhere: without a better route a packet is refused here.
+    pub unreachable: bool,
     /// Who asks for it.
     pub origin: Origin,
 }

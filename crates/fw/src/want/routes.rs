@@ -7,16 +7,15 @@ use std::net::IpAddr;
 use netd_core::record::Hop;
 
 use crate::input::policy::Policy;
-use crate::model::{METRIC_V6_DEFAULT, Prefix, Scope, TABLE_MAIN, is_v6_link_local};
+use crate::model::{
+    METRIC_BEHIND, METRIC_V6_DEFAULT, METRIC_V6_PREFIX, Prefix, Scope, TABLE_MAIN, is_link_local, is_v6_link_local,
+};
 use crate::record::Entry;
 
 use super::objects::{Origin, Want, WantRoute};
 
-/// What the kernel gives to its own IPv6 prefix routes (IP6_RT_PRIO_ADDRCONF).
-const METRIC_V6_PREFIX: u32 = 256;
-
-/// The route to the address's own network. The kernel would make it with metric 0 on every
-/// interface: two uplinks in one network need different metrics, and a route of ours bears our tag.
+/// The route to the address's own network. Two uplinks in one network need different metrics. Who
+/// makes it, the kernel or fw, plan/prefixes.rs knows.
 pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_metric: Option<u32>) {
     let Some(address) = entry.network.address else { return };
     if address.is_host() || address.ip.is_loopback() || entry.interface() == "lo" || is_v6_link_local(address.ip) {
@@ -37,6 +36,7 @@ pub(super) fn to_own_network(routes: &mut Vec<WantRoute>, entry: &Entry, uplink_
         scope: Scope::Link,
         source: Some(address.ip).filter(IpAddr::is_ipv4),
         is_prefix_route: true,
+        unreachable: false,
         origin: Origin::by(entry, "ipmask"),
     });
 }
@@ -66,8 +66,32 @@ pub(super) fn by_hop(want: &Want, entry: &Entry, hop: &Hop, uplink_metric: Optio
         // 4862 5.4).
         source: entry.network.source.or_else(|| entry.network.address.map(|a| a.ip).filter(|ip| v4 && ip.is_ipv4())),
         is_prefix_route: false,
+        unreachable: false,
         origin: Origin::by(entry, key),
     }
+}
+
+/// A route behind each network of the inside, which refuses what no other route takes. Without
+/// carrier, without its interface or before fw has made its route, a packet to such a network would
+/// leave by the default route, to a provider where the same numbers belong to other people.
+pub(super) fn behind(routes: &mut Vec<WantRoute>, is_inside: impl Fn(&WantRoute) -> bool) {
+    let mut out: Vec<WantRoute> = Vec::new();
+    for route in routes.iter().filter(|r| r.table == TABLE_MAIN && r.origin.is_static && is_inside(r)) {
+        let is_there = out.iter().any(|o| o.destination == route.destination);
+        if !is_there && !route.destination.is_default() && !is_link_local(route.destination.ip) {
+            out.push(WantRoute {
+                gateway: None,
+                onlink: false,
+                metric: METRIC_BEHIND,
+                scope: Scope::Global,
+                source: None,
+                is_prefix_route: false,
+                unreachable: true,
+                ..route.clone()
+            });
+        }
+    }
+    routes.extend(out);
 }
 
 /// Puts routes of a bad uplink behind those of another interface that could serve them too. They

@@ -2,9 +2,10 @@
 //!
 //! Pure. Called by want.rs.
 
+use crate::have::Have;
 use crate::input::lease::Current;
 use crate::input::policy::Policy;
-use crate::model::{FORWARD_V4, FORWARD_V6, Sysctl, bits};
+use crate::model::{ACCEPT_RA, FORWARD_V4, FORWARD_V6, Sysctl, bits};
 
 use super::objects::{WantAddress, WantRoute};
 
@@ -19,7 +20,7 @@ pub(super) fn needed(
     let mut set = |path: String, value: &str| out.push(Sysctl { path, value: value.to_owned() });
     if policy.forward {
         set(FORWARD_V4.into(), "1");
-        // Only with an IPv6 uplink of ours: a forwarding kernel ignores router advertisements.
+        // Only with an IPv6 uplink of ours.
         if routes.iter().any(|r| r.destination.ip.is_ipv6() && r.destination.is_default()) {
             set(FORWARD_V6.into(), "1");
         }
@@ -42,6 +43,11 @@ pub(super) fn needed(
         if of(false).next().is_some() {
             set(format!("net/ipv6/conf/{name}/ignore_routes_with_linkdown"), "1");
         }
+        // `ip link set down` takes the addresses of IPv6 away, and `up` brings only these back.
+        let is_lasting = |a: &WantAddress| a.origin.is_static && a.lifetime.is_none();
+        if of(false).any(is_lasting) {
+            set(format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1");
+        }
         // RFC 3704 2.4: strict reverse path filtering drops the answers that come in on the standby
         // uplink.
         if several && has_default(name, true) {
@@ -62,4 +68,18 @@ pub(super) fn needed(
         }
     }
     out
+}
+
+/// A kernel that forwards listens to no router advertisement, unless accept_ra is 2. So before it
+/// forwards, each interface that listens goes on to do so, whoever uses it, and those that come
+/// later do, too. What a record declares inside hears none, since there this machine is the
+/// router.
+pub(super) fn listen(switches: &mut Vec<Sysctl>, have: &Have, is_inside: impl Fn(&str) -> bool) {
+    let Some(at) = switches.iter().position(|s| s.path == FORWARD_V6) else { return };
+    let links = have.links.iter().filter(|l| !l.loopback && !is_inside(&l.name)).map(|l| l.name.as_str());
+    let listening = links
+        .chain(["default"])
+        .map(|name| Sysctl { path: format!("net/ipv6/conf/{name}{ACCEPT_RA}"), value: "2".to_owned() });
+    let listening: Vec<Sysctl> = listening.collect();
+    switches.splice(at..at, listening);
 }

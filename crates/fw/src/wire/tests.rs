@@ -83,6 +83,7 @@ fn addresses_of_a_real_kernel() {
         lifetime: Some(Duration::from_secs(3599)),
         kernel_prefix_route: false,
         no_dad: false,
+        metric: 0,
         protocol: PROTOCOL,
         autoconf: false,
     };

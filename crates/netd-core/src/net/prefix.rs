@@ -21,6 +21,11 @@ impl Prefix {
         (len <= bits(ip)).then_some(Prefix { ip, len })
     }
 
+    /// This address alone.
+    pub fn host(ip: IpAddr) -> Prefix {
+        Prefix { ip, len: bits(ip) }
+    }
+
     /// Every destination of `ip`'s family.
     pub fn default_of(ip: IpAddr) -> Prefix {
         let ip = match ip {
