@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::change::Change;
 use crate::have::{Address, Route, Rule};
-use crate::model::{FORWARD_V4, FORWARD_V6, PROTOCOL, TABLE_MAIN};
+use crate::model::{ACCEPT_RA, FORWARD_V4, FORWARD_V6, PROTOCOL, TABLE_MAIN};
 use crate::plan::refused::asked_by;
 use crate::record::Entry;
 use crate::want::{Origin, Want, WantLink, WantRoute};
@@ -84,10 +84,11 @@ pub fn reason(change: &Change, want: &Want, policy: &dyn Fn(&str) -> String) -> 
 fn meaning(change: &Change, origin: &Origin) -> String {
     let text = match change {
         Change::LinkUp { .. } => "its interface has to be up",
-        Change::RefreshAddress(..) => "its lifetime has changed",
+        Change::RefreshAddress(..) => "its lifetime, or the metric of its network, has changed",
         Change::AddRoute(_, route) | Change::ReplaceRoute(_, route) if lists::is_table(route.table) => {
             "for hosts of route_by"
         }
+        Change::AddRoute(_, route) if !route.unicast => "nothing for this network leaves by an uplink",
         Change::AddRoute(_, route) | Change::ReplaceRoute(_, route) if route.table != TABLE_MAIN => {
             "the uplink's own table"
         }
@@ -111,6 +112,9 @@ fn switch(path: &str, want: &Want, policy: &dyn Fn(&str) -> String) -> Reason {
             Reason::with(&r.origin, "the default route of a router".to_owned())
         });
     }
+    if path.ends_with(ACCEPT_RA) {
+        return Reason::plain("it goes on to hear router advertisements while this machine forwards");
+    }
     let mut words = path.split('/').skip(1);
     let (v4, name) = (words.next() == Some("ipv4"), words.nth(1).unwrap_or_default());
     let routes = want.routes.iter().filter(|r| r.interface == name && default(r, v4));
@@ -118,6 +122,9 @@ fn switch(path: &str, want: &Want, policy: &dyn Fn(&str) -> String) -> Reason {
     let of_address = || addresses.map(|a| &a.origin).next();
     match path.rsplit('/').next() {
         Some("rp_filter") => routes.map(|r| &r.origin).next().map(|o| Reason::with(o, "one of several uplinks".into())),
+        Some("keep_addr_on_down") => {
+            of_address().map(|o| Reason::with(o, "the address outlives ip link set down".into()))
+        }
         Some("arp_ignore" | "arp_announce") => {
             of_address().map(|o| Reason::with(o, "another interface is in the same network".to_owned()))
         }
@@ -257,7 +264,9 @@ mod tests {
             "+ address 192.168.5.1/24 dev lan0 valid_lft forever  # conf/lan.ipconf:4 ipmask",
             "+ route default via 10.0.0.1 dev eth0 metric 100 src 10.0.0.5  # dyn/eth0.ipconf:4 gw",
             "+ route default via 10.1.0.1 dev eth1 metric 200 src 10.1.0.5  # dyn/eth1.ipconf:4 routes",
-            "+ route 192.168.5.0/24 dev lan0 metric 0 src 192.168.5.1  # conf/lan.ipconf:4 ipmask: the address's own network",
+            "+ route 10.0.0.0/24 dev eth0 metric 100 src 10.0.0.5  # dyn/eth0.ipconf:3 ipmask: the address's own network",
+            "+ route unreachable 192.168.5.0/24 metric 4294967294  \
+             # conf/lan.ipconf:4 ipmask: nothing for this network leaves by an uplink",
             "+ rule from 10.0.0.5 lookup 213001 suppress_prefixlength 0 priority 32763  \
              # dyn/eth0.ipconf:3 ipmask: answers leave by eth0",
         ] {
@@ -280,6 +289,7 @@ mod tests {
             lifetime: None,
             kernel_prefix_route: false,
             no_dad: false,
+            metric: 0,
             protocol,
             autoconf: false,
         };

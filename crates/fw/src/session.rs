@@ -165,6 +165,7 @@ mod tests {
             lifetime: None,
             kernel_prefix_route: false,
             no_dad: false,
+            metric: 0,
             protocol: PROTOCOL,
             autoconf: false,
         };

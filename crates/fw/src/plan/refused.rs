@@ -66,8 +66,10 @@ pub fn asked_by<'a>(change: &Change, want: &'a Want) -> Option<&'a Origin> {
             want.addresses.iter().find(|w| w.interface == *name && w.address == a.address).map(|w| &w.origin)
         }
         Change::AddRoute(name, r) | Change::ReplaceRoute(name, r) => {
-            let is_it =
-                |w: &&WantRoute| w.interface == *name && w.destination == r.destination && w.gateway == r.gateway;
+            let is_it = |w: &&WantRoute| match r.unicast {
+                true => w.interface == *name && w.destination == r.destination && w.gateway == r.gateway,
+                false => w.unreachable && w.destination == r.destination,
+            };
             want.routes.iter().find(is_it).map(|w| &w.origin)
         }
         Change::Sysctl(_)

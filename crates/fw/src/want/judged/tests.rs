@@ -46,6 +46,7 @@ fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
         lifetime: None,
         kernel_prefix_route: true,
         no_dad: false,
+        metric: 0,
         protocol: 0,
         autoconf: false,
     };
