@@ -159,8 +159,11 @@ fn records_become_addresses_routes_and_files_that_bear_our_mark() {
         let default = |n: usize, metric| (format!("eth{n}"), format!("10.{n}.0.1"), metric);
         assert_eq!(w.home.default_routes(), [default(0, 100), default(1, 200)]);
         let routes = w.home.ip_json(&["-4", "-N", "route", "show"]);
-        assert_eq!(list(&routes).len(), 5, "{routes}");
-        assert!(list(&routes).iter().all(|r| r["protocol"] == "213"), "{routes}");
+        assert_eq!(list(&routes).len(), 6, "{routes}");
+        // The LAN's own network is the kernel's, so that it comes back with the link (RTPROT_KERNEL).
+        let (lan, rest): (Vec<&Value>, Vec<&Value>) = list(&routes).into_iter().partition(|r| r["dev"] == "lan0");
+        assert!(rest.iter().all(|r| r["protocol"] == "213"), "{routes}");
+        assert_eq!((lan.len(), &lan[0]["protocol"]), (1, &"2".into()), "{routes}");
         let links = w.home.ip_json(&["-4", "address", "show", "dev", "eth0"]);
         let address = &links[0]["addr_info"][0];
         assert_eq!((&address["local"], &address["broadcast"]), (&"10.0.0.5".into(), &"10.0.0.255".into()));
@@ -218,7 +221,7 @@ fn foreign_objects_stay_byte_for_byte() {
         w.home.run(&["nft", "add table inet mine; add chain inet mine c; add rule inet mine c tcp dport 1 drop"]);
         let foreign = || {
             let routes = w.home.ip(&["route", "show", "table", "all", "proto", "boot"]);
-            let kernel = w.home.ip(&["-4", "route", "show", "proto", "kernel", "table", "main"]);
+            let kernel = w.home.ip(&["-4", "route", "show", "proto", "kernel", "table", "main", "dev", "eth0"]);
             let rules: Vec<String> =
                 w.home.ip(&["rule"]).lines().filter(|l| !l.contains("proto")).map(str::to_owned).collect();
             let address = w.home.ip(&["address", "show", "to", "203.0.113.9"]);

@@ -43,6 +43,7 @@ mod fw_admin;
 mod fw_confirm;
 mod fw_doors;
 mod fw_faults;
+mod fw_follow;
 mod fw_hooks;
 mod fw_judged;
 mod fw_left_out;

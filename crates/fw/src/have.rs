@@ -10,7 +10,7 @@ use netd_core::left::Seen;
 use netd_core::net::{AddrGen, Mac};
 use netd_core::wire::devconf::DevConf;
 
-use crate::model::{Prefix, Scope, Sysctl};
+use crate::model::{PROTOCOL, PROTOCOL_KERNEL, Prefix, Scope, Sysctl};
 
 /// Our bits of a packet's and of a connection's mark: the number of an uplink.
 pub const MARKS: u32 = 0xff00_0000;
@@ -206,6 +206,17 @@ impl Have {
         };
         let (interface, name) = rest.rsplit_once('/')?;
         self.link(interface)?.conf.get(v4, name)
+    }
+
+    /// Whether the kernel has made this route for an address of ours.
+    pub fn is_for_our_address(&self, route: &Route) -> bool {
+        let makes = |a: &Address| {
+            a.index == route.index
+                && a.protocol == PROTOCOL
+                && a.kernel_prefix_route
+                && a.address.network() == route.destination
+        };
+        route.protocol == PROTOCOL_KERNEL && self.addresses.iter().any(makes)
     }
 
     /// The name of a link, or its number in words when it has gone.

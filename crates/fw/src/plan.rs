@@ -307,7 +307,7 @@ fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> V
             unicast: true,
         };
         let foreign = |r: &Route| {
-            let is_held = |h: &Route| !removable(h) && !prefixes.is_of_ours(h);
+            let is_held = |h: &Route| !removable(h) && !have.is_for_our_address(h);
             have.routes.iter().any(|h| h.key() == r.key() && is_held(h))
         };
         let mut put = |mut route: Route| {

@@ -151,7 +151,8 @@ fn addresses(look: &Look, link: &Link, ages: &[(Address, Duration)]) -> Vec<Obje
 }
 
 fn routes(look: &Look, link: &Link) -> Vec<Object> {
-    let ours = look.have.routes.iter().filter(|r| r.index == link.index && r.protocol == PROTOCOL);
+    let is_ours = |r: &&Route| r.protocol == PROTOCOL || look.have.is_for_our_address(r);
+    let ours = look.have.routes.iter().filter(|r| r.index == link.index).filter(is_ours);
     let wanted = |r: &Route| {
         let is_it =
             |w: &&WantRoute| w.interface == link.name && w.destination == r.destination && w.gateway == r.gateway;

@@ -7,7 +7,7 @@
 //! packet lost. Called by plan.rs.
 
 use crate::have::{Address, Have, Link, Route};
-use crate::model::{METRIC_V6_PREFIX, PROTOCOL, PROTOCOL_KERNEL};
+use crate::model::{METRIC_V6_PREFIX, PROTOCOL};
 use crate::want::{Want, WantAddress, WantRoute};
 
 /// Who makes a prefix route.
@@ -49,7 +49,9 @@ impl Prefixes<'_> {
         let route = self.want.routes.iter().find(of_it)?;
         let is_held = |metric: u32| {
             self.have.routes.iter().any(|r| {
-                r.key() == (route.table, route.destination, 0, metric) && !(self.removable)(r) && !self.is_of_ours(r)
+                r.key() == (route.table, route.destination, 0, metric)
+                    && !(self.removable)(r)
+                    && !self.have.is_for_our_address(r)
             })
         };
         let first = if route.metric == 0 { plain(route.destination.ip.is_ipv4()) } else { route.metric };
@@ -62,17 +64,6 @@ impl Prefixes<'_> {
         let metric = self.metric(wanted).unwrap_or(plain);
         let is_possible = metric == plain || !self.have.without_address_metric;
         (wanted.kernel_prefix_route && is_possible, if metric == plain { 0 } else { metric })
-    }
-
-    /// Whether the kernel has made this route for an address of ours.
-    pub(super) fn is_of_ours(&self, route: &Route) -> bool {
-        let makes = |a: &Address| {
-            a.index == route.index
-                && a.protocol == PROTOCOL
-                && a.kernel_prefix_route
-                && a.address.network() == route.destination
-        };
-        route.protocol == PROTOCOL_KERNEL && self.have.addresses.iter().any(makes)
     }
 
     /// The address as it is.
