@@ -163,7 +163,7 @@ fn a_host_comes_before_the_network_that_it_is_in() {
 fn without_rules_in_the_kernel_nothing_ends_the_main_table() {
     let mut have = machine();
     let made = run(&routed(TWO, &[("10.0.3.0/24", &["eth1"])]), &mut have);
-    assert!(!made.iter().any(|l| l.contains("unreachable") || l.contains("213")), "{made:?}");
+    assert!(!made.iter().any(|l| l.contains("unreachable default") || l.contains("213")), "{made:?}");
     let notes = plan(&routed(TWO, &[("10.0.3.0/24", &["eth1"])]), &have, &Memory::default()).notes;
     assert_eq!(notes, ["fw.conf: route_by: this kernel has no policy routing for IPv4: left out"]);
 }
