@@ -13,8 +13,8 @@ use crate::change::Change;
 use crate::have::{Address, Have, Link, Route};
 use crate::input::memory::{self, Memory};
 use crate::model::{
-    ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_BEHIND, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL, PROTOCOL_RA,
-    PROTOCOL_REDIRECT, Prefix, Scope, Sysctl, TABLE_MAIN,
+    ADDRESS_PROTOCOLS_KERNEL, FORWARD_V4, FORWARD_V6, METRIC_BEHIND, METRIC_V6_DEFAULT, PROTOCOL, PROTOCOL_KERNEL,
+    PROTOCOL_RA, PROTOCOL_REDIRECT, Prefix, Scope, Sysctl, TABLE_MAIN,
 };
 use crate::want::{Want, WantAddress, WantRoute};
 use crate::ways::{Place, Ways, lists};
@@ -240,7 +240,7 @@ fn may_reset_route(r: &Route) -> bool {
 }
 
 fn routes(prefixes: Prefixes, plan: &mut Plan) {
-    let Prefixes { want, have, removable } = prefixes;
+    let Prefixes { want, have, removable, .. } = prefixes;
     let ways = Ways::new(want, have, removable);
     plan.notes.extend(lists::in_vain(want, have));
     let wanted = resolve_routes(prefixes, &ways, &mut plan.notes);
@@ -281,7 +281,7 @@ fn is_ours(r: &Route) -> bool {
 /// Wanted routes with the kernel's numbers. A foreign route keeps its place: ours takes the next
 /// metric.
 fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> Vec<Route> {
-    let Prefixes { want, have, removable } = prefixes;
+    let Prefixes { want, have, removable, .. } = prefixes;
     let mut out: Vec<Route> = Vec::new();
     for wanted in &want.routes {
         if wanted.unreachable {

@@ -148,7 +148,8 @@ impl Memory {
         let addresses = self.addresses.iter().map(|(n, p)| format!("address {n} {p}\n"));
         let best = self.best.iter().map(|n| format!("best {n}\n"));
         let numbers = self.numbers.iter().map(|(n, number)| format!("number {n} {number}\n"));
-        let all = uplinks.chain(zones).chain(numbers).chain(best).chain(said).chain(mtus).chain(switches).chain(addresses);
+        let all =
+            uplinks.chain(zones).chain(numbers).chain(best).chain(said).chain(mtus).chain(switches).chain(addresses);
         all.chain(self.links.render()).collect()
     }
 }

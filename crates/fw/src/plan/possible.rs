@@ -52,7 +52,7 @@ pub(super) fn possible<'a>(
     }
     let mut want = want.clone();
     want.addresses.retain(|a| !impossible.contains(&a.interface));
-    want.routes.retain(|r| !impossible.contains(&r.interface));
+    want.routes.retain(|r| r.unreachable || !impossible.contains(&r.interface));
     want.addresses.retain(|a| a.address.ip.is_ipv4() || lack(&a.interface).is_none());
     want.routes.retain(|r| r.destination.ip.is_ipv4() || lack(&r.interface).is_none());
     // A forwarding kernel ignores router advertisements: without a default route of ours it may

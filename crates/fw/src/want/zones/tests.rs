@@ -62,6 +62,7 @@ fn address(text: &str, index: u32) -> Address {
         protocol: 0,
         autoconf: false,
         no_dad: false,
+        metric: 0,
     }
 }
 
