@@ -127,7 +127,7 @@ fn addresses(prefixes: Prefixes, plan: &mut Plan) -> Vec<Change> {
     for (wanted, link) in want.addresses.iter().filter_map(|a| Some((a, have.link(&a.interface)?))) {
         let from = moved_from(wanted, link, want, have);
         let no_dad = from.is_some() && wanted.address.ip.is_ipv6();
-        let address = Address { no_dad, ..resolve_address(wanted, link, prefixes) };
+        let mut address = Address { no_dad, ..resolve_address(wanted, link, prefixes) };
         kept.push((link.index, address.address.ip, address.address.len));
         let on_link = || have.addresses.iter().filter(|a| a.index == link.index);
         match on_link().find(|a| a.address == address.address) {
@@ -139,6 +139,13 @@ fn addresses(prefixes: Prefixes, plan: &mut Plan) -> Vec<Change> {
                     .find(|a| a.address.ip == address.address.ip && a.address.ip.is_ipv6() && a.protocol == PROTOCOL);
                 plan.changes.extend(other_len.map(|a| Change::DelAddress(link.name.clone(), a.clone())));
                 kept.extend(other_len.map(|a| (a.index, a.address.ip, a.address.len)));
+                if no_dad && address.kernel_prefix_route {
+                    // The route turns to this link in one step, when the port has joined: of two
+                    // routes with one metric IPv6 might take the other one now. Then it is the
+                    // kernel's.
+                    unwanted.push(Change::RefreshAddress(link.name.clone(), address.clone()));
+                    address.kernel_prefix_route = false;
+                }
                 plan.changes.push(Change::AddAddress(link.name.clone(), address));
                 plan.changes.extend(from.map(|from| tell_neighbours(from, link)).filter(|c| !plan.changes.contains(c)));
             }
@@ -262,6 +269,7 @@ fn routes(prefixes: Prefixes, plan: &mut Plan) {
             deletes.push(Change::DelRoute(have.name(route.index), route.clone()));
         }
     }
+    deletes.extend(left_behind(prefixes));
     // New places before places taken over: no destination is ever without a route.
     let mut make: Vec<Change> = adds.into_iter().chain(replaces).collect();
     applet::sort::sort_by_key(&mut make, Change::stage);
@@ -269,6 +277,24 @@ fn routes(prefixes: Prefixes, plan: &mut Plan) {
     plan.changes.extend(make);
     plan.changes.extend(ways.changes(want, have));
     plan.changes.extend(deletes);
+}
+
+/// The kernel's routes over links from which an address moves onto a bridge, or back. The one over
+/// the new link lies behind such a route, and takes over before a port leaves.
+fn left_behind(prefixes: Prefixes) -> Vec<Change> {
+    let Prefixes { want, have, .. } = prefixes;
+    let mut out = Vec::new();
+    for wanted in want.routes.iter().filter(|r| r.is_prefix_route && r.destination.ip.is_ipv4()) {
+        let (Some(link), Some(address)) = (have.link(&wanted.interface), prefixes.address(wanted)) else { continue };
+        let Some(from) = moved_from(address, link, want, have) else { continue };
+        let is_it =
+            |r: &&Route| r.index == from.index && r.destination == wanted.destination && have.is_for_our_address(r);
+        if prefixes.maker(wanted, link).0 == Maker::KernelSoon {
+            let routes = have.routes.iter().filter(is_it);
+            out.extend(routes.map(|route| Change::DelRoute(from.name.clone(), route.clone())));
+        }
+    }
+    out
 }
 
 /// What does not lead to an interface is ours only where a list of uplinks ends, and behind a
@@ -323,11 +349,15 @@ fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> V
         }
         if wanted.is_prefix_route {
             let (maker, metric) = prefixes.maker(wanted, link);
+            let moves = |a: &WantAddress| moved_from(a, link, want, have).map(|from| from.index);
+            let from = prefixes.address(wanted).and_then(moves);
+            let turns = |r: &Route| removable(r) || (have.is_for_our_address(r) && Some(r.index) == from);
             match maker {
                 Maker::Us => {}
                 Maker::Other => continue,
-                // IPv6 takes no second route of the same key: ours becomes the kernel's.
-                Maker::KernelSoon if v6 && have.routes.iter().any(|r| r.key() == route.key() && removable(r)) => {
+                // IPv6 takes no second route of the same key: ours becomes the kernel's. So does
+                // one over the port from which the address moves onto its bridge.
+                Maker::KernelSoon if v6 && have.routes.iter().any(|r| r.key() == route.key() && turns(r)) => {
                     out.push(Route { protocol: PROTOCOL_KERNEL, metric, ..route });
                     continue;
                 }

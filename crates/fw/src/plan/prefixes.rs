@@ -66,6 +66,12 @@ impl Prefixes<'_> {
         (wanted.kernel_prefix_route && is_possible, if metric == plain { 0 } else { metric })
     }
 
+    /// The first address that needs this route.
+    pub(super) fn address(&self, route: &WantRoute) -> Option<&WantAddress> {
+        let of_it = |a: &&WantAddress| a.interface == route.interface && a.address.network() == route.destination;
+        self.want.addresses.iter().find(of_it)
+    }
+
     /// The address as it is.
     pub(super) fn there(&self, wanted: &WantAddress, link: &Link) -> Option<&Address> {
         self.have.addresses.iter().find(|a| a.index == link.index && a.address == wanted.address)
@@ -82,8 +88,7 @@ impl Prefixes<'_> {
         if self.have.addresses.iter().any(|a| is_of_other(&a)) {
             return (Maker::Other, 0);
         }
-        let of_it = |a: &&WantAddress| a.interface == route.interface && a.address.network() == route.destination;
-        let Some(wanted) = self.want.addresses.iter().find(of_it) else { return (Maker::Us, 0) };
+        let Some(wanted) = self.address(route) else { return (Maker::Us, 0) };
         let metric = self.metric(wanted).unwrap_or(0);
         let is_to = self.of_address(wanted).0;
         let maker = match self.there(wanted, link) {

@@ -184,6 +184,7 @@ fn a_port_in_use_goes_into_a_bridge_and_comes_back() {
             "~ link br0 knows the neighbours of lan0",
             "~ link lan0 master br0",
             "~ link lan1 master br0",
+            "- route 192.168.5.0/24 dev lan0 metric 0 src 192.168.5.1",
             "- address 192.168.5.1/24 dev lan0",
         ]
     );
@@ -195,6 +196,7 @@ fn a_port_in_use_goes_into_a_bridge_and_comes_back() {
         [
             "+ address 192.168.5.1/24 dev lan0 valid_lft forever",
             "~ link lan0 knows the neighbours of br0",
+            "- route 192.168.5.0/24 dev br0 metric 0 src 192.168.5.1",
             "~ link lan0 nomaster",
             "~ link lan1 nomaster",
             "- address 192.168.5.1/24 dev br0",
