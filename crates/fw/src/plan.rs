@@ -289,7 +289,8 @@ fn left_behind(prefixes: Prefixes) -> Vec<Change> {
         let Some(from) = moved_from(address, link, want, have) else { continue };
         let is_it =
             |r: &&Route| r.index == from.index && r.destination == wanted.destination && have.is_for_our_address(r);
-        if prefixes.maker(wanted, link).0 == Maker::KernelSoon {
+        let stays = want.addresses.iter().any(|a| a.interface == from.name && a.address == address.address);
+        if !stays && prefixes.maker(wanted, link).0 == Maker::KernelSoon {
             let routes = have.routes.iter().filter(is_it);
             out.extend(routes.map(|route| Change::DelRoute(from.name.clone(), route.clone())));
         }

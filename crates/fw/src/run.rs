@@ -214,7 +214,7 @@ fn set_refused_macs(
     macs.iter().for_each(|change| report.note(&format!("{change}: the link is set down for a moment")));
     kernel.set_macs_while_down(&macs)?;
     let mut have = kernel.snapshot(&plan.memory)?;
-    kernel.read_switches(&want.sysctls, &mut have);
+    kernel.read_switches(&want.sysctls, &plan.memory, &mut have);
     ipv6::look(want, &mut have);
     let mut lost = plan::plan(want, &have, &plan.memory).changes;
     lost.retain(|change| !matches!(change, Change::Sysctl(_)) && !others.iter().any(|f| f.change == *change));
