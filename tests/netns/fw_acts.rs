@@ -148,7 +148,10 @@ fn down_leaves_nothing_of_ours_and_all_of_the_others_and_a_trigger_brings_nothin
             let links: Vec<_> = list(&links).into_iter().map(facts).collect();
             let objects = [&["-4", "address", "show"][..], &["route", "show", "table", "all"], &["rule", "show"]];
             let objects = objects.map(|what| w.home.ip(&[&["-N"], what].concat()));
-            (links, objects, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
+            let switches = "cd /proc/sys/net && grep -r . ipv4/ip_forward ipv4/conf ipv6/conf 2>/dev/null | \
+                            grep -v -e /br0/ -e stable_secret -e mtu | sort";
+            let switches = w.home.run(&["sh", "-c", switches]);
+            (links, objects, switches, w.nft(), files, w.dir.join("etc/dnsmasq_servers.conf").exists())
         };
         let before = state();
         w.lease(0, 3600);
