@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fw::firewall;
+use fw::firewall::admin::Own;
 use fw::firewall::marks::Marking;
 use fw::firewall::text::{Inserts, Parts};
 use fw::have::Have;
@@ -65,9 +66,31 @@ fn kind<T: PartialEq + std::fmt::Debug>(
     }
 }
 
+/// The administrator's own rules: what is taken is taken again as it is, and closes no brace that it has not opened.
+fn own_rules(data: &[u8]) {
+    let Ok(own) = Own::parse(data) else { return };
+    assert_eq!(Own::parse(own.text().as_bytes()).as_ref(), Ok(&own));
+    let mut depth = 0_i32;
+    for line in own.text().lines() {
+        // Strings are at odd places between quotes; a comment ends the line.
+        for (place, part) in line.split('"').enumerate().filter(|(place, _)| place % 2 == 0) {
+            let code = part.split('#').next().unwrap_or_default();
+            for c in code.chars() {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                assert!(depth >= 0, "{line} at {place}");
+            }
+            if code.len() < part.len() {
+                break;
+            }
+        }
+    }
+    assert_eq!(depth, 0);
+}
+
 /// A policy, the daemons' records and the administrator's, divided by NULs. The rules must consist of allowed characters, and names
 /// of interfaces must be possible names.
 pub fn fw(data: &[u8]) {
+    own_rules(data);
     let mut parts = data.splitn(3, |b| *b == 0);
     let (policy, _) = policy::parse(parts.next().unwrap_or_default());
     let mut entries = Vec::new();

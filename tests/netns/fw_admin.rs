@@ -121,6 +121,8 @@ fn a_file_with_an_error_is_named_with_its_line_and_its_last_good_content_stays()
             ("chain before_input { tcp dport 8024 accept; }\n}\n", ":2: "),
         ] {
             w.write("firewall.nft", text);
+            let (code, said) = w.fw("check");
+            assert!(code == 1 && said.contains(&format!("error: {path}{place}")), "{said}");
             // All else applies.
             w.write("fw.conf", "ext_open_tcp=\"8023\"\n");
             let (code, said) = w.fw("apply");
@@ -150,6 +152,33 @@ fn a_file_with_an_error_is_named_with_its_line_and_its_last_good_content_stays()
         assert!(code == 1 && said.contains(&format!("{path}:1:")) && said.contains("left out"), "{said}");
         assert_eq!((from_outside(&w, "10.0.0.5:8022"), from_outside(&w, "10.0.0.5:8024")), (None, None));
         assert!(w.lan.pings(FAR), "and forwards");
+    });
+}
+
+#[test]
+fn what_packets_change_in_counters_and_sets_is_no_change_of_the_table() {
+    isolated(&["nft"], |lab| {
+        let w = served(lab);
+        w.write(
+            "firewall.nft",
+            "set seen { type ipv4_addr; flags dynamic; size 64; }\n\
+             chain before_input { tcp dport 8022 counter quota 1 mbytes add @seen { ip saddr } accept; }\n",
+        );
+        w.apply();
+        let table = || w.home.run(&["nft", "list", "table", "inet", "netsv"]);
+        opens(&w, "10.0.0.5:8022");
+        let runs = count_nft(lab);
+        let before = table();
+        assert!(before.contains("elements = { 198.51.100.1 }") && !before.contains("counter packets 0"), "{before}");
+        let listed = runs();
+        w.apply();
+        assert_eq!((runs(), w.fw("plan")), (listed, (0, String::new())), "no process was started");
+        assert!(table().contains("elements = { 198.51.100.1 }"));
+        for edit in ["add rule inet netsv before_input drop", "add set inet netsv more { type ipv4_addr; }"] {
+            w.home.run(&["nft", edit]);
+            assert_eq!(w.fw("plan").0, 2, "{edit}");
+            w.apply();
+        }
     });
 }
 

@@ -34,6 +34,13 @@ const GETS: [u16; 4] = [
 /// NFTA_RULE_TABLE, NFTA_SET_TABLE).
 const TABLE_NAME: u16 = 1;
 
+/// Attributes of linux/netfilter/nf_tables.h: NFTA_RULE_EXPRESSIONS, NFTA_EXPR_NAME, NFTA_SET_COUNT.
+const RULE_EXPRESSIONS: u16 = 4;
+const EXPRESSION_NAME: u16 = 1;
+const SET_COUNT: u16 = 20;
+/// Expressions whose data changes with each packet.
+const MOVING: [&[u8]; 3] = [b"counter\0", b"quota\0", b"last\0"];
+
 /// A message's type: the subsystem is its upper byte.
 const fn nftables(message: libc::c_int) -> u16 {
     (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
@@ -59,10 +66,29 @@ pub fn fingerprint(netlink: &mut Netlink) -> io::Result<u64> {
             Err(e) => return Err(e),
         };
         objects.iter().filter(|(_, payload)| is_ours(payload)).for_each(|(_, payload)| {
-            hash.add(payload.get(4..).unwrap_or_default());
+            add(&mut hash, kind, payload.get(4..).unwrap_or_default());
         });
     }
     Ok(hash.0)
+}
+
+/// Takes in all of an object that packets do not change: the rules of the administrator may count.
+fn add(hash: &mut Fnv, get: u16, attributes: &[u8]) {
+    const RULE: u16 = nftables(libc::NFT_MSG_GETRULE);
+    const SET: u16 = nftables(libc::NFT_MSG_GETSET);
+    for (kind, value) in netlink::attributes(attributes) {
+        match (get, kind) {
+            (RULE, RULE_EXPRESSIONS) => netlink::attributes(value).for_each(|(_, expression)| {
+                let name = netlink::attribute(expression, EXPRESSION_NAME).unwrap_or_default();
+                hash.add(if MOVING.contains(&name) { name } else { expression });
+            }),
+            (SET, SET_COUNT) => {}
+            (_, kind) => {
+                hash.add(&kind.to_le_bytes());
+                hash.add(value);
+            }
+        }
+    }
 }
 
 /// The fingerprint where there is no such table.
