@@ -120,7 +120,7 @@ pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<u8> {
 /// What is used after the start: fw's files are read, and fw is told.
 fn needs(options: &Options) -> Needs {
     Needs {
-        // nftables shows its tables to nobody without it.
+        // The kernel shows the tables of nftables to a process with this one alone.
         capabilities: vec![Capability::NetAdmin],
         sockets: vec![Socket::Netlink],
         files: vec![Files::ReadOnly(options.dynamic.clone()), Files::Service(options.notify.clone())],

@@ -23,7 +23,7 @@ pub struct Context {
     pub pid: u32,
 }
 
-/// The beginning: there is no address. A record of before is left alone when its address is ours
+/// The beginning: there is no address. A record of an earlier daemon is left alone when its address is ours
 /// still.
 pub fn init(context: &Context, resumes: bool) -> News {
     let record = if resumes { RecordChange::Keep } else { RecordChange::Withdraw };

@@ -104,7 +104,13 @@ const READ_DIR: u64 = 1 << 3;
 const REMOVE_FILE: u64 = 1 << 5;
 const MAKE_REG: u64 = 1 << 8;
 const TRUNCATE: u64 = 1 << 14;
-/// Of these, the ones that can be said of a file.
+// landlock(7): LANDLOCK_SCOPE_*. To abstract sockets and by signals a process reaches those in its
+// own cage alone.
+const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1 << 0;
+const SCOPE_SIGNAL: u64 = 1 << 1;
+/// The first version of Landlock that has scopes (Linux 6.12).
+const SCOPES_SINCE: u32 = 6;
+/// Of the accesses, the ones that can be said of a file.
 const OF_FILES: u64 = WRITE_FILE | READ_FILE | TRUNCATE;
 
 /// Gives up everything but `needs`, for good. To be called when the sockets are open, in a process
@@ -181,8 +187,7 @@ fn handled(version: u32) -> u64 {
 fn restrict_files(rules: &[Rule]) -> Result<(), Errno> {
     let version = sys::landlock_version()?;
     let handled = handled(version);
-    // Abstract sockets and signals to processes outside, since version 6.
-    let scoped = if version >= 6 { 3 } else { 0 };
+    let scoped = if version >= SCOPES_SINCE { SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL } else { 0 };
     let ruleset = sys::Ruleset::new(handled, scoped)?;
     for (path, access) in rules {
         let file = match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) {
@@ -204,8 +209,8 @@ fn is_dir(file: &File) -> bool {
 
 fn drop_capabilities(needs: &Needs, rules: &[Rule]) -> io::Result<()> {
     let mut wanted = needs.capabilities.iter().fold(0, |all, c| all | 1 << *c as u32);
-    // Root without it is an ordinary user to the files of others: where somebody else owns what we
-    // write, it stays.
+    // Root without it is an ordinary user to the files of others: it stays where another user owns
+    // what the daemon writes.
     let us = nix::unistd::geteuid().as_raw();
     let foreign = |(path, _): &Rule| path.metadata().is_ok_and(|m| m.uid() != us);
     if rules.iter().skip(1).any(foreign) {

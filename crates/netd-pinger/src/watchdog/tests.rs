@@ -146,7 +146,7 @@ fn the_router_is_asked_by_arp_first_straight_when_it_is_known() {
     assert_eq!(bench.done[1..3], first, "{:?}", bench.done);
     bench.round(true, &[true]);
     assert_eq!(bench.tick()[..1], [Action::Arp { message, to: ROUTER_MAC }]);
-    // No answer: ICMP, in the same round; then whoever has become the router.
+    // No answer: ICMP, in the same round; then the station that has become the router.
     assert_eq!(bench.tick(), [Action::Probe { who: Who::Router, round: 2 }]);
     bench.tick();
     assert_eq!(bench.tick()[..1], [Action::Arp { message, to: BROADCAST }]);

@@ -1,4 +1,4 @@
-//! REBOOTING: an address of before is asked for again, with one REQUEST (RFC 2131 section 3.2).
+//! REBOOTING: an earlier address is asked for again, with one REQUEST (RFC 2131 section 3.2).
 //! After a crash, from the state file, and whenever the carrier comes back: a cable may have been
 //! plugged in somewhere else.
 //!
@@ -23,8 +23,8 @@ const FEW_REQUESTS: u32 = 2;
 pub(super) enum Claim {
     /// In use since before a crash. Silence means nothing: it is ours until its lease ends.
     Resumed,
-    /// In use, and the carrier was away. `known`: the router of before has answered, so this is the
-    /// network of before.
+    /// In use, and the carrier was away. `known`: the same router has answered, so this is the same
+    /// network.
     Roamed { known: bool },
     /// From the state file: not in use.
     Remembered,
@@ -64,7 +64,7 @@ impl Client {
         }
     }
 
-    /// The carrier is back. On the network of before the address goes on as if nothing had been; on
+    /// The carrier is back. On the same network the address goes on as if nothing had been; on
     /// another one it must not.
     pub(super) fn carrier(&mut self, now: Duration, out: &mut Vec<Action>) {
         match self.state.clone() {

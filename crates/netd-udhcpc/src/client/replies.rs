@@ -203,7 +203,7 @@ impl Client {
             Ok(terms) => return self.complain(format!("ignoring ack of {}: too late", terms.ip), out),
             Err(refusal) => return self.complain(format!("ignoring ack of {}: {refusal}", reply.yiaddr), out),
         };
-        // As in `second_ack`: only a REQUEST for an address of before was to every server.
+        // As in `second_ack`: only a REQUEST for an earlier address was to every server.
         let enough = reply.number(IPV6_ONLY_PREFERRED).filter(|_| self.config.ipv6_only && late.server_id.is_none());
         match &self.state {
             State::Init { .. } | State::Selecting { .. } | State::Requesting { .. } => {

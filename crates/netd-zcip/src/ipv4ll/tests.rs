@@ -355,7 +355,7 @@ fn a_link_that_flaps_while_an_address_is_probed_for_does_not_use_up_the_sequence
         m.step(T0, Event::Link(true));
         assert_eq!(m.watched, first);
     }
-    // Still a new one: nobody has looked for it in full.
+    // Still a new one: no search for it has come to its end.
     assert!(usable(&mut m, T0).0 - T0 >= Duration::from_secs(4));
 }
 
