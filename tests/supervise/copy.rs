@@ -116,28 +116,3 @@ fn the_copy_holds_the_locks_of_its_services_and_hears_of_every_end() {
         assert_eq!(world.lines("a/starts").len(), 2);
     });
 }
-
-#[test]
-fn the_copy_lets_go_of_no_pipe_with_lines_in_it_that_only_it_holds() {
-    hosted(|world| {
-        // The service itself has no end of the pipe any more.
-        world.script("a/run", "echo said; exec >/dev/null 2>&1; exec sleep 1000");
-        world.script("a/log/run", "[ -e go ] || exit 1; exec cat >>out");
-        let runsvdir = world.runsvdir();
-        world.wait_stat("a", "run");
-        world.wait_count("sleep 1000", 1);
-        let pid = world.pid("a");
-        runsvdir.signal(Signal::SIGTERM);
-        assert_eq!(runsvdir.wait(), 0);
-        let next = world.runsvdir();
-        world.wait("it to wait", || world.errors().contains("another runsv is running there: waiting for its end"));
-        world.write("a/log/go", "");
-        assert_eq!(world.wait_lines("a/log/out", 1), ["said"]);
-        let alone = || world.processes().iter().filter(|(_, line)| line.ends_with("/runsvdir -1 .")).count() == 1;
-        world.wait("the copy to end", alone);
-        world.wait("the next one to take over", || world.is_supervised("a") && world.is_supervised("a/log"));
-        assert_eq!((world.pid("a"), world.lines("a/log/out").len()), (pid, 1));
-        next.signal(Signal::SIGHUP);
-        assert_eq!(next.wait(), 111);
-    });
-}

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -220,7 +220,7 @@ impl Host {
             service.units().for_each(if done { Unit::close } else { Unit::save });
             let due = service.units().filter_map(|unit| unit.deadline()).chain(look_at).min();
             // One that is let go of is not closed: the next supervisor finds it.
-            let gone = done || (service.main.released && service.may_be_let_go());
+            let gone = done || service.main.released;
             if gone {
                 ended.push(slot);
             } else if service.units().any(|unit| unit.is_dirty()) {
@@ -406,20 +406,6 @@ impl Supervised {
         {
             log.handle(log.input_ended());
         }
-    }
-
-    /// Whether the next supervisor will find the pipe to the log, where lines are in it: through the
-    /// log, or through the service.
-    fn may_be_let_go(&self) -> bool {
-        let Some(log) = self.log.as_deref() else { return true };
-        let Some(pipe) = &log.wiring.stdin else { return true };
-        let lines_wait = applet::sys::unread(pipe).map_or(true, |bytes| bytes != 0);
-        let has_it = |pid: u32, fd: u32| {
-            fs::metadata(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|found| found.ino() == inode(pipe))
-        };
-        let service = self.main.service.running().1;
-        let holders = [(log.service.running().1, 0), (service, 1), (service, 2)];
-        !lines_wait || holders.into_iter().any(|(pid, fd)| pid.is_some_and(|pid| has_it(pid, fd)))
     }
 
     /// runit exits as soon as no log process is left, whatever is wanted of it.
