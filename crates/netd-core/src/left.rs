@@ -23,7 +23,8 @@ const PROTOCOL_KERNEL: u8 = 2;
 /// RT_TABLE_MAIN of linux/rtnetlink.h.
 const TABLE_MAIN: u32 = 254;
 
-/// FNV-1a, 64 bits: against accidents, not against an adversary, who would be root here.
+/// FNV-1a with 64 bits, over words of eight bytes instead of single ones: against accidents, not
+/// against an adversary, who would be root here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fnv(pub u64);
 
@@ -36,8 +37,11 @@ impl Default for Fnv {
 impl Fnv {
     /// Takes bytes in.
     pub fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let last = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        for word in words.iter().map(|word| u64::from_le_bytes(*word)).chain([last, bytes.len() as u64]) {
+            // A product carries bits upwards alone, so the upper ones are turned down.
+            self.0 = ((self.0 ^ word).wrapping_mul(0x0100_0000_01b3)).rotate_left(29);
         }
     }
 

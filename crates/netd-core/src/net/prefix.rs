@@ -70,7 +70,13 @@ impl Prefix {
 
     /// Whether `ip` is in the network.
     pub fn contains(self, ip: IpAddr) -> bool {
-        self.ip.is_ipv4() == ip.is_ipv4() && Prefix { ip, len: self.len }.network() == self.network()
+        // Of equal addresses no bit is left; a length of 0 leaves none of any, which is no shift.
+        let host = u32::from(bits(self.ip).saturating_sub(self.len));
+        match (self.ip, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (u32::from(a) ^ u32::from(b)).checked_shr(host).unwrap_or(0) == 0,
+            (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a) ^ u128::from(b)).checked_shr(host).unwrap_or(0) == 0,
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
     }
 
     /// Whether it is every destination of its family.

@@ -13,15 +13,21 @@ use crate::want::{Want, WantLink};
 impl Links<'_> {
     /// Each link after the one that carries it: no VLAN can have more.
     pub(super) fn set_mtus(&mut self, want: &Want, memory: &Memory) {
-        let mut done: Vec<u32> = Vec::new();
+        let mut left: Vec<u32> = self.have.links.iter().map(|l| l.index).collect();
         loop {
-            let is_next = |l: &&Link| {
-                let carrier = carrier(l, &self.have);
-                !done.contains(&l.index) && carrier.is_none_or(|parent| done.contains(&parent.index))
+            let is_next = |index: &u32| {
+                let carrier = self.have.link_at(*index).and_then(|l| carrier(l, &self.have));
+                carrier.is_none_or(|parent| !left.contains(&parent.index))
             };
-            let Some(link) = self.have.links.iter().find(is_next).cloned() else { break };
-            done.push(link.index);
-            self.set_mtu(want, memory, &link);
+            let (next, later): (Vec<u32>, Vec<u32>) = left.iter().partition(|index| is_next(index));
+            for link in next.iter().filter_map(|index| self.have.link_at(*index).cloned()).collect::<Vec<_>>() {
+                self.set_mtu(want, memory, &link);
+            }
+            // VLANs in a ring have no first one.
+            if next.is_empty() {
+                break;
+            }
+            left = later;
         }
     }
 
