@@ -188,8 +188,10 @@ fn router_advertisements_are_heard_while_this_machine_forwards_and_after_it() {
         assert_eq!(switch(&w.home, forwarding), "1");
         assert_eq!(values(), ["2", "0", "2", "1"], "where the administrator wants none, and inside, none is heard");
         assert!(w.home.pings("2001:db8:ffff::10"), "{}", server.log());
-        // It is there after the next advertisement, too.
+        // It is there after the next advertisement, too: a server sends one when it starts.
         w.home.ip(&["-6", "route", "del", "default", "dev", "eth0"]);
+        drop(server);
+        let _server = isp.spawn(&dnsmasq_argv("cust", &ra));
         wait_until("the next advertisement", Duration::from_secs(15), || w.home.pings("2001:db8:ffff::10"));
 
         w.remove("dyn/vpn0.ipconf");
