@@ -10,6 +10,7 @@ use netd_core::record::text::Record;
 use netd_core::record::{Author, Network};
 
 use crate::input::Paths;
+use crate::report::EXIT_OK;
 use crate::run;
 
 pub mod check;
@@ -72,5 +73,5 @@ fn tell_fw(changed: bool) -> u8 {
         };
         applet::say::error(format_args!("fw: warning: fw: {e}: {hint}\n"));
     }
-    run::EXIT_OK
+    EXIT_OK
 }

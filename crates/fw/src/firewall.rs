@@ -19,6 +19,7 @@ pub mod load;
 pub mod marks;
 pub mod nat;
 pub mod own;
+pub mod parts;
 pub mod phases;
 pub mod text;
 pub mod zones;

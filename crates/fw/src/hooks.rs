@@ -22,8 +22,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, setsid};
 
 use crate::input::Paths;
-use crate::report::Report;
-use crate::run::EXIT_OK;
+use crate::report::{EXIT_ERRORS, EXIT_OK, Report};
 
 pub mod news;
 
@@ -242,7 +241,7 @@ pub fn run(paths: &Paths) -> Result<u8, String> {
             Err(TryLockError::Error(e)) => return Err(system(e)),
         }
         if !hooks.run(paths, &ended) {
-            return Ok(crate::run::EXIT_ERRORS);
+            return Ok(EXIT_ERRORS);
         }
     }
     Ok(EXIT_OK)

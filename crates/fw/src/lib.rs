@@ -13,6 +13,7 @@ use applet::getopt::{Arg, Getopt, Opt, opt};
 use applet::suggest::nearest;
 use applet::{EXIT_SYSTEM, EXIT_USAGE};
 
+pub mod apply;
 pub mod change;
 pub mod commands;
 pub mod confirm;

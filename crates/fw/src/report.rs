@@ -1,9 +1,17 @@
-//! Lines for the administrator: a state is said when it begins, an error in every run.
+//! Lines for the administrator: a state is said when it begins, an error in every run. And the
+//! exit codes that sum them up.
 
 use std::io;
 use std::path::Path;
 
 use applet::control::error_text;
+
+/// Everything done, or nothing to do.
+pub const EXIT_OK: u8 = 0;
+/// Something went wrong; all the rest was done.
+pub const EXIT_ERRORS: u8 = 1;
+/// `plan`: there are changes.
+pub const EXIT_CHANGES: u8 = 2;
 
 /// The line for a kernel that refuses everything.
 pub const NO_CAPABILITY: &str = "no permission to change the network: capability CAP_NET_ADMIN is missing";

@@ -8,10 +8,8 @@ use std::fs::{self, File};
 use std::io;
 
 use applet::control::error_text;
-use nix::errno::Errno;
 
-use crate::change::{Change, routes_after};
-use crate::conntrack::{Mover, Turn};
+use crate::apply::apply;
 use crate::etc::{self, servers::Facts};
 use crate::firewall::Firewall;
 use crate::have::Have;
@@ -19,20 +17,12 @@ use crate::hooks::{self, news::State};
 use crate::input::memory::Memory;
 use crate::input::{self, Input, Paths};
 use crate::ipv6;
-use crate::kernel::{self, Failure, Kernel};
+use crate::kernel::{self, Kernel};
 use crate::left::Done;
-use crate::plan::refused::{Verdict, is_echo, judge};
 use crate::plan::{self, Plan};
-use crate::report::{NO_CAPABILITY, Report};
+use crate::report::{EXIT_ERRORS, EXIT_OK, NO_CAPABILITY, Report};
 use crate::told;
 use crate::want::{self, Want, judged};
-
-/// Everything done, or nothing to do.
-pub const EXIT_OK: u8 = 0;
-/// Something went wrong; all the rest was done.
-pub const EXIT_ERRORS: u8 = 1;
-/// `plan`: there are changes.
-pub const EXIT_CHANGES: u8 = 2;
 
 /// What is said while nothing is made.
 const DOWN: &str = "down: `fw apply` by hand brings it up";
@@ -121,7 +111,7 @@ fn perform(paths: &Paths, mut input: Input, is_service: bool) -> Result<u8, Stri
     }
     let meanwhile = plan.memory.beside(&input.memory);
     report.check(&paths.memory(), input::keep(paths, &input.memory, &meanwhile));
-    let refused = change(&mut kernel, &want, &have, &plan, &mut report);
+    let refused = apply(&mut kernel, &want, &have, &plan, &mut report);
     firewall.end(&mut report);
     input.own.keep(firewall.own_loaded(), &mut input.files);
     let facts = Facts::new(&input, &want, &have);
@@ -162,77 +152,4 @@ fn ask_kernel(memory: &Memory) -> Result<(Kernel, Have), String> {
     let mut kernel = Kernel::open().map_err(failed)?;
     let have = kernel.snapshot(memory).map_err(failed)?;
     Ok((kernel, have))
-}
-
-/// Applies the plan, and moves the flows of an uplink that loses the default route. Returns what
-/// the kernel has refused, or nothing when it could not be asked.
-fn change(kernel: &mut Kernel, want: &Want, have: &Have, plan: &Plan, report: &mut Report) -> Option<Vec<Failure>> {
-    if plan.changes.is_empty() {
-        return Some(Vec::new());
-    }
-    let after = routes_after(&have.routes, &plan.changes);
-    let turn = Turn::of(want, have, &plan.changes, &after);
-    // Without connection tracking in the kernel nothing is masqueraded and nothing has to move.
-    let mut mover = Some(turn).filter(|t| !t.is_none()).and_then(|t| Mover::prepare(t, want, have, after).ok());
-    let applied = kernel.apply(&plan.changes, &mut || {
-        if let Some(mover) = &mut mover {
-            let _ = mover.strike();
-        }
-    });
-    if let Some(mover) = &mut mover
-        && let Err(e) = mover.sweep()
-    {
-        report.note(&format!("unable to move flows to the new uplink: {}", error_text(&e)));
-    }
-    match applied.and_then(|failures| set_refused_macs(kernel, want, plan, failures, report)) {
-        Ok(failures) => {
-            say_refused(&failures, want, report);
-            Some(failures)
-        }
-        Err(e) => {
-            report.error(&format!("netlink: {}", error_text(&e)));
-            None
-        }
-    }
-}
-
-/// Sets the Ethernet addresses that a driver takes only while its link is down, and makes anew what
-/// goes with a link that is set down. Returns what is still refused.
-fn set_refused_macs(
-    kernel: &mut Kernel,
-    want: &Want,
-    plan: &Plan,
-    failures: Vec<Failure>,
-    report: &mut Report,
-) -> io::Result<Vec<Failure>> {
-    let (macs, mut others): (Vec<Failure>, Vec<Failure>) =
-        failures.into_iter().partition(|f| f.change.waits_for_down(f.refusal.errno));
-    if macs.is_empty() {
-        return Ok(others);
-    }
-    let macs: Vec<Change> = macs.into_iter().map(|f| f.change).collect();
-    macs.iter().for_each(|change| report.note(&format!("{change}: the link is set down for a moment")));
-    kernel.set_macs_while_down(&macs)?;
-    let mut have = kernel.snapshot(&plan.memory)?;
-    kernel.read_switches(&want.sysctls, &plan.memory, &mut have);
-    ipv6::look(want, &mut have);
-    let mut lost = plan::plan(want, &have, &plan.memory).changes;
-    lost.retain(|change| !matches!(change, Change::Sysctl(_)) && !others.iter().any(|f| f.change == *change));
-    others.extend(kernel.apply(&lost, &mut || {})?);
-    Ok(others)
-}
-
-fn say_refused(failures: &[Failure], want: &Want, report: &mut Report) {
-    let refused = |f: &Failure| f.refusal.errno == Errno::EPERM;
-    let objects = failures.iter().filter(|f| !matches!(f.change, Change::Sysctl(_))).count();
-    if objects > 0 && failures.iter().all(refused) {
-        return report.error(NO_CAPABILITY);
-    }
-    let is_news = |f: &&Failure| !is_echo(&f.change, failures.iter().map(|o| &o.change));
-    for f in failures.iter().filter(is_news) {
-        match judge(&f.change, f.refusal.errno, &f.refusal.to_string(), want) {
-            Verdict::Error(text) => report.error(&text),
-            Verdict::LeftOut(text) => report.note(&text),
-        }
-    }
 }

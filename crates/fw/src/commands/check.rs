@@ -9,8 +9,8 @@ use crate::input::files::{self, Fault};
 use crate::input::own;
 use crate::input::{Input, Paths};
 use crate::kernel;
-use crate::report::Report;
-use crate::run::{self, EXIT_ERRORS, EXIT_OK};
+use crate::report::{EXIT_ERRORS, EXIT_OK, Report};
+use crate::run;
 
 /// Prints a line for each fault.
 pub fn check(paths: &Paths) -> Result<u8, String> {

@@ -19,7 +19,8 @@ use nix::sys::signal::Signal;
 
 use crate::confirm::{self, Action, Content, Event, Found, Mark, Moment, Move, Standing, Why};
 use crate::input::Paths;
-use crate::run::{self, EXIT_ERRORS, EXIT_OK};
+use crate::report::{EXIT_ERRORS, EXIT_OK};
+use crate::run;
 use crate::show;
 
 /// The file of a runsv of ours: runit's does not read `again`.

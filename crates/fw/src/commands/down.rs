@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use crate::commands::confirm;
 use crate::confirm::Standing;
 use crate::input::{Input, Paths};
-use crate::report::Report;
-use crate::run::{self, EXIT_ERRORS};
+use crate::report::{EXIT_ERRORS, Report};
+use crate::run;
 use crate::session;
 
 /// What is said while an edit waits.

@@ -11,8 +11,8 @@ use crate::commands::confirm;
 use crate::confirm::Standing;
 use crate::input::{Input, Paths};
 use crate::reasons::{self, Reason};
-use crate::report::Report;
-use crate::run::{self, EXIT_CHANGES, EXIT_ERRORS, EXIT_OK, Look};
+use crate::report::{EXIT_CHANGES, EXIT_ERRORS, EXIT_OK, Report};
+use crate::run::{self, Look};
 use crate::show::{array, object};
 
 /// One line of it.

@@ -16,48 +16,15 @@
 use crate::have::MARKS;
 use crate::input::policy::Policy;
 use crate::model::Prefix;
-use crate::want::Want;
 use crate::ways;
 
-use super::nat::family;
-use super::text::chain;
+use super::parts::{Marking, chain, family};
 
 /// How the names of all these chains begin. They come last in the table.
 pub(super) const PREFIX: &str = "uplink_";
-/// The number that no uplink has, of packets between two ports of a closed bridge.
-pub(super) const BRIDGED: u32 = MARKS;
 const FIRST: &str = "uplink_marks";
 /// Where new connections are spread.
 pub(super) const BALANCE: &str = "uplink_balance";
-
-/// What the chains are made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marking {
-    /// The numbers of the uplinks.
-    pub numbers: Vec<(String, u8)>,
-    /// How many of all new connections go by each.
-    pub balance: Vec<(String, u32)>,
-    /// Hosts that have uplinks of their own.
-    pub apart: Vec<Prefix>,
-    /// Connections stay with their uplink.
-    pub stay: bool,
-}
-
-impl Marking {
-    /// As it is wanted.
-    pub fn of(want: &Want) -> Marking {
-        Marking {
-            numbers: want.numbers.clone(),
-            balance: want.balance.clone(),
-            apart: want.routed.iter().map(|routed| routed.source).collect(),
-            stay: want.stay,
-        }
-    }
-
-    fn number(&self, name: &str) -> Option<u8> {
-        self.numbers.iter().find(|(n, _)| n == name).map(|(_, number)| *number)
-    }
-}
 
 fn set(number: u8) -> String {
     format!("& {:#010x} | {:#010x}", !MARKS, ways::mark(number))

@@ -4,11 +4,9 @@
 
 use crate::have::MARKS;
 use crate::input::policy::doors::Masquerade;
-use crate::model::Prefix;
 
 use super::forwards;
-use super::marks::BRIDGED;
-use super::text::{Chain, Parts, each};
+use super::parts::{BRIDGED, Chain, Parts, each, family};
 
 /// The kernel's short way.
 const FLOWTABLE: &str = "short_way";
@@ -69,9 +67,4 @@ fn devices<'a>(parts: &'a Parts) -> Vec<&'a str> {
     let wanted = parts.policy.doors.offload && parts.policy.forward;
     let all = || parts.zones.devices.iter().map(String::as_str);
     if wanted { all().collect() } else { Vec::new() }
-}
-
-/// The family of a network, as nft calls it.
-pub(super) fn family(network: &Prefix) -> &'static str {
-    if network.ip.is_ipv4() { "ip" } else { "ip6" }
 }

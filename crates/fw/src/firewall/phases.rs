@@ -24,8 +24,8 @@ use crate::input::policy::Policy;
 use crate::want::Want;
 
 use super::lacks::{self, Lack};
-use super::marks::Marking;
-use super::text::{self, Inserts, Parts};
+use super::parts::{Inserts, Marking, Parts};
+use super::text;
 
 /// What is said when two nft have failed, one after the other, beside a stranger.
 const BESIDE: &str = "nft: failed beside another one that makes our table";

@@ -3,7 +3,7 @@
 //! Pure. There is one table, `inet netsv`, which is ours alone. The transaction makes it, or
 //! deletes it and makes it anew, all or nothing. Every word comes from an allow-list. This file has
 //! the frame: the base chains and the order of their rules. The chains that they call are in the
-//! files beside it: zones.rs, nat.rs, marks.rs. load.rs loads the table.
+//! files beside it: zones.rs, nat.rs, marks.rs, forwards.rs. load.rs loads the table.
 //!
 //! The table is closed by structure. A packet passes because a rule for its interface says so; the
 //! rest, also of a card that is plugged in later, comes to the end of the chain.
@@ -15,12 +15,8 @@
 
 pub use netd_core::left::TABLE;
 
-use crate::input::policy::Policy;
-use crate::want::Openings;
-use crate::want::zones::Zones;
-
-use super::marks::{self, Marking};
-use super::{forwards, nat, zones};
+use super::parts::{Chain, Parts, chain, each};
+use super::{forwards, marks, nat, zones};
 
 /// Removes our table, whether it is there or not.
 pub fn removal() -> String {
@@ -35,49 +31,6 @@ pub fn transaction(table: &str, is_there: bool) -> String {
         // When a table has appeared meanwhile, `create` fails, where `add` would join the two.
         false => format!("create table inet {TABLE}\n{table}"),
     }
-}
-
-/// A chain: its name and its rules.
-pub type Chain = (String, Vec<String>);
-
-/// Rules of the administrator's, each list for its place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inserts {
-    /// Definitions that stand before the table.
-    pub defines: String,
-    /// Chains, sets and maps at the head of the table.
-    pub text: String,
-    /// At the head of the chain at hook input, behind the loopback.
-    pub before_input: Vec<String>,
-    /// Before a packet to this machine is refused.
-    pub after_input: Vec<String>,
-    /// At the head of the chain at hook forward.
-    pub before_forward: Vec<String>,
-    /// Before a packet through this machine is refused.
-    pub after_forward: Vec<String>,
-    /// In the chain at hook prerouting that rewrites destinations, before port forwards.
-    pub before_prerouting: Vec<String>,
-    /// The same, behind them.
-    pub after_prerouting: Vec<String>,
-    /// In the chain at hook postrouting that rewrites sources, before all else.
-    pub before_postrouting: Vec<String>,
-    /// The same, behind all else.
-    pub after_postrouting: Vec<String>,
-}
-
-/// What the table is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
-    /// Inside and outside.
-    pub zones: &'a Zones,
-    /// The marks of connections.
-    pub marking: &'a Marking,
-    /// fw.conf.
-    pub policy: &'a Policy,
-    /// What is open of hosts behind this machine.
-    pub openings: &'a Openings,
-    /// Rules of the administrator's.
-    pub inserts: &'a Inserts,
 }
 
 /// The table, or `None` when fw.conf wants no firewall.
@@ -100,19 +53,6 @@ pub fn render(parts: &Parts) -> Option<String> {
     marks::render(&mut out, parts.marking, parts.policy);
     out += "}\n";
     Some(out)
-}
-
-pub(super) fn chain(out: &mut String, name: &str, rules: &[String]) {
-    out.push_str(&format!("\tchain {name} {{\n"));
-    for rule in rules {
-        out.push_str(&format!("\t\t{rule}\n"));
-    }
-    out.push_str("\t}\n");
-}
-
-/// A rule for each interface.
-pub fn each<'a>(word: &str, interfaces: impl IntoIterator<Item = &'a String>, rest: &str) -> Vec<String> {
-    interfaces.into_iter().map(|name| format!("{word} \"{name}\" {rest}")).collect()
 }
 
 /// Chains of hosts behind this machine that are open.

@@ -8,8 +8,7 @@ use crate::input::policy::zones::{Service, Target, Unlisted};
 use crate::want::zones::{Zones, kinds};
 
 use super::forwards;
-use super::marks::BRIDGED;
-use super::text::{Chain, Parts, each};
+use super::parts::{BRIDGED, Chain, Parts, each, family};
 
 /// Packets of known connections, and errors about them.
 pub const KNOWN: &str = "ct state established,related accept";
@@ -222,10 +221,7 @@ fn range((low, high): (u16, u16)) -> String {
 
 /// The rule that opens a door.
 fn door(door: &Door) -> String {
-    let source = door.source.map(|network| {
-        let family = if network.ip.is_ipv4() { "ip" } else { "ip6" };
-        format!("{family} saddr {network} ")
-    });
+    let source = door.source.map(|network| format!("{} saddr {network} ", family(&network)));
     let what = match (door.name(), door.ports) {
         (Some(protocol), Some(ports)) => format!("{protocol} dport {}", range(ports)),
         (_, _) => format!("meta l4proto {}", door.protocol),

@@ -4,7 +4,6 @@
 //! Pure. Records that contradict each other are errors with both places, and what is in force
 //! stays. Called by links.rs and want.rs.
 
-use super::links::edit;
 use super::objects::{Asked, Origin, Want, WantKind, WantLink};
 use crate::record::Entry;
 
@@ -16,7 +15,7 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
         (Some(parent), Some(id)) => (Some(WantKind::Vlan { parent: parent.to_string(), id }), "vlan"),
         _ => ((!device.ports.is_empty()).then_some(WantKind::Bridge), "bridge"),
     };
-    edit(want, name, &Origin::of(entry), |link| {
+    want.edit_link(name, &Origin::of(entry), |link| {
         link.up |= kind.is_some();
         let mut asking = Asking { name, origin: Origin::by(entry, key), errors: &mut errors };
         link.frozen |= !asking.ask("bridge or vlan", &mut link.kind, kind);
@@ -27,14 +26,14 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
     });
     for port in &device.ports {
         let origin = Origin::by(entry, "bridge");
-        edit(want, port, &origin.clone(), |link| {
+        want.edit_link(port, &origin.clone(), |link| {
             link.up = true;
             let mut asking = Asking { name: port, origin, errors: &mut errors };
             asking.ask(&format!("bridge {name}"), &mut link.master, Some(name.to_owned()));
         });
     }
     if let Some(parent) = &device.parent {
-        edit(want, parent, &Origin::by(entry, "link"), |link| link.up = true);
+        want.edit_link(parent, &Origin::by(entry, "link"), |link| link.up = true);
     }
     want.errors.extend(errors);
 }

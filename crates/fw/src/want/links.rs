@@ -8,11 +8,11 @@ use crate::model::{Scope, is_link_local, is_v6_link_local};
 use crate::record::Entry;
 
 use super::devices;
-use super::objects::{Origin, Want, WantAddress, WantLink};
+use super::objects::{Origin, Want, WantAddress};
 
 pub(super) fn add(want: &mut Want, entry: &Entry) {
     let (said, origin) = (&entry.network.said, Origin::of(entry));
-    edit(want, entry.interface(), &origin, |link| {
+    want.edit_link(entry.interface(), &origin, |link| {
         link.up |= entry.network.address.is_some();
         if said.mtu.is_some_and(|mtu| link.mtu.is_none_or(|least| mtu < least)) {
             (link.mtu, link.mtu_origin) = (said.mtu, Some(Origin::by(entry, "mtu")));
@@ -21,18 +21,6 @@ pub(super) fn add(want: &mut Want, entry: &Entry) {
         link.leased |= is_lease(entry);
     });
     devices::add(want, entry);
-}
-
-/// Changes the wish for this link, which is a new one when there is none yet.
-pub(super) fn edit(want: &mut Want, name: &str, origin: &Origin, change: impl FnOnce(&mut WantLink)) {
-    match want.links.iter_mut().find(|l| l.interface == name) {
-        Some(link) => change(link),
-        None => {
-            let mut link = WantLink::new(name, origin.clone());
-            change(&mut link);
-            want.links.push(link);
-        }
-    }
 }
 
 /// Whether the record is a DHCP lease. The MTU is an option of DHCP for IPv4 alone.

@@ -238,3 +238,17 @@ pub struct Want {
     /// Static records that contradict each other, with their places: the run fails in the end.
     pub errors: Vec<String>,
 }
+
+impl Want {
+    /// Changes the wish for this link, which is a new one when there is none yet.
+    pub(super) fn edit_link(&mut self, name: &str, origin: &Origin, change: impl FnOnce(&mut WantLink)) {
+        match self.links.iter_mut().find(|l| l.interface == name) {
+            Some(link) => change(link),
+            None => {
+                let mut link = WantLink::new(name, origin.clone());
+                change(&mut link);
+                self.links.push(link);
+            }
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! The table of each use case, as it is shipped to nft.
 
+use super::super::parts::{Inserts, Marking};
 use super::*;
 use crate::input::memory::Memory;
 use crate::input::policy;
+use crate::input::policy::Policy;
 use crate::want::tests::{entries, have};
 use crate::want::{Want, want};
 
