@@ -66,6 +66,20 @@ fn provider(lab: &Lab, home: &Net) -> (Net, testkit::Proc) {
     (isp, server)
 }
 
+/// Another provider, in the network 10.9.0.0/24.
+fn another(lab: &Lab, home: &Net, interface: &str) -> (Net, testkit::Proc) {
+    let isp = lab.net("another");
+    lab.cable((home, interface), (&isp, "customer"));
+    isp.address("customer", "10.9.0.1/24");
+    let mut argv = dnsmasq_argv("customer", &["--dhcp-range=10.9.0.10,10.9.0.10,1h"]);
+    argv.iter_mut()
+        .filter(|word| word.starts_with("--dhcp-leasefile"))
+        .for_each(|word| *word = "--dhcp-leasefile=/run/lab/another");
+    let server = isp.spawn(&argv);
+    server.wait_log("DHCP, IP range", SOON);
+    (isp, server)
+}
+
 /// A machine behind `interface` that asks for an address.
 fn guest(lab: &Lab, home: &Net, name: &str, interface: &str) -> (Net, testkit::Proc) {
     let net = lab.net(name);
@@ -91,7 +105,9 @@ fn the_page_about_a_router_makes_one() {
         let (visitor, _visitor) = guest(lab, &home, "visitor", "guest0");
         let reader = Reader::new(lab, &home);
         let blocks = blocks("router.md");
-        let [uplink, lan, names, start, status, guests, doors] = blocks.as_slice() else { panic!("{blocks:?}") };
+        let [uplink, lan, names, start, status, guests, doors, second, edit, keep] = blocks.as_slice() else {
+            panic!("{blocks:?}")
+        };
         assert!(guests.lines().count() <= 10, "ten lines: {guests}");
         [uplink, lan, names, start].into_iter().for_each(|block| reader.types(block));
         wait_until("the house is on the Internet", SOON, || gets(&house, "198.51.100.1:80").is_some());
@@ -119,6 +135,18 @@ fn the_page_about_a_router_makes_one() {
         assert_eq!(gets(&house, "192.0.2.10:8080").as_deref(), Some("web"));
         let from = |source| ask(&isp, Over::Tcp, Some(source), "192.0.2.10:22", SILENCE);
         assert_eq!((from("203.0.113.7").as_deref(), from("198.51.100.1")), (Some("router"), None));
+
+        let (_another, _another_server) = another(lab, &home, "eth1");
+        reader.types(second);
+        wait_until("both providers", SOON, || home.default_routes().len() == 2);
+        assert_eq!(home.default_routes()[0].0, "eth0");
+        reader.types(edit);
+        wait_until("the edit is applied", SOON, || from("198.51.100.1").as_deref() == Some("router"));
+        let waits = Path::new("/var/service/fw/.confirm");
+        assert!(waits.exists());
+        reader.types(keep);
+        assert!(!waits.exists());
+        assert_eq!(from("198.51.100.1").as_deref(), Some("router"));
     });
 }
 
@@ -128,15 +156,7 @@ fn the_page_about_a_laptop_puts_it_on_the_network() {
         let home = lab.net("home");
         let (isp, _server) = provider(lab, &home);
         isp.address("customer", "192.168.1.7/24");
-        let radio = lab.net("radio");
-        lab.cable((&home, "wlan0"), (&radio, "customer"));
-        radio.address("customer", "10.9.0.1/24");
-        let mut argv = dnsmasq_argv("customer", &["--dhcp-range=10.9.0.10,10.9.0.10,1h"]);
-        argv.iter_mut()
-            .filter(|word| word.starts_with("--dhcp-leasefile"))
-            .for_each(|word| *word = "--dhcp-leasefile=/run/lab/radio");
-        let server = radio.spawn(&argv);
-        server.wait_log("DHCP, IP range", SOON);
+        let (_radio, _radio_server) = another(lab, &home, "wlan0");
         let reader = Reader::new(lab, &home);
         let blocks = blocks("laptop.md");
         let [services, conf, start, ssh] = blocks.as_slice() else { panic!("{blocks:?}") };

@@ -195,7 +195,7 @@ impl Phases {
             return if there { "it is not as fw has left it" } else { "it is not there" }.to_owned();
         };
         let fresh = |a: &str, b: &str| a.lines().filter(|line| !b.lines().any(|other| other == *line)).count();
-        format!("{} lines are new and {} go", fresh(after, loaded), fresh(loaded, after))
+        format!("lines: {} new, {} gone", fresh(after, loaded), fresh(loaded, after))
     }
 
     /// The table that is wanted.
