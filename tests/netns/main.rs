@@ -52,6 +52,7 @@ mod fw_model;
 mod fw_names;
 mod fw_packets;
 mod fw_storm;
+mod fw_strangers;
 mod fw_uplinks;
 mod fw_ways;
 mod fw_zone_model;

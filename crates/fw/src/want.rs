@@ -4,6 +4,8 @@
 //! Pure. It decides which uplink comes first and with which metric, which one goes behind, and
 //! which interfaces are external. plan.rs compares the result with the kernel. Called by run.rs.
 
+use netd_core::net::IfName;
+
 use crate::have::Have;
 use crate::input::lease::Current;
 use crate::input::memory::Memory;
@@ -78,6 +80,8 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) 
     want.openings = openings;
     want.notes.extend(notes);
     want.notes.extend(uplinks::in_vain(policy));
+    let names = want.zones.nameless.iter().map(|index| have.name(*index));
+    want.notes.extend(names.map(|name| format!("{}: closed: {}", name.escape_debug(), IfName::RULE)));
     want
 }
 

@@ -69,6 +69,7 @@ fn input(parts: &Parts, external: &[String]) -> Vec<String> {
     rules.extend(parts.inserts.before_input.iter().cloned());
     rules.push(zones::KNOWN.to_owned());
     rules.extend(each("iifname", external, &format!("goto {}", zones::EXTERNAL_INPUT)));
+    rules.extend(zones::nameless(parts.zones, zones::EXTERNAL_INPUT));
     rules.extend(zones::to_input(parts));
     rules.extend(zones::unlisted(parts.policy.zones.unlisted));
     rules.push(format!("goto {}", zones::EXTERNAL_INPUT));
@@ -99,6 +100,7 @@ fn forward(parts: &Parts, external: &[String]) -> Vec<String> {
     rules.extend(nat::to_flowtable(parts));
     rules.push(zones::KNOWN.to_owned());
     rules.extend(each("iifname", external, &format!("goto {}", zones::EXTERNAL_FORWARD)));
+    rules.extend(zones::nameless(parts.zones, zones::EXTERNAL_FORWARD));
     rules.extend(zones::to_forward(parts));
     rules.extend(zones::unlisted(parts.policy.zones.unlisted));
     rules.push(format!("goto {}", zones::EXTERNAL_FORWARD));

@@ -4,7 +4,7 @@
 
 use crate::have::MARKS;
 use crate::input::policy::doors::Door;
-use crate::input::policy::zones::{Service, Target, Unlisted};
+use crate::input::policy::zones::{LAN, Service, Target, Unlisted};
 use crate::want::zones::{Zones, kinds};
 
 use super::forwards;
@@ -90,6 +90,11 @@ pub fn to_forward(parts: &Parts) -> Vec<String> {
     parts.zones.inside.iter().map(|i| format!("iifname \"{}\" {}", i.interface, verdict(&i.zone))).collect()
 }
 
+/// The rules of a base chain for links whose names nft cannot write.
+pub fn nameless(zones: &Zones, chain: &str) -> Vec<String> {
+    zones.nameless.iter().map(|index| format!("iif {index} goto {chain}")).collect()
+}
+
 /// Packets from one port of a bridge to another, which come here where br_netfilter is on. On a
 /// closed bridge those for this machine itself have its address: it routes none of them back.
 pub fn within_bridges(zones: &Zones) -> Vec<String> {
@@ -157,6 +162,10 @@ fn external_forward(parts: &Parts) -> Vec<String> {
 fn zone_input(parts: &Parts, zone: &str) -> Vec<String> {
     let mut rules = BEGIN.map(str::to_owned).to_vec();
     rules.extend(accept_each("icmp", &ICMP_ERRORS));
+    // Not even by IPv6 is a guest this machine's router.
+    if zone != LAN {
+        rules.push("icmpv6 type nd-router-advert drop".to_owned());
+    }
     rules.extend(accept_each("icmpv6", &ICMPV6));
     rules.extend(accept_each("icmpv6", &MLD_REPORTS));
     for service in parts.policy.zones.router(zone) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use applet::suggest::nearest;
-use netd_core::net::Mac;
+use netd_core::net::{IfName, Mac};
 
 use crate::have::{Have, Link};
 use crate::input::lease::Current;
@@ -107,6 +107,8 @@ pub struct Zones {
     pub bridges: Vec<(String, Vec<Mac>)>,
     /// Links of both sides that are there, where fw.conf wants the kernel's short way.
     pub devices: Vec<String>,
+    /// Links with names that nft could take for patterns or for rules, by index. They are closed.
+    pub nameless: Vec<u32>,
     /// What made an uplink of an interface, now or since boot, also of one that is inside.
     pub had: Vec<(String, String)>,
     /// What is wrong in records and fw.conf.
@@ -141,6 +143,9 @@ enum Verdict {
 pub fn zones(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) -> Zones {
     let mut zones = Zones::default();
     for name in names(current, policy, memory, have) {
+        if IfName::parse(name).is_none() {
+            continue;
+        }
         let facts = Facts::of(name, current, policy, memory, have);
         zones.had.extend(facts.had.as_ref().map(|reason| (name.to_owned(), reason.base())));
         zones.errors.extend(facts.error());
@@ -150,6 +155,9 @@ pub fn zones(current: &[Current], policy: &Policy, memory: &Memory, have: &Have)
             Verdict::LeftAlone => zones.left_alone.push(name.to_owned()),
             Verdict::Nameless => {}
         }
+    }
+    for link in have.links.iter().filter(|l| IfName::parse(&l.name).is_none()) {
+        zones.nameless.push(link.index);
     }
     // In the order of the records, which is the administrator's.
     let place = |inside: &Inside| current.iter().position(|(e, _)| e.interface() == inside.interface);
@@ -320,6 +328,7 @@ fn bridges(zones: &Zones, policy: &Policy, have: &Have) -> Vec<(String, Vec<Mac>
     let is_closed =
         |name: &str| zones.outside.iter().any(|o| o.interface == name) || policy.zones.unlisted == Unlisted::Closed;
     let closed = have.links.iter().filter(|l| kinds::is_bridge(l) && !zones.is_inside(&l.name) && is_closed(&l.name));
+    let closed = closed.filter(|l| IfName::parse(&l.name).is_some());
     let mut bridges = Vec::new();
     for bridge in closed.filter(|l| l.mac.is_some()) {
         let ports = have.links.iter().filter(|l| l.master == bridge.index).filter_map(|l| l.mac);
