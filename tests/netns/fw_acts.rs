@@ -78,14 +78,19 @@ fn check_names_every_line_that_is_wrong_changes_nothing_and_needs_no_privilege()
         assert!(out.starts_with("warning: ") && out.contains("dhcp_eth1.ipconf:4: bad mtu: tall"), "{out}");
         w.write("conf/zz.ipconf", "let cfg=cfg+1\nreboot\n");
         w.write("conf/yy.ipconf", "let cfg=cfg+1\nif[$cfg]=lan9\nipmask[$cfg]=10.0.0.300/24\n");
-        w.write("fw.conf", "forward=\"yes\"\nexitf=\"eth0\"\next_open_tcp=\"0\"\n");
+        w.write("fw.conf", "forward=\"yes\"\nexitf=\"eth0\"\next_open_tcp=\"0\"\nzone_gest_to=\"outside\"\n");
+        let zone = format!("error: {}/fw.conf:4: unknown zone: gest", w.dir.display());
         let less = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", "fw"];
         for program in [&["fw"][..], &less] {
             let (code, out, err) = said(&w.command(program, "check").output().unwrap());
             assert_eq!((code, err.as_str()), (1, ""), "{out}");
-            for line in
-                ["zz.ipconf:2: ", "yy.ipconf:3: bad ipmask: 10.0.0.300/24", "fw.conf:2: unknown key", "fw.conf:3: "]
-            {
+            for line in [
+                "zz.ipconf:2: ",
+                "yy.ipconf:3: bad ipmask: 10.0.0.300/24",
+                "fw.conf:2: unknown key",
+                "fw.conf:3: ext_open_tcp: bad value: 0",
+                &zone,
+            ] {
                 let named = out.lines().filter(|l| l.starts_with("error: ") && l.contains(line)).count();
                 assert_eq!(named, 1, "{line}: {out}");
             }

@@ -258,7 +258,10 @@ fn words_that_clash_are_errors_with_their_line_and_the_last_good_content_stays()
         w.write("fw.conf", "# two\nport_forward=\"tcp/80-90>192.168.5.2 tcp/85>192.168.5.3\"\n");
         let (code, text) = w.fw("apply");
         let path = w.dir.join("fw.conf");
-        assert!(code == 1 && text.contains(&format!("{}:2: bad value: tcp/85>192.168.5.3", path.display())), "{text}");
+        assert!(
+            code == 1 && text.contains(&format!("{}:2: port_forward: bad value: tcp/85>192.168.5.3", path.display())),
+            "{text}"
+        );
         assert_eq!(w.nft(), before);
         w.write("fw.conf", "port_forward=\"tcp/8080>172.16.0.9 tcp/22>192.168.5.1\"\nopen6=\"tcp/1>eth0::5\"\n");
         let (code, text) = w.fw("apply");

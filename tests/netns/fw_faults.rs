@@ -43,8 +43,11 @@ fn a_policy_that_is_spoilt_or_cannot_be_read_changes_nothing_and_is_named() {
         for _ in 0..2 {
             let (code, text) = w.fw("apply");
             assert_eq!(code, 1, "{text}");
-            assert!(text.contains("fw.conf:2: bad value: 8o80: its last good content is kept\n"), "{text}");
-            assert!(text.contains("fw.conf:3: bad value: nö: its last good content is kept\n"), "{text}");
+            assert!(
+                text.contains("fw.conf:2: ext_open_tcp: bad value: 8o80: its last good content is kept\n"),
+                "{text}"
+            );
+            assert!(text.contains("fw.conf:3: forward: bad value: nö: its last good content is kept\n"), "{text}");
             assert_eq!(state(), before);
         }
         for what in INSTEAD {

@@ -10,7 +10,7 @@ use netd_core::left::Seen;
 use netd_core::net::{AddrGen, Mac};
 use netd_core::wire::devconf::DevConf;
 
-use crate::model::{PROTOCOL, PROTOCOL_KERNEL, Prefix, Scope, Sysctl};
+use crate::model::{PROTOCOL, PROTOCOL_KERNEL, Prefix, Scope, Sysctl, TABLE_MAIN};
 
 /// Our bits of a packet's and of a connection's mark: the number of an uplink.
 pub const MARKS: u32 = 0xff00_0000;
@@ -46,7 +46,11 @@ impl fmt::Display for Rule {
         if self.mark != 0 {
             write!(f, " fwmark {:#x}/{MARKS:#x}", self.mark)?;
         }
-        write!(f, " lookup {}{}", self.table, if self.specific { " suppress_prefixlength 0" } else { "" })?;
+        match self.table {
+            TABLE_MAIN => write!(f, " lookup main")?,
+            table => write!(f, " lookup {table}")?,
+        }
+        write!(f, "{}", if self.specific { " suppress_prefixlength 0" } else { "" })?;
         write!(f, " priority {}", self.priority)
     }
 }

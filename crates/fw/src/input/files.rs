@@ -249,7 +249,7 @@ pub fn inspect(static_dir: &Path, dynamic: &Path, config: &Path) -> (Vec<Entry>,
             let (policy, errors) = policy::parse(&bytes);
             let place = config.display();
             faults.extend(errors.iter().map(|e| Fault::error(&format!("{place}:{}: {}", e.line, e.what))));
-            policy
+            Policy { file: place.to_string(), ..policy }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound && config.symlink_metadata().is_err() => Policy::default(),
         Err(e) => {

@@ -155,7 +155,7 @@ fn parse_line(text: &[u8], line: usize, policy: &mut Policy) -> Result<(), Strin
     let (key, rest) = text.split_once('=').ok_or("not a KEY=\"VALUE\" line")?;
     let value = value(rest)?;
     match words().find_map(|word| Some((word, word.matches(key)?))) {
-        Some((word, name)) => (word.read)(policy, Given { value, name, line }),
+        Some((word, name)) => (word.read)(policy, Given { value, name, line }).map_err(|what| format!("{key}: {what}")),
         None => Err(unknown(key)),
     }
 }

@@ -35,6 +35,6 @@ mod tests {
         assert!(asks("dns=\"self\"\n"));
         assert!(!asks("") && !asks("dns=\"uplinks\"\n") && !asks("dns=\"self\"\ndns=\"\"\n"));
         let (_, errors) = parse(b"dns=\"dnsmasq\"\n");
-        assert_eq!(errors[0].what, "bad value: dnsmasq");
+        assert_eq!(errors[0].what, "dns: bad value: dnsmasq");
     }
 }

@@ -199,15 +199,15 @@ mod tests {
     #[test]
     fn wrong_words_of_zones_are_named() {
         for (line, what) in [
-            ("zone_guest_to=\"LAN\"", "bad value: LAN"),
-            ("zone_guest_router=\"ssh\"", "bad value: ssh"),
-            ("zone_guest_router=\"tcp/0\"", "bad value: tcp/0"),
-            ("zone_outside_to=\"lan\"", "not the name of a zone: outside"),
-            ("zone_Guest_to=\"lan\"", "not the name of a zone: Guest"),
+            ("zone_guest_to=\"LAN\"", "zone_guest_to: bad value: LAN"),
+            ("zone_guest_router=\"ssh\"", "zone_guest_router: bad value: ssh"),
+            ("zone_guest_router=\"tcp/0\"", "zone_guest_router: bad value: tcp/0"),
+            ("zone_outside_to=\"lan\"", "zone_outside_to: not the name of a zone: outside"),
+            ("zone_Guest_to=\"lan\"", "zone_Guest_to: not the name of a zone: Guest"),
             ("zone__to=\"lan\"", "unknown key: zone__to"),
             ("zone_guest_too=\"lan\"", "unknown key: zone_guest_too"),
             ("zone_guest=\"lan\"", "unknown key: zone_guest"),
-            ("unlisted=\"maybe\"", "bad value: maybe"),
+            ("unlisted=\"maybe\"", "unlisted: bad value: maybe"),
         ] {
             let (policy, errors) = parse(line.as_bytes());
             assert_eq!(policy, Policy::default(), "{line}");

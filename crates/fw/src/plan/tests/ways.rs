@@ -34,7 +34,7 @@ fn answers_of_two_uplinks_leave_by_their_own_and_it_ends_with_the_second() {
         let three = [ip, &mark].map(|from| {
             [
                 format!("+ rule from {from} lookup {} suppress_prefixlength 0 priority 32763", 213_000 + n),
-                format!("+ rule from {from} lookup 254 suppress_prefixlength 0 priority 32764"),
+                format!("+ rule from {from} lookup main suppress_prefixlength 0 priority 32764"),
                 format!("+ rule from {from} lookup {} priority 32765", 213_000 + n),
             ]
         });
@@ -79,9 +79,9 @@ fn a_single_uplink_has_its_table_and_asks_the_main_one_first() {
         [
             "+ route 10.1.0.0/24 dev eth0 metric 0 src 10.1.0.5 table 213001",
             "+ route default via 10.1.0.1 dev eth0 metric 0 src 10.1.0.5 table 213001",
-            "+ rule from 10.1.0.5 lookup 254 suppress_prefixlength 0 priority 32764",
+            "+ rule from 10.1.0.5 lookup main suppress_prefixlength 0 priority 32764",
             "+ rule from 10.1.0.5 lookup 213001 priority 32765",
-            "+ rule from all fwmark 0x1000000/0xff000000 lookup 254 suppress_prefixlength 0 priority 32764",
+            "+ rule from all fwmark 0x1000000/0xff000000 lookup main suppress_prefixlength 0 priority 32764",
             "+ rule from all fwmark 0x1000000/0xff000000 lookup 213001 priority 32765",
         ]
     );
@@ -116,7 +116,7 @@ fn a_host_by_its_uplinks_and_what_ends_their_table() {
             "+ rule from 10.0.3.0/24 lookup 213020000 priority 32765",
         ]
     );
-    let before = |ip: &str| format!("+ rule from {ip} lookup 254 suppress_prefixlength 0 priority 32763");
+    let before = |ip: &str| format!("+ rule from {ip} lookup main suppress_prefixlength 0 priority 32763");
     assert!(made.contains(&before("10.0.3.0/24")) && made.contains(&before("10.0.0.66")), "{made:?}");
     // Answers come before them, so that they leave by the uplink that was asked.
     let answer = have.rules.iter().find(|r| r.table == 213_001 && !r.specific && r.mark != 0).unwrap();
