@@ -294,7 +294,6 @@ impl Mover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::have::Address;
     use crate::model::Scope;
 
     fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -322,21 +321,7 @@ mod tests {
     }
 
     fn route(destination: &str, index: u32, metric: u32) -> Route {
-        Route {
-            index,
-            next_hops: Vec::new(),
-            destination: Prefix::parse(destination).unwrap(),
-            gateway: None,
-            onlink: false,
-            dead: false,
-            metric,
-            table: TABLE_MAIN,
-            scope: Scope::Global,
-            source: None,
-            tos: 0,
-            protocol: 0,
-            unicast: true,
-        }
+        Route { metric, scope: Scope::Global, protocol: 0, ..crate::have::tests::route(destination, index) }
     }
 
     fn loser(index: u32, addresses: &[&str], mark: u32) -> Loser {
@@ -422,18 +407,7 @@ mod tests {
 
     #[test]
     fn losers_are_the_addresses_of_the_uplink_that_had_the_best_default() {
-        let address = |index, text: &str| Address {
-            index,
-            address: Prefix::parse(text).unwrap(),
-            broadcast: None,
-            scope: Scope::Global,
-            lifetime: None,
-            kernel_prefix_route: false,
-            no_dad: false,
-            metric: 0,
-            protocol: 0,
-            autoconf: false,
-        };
+        let address = |index, text: &str| crate::have::tests::address(text, index);
         let link = |index, name: &str| crate::have::Link { index, name: name.into(), ..Default::default() };
         let mut have = Have {
             links: vec![link(1, "eth0"), link(2, "eth1")],

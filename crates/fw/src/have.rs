@@ -228,3 +228,46 @@ impl Have {
         self.links.iter().find(|l| l.index == index).map_or_else(|| format!("if{index}"), |l| l.name.clone())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// RTPROT_BOOT of linux/rtnetlink.h: a route that `ip route add` makes.
+    const PROTOCOL_BOOT: u8 = 3;
+
+    /// An address that another program has given to the link.
+    pub(crate) fn address(text: &str, index: u32) -> Address {
+        Address {
+            index,
+            address: Prefix::parse(text).unwrap(),
+            broadcast: None,
+            scope: Scope::Global,
+            lifetime: None,
+            kernel_prefix_route: false,
+            no_dad: false,
+            metric: 0,
+            protocol: 0,
+            autoconf: false,
+        }
+    }
+
+    /// A route of another program to what is on the link.
+    pub(crate) fn route(destination: &str, index: u32) -> Route {
+        Route {
+            index,
+            next_hops: Vec::new(),
+            destination: Prefix::parse(destination).unwrap(),
+            gateway: None,
+            onlink: false,
+            dead: false,
+            metric: 0,
+            table: TABLE_MAIN,
+            scope: Scope::Link,
+            source: None,
+            tos: 0,
+            protocol: PROTOCOL_BOOT,
+            unicast: true,
+        }
+    }
+}

@@ -281,36 +281,18 @@ mod tests {
     }
 
     fn address(text: &str, protocol: u8) -> Change {
-        let address = Address {
-            index: 1,
-            address: Prefix::parse(text).unwrap(),
-            broadcast: None,
-            scope: Scope::Global,
-            lifetime: None,
-            kernel_prefix_route: false,
-            no_dad: false,
-            metric: 0,
-            protocol,
-            autoconf: false,
-        };
+        let address = Address { protocol, ..crate::have::tests::address(text, 1) };
         Change::DelAddress("lan0".into(), address)
     }
 
     fn route(gateway: &str, metric: u32, table: u32) -> Change {
         let route = Route {
-            index: 2,
-            next_hops: Vec::new(),
-            destination: Prefix::parse("0/0").unwrap(),
             gateway: gateway.parse::<IpAddr>().ok(),
-            onlink: false,
-            dead: false,
             metric,
             table,
             scope: Scope::Global,
-            source: None,
-            tos: 0,
             protocol: PROTOCOL,
-            unicast: true,
+            ..crate::have::tests::route("0/0", 2)
         };
         Change::DelRoute("eth0".into(), route)
     }

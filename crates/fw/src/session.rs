@@ -106,7 +106,7 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::have::{Address, Route};
-    use crate::model::{PROTOCOL, Prefix, Scope, TABLE_MAIN};
+    use crate::model::PROTOCOL;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
@@ -157,33 +157,8 @@ mod tests {
 
     #[test]
     fn a_plan_cuts_a_session_that_loses_its_address_or_its_way_back() {
-        let address = |text: &str| Address {
-            index: 1,
-            address: Prefix::parse(text).unwrap(),
-            broadcast: None,
-            scope: Scope::Global,
-            lifetime: None,
-            kernel_prefix_route: false,
-            no_dad: false,
-            metric: 0,
-            protocol: PROTOCOL,
-            autoconf: false,
-        };
-        let route = |text: &str| Route {
-            index: 1,
-            next_hops: Vec::new(),
-            destination: Prefix::parse(text).unwrap(),
-            gateway: None,
-            onlink: false,
-            dead: false,
-            metric: 0,
-            table: TABLE_MAIN,
-            scope: Scope::Link,
-            source: None,
-            tos: 0,
-            protocol: PROTOCOL,
-            unicast: true,
-        };
+        let address = |text: &str| Address { protocol: PROTOCOL, ..crate::have::tests::address(text, 1) };
+        let route = |text: &str| Route { protocol: PROTOCOL, ..crate::have::tests::route(text, 1) };
         let sessions = [ends_of("192.168.5.1", "192.168.5.2")];
         let have = Have { addresses: vec![address("192.168.5.1/24")], ..Have::default() };
         let is_cut = |change: Change| cut(&sessions, &[change], &have).is_some();

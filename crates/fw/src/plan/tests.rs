@@ -8,27 +8,14 @@ use crate::have::Rule;
 use crate::input::lease;
 use crate::input::memory::SavedMtu;
 use crate::input::policy::{self, Policy};
-use crate::model::{Prefix, Sysctl, TABLE_MAIN};
-use crate::record::{self, Entry};
+use crate::model::{Prefix, Sysctl};
 use crate::want;
-use netd_core::record::text;
+use crate::want::tests::entries;
 
 mod devices;
 mod links;
 mod prefixes;
 mod ways;
-
-/// Records in the files' own text; `static:` in front of a line starts the static ones.
-fn entries(text: &str) -> Vec<Entry> {
-    let mut out = Vec::new();
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        let (is_static, line) = line.strip_prefix("static ").map_or((false, line), |l| (true, l));
-        let fields = line.replace('=', "[$cfg]=");
-        let records = text::parse(format!("let cfg=cfg+1; {fields}").as_bytes()).unwrap();
-        out.push(record::read(&records[0], is_static, "f:1".into()).unwrap().0);
-    }
-    out
-}
 
 fn want_with(text: &str, policy: &str, remembered: &[&str]) -> Want {
     let (policy, errors): (Policy, _) = policy::parse(policy.as_bytes());
@@ -62,36 +49,11 @@ fn machine() -> Have {
 }
 
 fn foreign_route(destination: &str, index: u32, metric: u32) -> Route {
-    Route {
-        index,
-        next_hops: Vec::new(),
-        destination: Prefix::parse(destination).unwrap(),
-        gateway: None,
-        onlink: false,
-        dead: false,
-        metric,
-        table: TABLE_MAIN,
-        scope: Scope::Link,
-        source: None,
-        tos: 0,
-        protocol: 3,
-        unicast: true,
-    }
+    Route { metric, ..crate::have::tests::route(destination, index) }
 }
 
 fn foreign_address(address: &str, index: u32) -> Address {
-    Address {
-        index,
-        address: Prefix::parse(address).unwrap(),
-        broadcast: None,
-        scope: Scope::Global,
-        lifetime: None,
-        kernel_prefix_route: true,
-        no_dad: false,
-        metric: 0,
-        protocol: 0,
-        autoconf: false,
-    }
+    Address { kernel_prefix_route: true, ..crate::have::tests::address(address, index) }
 }
 
 /// The route to its network that the kernel makes for an address.

@@ -5,7 +5,6 @@ use netd_core::rng::Rng;
 
 use super::*;
 use crate::have::{Address, Link};
-use crate::model::Scope;
 
 /// Records, one a line; those of administrators begin with `static`. The place of each is its
 /// interface.
@@ -39,32 +38,10 @@ fn kernel(addresses: &[(&str, &str)], routes: &[(&str, &str)]) -> Have {
     let kind = |name: &str| Some("wireguard".to_owned()).filter(|_| name == "wg0");
     let link = |name: &str| Link { index: index(name), name: name.into(), kind: kind(name), ..Link::default() };
     let address = |(name, address): &(&str, &str)| Address {
-        index: index(name),
-        address: Prefix::parse(address).unwrap(),
-        broadcast: None,
-        scope: Scope::Global,
-        lifetime: None,
         kernel_prefix_route: true,
-        no_dad: false,
-        metric: 0,
-        protocol: 0,
-        autoconf: false,
+        ..crate::have::tests::address(address, index(name))
     };
-    let route = |(name, destination): &(&str, &str)| Route {
-        index: index(name),
-        next_hops: Vec::new(),
-        destination: Prefix::parse(destination).unwrap(),
-        gateway: None,
-        onlink: false,
-        dead: false,
-        metric: 0,
-        table: TABLE_MAIN,
-        scope: Scope::Link,
-        source: None,
-        tos: 0,
-        protocol: 3,
-        unicast: true,
-    };
+    let route = |(name, destination): &(&str, &str)| crate::have::tests::route(destination, index(name));
     Have {
         links: names.iter().map(|name| link(name)).collect(),
         addresses: addresses.iter().map(address).collect(),

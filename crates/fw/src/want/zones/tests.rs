@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::have::{Address, Route};
 use crate::input::policy;
-use crate::model::{Scope, TABLE_MAIN};
+use crate::model::Scope;
 use crate::want::tests::{entries, have as links};
 
 fn current(records: &str) -> Vec<Current> {
@@ -34,36 +34,11 @@ fn remembered(had: &[&str]) -> Memory {
 }
 
 fn route(destination: &str, index: u32) -> Route {
-    Route {
-        index,
-        next_hops: Vec::new(),
-        destination: Prefix::parse(destination).unwrap(),
-        gateway: None,
-        onlink: false,
-        dead: false,
-        metric: 0,
-        table: TABLE_MAIN,
-        scope: Scope::Global,
-        source: None,
-        tos: 0,
-        protocol: 3,
-        unicast: true,
-    }
+    Route { scope: Scope::Global, ..crate::have::tests::route(destination, index) }
 }
 
 fn address(text: &str, index: u32) -> Address {
-    Address {
-        index,
-        address: Prefix::parse(text).unwrap(),
-        broadcast: None,
-        scope: Scope::Global,
-        lifetime: None,
-        kernel_prefix_route: true,
-        protocol: 0,
-        autoconf: false,
-        no_dad: false,
-        metric: 0,
-    }
+    Address { kernel_prefix_route: true, ..crate::have::tests::address(text, index) }
 }
 
 const LAN: &str = "static if=lan0 ipmask=10.0.0.1/24\n";
