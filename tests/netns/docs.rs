@@ -1,5 +1,5 @@
-//! The pages of docs/ for newcomers, as they stand there: each block of commands that is marked `sh`
-//! is run in a namespace, and what the page promises is tried.
+//! The pages of docs/ for newcomers, as they stand there: each block of commands that is marked
+//! `sh` is run in a namespace, and what the page promises is tried.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 

@@ -160,7 +160,8 @@ fn records_become_addresses_routes_and_files_that_bear_our_mark() {
         assert_eq!(w.home.default_routes(), [default(0, 100), default(1, 200)]);
         let routes = w.home.ip_json(&["-4", "-N", "route", "show"]);
         assert_eq!(list(&routes).len(), 6, "{routes}");
-        // The LAN's own network is the kernel's, so that it comes back with the link (RTPROT_KERNEL).
+        // The LAN's own network is the kernel's, so that it comes back with the link
+        // (RTPROT_KERNEL).
         let (lan, rest): (Vec<&Value>, Vec<&Value>) = list(&routes).into_iter().partition(|r| r["dev"] == "lan0");
         assert!(rest.iter().all(|r| r["protocol"] == "213"), "{routes}");
         assert_eq!((lan.len(), &lan[0]["protocol"]), (1, &"2".into()), "{routes}");

@@ -1,5 +1,5 @@
-//! Random sets of `port_forward`, `open6` and `ext_open`, and a model of them: what the model says of
-//! a packet is what the packet does.
+//! Random sets of `port_forward`, `open6` and `ext_open`, and a model of them: what the model says
+//! of a packet is what the packet does.
 //!
 //! The model is written from the manual page. It knows nothing of nft, and shares no code with fw.
 

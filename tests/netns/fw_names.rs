@@ -1,5 +1,5 @@
-//! resolv.conf, hosts and dnsmasq_servers.conf: the order of name servers, whose files they are, and
-//! who hears of a change.
+//! resolv.conf, hosts and dnsmasq_servers.conf: the order of name servers, whose files they are,
+//! and who hears of a change.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -73,7 +73,8 @@ fn second_host(w: &World) {
 
 /// Waits until a host is told that it may leave by none of the uplinks that are there. The kernel
 /// says so once in a second to a host, so a single ping may hear nothing. A second limit has its
-/// tokens in the same place (icmp_ratelimit): with both, a host that asks each second hears nothing.
+/// tokens in the same place (icmp_ratelimit): with both, a host that asks each second hears
+/// nothing.
 #[track_caller]
 fn assert_unreachable(w: &World, from: &str, to: &str) {
     w.home.sysctl("net/ipv4/icmp_ratelimit", "0");

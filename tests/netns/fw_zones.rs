@@ -253,7 +253,8 @@ fn protocols_and_sources_may_be_opened_and_dhcpv6_answers_come_from_any_address(
                 && !asks(Over::Udp, "10.0.0.1", 8025)
         );
 
-        // RFC 8415: the server's address may be global, and its port any. The client's is fe80::/10.
+        // RFC 8415: the server's address may be global, and its port any. The client's is
+        // fe80::/10.
         let own = w.home.run(&["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]);
         let own = own.split_whitespace().nth(3).unwrap().split('/').next().unwrap();
         let index = w.isp[0].ip_json(&["link", "show", "dev", "cust"])[0]["ifindex"].to_string();

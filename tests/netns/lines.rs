@@ -1,5 +1,5 @@
-//! The services that make or shape an uplink (PPPoE, WireGuard, short queues), as far as the kernel of
-//! a namespace goes. tests/vm/tunnels.rs has the rest.
+//! The services that make or shape an uplink (PPPoE, WireGuard, short queues), as far as the kernel
+//! of a namespace goes. tests/vm/tunnels.rs has the rest.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,6 @@
-//! The examples of share/examples/, each applied as it is: the plan and the nft table of each are as
-//! the golden files in policies/ say, and a second run has nothing to do. With NETSV_GOLDEN=write in
-//! the environment the files are written anew; read the difference.
+//! The examples of share/examples/, each applied as it is: the plan and the nft table of each are
+//! as the golden files in policies/ say, and a second run has nothing to do. With
+//! NETSV_GOLDEN=write in the environment the files are written anew; read the difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails loudly")]
 

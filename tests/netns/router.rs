@@ -53,8 +53,8 @@ impl Router {
         appliance.write("fw/fw.conf", fw_conf);
         let guest_record = "let cfg=cfg+1\nif[$cfg]='guest0'\nipmask[$cfg]='10.0.2.1/24'\nzone[$cfg]='guest'\n";
         appliance.write("fw/conf/lan.ipconf", &format!("{LAN_IPCONF}{guest_record}"));
-        // The guest network is the second word of each. Its hosts may only have addresses and names of
-        // this machine.
+        // The guest network is the second word of each. Its hosts may only have addresses and names
+        // of this machine.
         appliance.write("dnsmasq/env/DNSMASQ_IF", "lan0 guest0");
         appliance.write("dnsmasq/env/DNSMASQ_RANGE", "10.0.0.50,10.0.0.50,1h 10.0.2.50,10.0.2.50,1h");
         appliance.write("dnsmasq/env/DNSMASQ_USER", if alone() { "root" } else { "nobody" });

@@ -8,13 +8,13 @@ use testkit::vm::{CARD, CARD_DEVICE, FIREWALL, Kit, Wire};
 
 use crate::guest::{Guest, image, wait_outside, with_cable};
 
-/// The address that somebody gives to the card by hand.
+/// An address that an administrator gives to the card by hand.
 const ADDRESS: &str = "192.0.2.50";
 /// A run of fw.
 const FW: &str = "cd /var/service/fw && FW_ETC=/run/etc fw --dynamic /run/service/fw apply 2>&1; echo ended $?";
 
-/// A datagram from outside to a port of the machine: how many have passed the filter of fw since the
-/// boot.
+/// A datagram from outside to a port of the machine: how many have passed the filter of fw since
+/// the boot.
 fn knock(guest: &mut Guest, outside: &Net) -> u32 {
     outside.within(|| UdpSocket::bind("192.0.2.1:0").unwrap().send_to(b"x", (ADDRESS, 8022)).unwrap());
     // An echo is answered, and shows that the datagram before it has come.
@@ -52,8 +52,8 @@ fn a_card_that_no_record_declares_is_closed_also_when_it_is_plugged_in_later() {
         assert_eq!(knock(&mut guest, &outside), 0, "it was there at the boot");
         assert_eq!(guest.run(FW), "ended 0\n");
         assert_eq!(knock(&mut guest, &outside), 0, "and at a run");
-        // The first word of a daemon about it changes no rule, so that its first route need not wait
-        // for nft: the table is the same one.
+        // The first word of a daemon about it changes no rule, so that its first route need not
+        // wait for nft: the table is the same one.
         let handle = "nft -a list table inet netsv | head -n 1";
         let before = guest.run(handle);
         guest.run(&record("/run/service/fw/link_eth0", "if=eth0 health=up"));

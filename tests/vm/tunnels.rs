@@ -7,8 +7,8 @@ use testkit::vm::Kit;
 use crate::guest::{Guest, image, with_kit};
 
 const SERVICES: [(&str, &str); 4] = [("fw", "fw"), ("ppp_if", "ppp_dsl0"), ("wg_if", "wg_wg0"), ("sqm_if", "sqm_eth5")];
-/// The provider `isp`: at one port it speaks PPPoE, at the other plain IP. The far end of the tunnel
-/// is reached by both.
+/// The provider `isp`: at one port it speaks PPPoE, at the other plain IP. The far end of the
+/// tunnel is reached by both.
 const WORLD: &str = "for module in $(cat /lib/modules/tunnels); do insmod $module; done
 wg=/usr/sbin/wg
 in_isp() { /sbin/ip netns exec isp \"$@\"; }

@@ -1,9 +1,10 @@
 //! The file `again` of a service directory, by which a service asks runsv for one more run at a
 //! later moment: its text, both ways. PURE.
 //!
-//! One line. `SECS` counts from the end of the run before. `SECS BOOT` is a second of CLOCK_BOOTTIME
-//! in the boot with this id (/proc/sys/kernel/random/boot_id). The wall clock plays no part.
-//! runsv(8) describes the rest. runsv reads it; a service that is one of our programs writes it.
+//! One line. `SECS` counts from the end of the run before. `SECS BOOT` is a second of
+//! CLOCK_BOOTTIME in the boot with this id (/proc/sys/kernel/random/boot_id). The wall clock plays
+//! no part. runsv(8) describes the rest. runsv reads it; a service that is one of our programs
+//! writes it.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The plan, applied to the kernel.
 //!
-//! Shell. Connections move while the routes turn; an Ethernet address that a driver takes only while
-//! its link is down gets that moment; a refusal is said in the words of plan/refused.rs. Called by
-//! run.rs.
+//! Shell. Connections move while the routes turn; an Ethernet address that a driver takes only
+//! while its link is down gets that moment; a refusal is said in the words of plan/refused.rs.
+//! Called by run.rs.
 
 use std::io;
 

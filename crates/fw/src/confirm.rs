@@ -168,7 +168,8 @@ pub fn step(standing: &Standing, event: Event, now: &Moment) -> Vec<Action> {
 }
 
 fn attempt(secs: u64, now: &Moment) -> Vec<Action> {
-    // The second that has begun does not count, so that the administrator has at least the time asked for.
+    // The second that has begun does not count, so that the administrator has at least the time
+    // asked for.
     let now_secs = now.boottime.as_secs() + u64::from(now.boottime.subsec_nanos() > 0);
     let mark = Mark { deadline_secs: now_secs.saturating_add(secs), boot_id: now.boot_id.clone() };
     // The supervisor knows of the deadline before the edit can cut the administrator off.

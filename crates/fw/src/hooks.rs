@@ -1,9 +1,9 @@
 //! Hooks: programs of the administrator that run after a change that their file name asks for.
 //!
-//! Shell; news.rs decides who hears what. A run of fw writes down the state that it has made, starts
-//! one process, and ends without waiting for it. That process, `fw hooks`, runs the hooks one after
-//! the other. It notes for each hook what it was told when the hook has ended: a hook that was
-//! killed with it runs again, and no change is lost. Called by run.rs and lib.rs.
+//! Shell; news.rs decides who hears what. A run of fw writes down the state that it has made,
+//! starts one process, and ends without waiting for it. That process, `fw hooks`, runs the hooks
+//! one after the other. It notes for each hook what it was told when the hook has ended: a hook
+//! that was killed with it runs again, and no change is lost. Called by run.rs and lib.rs.
 #![expect(clippy::disallowed_methods, reason = "starts the hooks")]
 
 use std::fs::{self, File, TryLockError};
@@ -28,8 +28,8 @@ pub mod news;
 
 use news::{Change, Kind, Named, State};
 
-/// How many seconds a hook may run, unless [`PATIENCE_VARIABLE`] says otherwise. A dynamic DNS client
-/// waits for a server that does not answer about half as long.
+/// How many seconds a hook may run, unless [`PATIENCE_VARIABLE`] says otherwise. A dynamic DNS
+/// client waits for a server that does not answer about half as long.
 const PATIENCE_SECS: u64 = 60;
 const PATIENCE_VARIABLE: &str = "FW_HOOK_SECS";
 /// Where programs are when the environment does not say so.

@@ -85,7 +85,7 @@ impl Input {
     }
 
     /// Of no record and of a policy that wants nothing, so that all of ours goes. An MTU is given
-    /// back, whoever asked for it.
+    /// back, also one of a lease.
     pub fn nothing(paths: &Paths) -> Input {
         let policy = Policy { forward: false, firewall: false, ..Policy::default() };
         let mut input = Input::of(paths, Vec::new(), policy);

@@ -102,8 +102,8 @@ impl Kernel {
         }
     }
 
-    /// Sets Ethernet addresses that drivers have refused while the links were up: each link goes down
-    /// for a moment, and the kernel takes its IPv4 routes and its IPv6 addresses away.
+    /// Sets Ethernet addresses that drivers have refused while the links were up: each link goes
+    /// down for a moment, and the kernel takes its IPv4 routes and its IPv6 addresses away.
     pub fn set_macs_while_down(&mut self, macs: &[Change]) -> io::Result<()> {
         for change in macs {
             if let (Some(index), Some(set)) = (change.index(), encode(change)) {

@@ -2,9 +2,9 @@
 //! works.
 //!
 //! Pure. Make before break: switches, links, addresses are added, ports join their bridges, routes
-//! are added; then routes are deleted, ports leave, addresses and links are deleted. fw changes and deletes only objects that bear its protocol number (with
-//! reset_all_netdevs, foreign ones too). With an empty plan it writes nothing. Called by run.rs;
-//! kernel.rs applies it.
+//! are added; then routes are deleted, ports leave, addresses and links are deleted. fw changes and
+//! deletes only objects that bear its protocol number (with reset_all_netdevs, foreign ones too).
+//! With an empty plan it writes nothing. Called by run.rs; kernel.rs applies it.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -157,9 +157,9 @@ fn is_default_of_main(table: u32, destination: &Prefix, v4: bool) -> bool {
 }
 
 /// Whether rules for this family are supported and safe. A kernel without rules shows none, and one
-/// before 4.17 does not say whose they are; the first has no tables either, and would put the routes
-/// into the main one. When a foreign default route comes before ours, as a VPN's or its blackhole,
-/// no packet may get round it.
+/// before 4.17 does not say whose they are; the first has no tables either, and would put the
+/// routes into the main one. When a foreign default route comes before ours, as a VPN's or its
+/// blackhole, no packet may get round it.
 fn are_possible(want: &Want, have: &Have, v4: bool, removable: &dyn Fn(&Route) -> bool) -> bool {
     let is_default = |table: u32, destination: &Prefix| is_default_of_main(table, destination, v4);
     let ours =

@@ -23,8 +23,8 @@ pub struct Context {
     pub pid: u32,
 }
 
-/// The beginning: there is no address. A record of an earlier daemon is left alone when its address is ours
-/// still.
+/// The beginning: there is no address. A record of an earlier daemon is left alone when its address
+/// is ours still.
 pub fn init(context: &Context, resumes: bool) -> News {
     let record = if resumes { RecordChange::Keep } else { RecordChange::Withdraw };
     News { event: Some("init"), env: env(context, None), record }

@@ -34,7 +34,8 @@ const GETS: [u16; 4] = [
 /// NFTA_RULE_TABLE, NFTA_SET_TABLE).
 const TABLE_NAME: u16 = 1;
 
-/// Attributes of linux/netfilter/nf_tables.h: NFTA_RULE_EXPRESSIONS, NFTA_EXPR_NAME, NFTA_SET_COUNT.
+/// Attributes of linux/netfilter/nf_tables.h: NFTA_RULE_EXPRESSIONS, NFTA_EXPR_NAME,
+/// NFTA_SET_COUNT.
 const RULE_EXPRESSIONS: u16 = 4;
 const EXPRESSION_NAME: u16 = 1;
 const SET_COUNT: u16 = 20;

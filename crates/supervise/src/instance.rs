@@ -3,16 +3,16 @@
 //! instead of starting a second one; sv shows the rest.
 //!
 //! It is a symbolic link that leads nowhere: to make and to read one is a single call, and half of
-//! it is never seen. Its text is words `KEY=VALUE` with a space between, in any order, unknown
-//! ones to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and `start`, field
-//! 22 of its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one
-//! boot, and one container, from another); `pipe`, the inode of the log pipe; `since`, when the
-//! state began, and `ready`, when the service said that it is ready (`no`: it was asked to, and has
-//! not), in milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the
-//! arguments that ./finish had last; `once`, 1 when that run was the only one that was wanted and
-//! ended by itself; `again`, when it is to be started by its file `again`, as `since`; `put-off`,
-//! which file `again` does not count since `d`. What is 0 or unknown is left out. runit neither writes nor reads it. Called by
-//! unit.rs, runsv.rs and sv.rs.
+//! it is never seen. Its text is words `KEY=VALUE` with a space between, in any order, unknown ones
+//! to be passed over: `state` down, run or finish; `want`, u or d; `pid`, and `start`, field 22 of
+//! its /proc/PID/stat; `boot`, the boot id and the start time of process 1 (it tells one boot, and
+//! one container, from another); `pipe`, the inode of the log pipe; `since`, when the state began,
+//! and `ready`, when the service said that it is ready (`no`: it was asked to, and has not), in
+//! milliseconds of CLOCK_BOOTTIME; `deaths`, how often ./run ended by itself; `exit`, the arguments
+//! that ./finish had last; `once`, 1 when that run was the only one that was wanted and ended by
+//! itself; `again`, when it is to be started by its file `again`, as `since`; `put-off`, which file
+//! `again` does not count since `d`. What is 0 or unknown is left out. runit neither writes nor
+//! reads it. Called by unit.rs, runsv.rs and sv.rs.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -14,8 +14,9 @@
 //! rm again                                             nothing follows
 //! ```
 //!
-//! PURE but for [`read`] and what opens a file. What the times do is decided in service.rs; the rest is done in unit.rs,
-//! which calls this. The names are s6's where s6 has the thing. runsv(8) describes them.
+//! PURE but for [`read`] and what opens a file. What the times do is decided in service.rs; the
+//! rest is done in unit.rs, which calls this. The names are s6's where s6 has the thing. runsv(8)
+//! describes them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

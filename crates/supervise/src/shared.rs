@@ -146,8 +146,8 @@ impl Shared {
         events.into_iter().flatten().map(|event| event.wd).collect()
     }
 
-    /// What has something now: (token, source), letters before ends. `t` then counts as the reason of an
-    /// end that comes with it, and one restart follows, not two.
+    /// What has something now: (token, source), letters before ends. `t` then counts as the reason
+    /// of an end that comes with it, and one restart follows, not two.
     pub(crate) fn ready(&self) -> Vec<(u64, Source)> {
         let mut events = [EpollEvent::empty(); 64];
         let n = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);

@@ -2,9 +2,9 @@
 //! supervise/ directory ([`Files`]), and the doing of its actions.
 //!
 //! Its parts: unit/start.rs starts children, unit/takeover.rs finds what a killed runsv left,
-//! unit/save.rs writes supervise/, unit/again.rs reads the file `again`. What it is not: deciding (service.rs), waiting or choosing the working directory (host.rs, which
-//! calls this, for the service and for its log, with the service directory as the working
-//! directory).
+//! unit/save.rs writes supervise/, unit/again.rs reads the file `again`. What it is not: deciding
+//! (service.rs), waiting or choosing the working directory (host.rs, which calls this, for the
+//! service and for its log, with the service directory as the working directory).
 #![expect(clippy::disallowed_methods, reason = "stamps the status with the wall clock")]
 
 use std::collections::VecDeque;

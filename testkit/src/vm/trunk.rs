@@ -1,7 +1,7 @@
 //! A switch in user space between a second card of the machine, which speaks tagged frames (IEEE
-//! 802.1Q), and an untagged port. Frames of one VLAN cross it, without their tag on the port's side;
-//! all that the machine has sent is kept. The host's kernel needs no VLANs: qemu gives each frame as
-//! a datagram.
+//! 802.1Q), and an untagged port. Frames of one VLAN cross it, without their tag on the port's
+//! side; all that the machine has sent is kept. The host's kernel needs no VLANs: qemu gives each
+//! frame as a datagram.
 
 use std::fs::File;
 use std::io;

@@ -44,8 +44,8 @@ pub fn check(paths: &Paths) -> Result<u8, String> {
     Ok(if faults.iter().any(|fault| fault.is_error) { EXIT_ERRORS } else { EXIT_OK })
 }
 
-/// What nft says of the table. Where it cannot look, as without privilege, that is a warning, and so
-/// is what the kernel lacks.
+/// What nft says of the table. Where it cannot look, as without privilege, that is a warning, and
+/// so is what the kernel lacks.
 fn refused(table: &str) -> Vec<Fault> {
     let fault = match Firewall::check(table) {
         Ok(lacks) => return lacks.into_iter().map(Fault::warning).collect(),

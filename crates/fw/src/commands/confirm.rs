@@ -2,8 +2,9 @@
 //! an edit that is rolled back by itself.
 //!
 //! Shell: it performs what confirm.rs says. Everything that has to outlive a reboot is in the
-//! directory of fw.conf and on the disk before the next action: `.confirm` (the mark), `.confirmed/`
-//! (what was confirmed last), `rejected/DATE/` (edits that were not). Called by commands.rs.
+//! directory of fw.conf and on the disk before the next action: `.confirm` (the mark),
+//! `.confirmed/` (what was confirmed last), `rejected/DATE/` (edits that were not). Called by
+//! commands.rs.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

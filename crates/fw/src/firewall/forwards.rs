@@ -73,8 +73,8 @@ pub(super) fn hairpin(openings: &Openings) -> Vec<String> {
     near.map(|(name, network)| format!("oifname \"{name}\" ct status dnat ip saddr {network} masquerade")).collect()
 }
 
-/// Chain `port_forward_lost`: when the LAN of a target is gone, its packets would follow the default
-/// route back to the outside.
+/// Chain `port_forward_lost`: when the LAN of a target is gone, its packets would follow the
+/// default route back to the outside.
 pub(super) fn lost(openings: &Openings) -> Option<Vec<String>> {
     let rules: Vec<String> = openings.targets.iter().map(|network| format!("ip daddr {network} drop")).collect();
     Some(rules).filter(|rules| !rules.is_empty())

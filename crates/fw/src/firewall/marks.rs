@@ -8,8 +8,8 @@
 //!    inside may be given an uplink by weight (`balance`).
 //! 2. Packets from inside bear the mark of their connection: answers always, questions too when
 //!    connections stay where they began.
-//! 3. When a connection from inside has left by an uplink, it gets that one's number: the kernel may
-//!    have chosen another one than the mark asked for, because the link is dead.
+//! 3. When a connection from inside has left by an uplink, it gets that one's number: the kernel
+//!    may have chosen another one than the mark asked for, because the link is dead.
 //!
 //! Called by text.rs.
 

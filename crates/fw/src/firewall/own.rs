@@ -1,8 +1,8 @@
 //! Which rules of the administrator are loaded: those of firewall.nft, its last good content, or
 //! none.
 //!
-//! Shell. nft judges each content once, before any table is loaded, and the verdict is remembered in
-//! `.own` of the dynamic directory: a run with an unchanged file starts no process. Called by
+//! Shell. nft judges each content once, before any table is loaded, and the verdict is remembered
+//! in `.own` of the dynamic directory: a run with an unchanged file starts no process. Called by
 //! firewall.rs.
 
 use std::fs;

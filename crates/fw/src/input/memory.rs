@@ -2,9 +2,9 @@
 //! reboot, as /run is).
 //!
 //! Pure: the text of the file. Lines are `uplink IF`, `had IF TEXT`, `outside IF`, `inside IF`,
-//! `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`, `switch PATH ORIGINAL OURS`,
-//! `address IF ADDR/LEN`, and those of links.rs. An unknown line is skipped, so that a damaged
-//! file costs comfort and nothing else. Called by input.rs.
+//! `number IF N`, `best IF`, `said TEXT`, `mtu IF ORIGINAL OURS [lease]`, `switch PATH ORIGINAL
+//! OURS`, `address IF ADDR/LEN`, and those of links.rs. An unknown line is skipped, so that a
+//! damaged file costs comfort and nothing else. Called by input.rs.
 
 use netd_core::net::IfName;
 

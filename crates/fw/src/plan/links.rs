@@ -9,8 +9,8 @@
 //! joins, unless an administrator has given it one; the memory knows the port, too.
 //!
 //! A link that is made gets an index of fw's own choice: so the whole plan is known before, and the
-//! kernel applies it without a pause in which a port is in the bridge and its address is not. mtu.rs
-//! has the MTUs. Called by plan.rs.
+//! kernel applies it without a pause in which a port is in the bridge and its address is not.
+//! mtu.rs has the MTUs. Called by plan.rs.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -234,7 +234,8 @@ impl Links<'_> {
     /// After their addresses, which many drivers refuse to change later; a VLAN after its parent.
     fn set_up(&mut self, want: &Want) {
         let down = self.have.links.iter().filter(|l| !l.up && wanted(want, &l.name).is_some_and(|w| w.up));
-        // Links that are made stand after those that were there, in the order in which they are made.
+        // Links that are made stand after those that were there, in the order in which they are
+        // made.
         let ups: Vec<(u32, String)> = down.map(|l| (l.index, l.name.clone())).collect();
         for (index, name) in ups {
             self.change(&name, |l| l.up = true);

@@ -71,8 +71,8 @@ pub(super) fn needed(
 }
 
 /// A kernel that forwards listens to no router advertisement, unless accept_ra is 2. So before it
-/// forwards, each interface that listens goes on to do so, whoever uses it, and those that come
-/// later do, too. What a record declares inside hears none, since there this machine is the
+/// forwards, each interface that listens goes on to do so, for every program, and those that
+/// come later do, too. What a record declares inside hears none, since there this machine is the
 /// router.
 pub(super) fn listen(switches: &mut Vec<Sysctl>, have: &Have, is_inside: impl Fn(&str) -> bool) {
     let Some(at) = switches.iter().position(|s| s.path == FORWARD_V6) else { return };

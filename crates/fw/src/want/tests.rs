@@ -243,7 +243,8 @@ fn three_and_more_in_their_order_with_metered_ones_at_last() {
     assert_eq!(places("metered='eth0 usb0'", &[]), [200, 100, 300]);
     assert_eq!(places("uplinks='wlan0 usb0 eth0'", &[]), [300, 100, 200]);
     assert_eq!(places("uplinks='wlan0 usb0 eth0'\npreferred_default_route_iface=eth0", &[]), [100, 200, 300]);
-    // One without a lease keeps its place free; metered ones come after those that are not there yet.
+    // One without a lease keeps its place free; metered ones come after those that are not there
+    // yet.
     assert_eq!(places("uplinks='wwan0 wlan0'\nmetered=eth0", &[]), [400, 200, 300]);
     assert_eq!(places("uplinks='usb0'\nmetered='usb0 eth0'", &["zzz0"]), [400, 200, 100]);
 }

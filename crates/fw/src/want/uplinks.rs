@@ -49,10 +49,10 @@ pub(super) fn rank(current: &[Current], policy: &Policy, remembered: &[String], 
     all.map(|(place, name)| Uplink { name: name.to_owned(), metric: METRIC_STEP.saturating_mul(place) }).collect()
 }
 
-/// Each uplink keeps its number, 1 to 254, while this boot lasts; 255 marks bridged packets. New ones get the lowest free
-/// numbers: first those that fw.conf names, in its order, so that they have the same ones after each
-/// boot; then the others by name. An interface that may become an uplink has a number from the
-/// start, so that the firewall need not be loaded anew when it does.
+/// Each uplink keeps its number, 1 to 254, while this boot lasts; 255 marks bridged packets. New
+/// ones get the lowest free numbers: first those that fw.conf names, in its order, so that they
+/// have the same ones after each boot; then the others by name. An interface that may become an
+/// uplink has a number from the start, so that the firewall need not be loaded anew when it does.
 pub(super) fn numbers(policy: &Policy, others: Vec<&String>, remembered: &[(String, u8)]) -> Vec<(String, u8)> {
     let mut names = policy.uplinks.named();
     let mut others: Vec<&str> = others.into_iter().map(String::as_str).filter(|n| !names.contains(n)).collect();

@@ -1,5 +1,6 @@
 //! The switches of one interface, as every answer about a link carries them: the same numbers as
-//! the files of /proc/sys/net/ipv4/conf/IF and of its twin for IPv6, without a system call for each.
+//! the files of /proc/sys/net/ipv4/conf/IF and of its twin for IPv6, without a system call for
+//! each.
 //!
 //! The order of the arrays is that of linux/ip.h (IPV4_DEVCONF_*, which counts from 1) and of
 //! linux/ipv6.h (DEVCONF_*, from 0). A newer kernel only appends. Called by fw's wire.rs.

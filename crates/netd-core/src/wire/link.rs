@@ -1,10 +1,10 @@
 //! Interfaces: what the kernel says about one, what we ask it, and what we make of it.
 //!
-//! [`link`] reads only the handful of attributes that a watcher needs and skips every other one, so that a
-//! newer kernel cannot make a message unreadable. netlink-packet-route's LinkMessage would read all
-//! of them, for 286 kB more. Headers and attributes are netlink.rs's. Called by netd's link.rs; the
-//! names are used by fw's wire.rs, too. Layouts: rtnetlink(7), linux/if_link.h; all integers are in
-//! host byte order.
+//! [`link`] reads only the handful of attributes that a watcher needs and skips every other one, so
+//! that a newer kernel cannot make a message unreadable. netlink-packet-route's LinkMessage would
+//! read all of them, for 286 kB more. Headers and attributes are netlink.rs's. Called by netd's
+//! link.rs; the names are used by fw's wire.rs, too. Layouts: rtnetlink(7), linux/if_link.h; all
+//! integers are in host byte order.
 
 use crate::net::{AddrGen, Mac, VlanId};
 use crate::wire::netlink::{

@@ -1,8 +1,8 @@
 //! Neighbours: which station has which IP address on an interface.
 //!
 //! Only what it takes to tell one interface what another one knows. Layout: `struct ndmsg` of
-//! linux/neighbour.h: family u8, pad u8, pad u16, interface i32 at 4, state u16 at 8, flags u8, type
-//! u8. Called by fw's kernel.rs.
+//! linux/neighbour.h: family u8, pad u8, pad u16, interface i32 at 4, state u16 at 8, flags u8,
+//! type u8. Called by fw's kernel.rs.
 
 use std::net::IpAddr;
 

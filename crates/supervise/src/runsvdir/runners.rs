@@ -60,8 +60,8 @@ impl Runners {
         self.children.is_empty() && self.host.as_ref().is_none_or(Host::is_empty)
     }
 
-    /// Starts the service `name` in `dir`, or with `end` only a supervisor that ends what is left of
-    /// it; its number, or what to say.
+    /// Starts the service `name` in `dir`, or with `end` only a supervisor that ends what is left
+    /// of it; its number, or what to say.
     pub(super) fn start(&mut self, dir: &Path, name: &OsStr, end: bool) -> Result<u32, String> {
         let Some(host) = &mut self.host else {
             let started = self.spawn(dir, name);

@@ -55,7 +55,8 @@ const CASES: [(&str, &[&str], &str, &str); 7] = [
     ),
     // Virtual machines on the uplink's own bridge.
     ("bridge", &["if=br0 ipmask=192.0.2.100/24 gw=192.0.2.1\n"], "", "br0 bridge, eth0 - - br0, tap0 tun - br0"),
-    // Hosts behind it are open to the outside and to the LAN, and not to a guest who may go nowhere.
+    // Hosts behind it are open to the outside and to the LAN, and not to a guest who may go
+    // nowhere.
     (
         "doors",
         &[ETH0, "static if=lan0 ipmask=10.0.0.1/24\n", "static if=guest0 ipmask=10.0.2.1/24 zone=guest\n"],

@@ -88,7 +88,7 @@ fn what_records_and_words_make_of_an_interface() {
         (LAN, "extif=tun0", &["eth0"], "eth0 tun0 | lan0=lan"),
         (LAN, "extif=lan0", &[], "lan0 | "),
         ("", "preferred_default_route_iface=eth1\nextif=wan", &[], "eth1 wan | "),
-        // The loopback is nobody's.
+        // The loopback is in no zone.
         ("static if=lo ipmask=127.0.0.1/8\nif=lo health=up\n", "extif=lo", &["lo"], " | "),
         // The order of the records is the order of zones.
         ("static if=b ipmask=10.1.0.1/24\nstatic if=a ipmask=10.2.0.1/24\n", "", &[], " | b=lan a=lan"),
