@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use testkit::talk::{Over, answer, ask};
-use testkit::{isolated, wait_until};
+use testkit::{find_program, isolated, wait_until};
 
 use crate::dnsmasq_argv;
-use crate::fw::{SOON, World};
+use crate::fw::{SOON, World, fw_path, program};
 
 /// For "no answer comes".
 const SILENCE: Duration = Duration::from_millis(400);
@@ -63,5 +63,25 @@ fn a_link_with_a_name_that_is_a_pattern_or_a_rule_is_closed_and_closes_nothing_e
             assert_eq!(host.as_deref(), Some("router"), "{name}: the LAN is inside");
             assert_eq!(w.fw("plan").0, 0, "{name}");
         }
+    });
+}
+
+#[test]
+fn a_table_that_goes_before_fw_has_looked_at_it_is_not_taken_for_loaded() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        answer(&w.home, "[::]:8022", "router");
+        w.lease(0, 3600);
+        let nft = find_program("nft").unwrap();
+        let flushed = format!("{{ cat; echo delete table inet netsv; }} | exec {} \"$@\"", nft.display());
+        program(&lab.make_dir("flush").join("nft"), &flushed);
+        let argv = ["env", "PATH=/run/lab/flush:/usr/bin:/bin", &fw_path(lab)];
+        assert_eq!(w.command(&argv, "apply").status().unwrap().code(), Some(0));
+        let stranger = || ask(&w.isp[0], Over::Tcp, None, "10.0.0.5:8022", SILENCE);
+        assert_eq!(stranger().as_deref(), Some("router"), "another program has flushed all tables");
+        assert_eq!(w.fw("plan").0, 2);
+        w.apply();
+        assert_eq!(stranger(), None);
+        assert_eq!(w.fw("plan"), (0, String::new()));
     });
 }

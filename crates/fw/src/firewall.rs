@@ -139,7 +139,7 @@ impl Firewall {
                     self.step(Event::Probed(missing_of(features)), report);
                 }
                 Action::Remember(table) => {
-                    if let Err(e) = self.loader.remember(table.as_deref()) {
+                    if let Err(e) = self.loader.remember(table.as_deref(), self.endings.last_mut()) {
                         report.error(&format!("unable to remember the firewall: {}", error_text(&e)));
                     }
                 }

@@ -32,6 +32,9 @@ const SILENT: &str = "nft: killed: it said nothing for 10 seconds";
 /// pipe(7): an empty pipe takes 64 KiB; a partly filled page counts as a whole one.
 const PIPE: i32 = 48 * 1024;
 
+/// The fingerprint of a table that another program has changed.
+const NOT_OURS: u64 = 0;
+
 /// Where the kernel's table and the memory of it are.
 pub struct Loader {
     cache: PathBuf,
@@ -65,10 +68,15 @@ impl Loader {
         (Loader { cache, netlink }, Known { loaded, is_there })
     }
 
-    /// Remembers which table was loaded, or none.
-    pub fn remember(&mut self, table: Option<&str>) -> io::Result<()> {
+    /// Remembers which table was loaded, or none. What another program has done to it since, before
+    /// its fingerprint was taken, is no part of it: it gets the fingerprint of no table, so that the
+    /// watcher sees a difference and the next run loads it again.
+    pub fn remember(&mut self, table: Option<&str>, load: Option<&mut Ending>) -> io::Result<()> {
         let text = table.unwrap_or_default();
-        match self.netlink.as_mut().map(fingerprint) {
+        let mark = self.netlink.as_mut().map(fingerprint);
+        let is_gone = table.is_some() && matches!(mark, Some(Ok(mark)) if mark == table::none());
+        let is_other = is_gone || load.is_some_and(|load| load.is_disturbed());
+        match mark.map(|mark| mark.map(|mark| if is_other { NOT_OURS } else { mark })) {
             Some(Ok(mark)) => disk::replace(&self.cache, format!("{mark:016x}\n{text}").as_bytes(), None),
             // Not readable: the next run loads it again.
             Some(Err(_)) | None => Ok(()),
@@ -119,9 +127,20 @@ pub struct Ending {
     child: Option<Child>,
     /// It stays open: the kernel lets the closing of a netfilter socket wait for the same remains.
     events: Option<Netlink>,
+    commits: Commits,
 }
 
 impl Ending {
+    fn of(child: Option<Child>, events: Option<Netlink>) -> Ending {
+        Ending { child, events, commits: Commits::default() }
+    }
+
+    /// Whether another commit about our table has followed.
+    fn is_disturbed(&mut self) -> bool {
+        self.commits.take(&self.events.as_ref().map(Netlink::pending).unwrap_or_default());
+        self.commits.has_other
+    }
+
     /// Waits for the process. `false`: it has failed, so the commit that was seen was not its own.
     pub fn reap(self) -> bool {
         let ended = self.child.map(|mut child| child.wait());
@@ -137,14 +156,15 @@ impl Running {
     pub fn committed(self) -> (Ending, Result<(), Failure>) {
         let mut child = match self.child {
             Ok(child) => child,
-            Err(e) => return (Ending { child: None, events: self.events }, Err(Failure::Unable(not_started(&e)))),
+            Err(e) => return (Ending::of(None, self.events), Err(Failure::Unable(not_started(&e)))),
         };
-        match self.events.as_ref().map(|events| first_sign(events, &child)) {
-            Some(Sign::Commit) => return (Ending { child: Some(child), events: self.events }, Ok(())),
+        let mut commits = Commits::default();
+        match self.events.as_ref().map(|events| first_sign(events, &child, &mut commits)) {
+            Some(Sign::Commit) => return (Ending { commits, ..Ending::of(Some(child), self.events) }, Ok(())),
             Some(Sign::None) => {
                 // A child of nft can hold its standard error open.
                 let _ = child.kill().and_then(|()| child.wait());
-                return (Ending { child: None, events: self.events }, Err(Failure::Unable(SILENT.to_owned())));
+                return (Ending::of(None, self.events), Err(Failure::Unable(SILENT.to_owned())));
             }
             Some(Sign::LastWord) | None => {}
         }
@@ -163,7 +183,7 @@ impl Running {
             }
             Err(e) => Err(Failure::Unable(format!("unable to wait for nft: {e}"))),
         };
-        (Ending { child: None, events: self.events }, result)
+        (Ending { commits, ..Ending::of(None, self.events) }, result)
     }
 }
 
@@ -173,6 +193,35 @@ fn not_started(error: &io::Error) -> String {
                                     install nftables (Debian: apt-get install nftables), or say firewall=\"no\" in fw.conf"
             .to_owned(),
         _ => format!("unable to run nft: {}", applet::control::error_text(error)),
+    }
+}
+
+/// What events since an nft was started tell of our table.
+#[derive(Debug, Default)]
+struct Commits {
+    /// The commit that is being told is about the table itself.
+    table: bool,
+    /// It is about anything of ours.
+    any: bool,
+    /// A commit about the table itself was told: nft's.
+    has_ours: bool,
+    /// Another one has followed.
+    has_other: bool,
+}
+
+impl Commits {
+    fn take(&mut self, events: &[(u16, Vec<u8>)]) {
+        for (kind, payload) in events {
+            if *kind != NEWGEN {
+                let is_ours = table::is_ours(payload);
+                self.any |= is_ours;
+                self.table |= is_ours && TABLE_EVENTS.contains(kind);
+                continue;
+            }
+            self.has_other |= self.has_ours && self.any;
+            self.has_ours |= self.table;
+            (self.table, self.any) = (false, false);
+        }
     }
 }
 
@@ -190,8 +239,7 @@ enum Sign {
 /// kernel names the committing process, but by a number that differs inside a container. While fw
 /// holds the lock, only an nft that a killed run has left behind can make this table, too;
 /// [`Ending::reap`] finds that out.
-fn first_sign(events: &Netlink, child: &Child) -> Sign {
-    let mut ours = false;
+fn first_sign(events: &Netlink, child: &Child, commits: &mut Commits) -> Sign {
     let deadline = clock::now() + PATIENCE;
     loop {
         let left = u16::try_from(deadline.saturating_sub(clock::now()).as_millis()).unwrap_or(u16::MAX);
@@ -203,17 +251,60 @@ fn first_sign(events: &Netlink, child: &Child) -> Sign {
             Err(_) => return Sign::LastWord,
         }
         let [_, last_word] = fds;
-        let committed = events.pending().iter().any(|(kind, payload)| match *kind {
-            NEWGEN => std::mem::take(&mut ours),
-            kind => {
-                ours |= TABLE_EVENTS.contains(&kind) && table::is_ours(payload);
-                false
-            }
-        });
-        match (committed, last_word.any()) {
+        commits.take(&events.pending());
+        match (commits.has_ours, last_word.any()) {
             (true, _) => return Sign::Commit,
             (false, Some(false)) => {}
             (false, Some(true) | None) => return Sign::LastWord,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netd_core::left::TABLE;
+    use nix::libc;
+
+    /// Events about a table: `+` of the table, `.` of a rule in it, `o` of another table, `|` ends
+    /// a commit.
+    fn events(text: &str) -> Vec<(u16, Vec<u8>)> {
+        let name = |name: &str| {
+            let length = u16::try_from(4 + name.len() + 1).unwrap().to_ne_bytes();
+            let kind = 1_u16.to_ne_bytes();
+            let family = [libc::NFPROTO_INET as u8, 0, 0, 0];
+            let mut payload = [&family[..], &length, &kind, name.as_bytes(), &[0]].concat();
+            payload.resize(payload.len().next_multiple_of(4), 0);
+            payload
+        };
+        let event = |letter| match letter {
+            '+' => (TABLE_EVENTS[0], name(TABLE)),
+            '.' => (NEWGEN - 1, name(TABLE)),
+            'o' => (TABLE_EVENTS[0], name("other")),
+            _ => (NEWGEN, Vec::new()),
+        };
+        text.chars().map(event).collect()
+    }
+
+    #[test]
+    fn commits_of_others_about_our_table_are_known() {
+        for (text, ours, other) in [
+            ("", false, false),
+            ("+..", false, false),
+            ("+..|", true, false),
+            ("o|+..|o|", true, false),
+            (".|+..|", true, false),
+            ("+..|.|", true, true),
+            ("+..|o|+|", true, true),
+            ("o|.|", false, false),
+        ] {
+            let mut commits = Commits::default();
+            // One by one, and all at once.
+            events(text).chunks(1).for_each(|event| commits.take(event));
+            assert_eq!((commits.has_ours, commits.has_other), (ours, other), "{text}");
+            let mut commits = Commits::default();
+            commits.take(&events(text));
+            assert_eq!((commits.has_ours, commits.has_other), (ours, other), "{text}");
         }
     }
 }
