@@ -38,6 +38,31 @@ fn wait_heard(w: &World, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn the_hook_for_dynamic_dns_tells_another_uplink_and_another_address() {
+    isolated(&["nft"], |lab| {
+        let w = World::new(lab);
+        let page = include_str!("../../services/README").lines().map(str::trim);
+        let lines = page.skip_while(|line| *line != "mkdir -p /var/service/fw/hooks").take(4);
+        let wget = w.dir.join("wget");
+        program(&wget, &format!("echo \"$*\" >>{}", w.dir.join("heard").display()));
+        let script = lines.collect::<Vec<_>>().join("\n").replace("/var/service/fw", w.dir.to_str().unwrap());
+        w.home.run(&["sh", "-ec", &script.replace("wget", wget.to_str().unwrap())]);
+        let told = |count| wait_heard(&w, count).last().unwrap().rsplit_once("ip=").unwrap().1.to_owned();
+        w.lease(0, 3600);
+        w.apply();
+        assert_eq!(told(2), "10.0.0.5", "by each of the two names");
+        w.record("dyn/dhcp_eth0", "if=eth0 ipmask=10.0.0.6/24 gw=10.0.0.1");
+        w.apply();
+        assert_eq!(told(3), "10.0.0.6");
+        w.lease(1, 3600);
+        w.apply();
+        w.health(0, "down");
+        w.apply();
+        assert_eq!(told(4), "10.1.0.5");
+    });
+}
+
+#[test]
 fn a_hook_hears_of_the_change_in_its_name_once_with_a_built_environment() {
     isolated(&["nft"], |lab| {
         let w = World::new(lab);

@@ -88,7 +88,7 @@ pub(super) fn shares(policy: &Policy, routes: &[WantRoute], bad: &[&str]) -> Vec
 /// The line for connections that cannot be spread: the marks are the firewall's.
 pub(super) fn in_vain(policy: &Policy) -> Option<String> {
     let can = policy.uplinks.balance.is_empty() || (policy.firewall && policy.forward);
-    (!can).then(|| "fw.conf: balance needs forward=\"yes\" and firewall=\"yes\": it has no effect".to_owned())
+    (!can).then(|| format!("{}: balance needs forward=\"yes\" and firewall=\"yes\": it has no effect", policy.file))
 }
 
 /// The interfaces that go behind the others: those of which any record says `health=down`, whether
