@@ -75,6 +75,7 @@ pub(super) fn bench(lab: &Lab, applets: &str, quick: bool) -> io::Result<Vec<Row
     for _ in 0..rounds {
         alone.push(ms(shell.run("nft -f /run/policy/nft")?));
     }
+    let closed = closed_again(&mut shell, &room.home, &ours, rounds)?;
     shell.run("nft flush ruleset")?;
     let (ferm_fresh, ferm_changed) = ferm(&mut shell, rounds)?;
 
@@ -88,6 +89,8 @@ pub(super) fn bench(lab: &Lab, applets: &str, quick: bool) -> io::Result<Vec<Row
             "one forward changed, ms",
             vec![(NFT, median(alone)), (FERM, median(ferm_changed)), (OURS, median(changed))],
         ),
+        row("flushed by others -> closed again, ms", vec![(OURS, median(closed))])
+            .note("ifplugd --all and runsv; looked at by nft, about 20 ms a look"),
         row("100 changes: forwarded pings lost", vec![(OURS, Some(lost))]).note("every 1 ms, an untouched flow"),
     ])
 }
@@ -144,6 +147,23 @@ fn lost_meanwhile(shell: &mut Shell, run: &str, host: &Net) -> io::Result<f64> {
     let end = Instant::now();
     std::thread::sleep(TRAVEL);
     Ok(probe.loss(start, end).lost as f64)
+}
+
+/// The time from a flush of the whole ruleset until our table is there again, with fw as a service
+/// and the watcher beside it.
+fn closed_again(shell: &mut Shell, home: &Net, ours: &Subject, rounds: u32) -> io::Result<Vec<f64>> {
+    sh("mkdir /run/policy/sv; cp -r services/ifplugd_all /run/policy/sv/; ln -s ../fw /run/policy/sv/fw");
+    let environment: Vec<&str> = ours.environment.split(' ').collect();
+    let words = [&["env", "SVDIR=/run/policy/sv"], &environment[..], &["runsvdir", "/run/policy/sv"]].concat();
+    let _services = home.spawn(&words);
+    let flushed = "timeout 5 sh -c 'nft flush ruleset; until nft list chain inet netsv input; do :; done'";
+    let mut out = Vec::new();
+    for _ in 0..rounds {
+        // The run before has ended, and the watcher has looked.
+        std::thread::sleep(Duration::from_secs(1));
+        out.push(ms(shell.run(flushed)?));
+    }
+    Ok(out)
 }
 
 /// ferm with the same firewall: from nothing, and with one forward changed.
