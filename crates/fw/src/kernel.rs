@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 
 use netd::cage::Capability;
-use netd::netlink::{BATCH, Netlink, Object, ROUTE, Refusal, is_overrun};
+use netd::netlink::{BATCH, Netlink, ROUTE, Refusal, unless_refused};
 use netd_core::left::Seen;
 use netd_core::wire::link;
 use netd_core::wire::neighbour::{self, Neighbour};
@@ -162,15 +162,6 @@ fn is_alone(change: &Change) -> bool {
     matches!(change, Change::Sysctl(_) | Change::Neighbours { .. })
 }
 
-/// Of a kernel that refuses the dump: no objects. Objects that were lost on the way (ENOBUFS) are
-/// there all the same.
-fn unless_refused(dumped: io::Result<Vec<Object>>) -> io::Result<Vec<Object>> {
-    match dumped {
-        Err(e) if is_overrun(&e) => Err(e),
-        other => Ok(other.unwrap_or_default()),
-    }
-}
-
 fn encode(change: &Change) -> Option<Message> {
     match change {
         Change::Sysctl(_) | Change::Neighbours { .. } => None,
@@ -201,7 +192,7 @@ fn is_success(change: &Change, errno: Errno) -> bool {
         Change::DelRoute(..) => errno == Errno::ESRCH,
         Change::DelAddress(..) => errno == Errno::EADDRNOTAVAIL,
         Change::DelLink { .. } => errno == Errno::ENODEV,
-        // That another program has made a link of this name meanwhile the next run sees.
+        // When another program has made a link of this name meanwhile, the next run sees it.
         Change::AddLink { .. }
         | Change::LinkMaster { .. }
         | Change::LinkMac { .. }
@@ -250,18 +241,4 @@ pub fn has_net_admin() -> bool {
     effective
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .is_none_or(|bits| bits & (1 << Capability::NetAdmin as u32) != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dump_that_lost_objects_is_no_kernel_without_them() {
-        let read = |errno: Errno| unless_refused(Err(errno.into())).map_err(|e| e.raw_os_error());
-        assert_eq!(read(Errno::EOPNOTSUPP), Ok(Vec::new()));
-        assert_eq!(read(Errno::EAFNOSUPPORT), Ok(Vec::new()));
-        assert_eq!(read(Errno::ENOBUFS), Err(Some(Errno::ENOBUFS as i32)));
-        assert_eq!(unless_refused(Ok(vec![(24, vec![1])])).unwrap(), [(24, vec![1])]);
-    }
 }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 // The names by which the other files of fw know them.
-pub use netd_core::left::PROTOCOL;
+pub use netd_core::left::{PROTOCOL, PROTOCOL_KERNEL, TABLE_MAIN};
 pub use netd_core::net::{Prefix, Scope, bits, decimal};
 
 /// The group of ip-link(8) of every link that fw makes, and of every port that fw puts into a
@@ -18,12 +18,8 @@ pub const PROTOCOL_REDIRECT: u8 = 1;
 pub const ADDRESS_PROTOCOLS_KERNEL: std::ops::RangeInclusive<u8> = 1..=3;
 /// IFAPROT_KERNEL_RA of linux/if_addr.h: an address of a router advertisement.
 pub const ADDRESS_PROTOCOL_RA: u8 = 2;
-/// RTPROT_KERNEL of linux/rtnetlink.h.
-pub const PROTOCOL_KERNEL: u8 = 2;
 /// RTPROT_RA of linux/rtnetlink.h: the kernel's own router discovery.
 pub const PROTOCOL_RA: u8 = 9;
-/// RT_TABLE_MAIN of linux/rtnetlink.h.
-pub const TABLE_MAIN: u32 = 254;
 /// RT_TABLE_LOCAL of linux/rtnetlink.h: the kernel's.
 pub const TABLE_LOCAL: u32 = 255;
 /// The metric that the kernel gives to an IPv6 route without one (IP6_RT_PRIO_USER of

@@ -19,9 +19,9 @@ pub const TABLE: &str = "netsv";
 pub const FILE: &str = ".left";
 
 /// RTPROT_KERNEL of linux/rtnetlink.h: the kernel has made the route itself.
-const PROTOCOL_KERNEL: u8 = 2;
+pub const PROTOCOL_KERNEL: u8 = 2;
 /// RT_TABLE_MAIN of linux/rtnetlink.h.
-const TABLE_MAIN: u32 = 254;
+pub const TABLE_MAIN: u32 = 254;
 
 /// FNV-1a with 64 bits, over words of eight bytes instead of single ones: against accidents, not
 /// against an adversary, who would be root here.

@@ -12,9 +12,9 @@ use netd::cage::{self, Capability, Files, Needs, Socket};
 use netd::clock::{self, Timer};
 use netd::daemon::{Complaints, Log, Signal, Signals};
 use netd::directory::DirectoryWatch;
-use netd::netlink::{Heard, NETFILTER, Netlink, Object, ROUTE, Watch, is_overrun};
+use netd::netlink::{Heard, NETFILTER, Netlink, ROUTE, Watch, unless_refused};
 use netd::{sink, table};
-use netd_core::left::{self, Left, PROTOCOL, Seen};
+use netd_core::left::{self, Left, PROTOCOL, PROTOCOL_KERNEL, Seen, TABLE_MAIN};
 use netd_core::wire::link;
 use netd_core::wire::netlink::{
     self, DEL_ADDRESS, DEL_LINK, DEL_ROUTE, DEL_RULE, DUMP, GET_ADDRESS, GET_ROUTE, GET_RULE, Header, Message,
@@ -28,7 +28,7 @@ use nix::libc;
 use crate::cli::Options;
 use crate::follow::{Action, Event, Follow, Found};
 
-/// What is heard of rtnetlink(7).
+/// The groups of rtnetlink(7) that tell of objects of the kinds that fw makes.
 const GROUPS: [u32; 7] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
@@ -41,10 +41,6 @@ const GROUPS: [u32; 7] = [
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 /// Held by fw as long as it runs.
 const LOCK: &str = ".lock";
-/// RTPROT_KERNEL of linux/rtnetlink.h.
-const PROTOCOL_KERNEL: u8 = 2;
-/// RT_TABLE_MAIN of linux/rtnetlink.h.
-const TABLE_MAIN: u32 = 254;
 
 const OVERRUN: &str = "the kernel's messages have overflowed";
 const DEFAULT_ROUTE: &str = "a default route of another program has come or gone";
@@ -72,7 +68,7 @@ enum Woken {
     Tick(io::Result<()>),
 }
 
-/// Watches until it is told to stop; the result is the exit code.
+/// Watches until a signal ends it; the result is the exit code.
 pub(crate) async fn run(options: &Options, log: &Log) -> io::Result<u8> {
     let mut signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])?;
     let mut routes = Watch::open(&GROUPS)?;
@@ -242,7 +238,7 @@ impl Daemon<'_> {
     }
 }
 
-/// The index of an interface that has gone; none for a bridge's word about a port of its.
+/// The index of an interface that has gone; none when a bridge tells of one of its ports.
 fn link_index(payload: &[u8]) -> Option<u32> {
     link::fixed(payload).map(|(index, _)| index)
 }
@@ -284,12 +280,4 @@ fn see(netlink: &mut Netlink) -> io::Result<Seen> {
     let rules = unless_refused(netlink.dump(&Message::of(GET_RULE, DUMP, &RuleMessage::default())))?;
     rules.iter().for_each(|(_, payload)| seen.rule(payload));
     Ok(seen)
-}
-
-/// A kernel without IPv6, or without rules, refuses the dump: it has no such objects.
-fn unless_refused(dumped: io::Result<Vec<Object>>) -> io::Result<Vec<Object>> {
-    match dumped {
-        Err(e) if is_overrun(&e) => Err(e),
-        other => Ok(other.unwrap_or_default()),
-    }
 }

@@ -69,6 +69,15 @@ pub fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
+/// The objects of a dump, or none where the kernel refuses it: one without IPv6, or without rules,
+/// has no such objects. Objects that were lost on the way are there all the same: an error.
+pub fn unless_refused(dumped: io::Result<Vec<Object>>) -> io::Result<Vec<Object>> {
+    match dumped {
+        Err(e) if is_overrun(&e) => Err(e),
+        other => Ok(other.unwrap_or_default()),
+    }
+}
+
 /// An open socket.
 pub struct Netlink {
     protocol: isize,
@@ -460,5 +469,14 @@ mod tests {
         let request = Message::new(GET_LINK, DUMP, &ifinfomsg(0, 0));
         assert!(netlink.dump_within(1, &request).is_err(), "the end of a dump is a datagram of its own");
         assert!(!netlink.dump(&request).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_dump_that_lost_objects_is_no_kernel_without_them() {
+        let read = |errno: Errno| unless_refused(Err(errno.into())).map_err(|e| e.raw_os_error());
+        assert_eq!(read(Errno::EOPNOTSUPP), Ok(Vec::new()));
+        assert_eq!(read(Errno::EAFNOSUPPORT), Ok(Vec::new()));
+        assert_eq!(read(Errno::ENOBUFS), Err(Some(Errno::ENOBUFS as i32)));
+        assert_eq!(unless_refused(Ok(vec![(24, vec![1])])).unwrap(), [(24, vec![1])]);
     }
 }
