@@ -422,6 +422,7 @@ fn packets_between_ports_of_one_bridge_pass_and_are_not_masqueraded() {
             let is_udp = |f: &Vec<u8>| f.get(12..14) == Some(&[8, 0]) && f.get(23) == Some(&17);
             frames.into_iter().map(|(_, f)| f).filter(is_udp).map(|f| f[26..30].to_vec()).collect()
         };
+        wait_until("the frame", SOON, || !sources().is_empty());
         assert_eq!(sources(), [[10, 0, 0, 77]], "with its own address");
         for net in [&w.lan, &w.isp[0]] {
             assert_eq!(ask(net, Over::Tcp, None, "10.0.0.5:8022", SILENCE), None, "the router itself is closed");

@@ -40,6 +40,7 @@ mod follow;
 mod fw;
 mod fw_acts;
 mod fw_admin;
+mod fw_beside;
 mod fw_confirm;
 mod fw_doors;
 mod fw_faults;

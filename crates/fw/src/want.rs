@@ -66,8 +66,9 @@ pub fn want(current: &[Current], policy: &Policy, memory: &Memory, have: &Have) 
     let is_outside = |name: &str| external.iter().any(|e| e == name) || uplink_metric(name).is_some();
     routes::behind(&mut routes, |r| !is_outside(&r.interface));
     want.sysctls = switches::needed(current, policy, &routes, &want.addresses);
-    switches::listen(&mut want.sysctls, have, |name| {
-        !is_outside(name) && current.iter().any(|(e, _)| e.is_static && e.interface() == name)
+    switches::listen(&mut want.sysctls, have, |link| {
+        let is_declared = current.iter().any(|(e, _)| e.is_static && e.interface() == link.name);
+        !is_outside(&link.name) && (is_declared || zones::kinds::is_for_guests(link, have))
     });
     want.routes = routes;
     devices::silence_ports(&mut want);

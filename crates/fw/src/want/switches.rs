@@ -2,7 +2,7 @@
 //!
 //! Pure. Called by want.rs.
 
-use crate::have::Have;
+use crate::have::{Have, Link};
 use crate::input::lease::Current;
 use crate::input::policy::Policy;
 use crate::model::{ACCEPT_RA, FORWARD_V4, FORWARD_V6, Sysctl, bits};
@@ -72,11 +72,12 @@ pub(super) fn needed(
 
 /// A kernel that forwards listens to no router advertisement, unless accept_ra is 2. So before it
 /// forwards, each interface that listens goes on to do so, for every program, and those that
-/// come later do, too. What a record declares inside hears none, since there this machine is the
-/// router.
-pub(super) fn listen(switches: &mut Vec<Sysctl>, have: &Have, is_inside: impl Fn(&str) -> bool) {
+/// come later do, too. Where this machine is the router it hears none: on what a record declares
+/// inside, and on another program's bridge of containers, one of which would make itself the way
+/// out.
+pub(super) fn listen(switches: &mut Vec<Sysctl>, have: &Have, is_router: impl Fn(&Link) -> bool) {
     let Some(at) = switches.iter().position(|s| s.path == FORWARD_V6) else { return };
-    let links = have.links.iter().filter(|l| !l.loopback && !is_inside(&l.name)).map(|l| l.name.as_str());
+    let links = have.links.iter().filter(|l| !l.loopback && !is_router(l)).map(|l| l.name.as_str());
     let listening = links
         .chain(["default"])
         .map(|name| Sysctl { path: format!("net/ipv6/conf/{name}{ACCEPT_RA}"), value: "2".to_owned() });

@@ -39,6 +39,12 @@ pub fn is_port(link: &Link, have: &Have) -> bool {
     link.master != 0 && kind(link.master).is_some_and(|kind| masters.contains(&kind))
 }
 
+/// Whether the link is a bridge of containers or virtual machines alone, or a port, which hears
+/// nothing itself.
+pub fn is_for_guests(link: &Link, have: &Have) -> bool {
+    is_port(link, have) || is_bridge(link) && !is_card(link, have)
+}
+
 /// Whether the link is a hardware card, a part of one, or a bundle or a bridge with one in it.
 pub fn is_card(link: &Link, have: &Have) -> bool {
     reaches_card(link, have, MAX_NEST)
