@@ -85,3 +85,34 @@ fn a_table_that_goes_before_fw_has_looked_at_it_is_not_taken_for_loaded() {
         assert_eq!(w.fw("plan"), (0, String::new()));
     });
 }
+
+/// The uplink of a container is a veth, which is no card.
+#[test]
+fn what_is_made_of_a_virtual_uplink_is_outside_too() {
+    isolated(&["nft"], |lab| {
+        let w = World::leased(lab);
+        answer(&w.home, "[::]:8022", "router");
+        answer(&w.lan, "192.168.5.2:445", "files");
+        w.isp[0].ip(&["route", "add", "192.168.5.0/24", "via", "10.0.0.7"]);
+        let is_closed = |what: &str| {
+            for door in ["10.0.0.7:8022", "192.168.5.1:8022", "192.168.5.2:445"] {
+                assert_eq!(ask(&w.isp[0], Over::Tcp, None, door, SILENCE), None, "{what}: {door}");
+            }
+        };
+        w.home.ip(&["link", "add", "mv0", "link", "eth0", "type", "macvlan", "mode", "bridge"]);
+        w.home.ip(&["link", "set", "mv0", "up"]);
+        w.home.address("mv0", "10.0.0.7/24");
+        // Else eth0 answers for the address of mv0, and gets its packets.
+        w.home.sysctl("net/ipv4/conf/all/arp_ignore", "1");
+        w.apply();
+        is_closed("a macvlan");
+        w.home.ip(&["link", "delete", "mv0"]);
+        w.home.bridge("br7");
+        w.home.port("br7", "eth0");
+        w.home.address("br7", "10.0.0.7/24");
+        w.isp[0].ip(&["neighbour", "flush", "all"]);
+        w.apply();
+        is_closed("a bridge of another program");
+        assert_eq!(ask(&w.lan, Over::Tcp, None, "192.168.5.1:8022", SOON).as_deref(), Some("router"));
+    });
+}

@@ -42,6 +42,8 @@ pub enum Reason {
     Made(String),
     /// It is a hardware card, or a part of one, and no record declares it.
     Card,
+    /// It is a part of a link that is outside, or holds one, and no record declares it.
+    Kin,
     /// The records that declare it contradict each other, or name no zone.
     Conflict,
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Reason {
             Reason::Before(text) => write!(f, "{text} (since boot)"),
             Reason::Made(place) => write!(f, "{place} makes it, and no record declares it"),
             Reason::Card => f.write_str("it is a hardware card, and no record declares it"),
+            Reason::Kin => f.write_str("it is a part of an interface that is outside, or holds one"),
             Reason::Conflict => f.write_str("its records contradict each other"),
         }
     }
@@ -158,6 +161,9 @@ pub fn zones(current: &[Current], policy: &Policy, memory: &Memory, have: &Have)
     }
     for link in have.links.iter().filter(|l| IfName::parse(&l.name).is_none()) {
         zones.nameless.push(link.index);
+    }
+    if policy.zones.unlisted != Unlisted::Open {
+        zones.add_kin(have);
     }
     // In the order of the records, which is the administrator's.
     let place = |inside: &Inside| current.iter().position(|(e, _)| e.interface() == inside.interface);
@@ -341,6 +347,18 @@ fn bridges(zones: &Zones, policy: &Policy, have: &Have) -> Vec<(String, Vec<Mac>
 }
 
 impl Zones {
+    /// An uplink that is no card by its kind, as in a container: what is made of it is outside, too.
+    fn add_kin(&mut self, have: &Have) {
+        let is_outside = |link: &Link| self.outside.iter().any(|o| o.interface == link.name);
+        let is_free = |link: &&Link| !self.is_inside(&link.name) && !is_outside(link) && !link.loopback;
+        let free = have.links.iter().filter(is_free).filter(|l| !self.nameless.contains(&l.index));
+        let kin = free.filter(|l| !kinds::is_port(l, have) && kinds::is_with(l, have, &is_outside));
+        let kin: Vec<String> = kin.map(|l| l.name.clone()).collect();
+        self.left_alone.retain(|name| !kin.contains(name));
+        self.outside.extend(kin.into_iter().map(|interface| Outside { interface, reason: Reason::Kin }));
+        applet::sort::sort_by(&mut self.outside, |a, b| a.interface.cmp(&b.interface));
+    }
+
     /// The names of the interfaces that are outside. A card that nothing declares is among them, so
     /// that its first lease changes no rule: no route of it waits for nft.
     pub fn external(&self) -> Vec<String> {

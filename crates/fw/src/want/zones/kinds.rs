@@ -47,22 +47,31 @@ pub fn is_for_guests(link: &Link, have: &Have) -> bool {
 
 /// Whether the link is a hardware card, a part of one, or a bundle or a bridge with one in it.
 pub fn is_card(link: &Link, have: &Have) -> bool {
-    reaches_card(link, have, MAX_NEST)
+    reaches(link, have, &|_| false, MAX_NEST)
 }
 
-fn reaches_card(link: &Link, have: &Have, depth: usize) -> bool {
+/// Whether the link is a part of one of these, or holds one of them.
+pub fn is_with(link: &Link, have: &Have, those: &dyn Fn(&Link) -> bool) -> bool {
+    reaches(link, have, those, MAX_NEST)
+}
+
+/// Ends at a card, or at one of `those`.
+fn reaches(link: &Link, have: &Have, those: &dyn Fn(&Link) -> bool, depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return true };
+    if those(link) {
+        return true;
+    }
     let Some(kind) = link.kind.as_deref() else { return !link.loopback };
     match kind {
         _ if CARDS.contains(&kind) => true,
         // A parent that cannot be seen from here may be a card.
         _ if PARTS.contains(&kind) => {
             let parent = have.links.iter().find(|l| l.index == link.parent);
-            link.parent_is_elsewhere || parent.is_none_or(|parent| reaches_card(parent, have, depth))
+            link.parent_is_elsewhere || parent.is_none_or(|parent| reaches(parent, have, those, depth))
         }
         _ if BUNDLES.contains(&kind) || is_bridge(link) => {
             let mut ports = have.links.iter().filter(|l| l.master == link.index);
-            ports.any(|port| reaches_card(port, have, depth))
+            ports.any(|port| reaches(port, have, those, depth))
         }
         _ => false,
     }
