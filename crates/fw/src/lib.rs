@@ -141,7 +141,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             EXIT_SYSTEM
         }
         None => {
-            applet::say::error(format_args!("{}{USAGE}", complaint(&call.operands)));
+            applet::say::error(format_args!("{}{USAGE}", complaint(&call)));
             EXIT_USAGE
         }
     }
@@ -173,12 +173,27 @@ fn run_command(call: &Call) -> Option<Result<u8, String>> {
     }
 }
 
-/// A line about the first word, when it is none of fw's.
-fn complaint(operands: &[OsString]) -> String {
-    let word = operands.first().map(|w| w.to_string_lossy()).filter(|w| !words().any(|known| known == w));
-    let Some(word) = word else { return String::new() };
-    let near = nearest(&word, words()).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
-    format!("fw: no command '{}'{near}\n", word.escape_debug())
+/// A line about what is wrong: a first word that is none of fw's, or an option of another command.
+fn complaint(call: &Call) -> String {
+    let Some(word) = call.operands.first().map(|w| w.to_string_lossy()) else { return String::new() };
+    let Some((word, takes)) = WORDS.iter().find(|(known, _)| *known == word) else {
+        let near = nearest(&word, words()).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+        return format!("fw: no command '{}'{near}\n", word.escape_debug());
+    };
+    let wrong = call.given.iter().find(|option| !takes.contains(option));
+    let wrong = wrong.and_then(|option| OPTIONS.iter().find(|known| known.key == *option));
+    match (wrong, call.operands.get(1)) {
+        (Some(option), _) => format!("fw: {word} has no option --{}\n", option.long()),
+        (None, Some(more)) if !takes_more(word) => {
+            format!("fw: {word} takes no '{}'\n", more.to_string_lossy().escape_debug())
+        }
+        (None, _) => String::new(),
+    }
+}
+
+/// Whether the command has operands of its own.
+fn takes_more(word: &str) -> bool {
+    ["publish", "withdraw"].contains(&word)
 }
 
 fn words() -> impl Iterator<Item = &'static str> {
@@ -224,7 +239,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Call, String> {
                 CONFIRM => {
                     let number = value.to_str().and_then(netd_core::net::decimal::<u64>);
                     let known = number.filter(|n| (1..=confirm::MAX_SECS).contains(n));
-                    secs = Some(known.ok_or_else(|| format!("not a number of seconds: {}", value.display()))?);
+                    secs = Some(known.ok_or_else(|| {
+                        format!("not a number of seconds from 1 to {}: {}", confirm::MAX_SECS, value.display())
+                    })?);
                     given.push(key);
                 }
                 other => given.push(other),
@@ -308,6 +325,16 @@ mod tests {
         ] {
             let call = parse(line.split_ascii_whitespace().map(OsString::from)).unwrap();
             assert!(run_command(&call).is_none(), "{line}");
+        }
+        for (line, want) in [
+            ("--confirm 5 plan", "fw: plan has no option --confirm\n"),
+            ("check --json", "fw: check has no option --json\n"),
+            ("down now", "fw: down takes no 'now'\n"),
+            ("pla", "fw: no command 'pla': did you mean plan?\n"),
+            ("publish vpn0", ""),
+        ] {
+            let call = parse(line.split_ascii_whitespace().map(OsString::from)).unwrap();
+            assert_eq!(complaint(&call), want, "{line}");
         }
     }
 }

@@ -314,8 +314,9 @@ impl Network {
         if network.net.is_some() && !network.said.routers.is_empty() && network.router().is_none() {
             return Err(Fault::of(record, "gw"));
         }
-        if let Some(key) = network.device.contradiction(&network.interface) {
-            return Err(Fault::of(record, key));
+        if let Some((key, why)) = network.device.contradiction(&network.interface) {
+            let fault = Fault::of(record, key);
+            return Err(Fault { value: format!("{}: {why}", fault.value), ..fault });
         }
         Ok((network, left_out))
     }
@@ -364,15 +365,15 @@ impl Device {
         self.vlan.is_some() || !self.ports.is_empty()
     }
 
-    /// The key that cannot be true of this interface beside the others: a VLAN has a number and a
-    /// link, and is no bridge; no interface is a part of itself.
-    fn contradiction(&self, interface: &IfName) -> Option<&'static str> {
+    /// The key that cannot be true of this interface beside the others, and why: a VLAN has a number
+    /// and a link, and is no bridge; no interface is a part of itself.
+    fn contradiction(&self, interface: &IfName) -> Option<(&'static str, &'static str)> {
         match (&self.vlan, &self.parent) {
-            (Some(_), None) => Some("vlan"),
-            (None, Some(_)) => Some("link"),
-            (Some(_), Some(parent)) if parent == interface => Some("link"),
-            (Some(_), Some(_)) if !self.ports.is_empty() => Some("bridge"),
-            _ => self.ports.contains(interface).then_some("bridge"),
+            (Some(_), None) => Some(("vlan", "link is missing")),
+            (None, Some(_)) => Some(("link", "vlan is missing")),
+            (Some(_), Some(parent)) if parent == interface => Some(("link", "the interface itself")),
+            (Some(_), Some(_)) if !self.ports.is_empty() => Some(("bridge", "it is a VLAN")),
+            _ => self.ports.contains(interface).then_some(("bridge", "the interface itself")),
         }
     }
 }
