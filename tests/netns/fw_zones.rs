@@ -413,6 +413,9 @@ fn packets_between_ports_of_one_bridge_pass_and_are_not_masqueraded() {
                 assert!(echo(net, target), "{target}");
             }
         }
+        w.lan.address("port", "169.254.7.7/16");
+        w.isp[0].address("cust", "169.254.9.9/16");
+        assert!(echo(&w.lan, "169.254.9.9"), "hosts without a DHCP server");
         answer(&w.isp[0], "198.51.100.1:7000", "far");
         answer(&w.home, "10.0.0.5:8022", "router");
         let sniffer = Sniffer::start(&w.isp[0], "cust").unwrap();

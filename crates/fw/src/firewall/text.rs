@@ -79,10 +79,10 @@ fn input(parts: &Parts, external: &[String]) -> Vec<String> {
 /// Packets through this machine.
 fn forward(parts: &Parts, external: &[String]) -> Vec<String> {
     let mut rules = vec!["type filter hook forward priority filter; policy drop;".to_owned()];
-    // RFC 3927 7: no router forwards these addresses, whatever its routes say. The kernel itself
-    // keeps IPv6's on their link.
-    rules.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     rules.extend(zones::within_bridges(parts.zones));
+    // RFC 3927 7: no router forwards these addresses, whatever its routes say; a bridge does. The
+    // kernel itself keeps IPv6's on their link.
+    rules.extend(["saddr", "daddr"].map(|end| format!("ip {end} 169.254.0.0/16 drop")));
     rules.extend(parts.inserts.before_forward.iter().cloned());
     if !parts.policy.forward {
         rules.extend(each("iifname", external, "drop"));
