@@ -318,21 +318,7 @@ fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> V
         let Some(link) = have.link(&wanted.interface) else { continue };
         let v6 = wanted.destination.ip.is_ipv6();
         let plain = if v6 { METRIC_V6_DEFAULT } else { 0 };
-        let route = Route {
-            index: link.index,
-            next_hops: Vec::new(),
-            destination: wanted.destination,
-            gateway: wanted.gateway,
-            onlink: wanted.onlink,
-            dead: false,
-            metric: if wanted.metric == 0 { plain } else { wanted.metric },
-            table: wanted.table,
-            scope: if v6 { Scope::Global } else { wanted.scope },
-            source: wanted.source,
-            tos: 0,
-            protocol: PROTOCOL,
-            unicast: true,
-        };
+        let route = over(link, wanted, plain);
         let foreign = |r: &Route| {
             let is_held = |h: &Route| !removable(h) && !have.is_for_our_address(h);
             have.routes.iter().any(|h| h.key() == r.key() && is_held(h))
@@ -380,6 +366,25 @@ fn resolve_routes(prefixes: Prefixes, ways: &Ways, notes: &mut Vec<String>) -> V
     }
     out.extend(ways.ends());
     out
+}
+
+/// The route as it is wanted, over this link. `plain`: the metric of a route without one.
+fn over(link: &Link, wanted: &WantRoute, plain: u32) -> Route {
+    Route {
+        index: link.index,
+        next_hops: Vec::new(),
+        destination: wanted.destination,
+        gateway: wanted.gateway,
+        onlink: wanted.onlink,
+        dead: false,
+        metric: if wanted.metric == 0 { plain } else { wanted.metric },
+        table: wanted.table,
+        scope: if wanted.destination.ip.is_ipv6() { Scope::Global } else { wanted.scope },
+        source: wanted.source,
+        tos: 0,
+        protocol: PROTOCOL,
+        unicast: true,
+    }
 }
 
 /// The route that refuses a packet where no other one to this network is usable.
