@@ -41,10 +41,10 @@ fn lan(w: &World, fields: &str) {
 const ROUNDS: usize = 5;
 /// What the kernel itself drops in most rounds, each way: a frame that comes in after the port has
 /// come to the bridge and before it forwards (br_add_if of net/bridge/br_if.c), or after it has
-/// stopped to forward and before it has left (del_nbp), a fifth of a millisecond of an idle machine.
-/// Where other programs take the processor just then it is more, in that round. A wrong order of
-/// fw's costs a hundred and more in every round: a neighbour that is asked for on the wrong link, or
-/// an address that is looked for again, takes a second.
+/// stopped to forward and before it has left (del_nbp), a fifth of a millisecond of an idle
+/// machine. Where other programs take the processor just then it is more, in that round. A wrong
+/// order of fw's costs a hundred and more in every round: a neighbour that is asked for on the
+/// wrong link, or an address that is looked for again, takes a second.
 const LOST_BY_KERNEL: usize = 8;
 
 fn link(net: &Net, name: &str) -> Value {
