@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use fw::firewall;
 use fw::firewall::admin::Own;
-use fw::firewall::marks::Marking;
-use fw::firewall::text::{Inserts, Parts};
+use fw::firewall::parts::{Inserts, Marking, Parts};
 use fw::have::Have;
 use fw::input::lease::{self, Now};
 use fw::input::memory::Memory;
@@ -66,7 +65,8 @@ fn kind<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// The administrator's own rules: what is taken is taken again as it is, and closes no brace that it has not opened.
+/// The administrator's own rules: what is taken is taken again as it is, and closes no brace that
+/// it has not opened.
 fn own_rules(data: &[u8]) {
     let Ok(own) = Own::parse(data) else { return };
     assert_eq!(Own::parse(own.text().as_bytes()).as_ref(), Ok(&own));
@@ -87,8 +87,8 @@ fn own_rules(data: &[u8]) {
     assert_eq!(depth, 0);
 }
 
-/// A policy, the daemons' records and the administrator's, divided by NULs. The rules must consist of allowed characters, and names
-/// of interfaces must be possible names.
+/// A policy, the daemons' records and the administrator's, divided by NULs. The rules must consist
+/// of allowed characters, and names of interfaces must be possible names.
 pub fn fw(data: &[u8]) {
     own_rules(data);
     let mut parts = data.splitn(3, |b| *b == 0);

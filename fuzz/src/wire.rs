@@ -95,7 +95,8 @@ pub fn netlink(mut data: &[u8]) {
             let body = |message: Message| message.finish(1).split_off(16);
             if let Some(route) = fw::wire::decode_route(payload).filter(|r| r.unicast && r.destination.len > 0) {
                 let again = fw::wire::decode_route(&body(fw::wire::delete_route(&route)));
-                assert_eq!(again, Some(fw::have::Route { dead: false, ..route }));
+                // A route over several interfaces is never one of fw's own.
+                assert_eq!(again, Some(fw::have::Route { dead: false, next_hops: Vec::new(), ..route }));
             }
             if let Some(rule) = fw::wire::decode_rule(payload).filter(|rule| rule.plain) {
                 assert_eq!(fw::wire::decode_rule(&body(fw::wire::delete_rule(&rule))), Some(rule));

@@ -69,8 +69,8 @@ impl Loader {
     }
 
     /// Remembers which table was loaded, or none. What another program has done to it since, before
-    /// its fingerprint was taken, is no part of it: it gets the fingerprint of no table, so that the
-    /// watcher sees a difference and the next run loads it again.
+    /// its fingerprint was taken, is no part of it: it gets the fingerprint of no table, so that
+    /// the watcher sees a difference and the next run loads it again.
     pub fn remember(&mut self, table: Option<&str>, load: Option<&mut Ending>) -> io::Result<()> {
         let text = table.unwrap_or_default();
         let mark = self.netlink.as_mut().map(fingerprint);

@@ -347,7 +347,8 @@ fn bridges(zones: &Zones, policy: &Policy, have: &Have) -> Vec<(String, Vec<Mac>
 }
 
 impl Zones {
-    /// An uplink that is no card by its kind, as in a container: what is made of it is outside, too.
+    /// An uplink that is no card by its kind, as in a container: what is made of it is outside,
+    /// too.
     fn add_kin(&mut self, have: &Have) {
         let is_outside = |link: &Link| self.outside.iter().any(|o| o.interface == link.name);
         let is_free = |link: &&Link| !self.is_inside(&link.name) && !is_outside(link) && !link.loopback;

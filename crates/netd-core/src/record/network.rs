@@ -365,8 +365,8 @@ impl Device {
         self.vlan.is_some() || !self.ports.is_empty()
     }
 
-    /// The key that cannot be true of this interface beside the others, and why: a VLAN has a number
-    /// and a link, and is no bridge; no interface is a part of itself.
+    /// The key that cannot be true of this interface beside the others, and why: a VLAN has a
+    /// number and a link, and is no bridge; no interface is a part of itself.
     fn contradiction(&self, interface: &IfName) -> Option<(&'static str, &'static str)> {
         match (&self.vlan, &self.parent) {
             (Some(_), None) => Some(("vlan", "link is missing")),

@@ -8,8 +8,9 @@ use crate::have::{Have, Link};
 const CARDS: [&str; 4] = ["dsa", "wwan", "rmnet", "ipoib"];
 /// Kinds of which each link is a part of another one.
 const PARTS: [&str; 7] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "lowpan", "virt_wifi"];
-/// Kinds that make one link of several.
-const BUNDLES: [&str; 3] = ["bond", "team", "hsr"];
+/// Kinds that make one link of several. The hooks input and forward see a VRF in the place of the
+/// card that is in it (kernel doc networking/vrf).
+const BUNDLES: [&str; 4] = ["bond", "team", "hsr", "vrf"];
 
 /// The kind of bridges.
 const BRIDGE: &str = "bridge";
@@ -111,11 +112,11 @@ mod tests {
         let cards: Vec<&str> = have.links.iter().filter(|l| is_card(l, &have)).map(|l| l.name.as_str()).collect();
         assert_eq!(
             cards.join(" "),
-            "eth0 eth0.5 eth0.5.6 far lost wwan0 br0 eth1 br1 bond1 eth2 p1 eth3 loop",
+            "eth0 eth0.5 eth0.5.6 far lost wwan0 br0 eth1 br1 bond1 eth2 p1 vrf0 eth3 loop",
             "and not the loopback, a veth, a VLAN of one, taps, tunnels and what holds only them"
         );
         let ports: Vec<&str> = have.links.iter().filter(|l| is_port(l, &have)).map(|l| l.name.as_str()).collect();
-        assert_eq!(ports.join(" "), "eth1 tap0 bond1 eth2", "a VRF's part keeps its own name");
+        assert_eq!(ports.join(" "), "eth1 tap0 bond1 eth2 eth3");
         let closed: Vec<&str> = have.links.iter().filter(|l| is_closed(l)).map(|l| l.name.as_str()).collect();
         assert!(closed.contains(&"v0.5") && closed.contains(&"bond0") && !closed.contains(&"br0"), "{closed:?}");
     }
