@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         Reader { net, dir: lab.dir().to_owned() }
     }
 
-    /// Types a block into the shell of before.
+    /// Types a block into the shell that has run the blocks above it.
     #[track_caller]
     fn types(&self, block: &str) {
         let cwd = self.dir.join("cwd");

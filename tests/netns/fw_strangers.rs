@@ -55,7 +55,7 @@ fn a_link_with_a_name_that_is_a_pattern_or_a_rule_is_closed_and_closes_nothing_e
             name.clone_into(&mut last);
             w.home.ip(&["address", "replace", "172.17.0.1/24", "dev", name]);
             w.home.ip(&["route", "replace", "default", "via", "172.17.0.2", "dev", name, "metric", "9999"]);
-            // Without a table of before.
+            // No earlier run has left a table.
             w.home.run(&["nft", "delete", "table", "inet", "netsv"]);
             assert_eq!(w.fw("apply").0, 0, "{name}");
             assert_eq!(ask(&other, Over::Tcp, None, "172.17.0.1:8022", SILENCE), None, "{name}");

@@ -2,10 +2,10 @@
 //!
 //! Shell: reads /proc. Called by run.rs.
 
-use std::fs;
 use std::path::Path;
 
 use crate::have::Have;
+use crate::kernel;
 use crate::want::Want;
 
 /// There when the kernel has IPv6; missing with `ipv6.disable=1`.
@@ -20,7 +20,8 @@ pub fn look(want: &Want, have: &mut Have) {
     names.dedup();
     have.without_v6 = !names.is_empty() && !Path::new(KERNEL_HAS_IT).exists();
     let is_off = |name: &str| {
-        fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6")).is_ok_and(|v| v.trim_end() != "0")
+        let off = kernel::switch(&format!("net/ipv6/conf/{name}/disable_ipv6"), have);
+        off.is_some_and(|switch| switch.value != "0")
     };
     have.v6_off = names.into_iter().filter(|name| is_off(name)).cloned().collect();
 }

@@ -74,15 +74,13 @@ impl Kernel {
     /// Reads the switches that are wanted, and those that fw has set before: below /proc/sys where
     /// the links have not told them.
     pub fn read_switches(&self, wanted: &[Sysctl], memory: &Memory, have: &mut Have) {
-        let told =
-            |path: &str| have.switch(path).map(|value| Sysctl { path: path.to_owned(), value: value.to_string() });
         let past = memory.switches.iter().map(|s| &s.path);
         let mut paths: Vec<&String> = wanted.iter().map(|s| &s.path).chain(past).collect();
-        paths.sort_unstable();
+        applet::sort::sort(&mut paths);
         paths.dedup();
-        have.sysctls = paths.into_iter().filter_map(|path| told(path).or_else(|| read_switch(path))).collect();
+        have.sysctls = paths.into_iter().filter_map(|path| switch(path, have)).collect();
         if wanted.iter().any(|s| s.path.ends_with("/rp_filter")) {
-            have.sysctls.extend(read_switch("net/ipv4/conf/all/rp_filter"));
+            have.sysctls.extend(switch("net/ipv4/conf/all/rp_filter", have));
         }
     }
 
@@ -205,9 +203,13 @@ fn is_success(change: &Change, errno: Errno) -> bool {
     }
 }
 
-fn read_switch(path: &str) -> Option<Sysctl> {
-    let value = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
-    Some(Sysctl { path: path.to_owned(), value: value.trim_end().to_owned() })
+/// A switch as it is: what the links have told of it, else what stands below /proc/sys.
+pub fn switch(path: &str, have: &Have) -> Option<Sysctl> {
+    let value = match have.switch(path) {
+        Some(told) => told.to_string(),
+        None => fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim_end().to_owned(),
+    };
+    Some(Sysctl { path: path.to_owned(), value })
 }
 
 /// IFA_PROTO is stored and shown since Linux 5.18.

@@ -117,7 +117,7 @@ impl<'a> Ways<'a> {
         let mut gone: Vec<&Rule> = ours.filter(|h| !is_in(h, &wanted)).collect();
         // A host's rule may have moved behind an old one of the network that it is in: that one
         // goes first.
-        gone.sort_by_key(|rule| rule.source.map_or(0, |source| source.len));
+        applet::sort::sort_by_key(&mut gone, |rule| rule.source.map_or(0, |source| source.len));
         adds.chain(gone.into_iter().map(|rule| Change::DelRule(*rule))).collect()
     }
 

@@ -97,7 +97,7 @@ enum State {
     Requesting { x: Exchange, offer: Offer, other: Option<Offer> },
     /// Has been given an address, and looks whether another station has it.
     Checking { lease: Lease, grant: Box<Grant> },
-    /// Has asked for its address of before.
+    /// Has asked for the address that it had before.
     Rebooting { x: Exchange, lease: Lease, claim: Claim },
     /// Owns an address; asks again at `renew_at`.
     Bound { lease: Lease, renew_at: Option<Duration> },

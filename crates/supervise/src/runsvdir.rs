@@ -285,7 +285,7 @@ impl Scanner {
         match self.runners.hand_over(|| signals(wait)) {
             Ok(None) => Some(code),
             Ok(Some(own)) => {
-                // In the pipe of before there may be a second TERM, for the original.
+                // The old pipe may hold a second TERM, for the original.
                 if let Ok(own) = own {
                     self.signals = own;
                 }

@@ -38,7 +38,7 @@ pub(super) fn compare(want: &Want, have: &Have, memory: &Memory) -> Switches {
     }
     let mut past: Vec<&SavedSwitch> = memory.switches.iter().collect();
     // No packet is forwarded when the others go back.
-    past.sort_by_key(|s| ![FORWARD_V4, FORWARD_V6].contains(&s.path.as_str()));
+    applet::sort::sort_by_key(&mut past, |s| ![FORWARD_V4, FORWARD_V6].contains(&s.path.as_str()));
     for saved in past {
         let is_wanted = want.sysctls.iter().any(|s| s.path == saved.path);
         let is_twice = out.given_back.iter().any(|s| s.path == saved.path);

@@ -128,7 +128,7 @@ pub(super) fn rules(want: &Want, have: &Have) -> Vec<Rule> {
     let last = PRIORITY + MAIN_FIRST + 1;
     let mut out = Vec::new();
     let mut all: Vec<&Routed> = want.routed.iter().collect();
-    all.sort_by_key(|routed| std::cmp::Reverse(routed.source.len));
+    applet::sort::sort_by_key(&mut all, |routed| std::cmp::Reverse(routed.source.len));
     for routed in all {
         let (source, v4) = (routed.source, routed.source.ip.is_ipv4());
         if !have.rules.iter().any(|r| r.v4 == v4) {

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::left::TABLE_MAIN;
 use crate::net::{Prefix, Scope, decimal};
 
 /// RFC 791: every host takes 576 bytes; a DHCP server that asks for less is broken or hostile.
 pub const MTU_MIN: u32 = 576;
 /// RFC 791: a total length has 16 bits.
 const MTU_MAX: u32 = 65_535;
-/// RT_TABLE_DEFAULT, RT_TABLE_MAIN and RT_TABLE_LOCAL of linux/rtnetlink.h.
+/// RT_TABLE_DEFAULT and RT_TABLE_LOCAL of linux/rtnetlink.h.
 const TABLE_DEFAULT: u32 = 253;
-const TABLE_MAIN: u32 = 254;
 const TABLE_LOCAL: u32 = 255;
 /// A longer URI is no address of a portal.
 const MAX_URI: usize = 1024;

@@ -51,11 +51,6 @@ impl DevConf {
         let (_, place) = places.iter().find(|(known, _)| *known == name)?;
         values.get(*place).map(|value| value.cast_signed())
     }
-
-    /// The names that [`DevConf::get`] knows.
-    pub fn names(v4: bool) -> impl Iterator<Item = &'static str> {
-        (if v4 { &V4[..] } else { &V6[..] }).iter().map(|(name, _)| *name)
-    }
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl Ruleset {
         // SAFETY: attr is a structure of the size given; the kernel copies it.
         let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size, 0) };
         let fd = Errno::result(fd).map(|fd| i32::try_from(fd).unwrap_or(-1))?;
-        // SAFETY: the kernel has just returned this descriptor, close-on-exec, and nobody else owns
+        // SAFETY: the kernel has just returned this descriptor, close-on-exec; no other value owns
         // it.
         Ok(Ruleset(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
